@@ -1,0 +1,395 @@
+"""What survives faults: a connection that comes back, publishing until accepted, consuming again, the ledger.
+
+    with delivery.connected(args, declare) as link:
+        link.publish(exchange, routing_key, body, properties)      # a producer
+        for channel, method, properties, body in link.messages():  # a consumer
+
+`declare(channel, link)` is called on each new channel: it declares, binds, and ends with confirm_delivery or
+basic_consume, whose callback is link.ready. It may leave out the callbacks of what comes before: pika sends those
+methods in order without waiting, and a refusal closes the channel.
+
+pika's SelectConnection is used, not BlockingConnection: only it confirms in windows, and its errors arrive as values,
+while BlockingConnection raises three unrelated families of exceptions on connecting and returns in silence when the
+broker cancels a consumer. But an exception in a pika callback counts as a lost connection; so the callbacks here
+only note facts, and a script's own code runs outside of them.
+"""
+
+import hashlib
+import json
+import logging
+import random
+import secrets
+import time
+from collections import Counter, deque
+from contextlib import contextmanager
+from itertools import cycle, takewhile
+
+import pika
+from pika.adapters.select_connection import IOLoop
+from pika.exceptions import ConnectionClosedByClient
+
+import common
+import script
+from common import Failure
+from faults import cause, refusal
+
+BATCH = 50  # messages acknowledged at once, at the most
+TICK = 0.1  # s between looks at the clock and at signals
+FIRST_RETRY, LAST_RETRY = 0.2, 5.0  # s; the wait doubles from one to the other, less a random part of up to a half
+CONFIRM_DEADLINE = 60  # s; above it a confirm may never come (rabbitmq-server#14589), so the channel is opened anew
+
+
+def declare_dead_letters(channel):
+    """Declare where messages go that a consumer rejects or nobody picks up in time: siamese.dlx -> siamese.dead."""
+    channel.exchange_declare(common.DEAD_LETTER_EXCHANGE, 'fanout', durable=True)
+    channel.queue_declare(common.DEAD_LETTER_QUEUE, durable=True)
+    channel.queue_bind(common.DEAD_LETTER_QUEUE, common.DEAD_LETTER_EXCHANGE)
+
+
+def attempt_of(properties):
+    """Return how often the producer had sent a message when it sent this copy (header x-attempt; 1 where unknown)."""
+    attempt = (properties.headers or {}).get('x-attempt', 1)
+    return int(attempt) if isinstance(attempt, int) and attempt > 0 else 1
+
+
+@contextmanager
+def connected(args, declare, window=100):
+    """Connect to the broker, for as long as the with-block runs; yield a Link.
+
+    `args` are the parsed flags (script.add_broker_flags). At the end everything published is accepted, and the
+    connection closed. A Failure is logged and swallowed: link.status and link.reason tell the script how it went.
+    """
+    link = Link(args, declare, window)
+    try:
+        try:
+            yield link
+        except Failure as failure:
+            if failure is link.failure:
+                raise
+            link.end(failure)
+        link.flush()
+    except Failure as failure:
+        link.end(failure)
+    except KeyboardInterrupt:
+        link.end(Failure(f'interrupted twice, {link.unaccepted} not accepted', 130))
+    link.close()
+
+
+class Message:
+    """A message on its way: what to publish, and how often it was."""
+
+    __slots__ = ('exchange', 'routing_key', 'body', 'properties', 'attempt', 'sent_at', 'returned')
+
+    def __init__(self, exchange, routing_key, body, properties):
+        self.exchange, self.routing_key, self.body, self.properties = exchange, routing_key, body, properties
+        self.attempt, self.sent_at, self.returned = 0, 0.0, False
+
+
+class Link:
+    """One connection with one channel, opened again whenever it is lost.
+
+    Attributes for scripts: run (8 hex digits, new for each process), counts (accepted, sent again, connections ...),
+    reason (why the run ended), status (exit status so far), epoch (number of the channel, counted from 1).
+    """
+
+    def __init__(self, args, declare, window):
+        self.args, self.declare, self.window = args, declare, window
+        self.run, self.counts, self.status, self.reason = secrets.token_hex(4), Counter(), 0, ''
+        self.endpoints = cycle(args.endpoints)
+        self.ioloop = IOLoop()
+        self.ioloop.activate_poller()
+        self.connection = self.channel = self.opened = self.failure = self.timer = None
+        self.is_ready = self.closing = self.stop_noted = False
+        self.epoch = self.failures = self.last_tag = self.ack_tag = 0
+        self.unconfirmed = {}  # delivery tag -> Message, oldest first
+        self.backlog = deque()  # to be sent (again)
+        self.inbox = deque()  # delivered, not yet looked at
+        self.started = self.away_since = self.last_activity = time.monotonic()
+        self.blocked_since, self.not_before, self.done = None, 0.0, 0
+        self.write_ledger = open_ledger(args.ledger, by=args.name, run=self.run)
+        self._tick()
+        self._connect()
+
+    # ---- what scripts call
+
+    def publish(self, exchange, routing_key, body, properties):
+        """Send a message, again and again until the broker accepts it; wait only while the window is full.
+
+        `properties` need a message_id of their own; delivery_mode and the header x-attempt are set here.
+        """
+        properties.delivery_mode = pika.DeliveryMode.Persistent.value
+        self.backlog.append(Message(exchange, routing_key, body, properties))
+        self._send_backlog()
+        self.wait(lambda: self.unaccepted < self.window)
+
+    def flush(self):
+        """Wait until everything published is accepted."""
+        self.wait(lambda: not self.unaccepted)
+
+    def messages(self, idle=None):
+        """Yield (channel, method, properties, body) of each delivery until the run is over.
+
+        It is over after --count, after --duration, on a signal, or when none came for `idle` seconds. What was
+        delivered over a connection that is lost in between is dropped: the broker delivers it again.
+        """
+        while self.goes_on(self.done):
+            if self.inbox:
+                self.done += 1
+                yield self.inbox.popleft()
+                if self.done % BATCH == 0:  # acknowledgements go out and deliveries come in while there is work
+                    self._send_acks()
+                    self.poll()
+            elif idle and self.is_ready and time.monotonic() - self.last_activity > idle:
+                self.reason = f'nothing came for {idle:g} s'
+            else:
+                self._send_acks()
+                self._turn()
+        self._send_acks()
+
+    def ack(self, delivery_tag):
+        """Acknowledge this delivery and all before it that are not settled: together with those that follow at once."""
+        self.ack_tag = delivery_tag
+
+    def goes_on(self, done):
+        """Return whether the run goes on after `done` messages; if not, say why in self.reason."""
+        if not done:  # the first try to connect comes before the work; a wrong password need not wait for it
+            self.wait(lambda: self.is_ready or self.failures or script.stop_requested())
+        self.done, elapsed = done, time.monotonic() - self.started
+        if script.stop_requested():
+            self.reason = script.stop_requested()
+        elif self.args.count and done >= self.args.count:
+            self.reason = 'count reached'
+        elif self.args.duration is not None and elapsed >= self.args.duration:
+            self.reason = 'duration over'
+        return not self.reason
+
+    def wait(self, done):
+        """Serve the connection until `done()` is true."""
+        while not done():
+            self._turn()
+
+    def wait_until(self, due):
+        """Serve the connection until time.monotonic() is `due` or the script is asked to stop."""
+        self.wait(lambda: time.monotonic() >= due or script.stop_requested())
+
+    def poll(self):
+        """Serve the connection without waiting: heartbeats, confirms, reconnecting."""
+        self.ioloop.call_later(0, lambda: None)
+        self._turn()
+
+    @property
+    def unaccepted(self):
+        """How many messages are published but not accepted yet."""
+        return len(self.unconfirmed) + len(self.backlog)
+
+    def end(self, failure):
+        """Note and log why the run ended early."""
+        logging.error('%s', failure)
+        self.status, self.reason = failure.status, str(failure)
+
+    def summary(self):
+        """Return what every summary holds, as a dict."""
+        return {'name': self.args.name, 'run': self.run, 'connections': self.counts['connections'],
+                'duration_s': round(time.monotonic() - self.started, 3), 'stopped': self.reason,
+                'exit_status': self.status}
+
+    def record(self, event, **facts):
+        """Write a line into the ledger, if there is one."""
+        self.write_ledger(event, epoch=self.epoch, **facts)
+
+    def record_delivery(self, event, method, properties, body, **facts):
+        """Write into the ledger what became of a delivery; to be called before it is acknowledged or rejected."""
+        if self.args.ledger:
+            self.record(event, id=properties.message_id, attempt=attempt_of(properties),
+                        redelivered=method.redelivered, digest=hashlib.sha256(body).hexdigest(), **facts)
+
+    # ---- what declare() hands to pika
+
+    def ready(self, _frame):
+        """The callback of the last verb in declare(): everything is declared, work can begin."""
+        now, again = time.monotonic(), sum(message.attempt > 0 for message in self.backlog)
+        product = self.connection.server_properties
+        text = f'{product.get("product")} {product.get("version")} at {common.place(self.endpoint)}'
+        if self.counts['connections']:
+            text += f', back after {now - self.away_since:.1f} s, {again} messages to send again'
+        logging.info('ready: %s', text)
+        self.counts['connections'] += 1
+        self.record('connected', broker=text)
+        self.is_ready, self.failures, self.away_since, self.last_activity = True, 0, None, now
+
+    def confirmed(self, frame):
+        """The callback of confirm_delivery: accepted, unless the broker nacks the message or had returned it."""
+        tag = frame.method.delivery_tag
+        tags = list(takewhile(tag.__ge__, self.unconfirmed)) if frame.method.multiple else [tag]
+        for message in [self.unconfirmed.pop(tag) for tag in tags if tag in self.unconfirmed]:
+            if message.returned or isinstance(frame.method, pika.spec.Basic.Nack):
+                self._retry(message, 'returned' if message.returned else 'nacked')
+            else:
+                self.failures = 0
+                self.counts['accepted'] += 1
+                self.record('accepted', id=message.properties.message_id, attempt=message.attempt)
+
+    def deliver(self, *delivery):
+        """The callback of basic_consume: keeps a delivery for messages()."""
+        self.inbox.append(delivery)
+        self.last_activity = time.monotonic()
+
+    # ---- the connection
+
+    def _turn(self):
+        self.ioloop.poll()
+        self.ioloop.process_timeouts()
+        if self.opened:
+            self.channel, self.opened = self.opened, None
+            self.declare(self.channel, self)
+        self._send_backlog()
+        if self.failure and not self.closing:
+            raise self.failure
+
+    def _tick(self):
+        self.ioloop.call_later(TICK, self._tick)
+        now = time.monotonic()
+        if script.stop_requested() and not self.stop_noted:
+            self.stop_noted = True
+            logging.info('%s: finishing what is in hand; once more stops at once', script.stop_requested())
+        script.show_progress(self.done, now - self.started, self.args)
+        patience = self.args.give_up_after
+        if patience is not None and not self.is_ready and now - self.away_since > patience:
+            self.failure = Failure(f'no broker at {common.place(self.endpoint)} for {patience:g} s, '
+                                   f'{self.unaccepted} not accepted; is it running, is AMQP_URL right?', 3)
+        oldest = next(iter(self.unconfirmed.values()), None)
+        if oldest and not self.blocked_since and now - oldest.sent_at > CONFIRM_DEADLINE and self.channel.is_open:
+            logging.warning('no confirm for %d s (a quorum queue without majority?), trying a new channel',
+                            CONFIRM_DEADLINE)
+            self.channel.close()
+
+    def _connect(self):
+        self.endpoint = next(self.endpoints)
+        self.connection = pika.SelectConnection(
+            self.endpoint, on_open_callback=self._on_open, on_open_error_callback=self._on_down,
+            on_close_callback=self._on_down, custom_ioloop=self.ioloop)
+
+    def _on_open(self, connection):
+        connection.add_on_connection_blocked_callback(self._on_blocked)
+        connection.add_on_connection_unblocked_callback(self._on_unblocked)
+        self._open_channel()
+
+    def _open_channel(self):
+        self.connection.channel(on_open_callback=self._on_channel)
+
+    def _on_channel(self, channel):
+        channel.add_on_close_callback(self._on_channel_closed)
+        channel.add_on_cancel_callback(lambda frame: channel.close(0, 'consumer cancelled'))
+        channel.add_on_return_callback(self._on_return)
+        self.epoch += 1
+        self.last_tag = 0
+        self.opened = channel
+
+    def _on_channel_closed(self, _channel, reason):
+        if self.connection.is_open and not self.closing:
+            self._lost(reason, self._open_channel)
+
+    def _on_down(self, _connection, reason):
+        self._on_unblocked()
+        if self.closing:
+            self.connection = None
+            self.record('closed' if isinstance(reason, ConnectionClosedByClient) else 'lost', reason=cause(reason))
+        else:
+            self._lost(reason, self._connect)
+
+    def _lost(self, reason, again):
+        """The channel or the connection is gone: note it, and do `again` after a while."""
+        for message in self.unconfirmed.values():
+            self.record('unknown', id=message.properties.message_id, attempt=message.attempt)
+        self.backlog.extendleft(reversed(self.unconfirmed.values()))
+        self.unconfirmed.clear()
+        self.inbox.clear()
+        self.opened, self.ack_tag = None, 0
+        self.failure = refusal(reason, self.endpoint)
+        if not self.failure and (self.is_ready or not self.failures):
+            what = 'channel closed' if again == self._open_channel else 'broker gone' if self.is_ready else 'no broker'
+            logging.warning('%s at %s (%s), trying again', what, common.place(self.endpoint), cause(reason))
+        if self.is_ready:
+            self.record('lost', reason=cause(reason))
+            self.is_ready, self.away_since = False, time.monotonic()
+        if self.timer:
+            self.ioloop.remove_timeout(self.timer)
+        self.timer = self.ioloop.call_later(self._pause(), again)
+        self.failures += 1
+
+    def _pause(self):
+        rounds = self.failures // len(self.args.endpoints)
+        return min(LAST_RETRY, FIRST_RETRY * 2 ** min(rounds, 10)) * random.uniform(0.5, 1)
+
+    def _on_blocked(self, _connection, frame):
+        self.blocked_since = time.monotonic()
+        logging.warning('broker blocks publishers: %s', frame.method.reason)
+
+    def _on_unblocked(self, *_):
+        if self.blocked_since:
+            logging.info('broker no longer blocks publishers, after %.1f s', time.monotonic() - self.blocked_since)
+        self.blocked_since = None
+
+    def _send_acks(self):
+        if self.ack_tag and self.channel.is_open:
+            self.channel.basic_ack(self.ack_tag, multiple=True)
+            self.ack_tag = 0
+
+    # ---- publishing
+
+    def _send_backlog(self):
+        while (self.backlog and self.is_ready and self.channel.is_open and len(self.unconfirmed) < self.window
+               and time.monotonic() >= self.not_before):
+            message = self.backlog.popleft()
+            message.attempt, message.sent_at, message.returned = message.attempt + 1, time.monotonic(), False
+            message.properties.headers = {**(message.properties.headers or {}), 'x-attempt': message.attempt}
+            self.record('attempted', id=message.properties.message_id, attempt=message.attempt,
+                        digest=hashlib.sha256(message.body).hexdigest())
+            self.last_tag += 1
+            self.unconfirmed[self.last_tag] = message
+            self.counts['sent again'] += message.attempt > 1
+            self.channel.basic_publish(message.exchange, message.routing_key, message.body, message.properties,
+                                       mandatory=True)
+
+    def _on_return(self, _channel, method, properties, _body):
+        for message in self.unconfirmed.values():  # basic.return has no delivery tag and comes before the confirm
+            if message.properties.message_id == properties.message_id:
+                message.returned = True
+        logging.warning('message returned: %s (%s); declaring its queue again', method.reply_text, method.routing_key)
+
+    def _retry(self, message, event):
+        """The broker did not take a message: send it again after a while, and if it was returned, declare anew."""
+        self.record(event, id=message.properties.message_id, attempt=message.attempt)
+        self.counts[event] += 1
+        self.backlog.append(message)
+        self.failures += 1
+        self.not_before = time.monotonic() + self._pause()
+        if event == 'returned' and not self.unconfirmed and self.channel.is_open:
+            self.channel.close(0, 'a message was returned')
+
+    def close(self):
+        """Close the connection in good order (the broker then has all acknowledgements); wait 5 s at the most."""
+        self.closing, deadline = True, time.monotonic() + 5
+        if self.timer:
+            self.ioloop.remove_timeout(self.timer)
+        if self.connection and not (self.connection.is_closed or self.connection.is_closing):
+            self.connection.close()
+        while self.connection and not self.connection.is_closed and time.monotonic() < deadline:
+            self._turn()
+        self.ioloop.close()
+
+
+def open_ledger(path, **who):
+    """Return a function that appends an event with its facts as one JSON line to the file `path` (None: nowhere).
+
+    Lines of several processes may share a file: each is one write() to a file opened for appending. They are not
+    synced to the disk: they survive kill -9 of the script, not a power cut.
+    """
+    if not path:
+        return lambda event, **facts: None
+    file = open(path, 'ab', buffering=0)
+
+    def write(event, **facts):
+        line = json.dumps({'at': round(time.time(), 6), **who, 'event': event, **facts}, default=repr)
+        file.write(line.encode() + b'\n')
+    return write

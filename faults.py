@@ -1,0 +1,43 @@
+"""What an error of pika means: its cause in a few words, and whether waiting can heal it."""
+
+import re
+
+from pika.exceptions import ChannelClosedByBroker, ProbableAccessDeniedError, ProbableAuthenticationError
+
+from common import Failure
+
+
+def cause(error):
+    """Return in a few words why a connection or a channel failed, from the innermost of pika's nested exceptions."""
+    while True:
+        inner = getattr(error, 'exception', None) or (getattr(error, 'exceptions', None) or error.args or [''])[-1]
+        if not isinstance(inner, BaseException):
+            break
+        error = inner
+    text = getattr(error, 'reply_text', None) or getattr(error, 'strerror', None) or str(error)
+    quoted = re.search(r"\w+\(-?\d+, '(.*?)'", text)  # an OSError that pika turned into text
+    return quoted[1] if quoted else text or type(error).__name__
+
+
+def refusal(error, endpoint):
+    """Return the Failure that ends the run if waiting cannot heal `error`, else None.
+
+    pika's exception classes guess: ProbableAuthenticationError also stands for a connection cut in the handshake.
+    The reply code in the text decides.
+    """
+    text, user = str(error.args), getattr(endpoint.credentials, 'username', '')
+    if isinstance(error, ProbableAuthenticationError) and '(403)' in text:
+        return Failure(f'the broker refuses user {user!r}: wrong name or password; see AMQP_URL', 1)
+    if isinstance(error, ProbableAccessDeniedError) and '(530)' in text and 'limit' not in text:
+        return Failure(f'no virtual host {endpoint.virtual_host!r}, or no right for user {user!r} to use it; '
+                       'see AMQP_URL, or rabbitmqctl add_vhost and set_permissions', 1)
+    if 'CERTIFICATE_VERIFY_FAILED' in cause(error):
+        return Failure(f'the certificate of {endpoint.host} cannot be verified ({cause(error)}); '
+                       'add ?cacertfile=FILE to the URL', 1)
+    if isinstance(error, ChannelClosedByBroker):
+        if error.reply_code == 403 and 'exclusive' not in text:
+            return Failure(f'user {user!r} lacks a right: {error.reply_text}; see rabbitmqctl set_permissions', 1)
+        if error.reply_code == 406 and 'inequivalent' in text:
+            return Failure(f'the queue exists with other properties: {error.reply_text}; '
+                           'delete it, or choose --queue or --queue-type', 1)
+    return None

@@ -1,0 +1,163 @@
+"""The frame of every script: its flags, its log, its signals, its summary and its exit status.
+
+Exit status: 0 done and right, 1 the check failed, 2 usage, 3 could not tell, 130 interrupted twice.
+"""
+
+import argparse
+import json
+import logging
+import math
+import os
+import re
+import signal
+import socket
+import sys
+
+import common
+
+
+class Parser(argparse.ArgumentParser):
+    """An ArgumentParser whose errors take one line and never repeat a password."""
+
+    def error(self, message):
+        self.exit(2, f'{self.prog}: {re.sub(r"//[^ ]*@", "//***@", message)}; see {self.prog} --help\n')
+
+
+def parser(doc, **kind):
+    """Return a Parser whose help opens with the docstring `doc` and ends with the part from 'Examples:' on."""
+    about, _, examples = doc.partition('Examples:\n')
+    return Parser(usage=argparse.SUPPRESS, description=about, epilog='examples:\n' + examples,
+                  allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **kind)
+
+
+def add_output_flags(parser):
+    parser.add_argument('--json', metavar='FILE', type=writable,
+                        help='write the summary as JSON (- is stdout, in place of its line)')
+    parser.add_argument('--quiet', action='store_true', help='no line per message, only the summary')
+    parser.add_argument('--verbose', action='store_true', help='log what pika does')
+
+
+def add_broker_flags(parser, queue):
+    """Add the flags that mean the same in every script that talks to a broker; `queue` is the default's name."""
+    parser.add_argument('--url', default=os.environ.get('AMQP_URL') or common.DEFAULT_URL, metavar='URL[,URL]',
+                        help='broker, or several in failover order (default: AMQP_URL, else guest at localhost)')
+    parser.add_argument('--name', type=name, default=f'{parser.prog}@{socket.gethostname()}:{os.getpid()}',
+                        help='connection name, also in log and ledger (default: script@host:pid)')
+    parser.add_argument('--queue', type=name, default=queue, help='default: %(default)s')
+    parser.add_argument('--queue-type', choices=('classic', 'quorum'), default='classic', help='default: %(default)s')
+    parser.add_argument('--count', type=number(int, 1), metavar='N', help='stop after N messages')
+    parser.add_argument('--duration', type=number(float, 0), metavar='S', help='stop after S seconds')
+    parser.add_argument('--give-up-after', type=number(float, 0), metavar='S',
+                        help='exit 3 when the broker is away for S seconds (default: keep trying)')
+    parser.add_argument('--ledger', metavar='FILE', type=writable, help='append the books of this run, for audit.py')
+    add_output_flags(parser)
+
+
+def add_proof_flags(parser):
+    parser.add_argument('--difficulty', type=number(int, 0, 64), default=4, metavar='N',
+                        help='zeros a hash begins with (default: %(default)s)')
+    parser.add_argument('--min', type=number(int, 2, common.HIGHEST_PROOF), default=common.MIN_PROOF, metavar='P',
+                        help='a proof is the next prime after a number from here ... (default: %(default)s)')
+    parser.add_argument('--max', type=number(int, 2, common.HIGHEST_PROOF), default=common.MAX_PROOF, metavar='P',
+                        help='... to here (default: %(default)s)')
+
+
+def number(kind, low, high=math.inf):
+    """Return an argparse type: a number of `kind` (int or float) from `low` to `high`."""
+    def parse(text):
+        value = kind(text)
+        if not low <= value <= high:
+            raise argparse.ArgumentTypeError(f'{text} is not from {low} to {high}')
+        return value
+    parse.__name__ = 'whole number' if kind is int else 'number'
+    return parse
+
+
+def name(text):
+    """An argparse type: what may name a client or a queue (AMQP short strings hold 255 bytes)."""
+    if not text.isprintable() or not 0 < len(text.encode()) <= 200:
+        raise argparse.ArgumentTypeError('a name has 1 to 200 printable characters')
+    return text
+
+
+def writable(path):
+    """An argparse type: the path of a file that can be appended to; - is stdout."""
+    try:
+        if path != '-':
+            open(path, 'a').close()
+    except OSError as error:
+        raise argparse.ArgumentTypeError(f'cannot write {path}: {error.strerror}') from None
+    return path
+
+
+def parse(parser, argv):
+    """Parse the flags, set up the log, and turn args.url into args.endpoints; bad ones exit 2 with one line."""
+    args = parser.parse_args(argv)
+    log_name = getattr(args, 'name', parser.prog).replace('%', '%%')
+    logging.basicConfig(format=f'%(asctime)s {log_name} %(message)s', datefmt='%H:%M:%S', force=True,
+                        level=logging.INFO)
+    logging.getLogger('pika').setLevel(logging.INFO if args.verbose else logging.CRITICAL)
+    if 'max' in args and args.max < args.min:
+        parser.error(f'--max {args.max} is below --min {args.min}')
+    if 'url' in args:
+        try:
+            args.endpoints = common.endpoints(args.url, args.name)
+        except ValueError as error:
+            parser.error(str(error))
+    return args
+
+
+def tally(done, count):
+    """Return 'done of count' for people, or 'done' where there is no count."""
+    return f'{done} of {count}' if count else str(done)
+
+
+def show_progress(done, elapsed, args):
+    """Show how far a bounded run is, on a terminal that shows no line per message."""
+    if sys.stderr.isatty() and (args.quiet or not sys.stdout.isatty()) and (args.count or args.duration):
+        print(f'\r{tally(done, args.count)} in {elapsed:.0f} s\033[K', end='\r', file=sys.stderr, flush=True)
+
+
+def report(args, template, summary):
+    """End a run: print the dict `summary` on stdout as `template` shows it, and as JSON where --json says."""
+    if args.json == '-':
+        print(json.dumps(summary))
+        return
+    print(template.format_map(summary))
+    if args.json:
+        with open(args.json, 'w') as file:
+            print(json.dumps(summary), file=file)
+
+
+_signals = []
+
+
+def stop_requested():
+    """Return the name of the signal that asks this script to stop, or '' while there is none."""
+    return signal.Signals(_signals[0]).name if _signals else ''
+
+
+def run(main):
+    """Run a script: SIGINT or SIGTERM once lets it finish what is in hand, twice ends it at once (exit status 130)."""
+    def on_signal(number, _frame):
+        _signals.append(number)
+        if len(_signals) > 1:
+            raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, on_signal)
+    signal.signal(signal.SIGTERM, on_signal)
+    sys.stdout.reconfigure(line_buffering=True, errors='backslashreplace')
+    try:
+        status = main()
+    except KeyboardInterrupt:
+        status = 130
+    except BrokenPipeError:  # | head
+        status = 141
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    except common.Failure as failure:
+        logging.error('%s', failure)
+        status = failure.status
+    except OSError as error:
+        logging.error('%s', error)
+        status = 3
+    sys.exit(status)
