@@ -1,0 +1,177 @@
+#!/usr/bin/env python3
+"""Read the ledgers of a run and say whether the broker can be trusted.
+
+Every script writes a ledger with --ledger FILE; several may share one. audit.py needs no broker. It takes what still
+waits in the queue for lost, so drain it first. Its words are those of Jepsen's checkers.
+
+    $ ./audit.py run.jsonl
+         3  attempted    by alice
+         3  accepted     confirmed by the broker
+         3  ok           came out and were checked, by carol
+         0  lost         accepted, but never came out
+         0  corrupt      came out altered
+         0  refused      came out as sent, but a consumer found them invalid
+         0  unexpected   came out, but nobody had sent them
+         0  duplicated   came out again, and no fault explains it
+         0  redelivered  came out again: the acknowledgement was lost with a connection
+         0  sent again   came out again: the producer had seen no confirm
+         0  recovered    came out, though never confirmed
+         0  in doubt     neither confirmed nor seen again
+    valid: all that was accepted came out, unaltered, every copy explained
+
+Lost, corrupt, refused, unexpected and duplicated messages are named, and make the verdict "invalid". Exit status:
+0 valid, 1 invalid, 2 usage, 3 could not tell (nothing attempted, no consumer, or a line that cannot be read).
+
+Examples:
+    ./audit.py run.jsonl
+    ./audit.py producers.jsonl validators.jsonl --json verdict.json
+"""
+
+import json
+from collections import defaultdict
+
+import script
+
+MEANING = {  # in the order of the report; the faults are those that make a run invalid
+    'attempted': 'by {producers}',
+    'accepted': 'confirmed by the broker',
+    'ok': 'came out and were checked, by {consumers}',
+    'lost': 'accepted, but never came out',
+    'corrupt': 'came out altered',
+    'refused': 'came out as sent, but a consumer found them invalid',
+    'unexpected': 'came out, but nobody had sent them',
+    'duplicated': 'came out again, and no fault explains it',
+    'redelivered': 'came out again: the acknowledgement was lost with a connection',
+    'sent again': 'came out again: the producer had seen no confirm',
+    'recovered': 'came out, though never confirmed',
+    'in doubt': 'neither confirmed nor seen again',
+}
+FAULTS = ('lost', 'corrupt', 'refused', 'unexpected', 'duplicated')
+SHOWN = 20  # messages named for each fault
+KEYS = {  # of the events a ledger holds; every one also has at, by, run and epoch
+    'connected': ('broker',), 'lost': (), 'closed': (),
+    'attempted': ('id', 'attempt', 'digest'), 'accepted': ('id', 'attempt'), 'nacked': ('id', 'attempt'),
+    'returned': ('id', 'attempt'), 'unknown': ('id', 'attempt'),
+    'validated': ('id', 'attempt', 'digest', 'redelivered'), 'invalid': ('id', 'attempt', 'digest', 'redelivered'),
+}
+
+
+def read(paths):
+    """Yield the lines of ledger files as dicts; {'event': 'unreadable', 'where': 'FILE:LINE'} for one that is none.
+
+    Raises OSError.
+    """
+    for path in paths:
+        with open(path, encoding='utf-8', errors='replace') as file:
+            for number, line in enumerate(file, 1):
+                try:
+                    event = json.loads(line)
+                    needed = {'by', 'run', 'epoch', *KEYS[event['event']]}
+                    readable = needed <= event.keys() and isinstance(event.get('id'), (str, type(None)))
+                except (ValueError, TypeError, KeyError):
+                    readable = False
+                yield event if readable else {'event': 'unreadable', 'where': f'{path}:{number}'}
+
+
+def audit(events):
+    """Judge the books of a run.
+
+    `events` are the lines of its ledgers as dicts, each process's own in order (delivery.open_ledger). Returns a dict
+    from each key of MEANING to the sorted list of message ids, and 'unreadable', 'producers', 'consumers' likewise.
+    """
+    sent = defaultdict(dict)  # id -> {attempt: digest of the body}
+    answers = defaultdict(set)  # (id, attempt) -> what the producer heard of it
+    came_out = defaultdict(list)  # id -> deliveries
+    closed, has_flags = set(), True  # (by, run, epoch) that ended in good order
+    found = {name: set() for name in (*MEANING, 'unreadable', 'producers', 'consumers')}
+    for event in events:
+        kind = event['event']
+        if kind == 'unreadable':
+            found[kind].add(event['where'])
+        elif kind == 'attempted':
+            sent[event['id']][event['attempt']] = event['digest']
+            found['producers'].add(event['by'])
+        elif kind in ('accepted', 'nacked', 'returned', 'unknown'):
+            answers[event['id'], event['attempt']].add(kind)
+        elif kind in ('validated', 'invalid'):
+            came_out[event['id']].append(event)
+            found['consumers'].add(event['by'])
+        elif kind == 'closed':
+            closed.add((event['by'], event['run'], event['epoch']))
+        elif kind == 'connected' and 'LavinMQ' in event['broker']:
+            has_flags = False  # redelivered does not survive its restart (lavinmq#1911)
+    found['attempted'].update(sent)
+    found['accepted'].update(id for (id, _), heard in answers.items() if 'accepted' in heard)
+    for id, copies in came_out.items():
+        found[judge_content(copies, sent[id])].add(id)
+        for label in judge_copies(copies, {attempt for attempt in sent[id] if answers[id, attempt] - {'accepted'}},
+                                  closed, has_flags):
+            found[label].add(id)
+    found['refused'] -= found['duplicated']  # the copy that a consumer refused as replayed
+    found['lost'] = found['accepted'] - came_out.keys()
+    found['recovered'] = found['ok'] - found['accepted']
+    found['in doubt'] = found['attempted'] - found['accepted'] - came_out.keys()
+    return {name: sorted(map(str, ids)) for name, ids in found.items()}
+
+
+def judge_content(copies, sent):
+    """Return what the copies of one message are by their content; `sent` maps attempts to digests."""
+    if not {copy['attempt'] for copy in copies} <= sent.keys():
+        return 'unexpected'
+    if not {copy['digest'] for copy in copies} <= set(sent.values()):
+        return 'corrupt'
+    return 'ok' if all(copy['event'] == 'validated' for copy in copies) else 'refused'
+
+
+def judge_copies(copies, unanswered, closed, has_flags):
+    """Return the labels that tell why there is more than one copy of a message.
+
+    One copy of each attempt may come from a connection that was closed in good order, for then the broker had its
+    acknowledgement; and only one may lack the flag redelivered, which RabbitMQ sets on all but the first delivery. A
+    later attempt needs an earlier one that the producer saw returned, nacked or cut off (`unanswered`).
+    """
+    by_attempt = defaultdict(list)
+    for copy in copies:
+        by_attempt[copy['attempt']].append(copy)
+    for attempt, again in by_attempt.items():
+        settled = sum((copy['by'], copy['run'], copy['epoch']) in closed for copy in again)
+        first = sum(not copy['redelivered'] for copy in again)
+        if settled > 1 or (first > 1 and has_flags):
+            yield 'duplicated'
+        elif len(again) > 1:
+            yield 'redelivered'
+        if attempt > min(by_attempt):
+            yield 'sent again' if unanswered.issuperset(range(1, attempt)) else 'duplicated'
+
+
+def main(argv=None):
+    parser = script.parser(__doc__)
+    parser.add_argument('ledgers', nargs='+', metavar='FILE', help='ledgers of the run')
+    script.add_output_flags(parser)
+    args = script.parse(parser, argv)
+    found = audit(read(args.ledgers))
+    faults = [name for name in FAULTS if found[name]]
+    if faults:
+        verdict, status = f'invalid: {", ".join(f"{len(found[name])} {name}" for name in faults)}', 1
+    elif found['unreadable']:
+        verdict, status = f'unknown: {", ".join(found["unreadable"][:SHOWN])} cannot be read', 3
+    elif not found['attempted'] or not found['consumers']:
+        verdict, status = f'unknown: the ledgers know of no {"consumer" if found["attempted"] else "message"}', 3
+    else:
+        verdict, status = 'valid: all that was accepted came out, unaltered, every copy explained', 0
+    if not args.quiet:
+        who = {name: ', '.join(found[name]) or 'nobody' for name in ('producers', 'consumers')}
+        for name, meaning in MEANING.items():
+            print(f'{len(found[name]):6}  {name:11}  {meaning.format(**who)}')
+        for name in faults:
+            for id in found[name][:SHOWN]:
+                print(f'{name}: {id}')
+            if len(found[name]) > SHOWN:
+                print(f'{name}: ... and {len(found[name]) - SHOWN} more')
+    script.report(args, '{verdict}', {'verdict': verdict, 'exit_status': status, **{
+        name: len(ids) if name in ('attempted', 'accepted', 'ok') else ids for name, ids in found.items()}})
+    return status
+
+
+if __name__ == '__main__':
+    script.run(main)

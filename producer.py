@@ -1,0 +1,80 @@
+#!/usr/bin/env python3
+"""Mine blocks with a proof of work and publish them.
+
+Each block goes as JSON to the queue siamese.blocks: durable, persistent, mandatory, and sent again until the broker
+confirms it. Each producer mines a chain of its own, in one process on one core. Pairs with validate.py; start any
+number of both, in any order, before or after the broker.
+
+    $ ./producer.py --name alice --count 3 --ledger run.jsonl
+    alice 1 of 3  00003a0b3944ee70…  proof 11618567    24,379 attempts  0.04 s
+    alice 2 of 3  00001727621b6258…  proof 15056857    30,451 attempts  0.05 s
+    alice 3 of 3  00001dc6289cfb17…  proof 16658137    71,908 attempts  0.06 s
+    3 blocks mined, 3 accepted, 0 sent again; 0.2 s, 851,237 attempts/s; stopped: count reached
+
+The hash is sha256(previous hash + previous proof + proof), of their text. Ctrl-C lets it finish the block in hand, a
+second one ends it at once. Exit status: 0 every block accepted, 1 refused by the broker, 2 usage or a range without a
+solution, 3 no broker within --give-up-after.
+
+Examples:
+    ./producer.py                                     # mine until Ctrl-C
+    ./producer.py --count 100 --rate 2                # at most 2 blocks/s
+    ./producer.py --difficulty 5 --max 500000000      # 16 times the work
+    ./producer.py --ledger run.jsonl                  # keep books for audit.py
+"""
+
+import json
+import logging
+import time
+
+import pika
+
+import common
+import delivery
+import script
+
+LINE = '{producer} {tally}  {hash:.16}…  proof {proof:8}  {tries:8,} attempts  {took:.2f} s'
+SUMMARY = ('{mined} blocks mined, {accepted} accepted, {sent_again} sent again; {duration_s:.1f} s, '
+           '{attempts_per_s:,.0f} attempts/s; stopped: {stopped}')
+
+
+def declare(channel, link):
+    delivery.declare_dead_letters(channel)
+    channel.queue_declare(link.args.queue, durable=True, arguments={
+        'x-dead-letter-exchange': common.DEAD_LETTER_EXCHANGE, 'x-queue-type': link.args.queue_type})
+    channel.confirm_delivery(link.confirmed, callback=link.ready)
+
+
+def parse_args(argv):
+    parser = script.parser(__doc__)
+    script.add_proof_flags(parser)
+    parser.add_argument('--rate', type=script.number(float, 0.001), metavar='R', help='at most R blocks/s')
+    script.add_broker_flags(parser, queue='siamese.blocks')
+    return script.parse(parser, argv)
+
+
+def main(argv=None):
+    args = parse_args(argv)
+    if common.doubt(args.difficulty, args.min, args.max):
+        logging.warning(common.doubt(args.difficulty, args.min, args.max))
+    block, mined, attempts, busy = common.GENESIS, 0, 0, 0.0
+    with delivery.connected(args, declare) as link:
+        while link.goes_on(mined):
+            previous, started = block, time.monotonic()
+            block, tries = common.mine(previous, args.difficulty, args.min, args.max, idle=link.poll)
+            took = time.monotonic() - started
+            mined, attempts, busy = mined + 1, attempts + tries, busy + took
+            body = {'producer': args.name, 'run': link.run, 'height': mined, 'previous': previous, **block}
+            link.publish('', args.queue, json.dumps(body).encode(), pika.BasicProperties(
+                message_id=f'{args.name}-{link.run}-{mined}', content_type='application/json', app_id=args.name))
+            if not args.quiet:
+                print(LINE.format(tally=script.tally(mined, args.count), tries=tries, took=took, **body))
+            if args.rate:
+                link.wait_until(link.started + mined / args.rate)
+    script.report(args, SUMMARY, {
+        **link.summary(), 'mined': mined, 'accepted': link.counts['accepted'], 'sent_again': link.counts['sent again'],
+        'attempts': attempts, 'mining_s': round(busy, 3), 'attempts_per_s': round(attempts / busy) if busy else 0})
+    return link.status
+
+
+if __name__ == '__main__':
+    script.run(main)

@@ -1,0 +1,143 @@
+"""audit.py: the books of runs that went well, that went badly, and that cannot be judged."""
+
+import json
+from itertools import count
+
+import pytest
+from conftest import Running
+from hypothesis import given
+from hypothesis import strategies as st
+
+import audit
+
+
+def line(by, event, id=None, attempt=1, epoch=1, **facts):
+    return {'at': 0, 'by': by, 'run': 'cafe', 'epoch': epoch, 'event': event,
+            **({} if event in ('connected', 'lost', 'closed') else {'id': id, 'attempt': attempt}), **facts}
+
+
+def sent(id, attempt=1, digest='d', answer='accepted'):
+    attempted = line('alice', 'attempted', id, attempt, digest=digest)
+    return [attempted, line('alice', answer, id, attempt)] if answer else [attempted]
+
+
+def seen(id, attempt=1, by='carol', epoch=1, redelivered=False, digest='d', event='validated'):
+    return line(by, event, id, attempt, epoch, redelivered=redelivered, digest=digest)
+
+
+CLOSED = [line('carol', 'closed'), line('dave', 'closed')]
+CASES = {  # name: (books, what is found, verdict)
+    'sane': ([*sent('1'), seen('1'), *CLOSED], {'ok'}, 0),
+    'lost': ([*sent('1'), *sent('2'), seen('1'), *CLOSED], {'lost'}, 1),
+    'in doubt': ([*sent('1'), seen('1'), *sent('2', answer=None)], {'in doubt'}, 0),
+    'recovered': ([*sent('1', answer=None), seen('1')], {'recovered', 'ok'}, 0),
+    'corrupt': ([*sent('1'), seen('1', digest='x')], {'corrupt'}, 1),
+    'corrupt, and noticed': ([*sent('1'), seen('1', digest='x', event='invalid')], {'corrupt'}, 1),
+    'refused': ([*sent('1'), seen('1', event='invalid')], {'refused'}, 1),
+    'unexpected': ([*sent('1'), seen('1'), seen('2')], {'unexpected'}, 1),
+    'unexpected, without id': ([*sent('1'), seen('1'), seen(None)], {'unexpected'}, 1),
+    'unexpected attempt': ([*sent('1'), seen('1', attempt=2)], {'unexpected'}, 1),
+    'duplicated': ([*sent('1'), seen('1'), seen('1', by='dave'), *CLOSED], {'duplicated'}, 1),
+    'duplicated, though flagged': ([*sent('1'), seen('1'), seen('1', by='dave', redelivered=True), *CLOSED],
+                                   {'duplicated'}, 1),
+    'duplicated on a lost connection, not flagged': ([*sent('1'), seen('1'), line('carol', 'lost'),
+                                                      seen('1', by='dave')], {'duplicated'}, 1),
+    'replayed': ([*sent('1'), seen('1'), seen('1', event='invalid')], {'duplicated'}, 1),
+    'redelivered': ([*sent('1'), seen('1'), line('carol', 'lost'), seen('1', epoch=2, redelivered=True),
+                     line('carol', 'closed', epoch=2)], {'redelivered', 'ok'}, 0),
+    'redelivered after a kill': ([*sent('1'), seen('1'), seen('1', by='dave', redelivered=True),
+                                  line('dave', 'closed')], {'redelivered', 'ok'}, 0),
+    'redelivered twice, closed twice': ([*sent('1'), seen('1'), seen('1', by='dave', redelivered=True),
+                                         seen('1', by='erin', redelivered=True), line('dave', 'closed'),
+                                         line('erin', 'closed')], {'duplicated'}, 1),
+    'redelivered without flag by LavinMQ': ([line('dave', 'connected', broker='LavinMQ 2.9'), *sent('1'), seen('1'),
+                                             seen('1', by='dave'), line('dave', 'closed')], {'redelivered', 'ok'}, 0),
+    'sent again': ([*sent('1', answer='unknown'), *sent('1', 2), seen('1'), seen('1', 2, by='dave'), *CLOSED],
+                   {'sent again', 'ok'}, 0),
+    'sent again, came out once': ([*sent('1', answer='returned'), *sent('1', 2), seen('1', 2), *CLOSED], {'ok'}, 0),
+    'sent again without a reason': ([*sent('1'), *sent('1', 2), seen('1'), seen('1', 2)], {'duplicated'}, 1),
+}
+
+
+@pytest.mark.parametrize('case', CASES)
+def test_cases(case, tmp_path):
+    books, labels, status = CASES[case]
+    found = audit.audit(books)
+    interesting = {name for name, ids in found.items() if '1' in ids or '2' in ids or 'None' in ids}
+    assert interesting - {'attempted', 'accepted'} - ({'ok'} if 'ok' not in labels else set()) == labels
+    ledger = tmp_path / 'run.jsonl'
+    ledger.write_text(''.join(json.dumps(event) + '\n' for event in books))
+    assert audit.main([str(ledger), '--quiet']) == status
+
+
+RUN = [event for n in range(1, 24)
+       for event in (*sent(f'm{n}', digest=f'd{n}'), seen(f'm{n}', digest=f'd{n}'))] + CLOSED
+
+
+@given(st.permutations(range(23)), st.sampled_from(['lost', 'corrupt', 'refused', 'unexpected', 'duplicated']))
+def test_one_wrong_line_among_many_is_found_and_named(order, fault):
+    victim = f'm{order[0] + 1}'
+    events = [dict(event) for event in RUN]
+    at = next(n for n, event in enumerate(events) if event['event'] == 'validated' and event['id'] == victim)
+    if fault == 'lost':
+        del events[at]
+    elif fault == 'corrupt':
+        events[at]['digest'] = 'other'
+    elif fault == 'refused':
+        events[at]['event'] = 'invalid'
+    elif fault == 'unexpected':
+        events = [event for event in events if event.get('id') != victim or event['event'] == 'validated']
+    else:
+        events.insert(at, events[at])
+    found = audit.audit(events)
+    assert found[fault] == [victim]
+    assert all(not found[other] for other in audit.FAULTS if other != fault)
+
+
+@given(st.data())
+def test_the_order_of_the_processes_does_not_matter(data):
+    streams = {}
+    for event in RUN:
+        streams.setdefault(event['by'], []).append(event)
+    turns = data.draw(st.permutations([by for by, events in streams.items() for _ in events]))
+    positions = {by: count() for by in streams}
+    assert audit.audit([streams[by][next(positions[by])] for by in turns]) == audit.audit(RUN)
+
+
+@pytest.mark.parametrize(('text', 'complaint'), [
+    ('', 'no message'), (json.dumps(sent('1')[0]), 'no consumer'), ('{"torn', 'run.jsonl:1 cannot be read'),
+    ('[]', 'cannot be read'), ('null', 'cannot be read'), ('{"event": []}', 'cannot be read'),
+    ('\xff', 'cannot be read'),
+    ('{"event": "attempted"}', 'cannot be read'),
+    (json.dumps({**sent('1')[0], 'id': ['x']}), 'cannot be read'),
+    (json.dumps(line('a', 'new event')), 'cannot be read')])
+def test_what_cannot_be_judged(text, complaint, tmp_path):
+    ledger = tmp_path / 'run.jsonl'
+    ledger.write_text(text + '\n' if text else '')
+    done = Running('audit.py', ledger).end()
+    assert done.status == 3 and f'{complaint}' in done.out and 'unknown: ' in done.out and done.err == ''
+
+
+def test_a_fault_outweighs_an_unreadable_line(tmp_path, capsys):
+    ledger = tmp_path / 'run.jsonl'
+    ledger.write_text('torn\n' + ''.join(json.dumps(event) + '\n' for event in CASES['lost'][0]))
+    assert audit.main([str(ledger)]) == 1
+    assert 'lost: 2' in capsys.readouterr().out
+
+
+def test_the_report_names_the_faults_but_not_thousands(tmp_path):
+    ledger = tmp_path / 'run.jsonl'
+    books = [event for n in range(100) for event in sent(f'm{n:02}')] + [seen('m00')]
+    ledger.write_text(''.join(json.dumps(event) + '\n' for event in books))
+    done = Running('audit.py', ledger, '--json', '-').end()
+    lines = done.out.splitlines()
+    assert done.status == 1 and '    99  lost         accepted, but never came out' in lines
+    assert 'lost: m01' in lines and 'lost: ... and 79 more' in lines
+    summary = json.loads(lines[-1])
+    assert summary['verdict'] == 'invalid: 99 lost' and len(summary['lost']) == 99 and summary['attempted'] == 100
+
+
+def test_a_missing_file_and_bad_flags():
+    done = Running('audit.py', '/none').end()
+    assert done.status == 3 and 'No such file' in done.err and 'Traceback' not in done.err
+    assert Running('audit.py').end().status == 2

@@ -1,0 +1,135 @@
+"""delivery.py through the scripts that use it: what a fault looks like, and that nothing accepted gets lost by it."""
+
+import json
+import re
+
+import pytest
+import trustme
+from blocks import put
+from conftest import drain, wait_until
+from relay import relay
+
+import faults
+
+
+def waiting(channel, queue='siamese.blocks'):
+    return channel.queue_declare(queue, passive=True).method.message_count
+
+
+def vhost(url):
+    return url.rpartition('/')[2]
+
+
+def test_a_wrong_password_and_a_missing_virtual_host_end_at_once(run, url):
+    for bad, complaint in ((url.replace('guest:guest', 'guest:wrong'), "refuses user 'guest'"),
+                           (f'{url}-none', 'no virtual host')):
+        done = run('validate.py', '--url', bad)
+        assert done.status == 1 and complaint in done.err and 'wrong@' not in done.err and done.err.count('\n') == 1
+
+
+def test_a_refused_right_ends_at_once(run, url, broker):
+    broker.ctl('add_user', 'reader', 'secret')
+    broker.ctl('set_permissions', '-p', vhost(url), 'reader', '^$', '^$', '.*')
+    try:
+        done = run('producer.py', '--count', 1, '--url', url.replace('guest:guest', 'reader:secret'))
+    finally:
+        broker.ctl('delete_user', 'reader')
+    assert done.status == 1 and "user 'reader' lacks a right" in done.err and 'set_permissions' in done.err
+
+
+def test_connections_closed_by_the_administrator_come_back(start, url, broker):
+    producer = start('producer.py', '--count', 40, '--rate', 10, '--json', '-', '--quiet')
+    producer.wait_for('ready')
+    broker.ctl('close_all_connections', '-p', vhost(url), 'maintenance')
+    producer.wait_for('maintenance')
+    producer.wait_for('back after')
+    done = producer.end()
+    summary = json.loads(done.out)
+    assert done.status == 0 and summary['accepted'] == 40 and summary['connections'] == 2
+    assert 'Traceback' not in done.err
+
+
+def test_a_deleted_queue_is_declared_again_for_the_producer(start, channel):
+    producer = start('producer.py', '--count', 30, '--rate', 10, '--name', 'alice', '--json', '-', '--quiet')
+    producer.wait_for('ready')
+    wait_until(lambda: waiting(channel) > 3, 'four blocks')
+    before = channel.queue_delete('siamese.blocks').method.message_count
+    producer.wait_for('returned')
+    done = producer.end()
+    summary = json.loads(done.out)
+    assert done.status == 0 and summary['accepted'] == 30 and summary['sent_again'] >= 1
+    assert waiting(channel) + before == 30  # a returned message is in no queue, so there is no copy
+
+
+def test_a_deleted_queue_is_declared_again_for_the_consumer(start, channel, run):
+    validator = start('validate.py', '--count', 5)
+    validator.wait_for('ready')
+    channel.queue_delete('siamese.blocks')
+    validator.wait_for('consumer cancelled')
+    validator.wait_for('back after')
+    assert run('producer.py', '--count', 5).status == 0
+    assert validator.end().status == 0
+
+
+def test_a_full_queue_that_rejects_is_tried_until_there_is_room(start, channel, broker, url):
+    broker.ctl('set_policy', '-p', vhost(url), 'small', 'blocks', '{"max-length": 5, "overflow": "reject-publish"}')
+    put(channel, [])
+    producer = start('producer.py', '--count', 12, '--ledger', '/dev/null', '--json', '-', '--quiet')
+    received = []
+    while len(received) < 12:
+        wait_until(lambda: waiting(channel), 'a block')
+        received += drain(channel, 'siamese.blocks')
+    done = producer.end()
+    assert done.status == 0 and json.loads(done.out)['accepted'] == 12
+    assert len({properties.message_id for properties, _ in received}) == 12
+
+
+def test_a_memory_alarm_is_shown_and_waited_for(start, broker, channel):
+    producer = start('producer.py', '--count', 30, '--rate', 10, '--json', '-', '--quiet')
+    producer.wait_for('ready')
+    broker.ctl('set_vm_memory_high_watermark', 0)
+    try:
+        producer.wait_for('broker blocks publishers: low on memory')
+    finally:
+        broker.ctl('set_vm_memory_high_watermark', 0.4)
+    producer.wait_for('no longer blocks publishers, after')
+    done = producer.end()
+    assert done.status == 0 and json.loads(done.out)['accepted'] == 30 and json.loads(done.out)['connections'] == 1
+
+
+def test_the_next_url_is_tried_when_one_is_dead(run, url, channel):
+    done = run('producer.py', '--count', 3, '--quiet', '--url', f'amqp://127.0.0.1:1,amqp://nohost.invalid {url}')
+    assert done.status == 0 and len(drain(channel, 'siamese.blocks')) == 3
+
+
+def test_tls_is_verified(run, url, tmp_path, channel):
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(tmp_path / 'ca.pem'))
+    host, port = re.search(r'@([\d.]+):(\d+)', url).groups()
+    with relay(host, int(port), authority.issue_cert('localhost')) as tls_port:
+        secure = re.sub(r'amqp://(.*)@[^/]*', rf'amqps://\1@localhost:{tls_port}', url)
+        done = run('producer.py', '--count', 1, '--url', f'{secure}?cacertfile={tmp_path / "ca.pem"}')
+        assert done.status == 0, done.err
+        done = run('producer.py', '--count', 1, '--url', secure)
+        assert done.status == 1 and 'certificate of localhost cannot be verified' in done.err
+        assert 'cacertfile' in done.err and 'Traceback' not in done.err
+        done = run('producer.py', '--count', 1, '--url', f'{secure}?verify=verify_none')
+        assert done.status == 0
+    assert len(drain(channel, 'siamese.blocks')) == 2
+
+
+def test_the_ledger_tells_the_whole_story(run, tmp_path):
+    ledger = tmp_path / 'run.jsonl'
+    assert run('producer.py', '--count', 2, '--name', 'alice', '--ledger', ledger, '--difficulty', 1).status == 0
+    events = [json.loads(line) for line in ledger.read_text().splitlines()]
+    assert [event['event'] for event in events if event['id' if 'id' in event else 'by'].endswith(('-1', 'alice'))] == [
+        'connected', 'attempted', 'accepted', 'closed']
+    assert {event['by'] for event in events} == {'alice'} and len({event['run'] for event in events}) == 1
+
+
+@pytest.mark.parametrize(('error', 'text'), [
+    (ConnectionRefusedError(111, 'Connection refused'), 'Connection refused'),
+    (Exception("Stream lost: ConnectionResetError(104, 'Connection reset by peer')"), 'Connection reset by peer'),
+    (Exception(Exception('inner')), 'inner'), (TimeoutError(), 'TimeoutError')])
+def test_causes_in_a_few_words(error, text):
+    assert faults.cause(error) == text

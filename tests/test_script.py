@@ -1,0 +1,81 @@
+"""script.py: flags, their errors, the log, the exit status; in every script alike."""
+
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT, Running
+
+import script
+
+SCRIPTS = ['producer.py', 'validate.py']
+BAD_FLAGS = [
+    (['--count', '0'], 'is not from 1'), (['--count', 'many'], 'invalid whole number'), (['--count'], 'expected one'),
+    (['--duration', 'nan'], 'is not from 0'), (['--give-up-after', '-1'], 'is not from 0'),
+    (['--nonsense'], 'unrecognized'), (['--queue', 'x' * 201], '1 to 200 printable'),
+    (['--name', 'a\nb'], '1 to 200 printable'), (['--name', ''], '1 to 200'),
+    (['--queue-type', 'fast'], 'invalid choice'), (['--ledger', '/none/x'], 'cannot write /none/x'),
+    (['--json', '/'], 'cannot write /'), (['--url', 'http://h'], 'must begin with amqp'),
+    (['--url', 'amqp://u:secret@h:x'], 'port'), (['--ulr', 'amqp://u:secret@h'], 'unrecognized'),
+    (['amqp://u:sec@ret@h'], 'unrecognized'), (['--min', '9', '--max', '5'], 'is below'),
+    (['--difficulty', '65'], 'from 0 to 64'),
+]
+
+
+@pytest.mark.parametrize('name', SCRIPTS)
+@pytest.mark.parametrize('flags, complaint', BAD_FLAGS)
+def test_bad_flags_take_one_line(name, flags, complaint):
+    done = Running(name, *flags).end()
+    assert done.status == 2 and done.out == ''
+    assert complaint in done.err and done.err.count('\n') == 1 and f'see {name} --help' in done.err
+    assert 'sec' not in done.err.replace('seconds', '') and 'ret@' not in done.err
+
+
+def test_a_bad_url_in_the_environment_takes_one_line():
+    done = Running('producer.py', env={'AMQP_URL': 'amqp://u:secret@h:x'}).end()
+    assert done.status == 2 and done.err.count('\n') == 1 and 'secret' not in done.err
+
+
+@pytest.mark.parametrize('number, status', [(signal.SIGINT, 130), (signal.SIGTERM, 130)])
+def test_two_signals_end_a_script_that_cannot_finish(number, status):
+    running = Running('producer.py', '--url', 'amqp://127.0.0.1:1', '--count', '1')
+    running.wait_for('trying again')
+    running.send(number)
+    running.wait_for(f'{number.name}: finishing')
+    done = running.stop(number)
+    assert done.status == status and '1 not accepted' in done.out and 'Traceback' not in done.err
+
+
+def test_the_reader_of_a_pipe_may_leave(run, url):
+    command = f'{sys.executable} producer.py --difficulty 0 | head -1'
+    done = subprocess.run(['bash', '-o', 'pipefail', '-c', command], cwd=ROOT, env={**os.environ, 'AMQP_URL': url},
+                          capture_output=True, encoding='utf-8', timeout=60)
+    assert done.returncode == 141 and 'Traceback' not in done.stderr and done.stdout.count('\n') == 1
+
+
+def test_progress_is_shown_on_a_terminal_only(start, url):
+    terminal, its_end = pty.openpty()
+    subprocess.run([sys.executable, 'producer.py', '--quiet', '--difficulty', '0', '--duration', '1'], stderr=its_end,
+                   stdout=subprocess.DEVNULL, cwd=ROOT, env={**os.environ, 'AMQP_URL': url}, timeout=60, check=True)
+    os.close(its_end)
+    shown = os.read(terminal, 100_000).decode()
+    os.close(terminal)
+    assert ' in 1 s' in shown and '\r' in shown
+    assert '\r' not in start('producer.py', '--quiet', '--difficulty', '0', '--duration', '1').end().err
+
+
+def test_summary_as_line_and_as_json(tmp_path, capsys):
+    args = script.parser('About.\n\nExamples:\n    x\n')
+    script.add_output_flags(args)
+    for path in (str(tmp_path / 'summary'), '-'):
+        script.report(args.parse_args(['--json', path]), '{n} done', {'n': 3})
+    assert json.loads((tmp_path / 'summary').read_text()) == {'n': 3}
+    assert capsys.readouterr().out == '3 done\n{"n": 3}\n'
+
+
+def test_tally():
+    assert script.tally(3, 10) == '3 of 10' and script.tally(3, None) == '3'

@@ -1,0 +1,164 @@
+#!/usr/bin/env python3
+"""Check every block that arrives: its proof of work, and its place in the chain of its producer.
+
+Consumes the queue siamese.blocks with prefetch 200; acknowledges a block after the check, rejects what is invalid into
+siamese.dlx -> siamese.dead. Pairs with producer.py; start any number of both, in any order.
+
+    $ ./validate.py --name carol --count 3 --ledger run.jsonl
+    1 of 3  alice 1  00003a0b3944ee70…  valid
+    2 of 3  alice 2  00001727621b6258…  valid
+    3 of 3  alice 3  00001dc6289cfb17…  valid
+    3 blocks valid, 0 invalid; again: 0 redelivered, 0 sent again; 0.1 s, 8,660 blocks/s; stopped: count reached
+
+A block is valid if it parses, its hash is right and begins with enough zeros (--difficulty, never taken from the
+message), its proof is a prime of the range, and it is the block, the child and the parent that this validator knows of,
+if it does. A copy is counted if a lost connection explains it, here or at the producer; any other is a replay, and
+invalid. Exit status: 0 all valid, 1 something invalid or refused by the broker, 2 usage, 3 nothing to check, fewer
+than --count, or no broker within --give-up-after.
+
+Examples:
+    ./validate.py                                     # validate until Ctrl-C
+    ./validate.py --idle 10                           # ... until nothing came for 10 s
+    ./validate.py --difficulty 5 --max 500000000      # as the producers
+    ./validate.py --ledger run.jsonl                  # keep books for audit.py
+"""
+
+import json
+import logging
+import re
+import time
+from collections import Counter, OrderedDict
+
+import common
+import delivery
+import script
+
+MAX_BODY = 4096  # bytes; a block has about 350
+REMEMBERED = 50_000  # blocks this validator knows of, the latest: 20 MB
+
+LINE = '{tally}  {producer} {height}  {hash:.16}…  {verdict}'
+SUMMARY = ('{valid} blocks valid, {invalid} invalid; again: {redelivered} redelivered, {sent_again} sent again; '
+           '{duration_s:.1f} s, {blocks_per_s:,.0f} blocks/s; stopped: {stopped}')
+
+
+class Invalid(Exception):
+    """What makes a block invalid: args are the reason, one of few so that it can be counted, and the details."""
+
+
+def declare(channel, link):
+    delivery.declare_dead_letters(channel)
+    channel.queue_declare(link.args.queue, durable=True, arguments={
+        'x-dead-letter-exchange': common.DEAD_LETTER_EXCHANGE, 'x-queue-type': link.args.queue_type})
+    channel.basic_qos(prefetch_count=link.args.prefetch)
+    channel.basic_consume(link.args.queue, link.deliver, callback=link.ready)
+
+
+def parse_block(properties, body):
+    """Return the block a message holds, a dict with every field of its type; raise Invalid."""
+    if properties.content_type != 'application/json':
+        raise Invalid('foreign content type', repr(properties.content_type))
+    if len(body) > MAX_BODY:
+        raise Invalid('too large', f'{len(body)} bytes')
+    try:
+        block = json.loads(body.decode())
+    except (ValueError, RecursionError) as error:
+        raise Invalid('not JSON in UTF-8', str(error)) from None
+    try:
+        previous, producer, run = block['previous'], block['producer'], block['run']
+        right = (type(block['proof']) is type(previous['proof']) is type(block['height']) is int
+                 and type(block['hash']) is type(previous['hash']) is type(producer) is type(run) is str
+                 and producer.isprintable() and run.isalnum())
+    except (TypeError, KeyError, IndexError) as error:
+        raise Invalid('field missing', str(error)) from None
+    if not right:
+        raise Invalid('field of a wrong type', str(block)[:100])
+    if properties.message_id not in (None, f'{producer}-{run}-{block["height"]}'):
+        raise Invalid('message_id of another block', repr(properties.message_id))
+    return block
+
+
+def check_alone(block, zeros, lowest, highest):
+    """Check what a block shows by itself: proof of work, range, genesis; raise Invalid."""
+    previous = block['previous']
+    if (previous == common.GENESIS) != (block['height'] == 1) or not re.fullmatch('|[0-9a-f]{64}', previous['hash']):
+        raise Invalid('wrong parent', f'at height {block["height"]}: {previous}')
+    if block['hash'] != common.block_hash(previous, block['proof']):
+        raise Invalid('wrong hash', block['hash'])
+    if not block['hash'].startswith('0' * zeros):
+        raise Invalid('too few zeros', block['hash'])
+    if not lowest < block['proof'] <= highest:
+        raise Invalid('proof out of range', block['proof'])
+    if not common.is_prime(block['proof']):
+        raise Invalid('proof not prime', block['proof'])
+
+
+def check_chain(block, known, attempt, epoch):
+    """Check a block against those `known` of its chain, and add it; return 'valid', or how this copy came about.
+
+    `known` maps (producer, run, height) to (hash and proof, attempt, epoch); a parent that only its child told of has
+    the epoch 0. The same attempt within one epoch (connection) is a replay: the broker had our acknowledgement. A
+    later epoch means that it may have been lost, another attempt that the producer saw no confirm. Raises Invalid.
+    """
+    chain, height, previous = (block['producer'], block['run']), block['height'], block['previous']
+    itself, parent = f'{block["hash"]} {block["proof"]}', f'{previous["hash"]} {previous["proof"]}'
+    if known.get((*chain, height - 1), (parent,))[0] != parent:
+        raise Invalid('wrong parent', f'{previous["hash"][:16]} at height {height}')
+    before, old_attempt, old_epoch = known.get((*chain, height), (itself, 0, 0))
+    if before != itself:
+        raise Invalid('second block at a height', f'{block["hash"][:16]} at height {height}')
+    if (attempt, epoch) == (old_attempt, old_epoch):
+        raise Invalid('replayed', f'height {height}')
+    known[(*chain, height)] = itself, attempt, epoch
+    known.setdefault((*chain, height - 1), (parent, 0, 0))
+    while len(known) > REMEMBERED:
+        known.popitem(last=False)
+    return 'valid' if not old_epoch else 'redelivered' if attempt == old_attempt else 'sent again'
+
+
+def parse_args(argv):
+    parser = script.parser(__doc__)
+    script.add_proof_flags(parser)
+    parser.add_argument('--prefetch', type=script.number(int, 1, 65535), default=200, metavar='N',
+                        help='blocks delivered ahead of the checks (default: %(default)s)')
+    parser.add_argument('--idle', type=script.number(float, 0), metavar='S',
+                        help='stop when nothing came for S seconds')
+    script.add_broker_flags(parser, queue='siamese.blocks')
+    return script.parse(parser, argv)
+
+
+def main(argv=None):
+    args = parse_args(argv)
+    highest = common.next_prime(args.max)
+    known, books, reasons, first, last = OrderedDict(), Counter(), Counter(), 0.0, 0.0
+    with delivery.connected(args, declare) as link:
+        for channel, method, properties, body in link.messages(args.idle):
+            last = time.monotonic()
+            first = first or last
+            try:
+                block = parse_block(properties, body)
+                check_alone(block, args.difficulty, args.min, highest)
+                verdict = check_chain(block, known, delivery.attempt_of(properties), link.epoch)
+            except Invalid as invalid:
+                reason, details = invalid.args
+                reasons[reason] += 1
+                logging.warning('invalid: %s: %.100s (message_id %.100r)', reason, details, properties.message_id)
+                link.record_delivery('invalid', method, properties, body, reason=reason)
+                channel.basic_reject(method.delivery_tag, requeue=False)
+                continue
+            books[verdict] += 1
+            link.record_delivery('validated', method, properties, body)
+            link.ack(method.delivery_tag)
+            if not args.quiet:
+                print(LINE.format(tally=script.tally(link.done, args.count), verdict=verdict, **block))
+    checked, invalid = sum(books.values()) + sum(reasons.values()), sum(reasons.values())
+    if not link.status:
+        link.status = 1 if invalid else 3 if checked < (args.count or 1) and not script.stop_requested() else 0
+    script.report(args, SUMMARY, {
+        **link.summary(), 'valid': books['valid'], 'redelivered': books['redelivered'],
+        'sent_again': books['sent again'], 'invalid': invalid, 'reasons': reasons,
+        'blocks_per_s': round(checked / (last - first), 1) if last > first else 0})
+    return link.status
+
+
+if __name__ == '__main__':
+    script.run(main)
