@@ -1,0 +1,31 @@
+# Targets for people and for .ci/run. ARGS=... is passed on to pytest.
+ACTIVATE = . .venv/bin/activate &&
+
+help: ## Show this list.
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: .venv/run ## Two producers, two validators, a real broker (AMQP_URL, or one of its own) and the verdict.
+	@$(ACTIVATE) if [ -n "$$AMQP_URL" ]; then ./demo.sh; else ./setup.sh broker && ./broker.py ./demo.sh; fi
+
+shell: .venv/run ## A shell with a throwaway broker: AMQP_URL is set, the scripts are at hand.
+	@$(ACTIVATE) ./setup.sh broker && ./broker.py $${SHELL:-sh}
+
+test: .venv/dev ## Every test, on real brokers.
+	@$(ACTIVATE) ./setup.sh broker && python -m pytest $(ARGS)
+
+lint: .venv/dev ## Check the style.
+	@$(ACTIVATE) ruff check .
+
+bench: .venv/dev ## Measure side by side with peers and bare limits, and write bench/RESULTS.md.
+	@$(ACTIVATE) ./setup.sh broker && python bench/run.py
+
+clean: ## Remove what make made (not what apt installed).
+	rm -rf .venv .hypothesis .pytest_cache .ruff_cache __pycache__ */__pycache__
+
+.venv/run: requirements.txt setup.sh
+	@./setup.sh venv requirements.txt && touch $@
+
+.venv/dev: requirements.txt requirements-dev.txt setup.sh
+	@./setup.sh venv requirements-dev.txt && touch $@ .venv/run
+
+.PHONY: help demo shell test lint bench clean

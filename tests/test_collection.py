@@ -1,0 +1,79 @@
+"""The constitution of the collection: what holds for every script."""
+
+import ast
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT, Running
+
+MODULES = {'common.py', 'script.py', 'delivery.py', 'faults.py'}
+SCRIPTS = sorted(path.name for path in ROOT.glob('*.py') if path.name not in MODULES)
+NEED_PRIMES = {'producer.py', 'validate.py'}
+
+
+def test_there_are_scripts():
+    assert {'producer.py', 'validate.py', 'audit.py', 'broker.py'} <= set(SCRIPTS)
+
+
+@pytest.mark.parametrize('name', SCRIPTS)
+def test_it_can_be_run_as_a_command(name):
+    assert os.access(ROOT / name, os.X_OK)
+    assert (ROOT / name).read_text().startswith('#!/usr/bin/env python3\n"""')
+
+
+@pytest.mark.parametrize('name', SCRIPTS)
+def test_it_has_a_sample_a_readme_row_a_changelog_line_and_tests(name):
+    docstring = ast.get_docstring(ast.parse((ROOT / name).read_text()))
+    assert f'$ ./{name}' in docstring and 'Exit status' in docstring
+    assert re.search(rf'^\| `{name}` \|', (ROOT / 'README.md').read_text(), re.MULTILINE)
+    assert f'`{name}`' in (ROOT / 'CHANGELOG.md').read_text()
+    assert name in (ROOT / 'tests' / f'test_{name}').read_text()
+
+
+@pytest.mark.parametrize('name', SCRIPTS)
+def test_its_help_is_its_docstring_and_ends_with_examples(name):
+    done = Running(name, '--help').end()
+    docstring = ast.get_docstring(ast.parse((ROOT / name).read_text()))
+    about, _, examples = docstring.partition('Examples:\n')
+    assert done.status == 0 and done.err == ''
+    assert done.out.startswith(about.rstrip())
+    assert done.out.rstrip().endswith(examples.rstrip()) and examples
+
+
+@pytest.mark.parametrize('name', SCRIPTS)
+def test_its_help_costs_no_sympy(name):
+    command = [sys.executable, '-X', 'importtime', name, '--help']
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, check=True)
+    assert b'sympy' not in done.stderr and b'argparse' in done.stderr
+
+
+@pytest.mark.parametrize('name', sorted(MODULES | set(SCRIPTS)))
+def test_importing_it_does_nothing(name):
+    code = f'import {name[:-3]}, threading, signal; print(threading.active_count(), signal.getsignal(signal.SIGTERM))'
+    done = subprocess.run([sys.executable, '-c', code], cwd=ROOT, capture_output=True, check=True, encoding='utf-8')
+    assert done.stdout.startswith(('1 Handlers.SIG_DFL', '1 0')) and done.stderr == ''
+
+
+@pytest.mark.parametrize('name', sorted(MODULES | set(SCRIPTS)))
+def test_no_script_imports_another(name):
+    nodes = list(ast.walk(ast.parse((ROOT / name).read_text())))
+    imported = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    imported |= {node.module for node in nodes if isinstance(node, ast.ImportFrom)}
+    assert not imported & {script[:-3] for script in SCRIPTS}
+
+
+def test_python_3_9_is_promised_everywhere_and_kept():
+    assert 'requires-python = ">=3.9"' in (ROOT / 'pyproject.toml').read_text()
+    assert 'target-version = "py39"' in (ROOT / 'pyproject.toml').read_text()
+    assert 'Python 3.9' in (ROOT / 'README.md').read_text() and '(3, 9)' in (ROOT / 'setup.sh').read_text()
+    for path in ROOT.glob('*.py'):
+        ast.parse(path.read_text(), feature_version=(3, 9))
+
+
+def test_make_help_lists_every_target():
+    shown = subprocess.run(['make', 'help'], cwd=ROOT, capture_output=True, check=True, encoding='utf-8').stdout
+    targets = re.findall(r'^([a-z]+):', (ROOT / 'Makefile').read_text(), re.MULTILINE)
+    assert [line.split()[1] for line in shown.splitlines() if line.startswith('  make')] == targets

@@ -1,0 +1,90 @@
+"""What README and docstrings show is what happens: their commands are run, their sample output is compared."""
+
+import ast
+import os
+import re
+import shutil
+import subprocess
+import sys
+
+import pytest
+from conftest import PATIENCE, ROOT
+
+import broker as broker_module
+
+SAMPLES = ['producer.py', 'validate.py', 'audit.py', 'broker.py']  # in the order in which a person would run them
+
+
+def normal(text):
+    """Return text with numbers, hashes, times and runs of blanks made alike."""
+    text = re.sub(r'\b[0-9a-f]{16}…', 'HASH', text)
+    text = re.sub(r'broker\.py@\S+', 'broker.py@HOST', text)
+    return [re.sub(r' +', ' ', re.sub(r'\d[\d,.:]*', 'N', line)).strip() for line in text.strip().splitlines()]
+
+
+def sessions(text):
+    """Yield (command, output) of each '$ ' line in a text and the lines below it."""
+    for block in re.split(r'^\$ ', text, flags=re.MULTILINE)[1:]:
+        command, _, output = block.partition('\n')
+        yield command, output
+
+
+@pytest.fixture
+def copy(tmp_path):
+    """A copy of what git knows, as a clean clone has it."""
+    files = subprocess.run(['git', 'ls-files', '-co', '--exclude-standard'], cwd=ROOT, capture_output=True, check=True,
+                           encoding='utf-8').stdout.split()
+    for name in files:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, tmp_path / name)
+    return tmp_path
+
+
+def environment(**more):
+    venv_first = f'{os.path.dirname(sys.executable)}{os.pathsep}{os.environ["PATH"]}'
+    return {**os.environ, 'PATH': venv_first, 'PYTHONUTF8': '1', **more}
+
+
+def test_the_samples_in_the_docstrings(copy, url):
+    for name in SAMPLES:
+        docstring = ast.get_docstring(ast.parse((ROOT / name).read_text()))
+        sample = re.search(r'^    \$ .*\n(?:    .*\n)+', docstring, re.MULTILINE)[0]
+        (command, output), = sessions(re.sub(r'^    ', '', sample, flags=re.MULTILINE))
+        done = subprocess.run(['sh', '-c', command], cwd=copy, env=environment(AMQP_URL=url), encoding='utf-8',
+                              capture_output=True, timeout=PATIENCE)
+        assert done.returncode == 0, done.stderr
+        log = done.stderr if name == 'broker.py' else ''  # its sample shows the log as well
+        assert normal(log + done.stdout) == normal(output), command
+
+
+def test_the_commands_in_the_readme(copy):
+    text = (ROOT / 'README.md').read_text()
+    console = ''.join(re.findall(r'^```console\n(.*?)^```', text, re.MULTILINE | re.DOTALL))
+    steps = [(command, output) for command, output in sessions(console) if command != 'make test']  # this is make test
+    assert len(list(sessions(console))) == len(steps) + 1
+    with broker_module.throwaway() as broker:
+        # One shell for all, as a person would; the URL in the README is an example.
+        shell = ['set -e']
+        for number, (command, _) in enumerate(steps):
+            if command.startswith('export AMQP_URL'):
+                command = f'export AMQP_URL={broker.url}'
+            shell.append(f'echo "=== {number}"\n{command}')
+        done = subprocess.run(['bash', '-c', '\n'.join(shell)], cwd=copy, env=environment(), encoding='utf-8',
+                              capture_output=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    shown = re.split(r'^=== \d+\n', done.stdout, flags=re.MULTILINE)[1:]
+    assert len(shown) == len(steps)
+    for (command, expected), output in zip(steps, shown):
+        if expected.strip():
+            assert normal(output) == normal(expected), command
+    demo = shown[0]
+    assert demo.rstrip().endswith('valid: all that was accepted came out, unaltered, every copy explained')
+    for name in 'alice', 'bob', 'carol', 'dave':
+        assert re.search(rf'^{name} +\| ', demo, re.MULTILINE)
+        assert re.search(rf'^{name} +\| exit status 0$', demo, re.MULTILINE)
+
+
+def test_links_in_the_documents_lead_somewhere():
+    for path in [ROOT / 'README.md', *(ROOT / 'docs').glob('*.md')]:
+        for target in re.findall(r'\]\(([^)#]+)\)', path.read_text()):
+            assert (path.parent / target).exists(), f'{path.name}: {target}'
