@@ -208,8 +208,8 @@ class Link:
     def ready(self, _frame):
         """The callback of the last verb in declare(): everything is declared, work can begin."""
         now, again = time.monotonic(), sum(message.attempt > 0 for message in self.backlog)
-        product = self.connection.server_properties
-        text = f'{product.get("product")} {product.get("version")} at {common.place(self.endpoint)}'
+        server = self.connection.server_properties
+        text = f'{server.get("product")} {server.get("version")} at {common.place(self.endpoint)}'
         if self.counts['connections']:
             text += f', back after {now - self.away_since:.1f} s, {again} messages to send again'
         logging.info('ready: %s', text)
@@ -261,7 +261,7 @@ class Link:
         if oldest and not self.blocked_since and now - oldest.sent_at > CONFIRM_DEADLINE and self.channel.is_open:
             logging.warning('no confirm for %d s (a quorum queue without majority?), trying a new channel',
                             CONFIRM_DEADLINE)
-            self.channel.close()
+            self._reopen(self.channel, 'no confirm')
 
     def _connect(self):
         self.endpoint = next(self.endpoints)
@@ -279,11 +279,17 @@ class Link:
 
     def _on_channel(self, channel):
         channel.add_on_close_callback(self._on_channel_closed)
-        channel.add_on_cancel_callback(lambda frame: channel.close(0, 'consumer cancelled'))
+        channel.add_on_cancel_callback(lambda _frame: self._reopen(channel, 'consumer cancelled'))
         channel.add_on_return_callback(self._on_return)
         self.epoch += 1
         self.last_tag = 0
         self.opened = channel
+
+    def _reopen(self, channel, why):
+        """Close a channel of ours, so that a new one is opened and everything declared again."""
+        self.inbox.clear()
+        self.ack_tag = 0
+        channel.close(0, why)
 
     def _on_channel_closed(self, _channel, reason):
         if self.connection.is_open and not self.closing:
@@ -328,6 +334,8 @@ class Link:
     def _on_unblocked(self, *_):
         if self.blocked_since:
             logging.info('broker no longer blocks publishers, after %.1f s', time.monotonic() - self.blocked_since)
+            for message in self.unconfirmed.values():  # their wait for a confirm begins only now
+                message.sent_at = time.monotonic()
         self.blocked_since = None
 
     def _send_acks(self):
@@ -365,7 +373,7 @@ class Link:
         self.failures += 1
         self.not_before = time.monotonic() + self._pause()
         if event == 'returned' and not self.unconfirmed and self.channel.is_open:
-            self.channel.close(0, 'a message was returned')
+            self._reopen(self.channel, 'a message was returned')
 
     def close(self):
         """Close the connection in good order (the broker then has all acknowledgements); wait 5 s at the most."""

@@ -119,7 +119,7 @@ def main():
         *(f'| {name} | {rate:,.0f} | {ratio:.1f} |' for name, rate, ratio in mined), '',
         '## Validating', '',
         f'validate.py on a queue filled with {BLOCKS:,} blocks (one zero, so that filling is fast; the checks are the '
-        'same), every check on, prefetch 200, acknowledged in batches of up to 50, classic queue, persistent messages.', '',
+        'same), every check on, prefetch 200, acknowledged in batches of up to 50, classic queue, persistent.', '',
         '| | blocks/s |', '|---|---:|', f'| without ledger | {plain:,.0f} |', f'| with --ledger | {booked:,.0f} |', '',
         '## Peak memory', '',
         '| | MB |', '|---|---:|', f'| producer.py | {miner:.0f} |', f'| validate.py | {memory:.0f} |', '']
