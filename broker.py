@@ -360,7 +360,7 @@ def run(command, variables, broker):
 
 def main(argv=None):
     about, _, examples = __doc__.partition('Examples:')
-    parser = argparse.ArgumentParser(usage=argparse.SUPPRESS, description=about, epilog=f'examples:{examples}',
+    parser = argparse.ArgumentParser(usage=argparse.SUPPRESS, description=about, epilog='examples:' + examples,
                                      allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--nodes', type=int, choices=(1, 3), default=1, help='3: a cluster (default: 1)')
     parser.add_argument('--management', action='store_true', help='with the management plugin (HTTP API)')

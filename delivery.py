@@ -369,6 +369,8 @@ class Link:
         """The broker did not take a message: send it again after a while, and if it was returned, declare anew."""
         self.record(event, id=message.properties.message_id, attempt=message.attempt)
         self.counts[event] += 1
+        if event == 'nacked' and not self.failures:
+            logging.warning('broker nacks messages (is a queue full?), trying again')
         self.backlog.append(message)
         self.failures += 1
         self.not_before = time.monotonic() + self._pause()

@@ -46,13 +46,13 @@ class Place:
         self.folder, self.mark = folder, f'TEST_BROKER_MARK={uuid.uuid4()}'
 
     def processes(self):
-        """Return {pid: command line} of all living processes with the mark, except our own."""
+        """Return {pid: environment} of all living processes with the mark."""
         found = {}
         for path in glob.glob('/proc/[0-9]*'):
-            with contextlib.suppress(OSError):
-                with open(f'{path}/environ') as environ, open(f'{path}/cmdline') as cmdline:
-                    if self.mark in environ.read().split('\0'):
-                        found[int(path[6:])] = cmdline.read().replace('\0', ' ')
+            with contextlib.suppress(OSError), open(f'{path}/environ') as file:
+                environment = file.read().split('\0')
+                if self.mark in environment:
+                    found[int(path[6:])] = dict(entry.partition('=')[::2] for entry in environment)
         return found
 
     def is_empty(self):
@@ -94,8 +94,8 @@ def start(*args, prefix=(sys.executable, SCRIPT)):
 
 
 def run(*args):
-    return subprocess.run([sys.executable, SCRIPT, *args], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                          stderr=subprocess.PIPE, encoding='utf-8', timeout=30)
+    return subprocess.run([sys.executable, SCRIPT, *args], stdin=subprocess.DEVNULL, capture_output=True,
+                          encoding='utf-8', timeout=60)
 
 
 @contextlib.contextmanager
@@ -205,17 +205,11 @@ def test_command_that_is_no_program(place):
     assert 'Traceback' not in done.stderr and text in done.stderr.splitlines()[-1]
 
 
-@pytest.mark.parametrize('args', [['--nodes', '2'], ['--nodes', 'x', 'true'], ['--no-such-flag'], ['--count', '3']])
+@pytest.mark.parametrize('args', [['--nodes', '2'], ['--nodes', 'x', 'sh'], ['--count', '3'], ['--man', 'sh']])
 def test_bad_usage(args):
     done = run(*args)
     assert done.returncode == 2
-    assert 'usage: broker.py' in done.stderr
-
-
-def test_help_opens_with_the_docstring():
-    done = run('--help')
-    assert done.returncode == 0
-    assert broker.__doc__ in done.stdout
+    assert done.stderr.startswith('broker.py: error: ')
 
 
 def test_alone_three_at_once_each_ended_by_another_signal(place):
@@ -226,36 +220,26 @@ def test_alone_three_at_once_each_ended_by_another_signal(place):
         amqp, http = process.stdout.readline(), process.stdout.readline()
         urls.append(re.fullmatch(r'export AMQP_URL=(amqp://guest:guest@127\.0\.0\.1:\d+/%2F)\n', amqp)[1])
         assert re.fullmatch(r'export MANAGEMENT_URL=http://guest:guest@127\.0\.0\.1:\d+\n', http)
-    for url in urls:
-        assert_works(url)
     for url, (number, process) in zip(urls, started.items()):
-        before = place.processes()
+        assert_works(url)
         process.send_signal(number)
+        process.send_signal(number)  # the second one must not disturb the cleaning
         assert process.wait(10) == (-signal.SIGKILL if number == signal.SIGKILL else 0)
         process.communicate()
         eventually(lambda url=url: not is_open(url))
-        eventually(lambda before=before: len(place.processes()) <= len(before) * 2 // 3)
+    eventually(place.is_empty)
 
 
 def test_ended_while_it_starts(place):
     process = start(*COMMAND)
-    eventually(lambda: any('beam' in command for command in place.processes().values()))
+    eventually(lambda: any('RABBITMQ_NODENAME' in environment for environment in place.processes().values()))
     process.terminate()
     assert process.wait(10) == 128 + signal.SIGTERM
     assert process.communicate()[0] == ''
 
 
-def test_killed_together_with_its_command(place):
-    """SIGKILL for broker.py must not leave a command behind that tries for ever to reach a broker."""
-    process = start(*COMMAND)
-    process.stdout.readline()
-    process.kill()
-    process.wait()
-    eventually(place.is_empty, 5)
-    process.communicate()
-
-
-def test_as_an_ordinary_user(place):
+def test_as_an_ordinary_user_and_killed(place):
+    """Its command must not be left behind either, trying for ever to reach a broker."""
     shutil.copy(SCRIPT, place.folder)
     script = os.path.join(place.folder, 'broker.py')
     drop = ['setpriv', '--reuid=65534', '--regid=65534', '--clear-groups'] if os.getuid() == 0 else []
@@ -263,9 +247,11 @@ def test_as_an_ordinary_user(place):
     assert_works(process.stdout.readline().strip())
     owners = {os.stat(f'/proc/{pid}').st_uid for pid in place.processes()}
     assert owners == {65534 if drop else os.getuid()}
-    process.communicate('\n')
-    assert process.returncode == 7
     os.remove(script)
+    process.kill()
+    process.wait()
+    eventually(place.is_empty)
+    process.communicate()
 
 
 def test_not_installed(place, monkeypatch):
@@ -342,13 +328,15 @@ def test_exception_in_the_body_beside_another_broker(place, one):
     assert_works(one.url)
 
 
-@pytest.mark.parametrize('end', ['stop', 'kill'])
-def test_message_survives(one, end):
-    put(one.url, end, b'durable and persistent')
-    getattr(one, end)()
+@pytest.mark.parametrize('steps', [['kill'], ['pause', 'stop']], ids=' '.join)
+def test_message_survives(one, steps):
+    """And a paused node can be stopped gracefully."""
+    put(one.url, steps[-1], b'durable and persistent')
+    for step in steps:
+        getattr(one, step)()
     assert not is_open(one.url)
     one.start()
-    assert get(one.url, end) == b'durable and persistent'
+    assert get(one.url, steps[-1]) == b'durable and persistent'
 
 
 def test_pause_and_resume(one):
@@ -366,14 +354,6 @@ def test_pause_and_resume(one):
     assert_works(one.url)
 
 
-def test_a_paused_node_can_be_stopped(one):
-    one.pause()
-    one.stop()
-    assert not is_open(one.url)
-    one.start(0)
-    assert_works(one.url)
-
-
 def test_ctl(one):
     one.ctl('add_vhost', 'with ctl')
     assert 'with ctl' in one.ctl('list_vhosts', '--quiet').splitlines()
@@ -382,25 +362,43 @@ def test_ctl(one):
     assert failure.value.returncode != 0
 
 
-def test_port_taken_in_between(place):
-    """If somebody is faster at one of its ports it takes others; if the ports are known already, it says so."""
+def test_a_port_taken_in_between(place):
+    """Somebody is faster at one of the ports: it starts with others."""
     thieves = []
 
     def steal():
-        [conf] = eventually(lambda: glob.glob(f'{place.folder}/*/n0.conf'))
-        number = eventually(lambda: re.search(r'listeners.tcp.1 = 127.0.0.1:(\d+)\n', open(conf).read()))[1]
-        thieves.append(socket.create_server(('127.0.0.1', int(number))))
+        ports = eventually(lambda: {environment.get('RABBITMQ_DIST_PORT') for environment in
+                                    place.processes().values()} - {None})
+        thieves.append(socket.create_server(('127.0.0.1', int(ports.pop()))))
 
     thief = threading.Thread(target=steal)
     thief.start()
     with broker.throwaway() as b:
         thief.join()
         assert_works(b.url)
-        assert port(b.url) != thieves[0].getsockname()[1]
+        assert b.ports[0][1] != thieves[0].getsockname()[1]
     thieves[0].close()
-    with broker.throwaway(started=False) as b, socket.create_server(('127.0.0.1', b.ports[0][1])):
-        with pytest.raises(broker.DidNotStart, match='(?s)in use.*start it again'):
+
+
+def test_another_rabbitmq_on_its_port(place, one):
+    """It is not mistaken for ours; as the URL is known already, no other port will do."""
+    greeting = broker.ask(port(one.url), b'AMQP\0\0\x09\1')
+    assert b'RabbitMQ' in greeting
+
+    def greet(listener):
+        with contextlib.suppress(OSError):  # until it is shut down
+            while True:
+                connection, _ = listener.accept()
+                connection.sendall(greeting)
+                connection.close()
+
+    with broker.throwaway(started=False) as b, socket.create_server(('127.0.0.1', port(b.url))) as listener:
+        other = threading.Thread(target=greet, args=[listener])
+        other.start()
+        with pytest.raises(broker.DidNotStart, match='(?s)eaddrinuse.*start it again'):
             b.start()
+        listener.shutdown(socket.SHUT_RDWR)
+        other.join()
 
 
 def test_cluster_of_three(place):

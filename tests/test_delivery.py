@@ -5,11 +5,14 @@ import re
 
 import pytest
 import trustme
-from blocks import put
+from blocks import chain, put
 from conftest import drain, wait_until
 from relay import relay
 
+import broker as broker_module
+import delivery
 import faults
+import validate
 
 
 def waiting(channel, queue='siamese.blocks'):
@@ -71,16 +74,57 @@ def test_a_deleted_queue_is_declared_again_for_the_consumer(start, channel, run)
     assert validator.end().status == 0
 
 
+def test_what_was_not_confirmed_when_the_broker_died_is_sent_again(start, tmp_path):
+    with broker_module.throwaway() as broker:
+        env, ledger = {'AMQP_URL': broker.url}, tmp_path / 'run.jsonl'
+        producer = start('producer.py', '--count', 40, '--difficulty', 2, '--rate', 20, '--ledger', ledger,
+                         '--json', '-', **env)
+        producer.wait_for(' 5 of 40 ', producer.out)
+        broker.pause()
+        producer.wait_for(' 15 of 40 ', producer.out)
+        broker.kill()
+        broker.start()
+        done = producer.end()
+        summary = json.loads(done.out.splitlines()[-1])
+        assert done.status == 0 and summary['accepted'] == 40 and summary['sent_again'] >= 5
+        validator = start('validate.py', '--difficulty', 2, '--idle', 2, '--ledger', ledger, '--quiet', **env).end()
+        assert validator.status == 0, validator.err
+    verdict = json.loads(start('audit.py', ledger, '--json', '-', '--quiet').end().out)
+    assert verdict['exit_status'] == 0 and verdict['ok'] == 40
+
+
+def test_what_was_delivered_over_a_lost_connection_is_not_handed_out(channel, url, broker):
+    messages = chain('alice', 20)
+    put(channel, messages)
+    args = validate.parse_args(['--url', url, '--count', '30', '--prefetch', '20'])
+    seen = []
+    with delivery.connected(args, validate.declare) as link:
+        for _channel, method, properties, _body in link.messages(idle=2):
+            seen.append((properties.message_id, link.epoch, method.redelivered))
+            link.ack(method.delivery_tag)
+            if len(seen) == 5:
+                link.wait(lambda: len(link.inbox) == 15)
+                broker.ctl('close_all_connections', '-p', vhost(url), 'cut')
+                link.wait(lambda: not link.is_ready)
+    assert link.status == 0 and link.counts['connections'] == 2  # a tag of the old channel would close the new one
+    assert [epoch for _, epoch, _ in seen] == [1] * 5 + [2] * (len(seen) - 5)
+    assert [again for *_, again in seen] == [False] * 5 + [True] * (len(seen) - 5)
+    assert {id for id, *_ in seen} == {properties.message_id for properties, _ in messages}
+    assert 'siamese.blocks\t0' in broker.ctl('list_queues', '-p', vhost(url), 'name', 'messages')
+
+
 def test_a_full_queue_that_rejects_is_tried_until_there_is_room(start, channel, broker, url):
     broker.ctl('set_policy', '-p', vhost(url), 'small', 'blocks', '{"max-length": 5, "overflow": "reject-publish"}')
     put(channel, [])
-    producer = start('producer.py', '--count', 12, '--ledger', '/dev/null', '--json', '-', '--quiet')
+    producer = start('producer.py', '--count', 12, '--json', '-')
+    producer.wait_for(' 12 of 12 ', producer.out)
+    producer.wait_for('broker nacks messages')
     received = []
     while len(received) < 12:
         wait_until(lambda: waiting(channel), 'a block')
         received += drain(channel, 'siamese.blocks')
     done = producer.end()
-    assert done.status == 0 and json.loads(done.out)['accepted'] == 12
+    assert done.status == 0 and json.loads(done.out.splitlines()[-1])['accepted'] == 12
     assert len({properties.message_id for properties, _ in received}) == 12
 
 
