@@ -143,7 +143,10 @@ class Broker:
         self._write('.erlang.cookie', secrets.token_hex(20))
 
     def start(self, node=None):
-        """Start a node unless it runs; return when it accepts AMQP (None: when all do, as one cluster)."""
+        """Start a node unless it runs; return when it accepts AMQP (None: when all do, as one cluster).
+
+        When a whole cluster is down a node may wait for one that went down later: start all at once.
+        """
         deadline = time.monotonic() + LIMIT
         if not self._runs('epmd'):
             self._spawn('epmd', self.epmd, '-address', '127.0.0.1', '-port', str(self.epmd_port))
@@ -354,14 +357,22 @@ def run(command, variables, broker):
     for number in early:
         child.send_signal(number)
     status = child.wait()
+    signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)  # nothing shall disturb the cleaning
     broker.tell_guard()
     return status if status >= 0 else 128 - status
 
 
+def end_early(number, _):
+    """Clean up, undisturbed by further signals, and exit."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
+    sys.exit(128 + number)
+
+
 def main(argv=None):
     about, _, examples = __doc__.partition('Examples:')
-    parser = argparse.ArgumentParser(usage=argparse.SUPPRESS, description=about, epilog='examples:' + examples,
-                                     allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(usage=argparse.SUPPRESS, allow_abbrev=False,
+                                     description=about, epilog=f'examples:{examples}',
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--nodes', type=int, choices=(1, 3), default=1, help='3: a cluster (default: 1)')
     parser.add_argument('--management', action='store_true', help='with the management plugin (HTTP API)')
     parser.add_argument('command', nargs=argparse.REMAINDER, help='what to run, with its own flags')
@@ -371,14 +382,15 @@ def main(argv=None):
         say(f'{command[0]}: no such command')
         return 127
     for number in ENDING:
-        signal.signal(number, lambda number, _: sys.exit(128 + number))
+        signal.signal(number, end_early)
     say('starting RabbitMQ' + (f', {args.nodes} nodes' if args.nodes > 1 else ''))
     began = time.monotonic()
     try:
         with throwaway(args.nodes, args.management) as broker:
             say(f'RabbitMQ is up after {time.monotonic() - began:.1f} s')
-            variables = {'AMQP_URL': broker.url, 'MANAGEMENT_URL': broker.management_url}
-            variables = {name: value for name, value in variables.items() if value}
+            variables = {'AMQP_URL': broker.url}
+            if broker.management_url:
+                variables['MANAGEMENT_URL'] = broker.management_url
             return run(command, variables, broker) if command else stay(variables)
     except (NotInstalled, DidNotStart) as error:
         say(error)

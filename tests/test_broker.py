@@ -93,11 +93,15 @@ def start(*args, prefix=(sys.executable, SCRIPT)):
 
 
 def hammer(kill, process, number):
-    """Send a signal again and again, also while it cleans up, and return the exit status and the log."""
+    """Send a signal again and again, also while it cleans up; return the exit status as a shell sees it, and the log.
+
+    In its last moments Python has no handlers any more, and a signal kills it: 128+n all the same.
+    """
     deadline = time.monotonic() + 10
     while process.poll() is None and time.monotonic() < deadline:
         kill(process.pid, number)
-    return process.wait(0), process.communicate()[1]
+    status = process.wait(0)
+    return 128 - status if status < 0 else status, process.communicate()[1]
 
 
 def run(*args):
