@@ -93,15 +93,11 @@ def start(*args, prefix=(sys.executable, SCRIPT)):
 
 
 def hammer(kill, process, number):
-    """Send a signal again and again, also while it cleans up; return the exit status as a shell sees it, and the log.
-
-    In its last moments Python has no handlers any more, and a signal kills it: 128+n all the same.
-    """
+    """Send a signal again and again, also while it cleans up, and return the exit status and the log."""
     deadline = time.monotonic() + 10
     while process.poll() is None and time.monotonic() < deadline:
         kill(process.pid, number)
-    status = process.wait(0)
-    return 128 - status if status < 0 else status, process.communicate()[1]
+    return process.wait(0), process.communicate()[1]
 
 
 def run(*args):
