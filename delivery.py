@@ -194,8 +194,13 @@ class Link:
                 'exit_status': self.status}
 
     def record(self, event, **facts):
-        """Write a line into the ledger, if there is one."""
-        self.write_ledger(event, epoch=self.epoch, **facts)
+        """Write a line into the ledger, if there is one; raise Failure if that cannot be done."""
+        try:
+            self.write_ledger(event, epoch=self.epoch, **facts)
+        except OSError as error:
+            self.failure = Failure(f'cannot write the ledger {self.args.ledger}: {error.strerror}', 3)
+            if not self.closing:
+                raise self.failure from None
 
     def record_delivery(self, event, method, properties, body, **facts):
         """Write into the ledger what became of a delivery; to be called before it is acknowledged or rejected."""
@@ -311,7 +316,7 @@ class Link:
         self.unconfirmed.clear()
         self.inbox.clear()
         self.opened, self.ack_tag = None, 0
-        self.failure = refusal(reason, self.endpoint)
+        self.failure = self.failure or refusal(reason, self.endpoint)
         if not self.failure and (self.is_ready or not self.failures):
             what = 'channel closed' if again == self._open_channel else 'broker gone' if self.is_ready else 'no broker'
             logging.warning('%s at %s (%s), trying again', what, common.place(self.endpoint), cause(reason))

@@ -146,6 +146,7 @@ def run(main):
 
     signal.signal(signal.SIGINT, on_signal)
     signal.signal(signal.SIGTERM, on_signal)
+    sys.stdout = sys.stdout or open(os.devnull, 'w')  # it was closed: >&-
     sys.stdout.reconfigure(line_buffering=True, errors='backslashreplace')
     try:
         status = main()

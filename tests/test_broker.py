@@ -76,8 +76,12 @@ def place(monkeypatch):
     monkeypatch.setenv('TMPDIR', folder)
     monkeypatch.setattr(tempfile, 'tempdir', None)  # look at TMPDIR again
     yield place
-    eventually(place.is_empty)
-    os.rmdir(folder)
+    try:
+        eventually(place.is_empty)
+    finally:  # not even a test that failed leaves something behind
+        for pid in place.processes():
+            os.kill(pid, signal.SIGKILL)
+        shutil.rmtree(folder)
 
 
 @pytest.fixture(scope='module')

@@ -8,7 +8,8 @@ import subprocess
 import sys
 
 import pytest
-from conftest import ROOT, Running
+from blocks import chain, put
+from conftest import ROOT, Running, drain
 
 import script
 
@@ -56,6 +57,23 @@ def test_the_reader_of_a_pipe_may_leave(run, url):
     done = subprocess.run(['bash', '-o', 'pipefail', '-c', command], cwd=ROOT, env={**os.environ, 'AMQP_URL': url},
                           capture_output=True, encoding='utf-8', timeout=60)
     assert done.returncode == 141 and 'Traceback' not in done.stderr and done.stdout.count('\n') == 1
+
+
+def test_a_ledger_that_cannot_be_written_ends_the_run(run, channel):
+    put(channel, chain('alice', 3))
+    for name in SCRIPTS:
+        done = run(name, '--difficulty', 1, '--count', 3, '--ledger', '/dev/full')
+        assert done.status == 3 and 'cannot write the ledger /dev/full: No space left on device' in done.err
+        assert 'Traceback' not in done.err and 'again, back' not in done.err
+    assert len(drain(channel, 'siamese.blocks')) == 3  # nothing is published or acknowledged without a line in the books
+
+
+@pytest.mark.parametrize('redirection', ['> /dev/full', '>&-'])
+def test_stdout_that_takes_nothing(url, redirection):
+    command = f'{sys.executable} producer.py --difficulty 0 --count 1 {redirection}'
+    done = subprocess.run(['sh', '-c', command], cwd=ROOT, env={**os.environ, 'AMQP_URL': url}, capture_output=True,
+                          encoding='utf-8', timeout=60)
+    assert done.returncode == (3 if 'full' in redirection else 0) and 'Traceback' not in done.stderr
 
 
 def test_progress_is_shown_on_a_terminal_only(start, url):
