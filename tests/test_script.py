@@ -65,7 +65,7 @@ def test_a_ledger_that_cannot_be_written_ends_the_run(run, channel):
         done = run(name, '--difficulty', 1, '--count', 3, '--ledger', '/dev/full')
         assert done.status == 3 and 'cannot write the ledger /dev/full: No space left on device' in done.err
         assert 'Traceback' not in done.err and 'again, back' not in done.err
-    assert len(drain(channel, 'siamese.blocks')) == 3  # nothing is published or acknowledged without a line in the books
+    assert len(drain(channel, 'siamese.blocks')) == 3  # nothing is published or acknowledged without a line
 
 
 @pytest.mark.parametrize('redirection', ['> /dev/full', '>&-'])
