@@ -17,6 +17,7 @@ only note facts, and a script's own code runs outside of them.
 import hashlib
 import json
 import logging
+import math
 import random
 import secrets
 import time
@@ -30,6 +31,7 @@ from pika.exceptions import ConnectionClosedByClient
 
 import common
 import script
+import wire
 from common import Failure
 from faults import cause, refusal
 
@@ -62,17 +64,19 @@ def connected(args, declare, window=100):
     link = Link(args, declare, window)
     try:
         try:
-            yield link
+            try:
+                yield link
+            except Failure as failure:
+                if failure is link.failure:
+                    raise
+                link.end(failure)
+            link.flush()
         except Failure as failure:
-            if failure is link.failure:
-                raise
             link.end(failure)
-        link.flush()
-    except Failure as failure:
-        link.end(failure)
+        link.close()
     except KeyboardInterrupt:
         link.end(Failure(f'interrupted twice, {link.unaccepted} not accepted', 130))
-    link.close()
+        link.abandon()
 
 
 class Message:
@@ -99,7 +103,7 @@ class Link:
         self.ioloop = IOLoop()
         self.ioloop.activate_poller()
         self.connection = self.channel = self.opened = self.failure = self.timer = None
-        self.is_ready = self.closing = self.stop_noted = False
+        self.is_ready = self.closing = self.is_down = self.stop_noted = False
         self.epoch = self.failures = self.last_tag = self.ack_tag = 0
         self.unconfirmed = {}  # delivery tag -> Message, oldest first
         self.backlog = deque()  # to be sent (again)
@@ -115,7 +119,8 @@ class Link:
     def publish(self, exchange, routing_key, body, properties):
         """Send a message, again and again until the broker accepts it; wait only while the window is full.
 
-        `properties` need a message_id of their own; delivery_mode and the header x-attempt are set here.
+        `properties` need a message_id of their own; delivery_mode and, from the second attempt on, the header x-attempt
+        are set here.
         """
         properties.delivery_mode = pika.DeliveryMode.Persistent.value
         self.backlog.append(Message(exchange, routing_key, body, properties))
@@ -133,33 +138,30 @@ class Link:
         delivered over a connection that is lost in between is dropped: the broker delivers it again.
         """
         while self.goes_on(self.done):
-            if self.inbox:
+            stop = min(self.done + BATCH, self.args.count or math.inf)
+            while self.inbox and self.done < stop and not script.stop_requested():
                 self.done += 1
                 yield self.inbox.popleft()
-                if self.done % BATCH == 0:  # acknowledgements go out and deliveries come in while there is work
-                    self._send_acks()
-                    self.poll()
-            elif idle and self.is_ready and time.monotonic() - self.last_activity > idle:
-                self.reason = f'nothing came for {idle:g} s'
-            else:
-                self._send_acks()
+            self._send_acks()
+            if not self.inbox:
                 self._turn()
-        self._send_acks()
+            if idle and not self.inbox and self.is_ready and time.monotonic() - self.last_activity > idle:
+                self.reason = f'nothing came for {idle:g} s'
 
     def ack(self, delivery_tag):
         """Acknowledge this delivery and all before it that are not settled: together with those that follow at once."""
         self.ack_tag = delivery_tag
 
     def goes_on(self, done):
-        """Return whether the run goes on after `done` messages; if not, say why in self.reason."""
+        """Serve the connection, and return whether the run goes on after `done` messages; self.reason says why not."""
         if not done:  # the first try to connect comes before the work; a wrong password need not wait for it
             self.wait(lambda: self.is_ready or self.failures or script.stop_requested())
-        self.done, elapsed = done, time.monotonic() - self.started
+        self.done, in_time = done, self.poll()
         if script.stop_requested():
             self.reason = script.stop_requested()
         elif self.args.count and done >= self.args.count:
             self.reason = 'count reached'
-        elif self.args.duration is not None and elapsed >= self.args.duration:
+        elif not in_time:
             self.reason = 'duration over'
         return not self.reason
 
@@ -173,9 +175,10 @@ class Link:
         self.wait(lambda: time.monotonic() >= due or script.stop_requested())
 
     def poll(self):
-        """Serve the connection without waiting: heartbeats, confirms, reconnecting."""
+        """Serve the connection without waiting: heartbeats, confirms, reconnecting; return False after --duration."""
         self.ioloop.call_later(0, lambda: None)
         self._turn()
+        return self.args.duration is None or time.monotonic() < self.started + self.args.duration
 
     @property
     def unaccepted(self):
@@ -195,6 +198,8 @@ class Link:
 
     def record(self, event, **facts):
         """Write a line into the ledger, if there is one; raise Failure if that cannot be done."""
+        if not self.args.ledger:
+            return
         try:
             self.write_ledger(event, epoch=self.epoch, **facts)
         except OSError as error:
@@ -242,12 +247,14 @@ class Link:
     # ---- the connection
 
     def _turn(self):
+        self.connection.flush()
         self.ioloop.poll()
         self.ioloop.process_timeouts()
         if self.opened:
             self.channel, self.opened = self.opened, None
             self.declare(self.channel, self)
         self._send_backlog()
+        self.connection.flush()
         if self.failure and not self.closing:
             raise self.failure
 
@@ -270,7 +277,7 @@ class Link:
 
     def _connect(self):
         self.endpoint = next(self.endpoints)
-        self.connection = pika.SelectConnection(
+        self.connection = wire.Connection(
             self.endpoint, on_open_callback=self._on_open, on_open_error_callback=self._on_down,
             on_close_callback=self._on_down, custom_ioloop=self.ioloop)
 
@@ -280,7 +287,8 @@ class Link:
         self._open_channel()
 
     def _open_channel(self):
-        self.connection.channel(on_open_callback=self._on_channel)
+        if self.connection.is_open:
+            self.connection.channel(on_open_callback=self._on_channel)
 
     def _on_channel(self, channel):
         channel.add_on_close_callback(self._on_channel_closed)
@@ -303,7 +311,7 @@ class Link:
     def _on_down(self, _connection, reason):
         self._on_unblocked()
         if self.closing:
-            self.connection = None
+            self.is_down = True
             self.record('closed' if isinstance(reason, ConnectionClosedByClient) else 'lost', reason=cause(reason))
         else:
             self._lost(reason, self._connect)
@@ -355,9 +363,11 @@ class Link:
                and time.monotonic() >= self.not_before):
             message = self.backlog.popleft()
             message.attempt, message.sent_at, message.returned = message.attempt + 1, time.monotonic(), False
-            message.properties.headers = {**(message.properties.headers or {}), 'x-attempt': message.attempt}
-            self.record('attempted', id=message.properties.message_id, attempt=message.attempt,
-                        digest=hashlib.sha256(message.body).hexdigest())
+            if message.attempt > 1:
+                message.properties.headers = {**(message.properties.headers or {}), 'x-attempt': message.attempt}
+            if self.args.ledger:
+                self.record('attempted', id=message.properties.message_id, attempt=message.attempt,
+                            digest=hashlib.sha256(message.body).hexdigest())
             self.last_tag += 1
             self.unconfirmed[self.last_tag] = message
             self.counts['sent again'] += message.attempt > 1
@@ -384,14 +394,18 @@ class Link:
 
     def close(self):
         """Close the connection in good order (the broker then has all acknowledgements); wait 5 s at the most."""
+        self._send_acks()
         self.closing, deadline = True, time.monotonic() + 5
-        if self.timer:
-            self.ioloop.remove_timeout(self.timer)
-        if self.connection and not (self.connection.is_closed or self.connection.is_closing):
+        if self.connection.is_open:  # pika cannot close one that is still being opened
             self.connection.close()
-        while self.connection and not self.connection.is_closed and time.monotonic() < deadline:
-            self._turn()
+            while not self.is_down and time.monotonic() < deadline:
+                self._turn()
         self.ioloop.close()
+
+    def abandon(self):
+        """Leave the connection as it is; the ledger says lost: what was recorded last may not be acknowledged."""
+        self.closing = True
+        self.record('lost', reason='interrupted')
 
 
 def open_ledger(path, **who):

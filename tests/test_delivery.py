@@ -78,14 +78,14 @@ def test_what_was_not_confirmed_when_the_broker_died_is_sent_again(start, tmp_pa
     with broker_module.throwaway() as broker:
         env, ledger = {'AMQP_URL': broker.url}, tmp_path / 'run.jsonl'
         producer = start('producer.py', '--count', 40, '--difficulty', 2, '--rate', 20, '--ledger', ledger,
-                         '--json', '-', **env)
+                         '--json', tmp_path / 'summary', **env)
         producer.wait_for(' 5 of 40 ', producer.out)
         broker.pause()
         producer.wait_for(' 15 of 40 ', producer.out)
         broker.kill()
         broker.start()
         done = producer.end()
-        summary = json.loads(done.out.splitlines()[-1])
+        summary = json.loads((tmp_path / 'summary').read_text())
         assert done.status == 0 and summary['accepted'] == 40 and summary['sent_again'] >= 5
         validator = start('validate.py', '--difficulty', 2, '--idle', 2, '--ledger', ledger, '--quiet', **env).end()
         assert validator.status == 0, validator.err
@@ -113,10 +113,10 @@ def test_what_was_delivered_over_a_lost_connection_is_not_handed_out(channel, ur
     assert 'siamese.blocks\t0' in broker.ctl('list_queues', '-p', vhost(url), 'name', 'messages')
 
 
-def test_a_full_queue_that_rejects_is_tried_until_there_is_room(start, channel, broker, url):
+def test_a_full_queue_that_rejects_is_tried_until_there_is_room(start, channel, broker, url, tmp_path):
     broker.ctl('set_policy', '-p', vhost(url), 'small', 'blocks', '{"max-length": 5, "overflow": "reject-publish"}')
     put(channel, [])
-    producer = start('producer.py', '--count', 12, '--json', '-')
+    producer = start('producer.py', '--count', 12, '--json', tmp_path / 'summary')
     producer.wait_for(' 12 of 12 ', producer.out)
     producer.wait_for('broker nacks messages')
     received = []
@@ -124,7 +124,7 @@ def test_a_full_queue_that_rejects_is_tried_until_there_is_room(start, channel, 
         wait_until(lambda: waiting(channel), 'a block')
         received += drain(channel, 'siamese.blocks')
     done = producer.end()
-    assert done.status == 0 and json.loads(done.out.splitlines()[-1])['accepted'] == 12
+    assert done.status == 0 and json.loads((tmp_path / 'summary').read_text())['accepted'] == 12
     assert len({properties.message_id for properties, _ in received}) == 12
 
 

@@ -1,0 +1,97 @@
+"""wire.py: whatever way the bytes of deliveries are cut, the same messages come out; what it writes, pika reads."""
+
+import struct
+from types import SimpleNamespace
+
+import pika
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from pika import frame, spec
+
+import wire
+
+FRAME_MAX = 4096
+BODIES = st.lists(st.integers(0, 3 * FRAME_MAX), min_size=1, max_size=6)
+
+
+def frames_of(number, body, properties):
+    """Return the frames of a delivery, as pika writes them."""
+    deliver = spec.Basic.Deliver('ctag', number, number % 2 == 0, 'exchange', 'kéy')
+    pieces = [body[at:at + FRAME_MAX - 8] for at in range(0, len(body), FRAME_MAX - 8)]
+    return [frame.Method(1, deliver).marshal(), frame.Header(1, len(body), properties).marshal(),
+            *(frame.Body(1, piece).marshal() for piece in pieces)]
+
+
+def connection():
+    """Return a Connection without a socket, with one consumer, and the list of what it delivers."""
+    delivered = []
+
+    def consume(_channel, method, properties, body):
+        delivered.append((method.delivery_tag, method.redelivered, method.consumer_tag, method.exchange,
+                          method.routing_key, properties.message_id, properties.headers, body))
+
+    one = wire.Connection.__new__(wire.Connection)
+    channel = pika.channel.Channel.__new__(pika.channel.Channel)
+    channel._consumers, channel._cancelled = {'ctag': consume}, set()
+    channel._content_assembler = pika.channel.ContentFrameAssembler()
+    one._channels, one._frame_buffer, one.bytes_received, one.outbox = {1: channel}, b'', 0, []
+    one._process_frame = lambda value: channel._handle_content_frame(value) if value.channel_number else None
+    one._body_max_length, one.bytes_sent, one.frames_sent = FRAME_MAX - 8, 0, 0
+    return one, delivered
+
+
+@given(BODIES, st.lists(st.integers(1, 5000), max_size=20), st.booleans())
+@example([0, 1, FRAME_MAX - 8, FRAME_MAX - 7], [1] * 20, True)
+def test_deliveries_come_out_whole_however_they_are_cut(sizes, cuts, heartbeats):
+    sent, stream = [], b''
+    for number, size in enumerate(sizes, 1):
+        body = bytes(byte % 256 for byte in range(number, number + size))
+        sent.append((number, number % 2 == 0, 'ctag', 'exchange', 'kéy', f'id-{number}', {'n': number}, body))
+        frames = frames_of(number, body, pika.BasicProperties(message_id=f'id-{number}', headers={'n': number}))
+        stream += (frame.Heartbeat().marshal() if heartbeats else b'').join(frames)  # on channel 0, so in between
+    one, delivered = connection()
+    for cut in cuts:
+        one._on_data_available(stream[:cut])
+        stream = stream[cut:]
+    one._on_data_available(stream)
+    assert delivered == sent and one._frame_buffer == b''
+
+
+@given(st.binary(max_size=3 * FRAME_MAX), st.text(max_size=20), st.text(max_size=20), st.booleans())
+def test_pika_reads_what_it_writes(body, exchange, routing_key, mandatory):
+    one, _ = connection()
+    publish = spec.Basic.Publish(exchange=exchange, routing_key=routing_key, mandatory=mandatory)
+    one._send_message(1, publish, (pika.BasicProperties(message_id='m', content_type='text/plain'), body))
+    data, values = b''.join(one.outbox), []
+    while data:
+        taken, value = frame.decode_frame(data)
+        values.append(value)
+        data = data[taken:]
+    method, header, *bodies = values
+    assert (method.method.exchange, method.method.routing_key, method.method.mandatory) == (
+        exchange, routing_key, mandatory)
+    assert header.body_size == len(body) and header.properties.message_id == 'm'
+    assert b''.join(value.fragment for value in bodies) == body
+    assert all(len(value.fragment) <= FRAME_MAX - 8 for value in bodies)
+
+
+def test_a_frame_without_its_end_is_noticed():
+    one, delivered = connection()
+    frames = b''.join(frames_of(1, b'body', pika.BasicProperties()))
+    with pytest.raises(pika.exceptions.InvalidFrameError):
+        one._on_data_available(frames[:-1] + b'\0')
+    assert delivered == []
+
+
+@given(st.binary(max_size=60))
+def test_properties_of_any_bytes_can_be_looked_at(encoded):
+    properties = wire.Properties(encoded)
+    assert isinstance(properties.content_type, (str, bytes, type(None)))
+    assert SimpleNamespace(**vars(properties)).message_id == properties.message_id
+
+
+def test_properties_tell_why_they_cannot_be_decoded():
+    table = b'\x04when' + b'T' + struct.pack('>Q', 2**63)
+    properties = wire.Properties(struct.pack('>HL', 1 << 13, len(table)) + table)
+    assert properties.content_type.startswith('undecodable: ') and properties.headers is None
