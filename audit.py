@@ -19,8 +19,9 @@ waits in the queue for lost, so drain it first. Its words are those of Jepsen's 
          0  in doubt     neither confirmed nor seen again
     valid: all that was accepted came out, unaltered, every copy explained
 
-Lost, corrupt, refused, unexpected and duplicated messages are named, and make the verdict "invalid". Exit status:
-0 valid, 1 invalid, 2 usage, 3 could not tell (nothing attempted, no consumer, or a line that cannot be read).
+Lost, corrupt, refused, unexpected and duplicated messages are named, and make the verdict "invalid". Give it the
+ledgers of all producers and consumers: what one of them is not told of looks lost or unexpected. Exit status: 0 valid,
+1 invalid, 2 usage, 3 could not tell (nothing attempted, no consumer, or a line that cannot be read).
 
 Examples:
     ./audit.py run.jsonl
@@ -28,6 +29,7 @@ Examples:
 """
 
 import json
+import os
 from collections import defaultdict
 
 import script
@@ -47,8 +49,11 @@ MEANING = {  # in the order of the report; the faults are those that make a run 
     'in doubt': 'neither confirmed nor seen again',
 }
 FAULTS = ('lost', 'corrupt', 'refused', 'unexpected', 'duplicated')
+CERTAIN = ('corrupt', 'refused')  # also where lines are missing
 SHOWN = 20  # messages named for each fault
-KEYS = {  # of the events a ledger holds; every one also has at, by, run and epoch
+TYPES = {'by': str, 'run': str, 'epoch': int, 'broker': str, 'id': (str, type(None)), 'attempt': int, 'digest': str,
+         'redelivered': bool}
+KEYS = {  # of the events a ledger holds; every one also has by, run and epoch
     'connected': ('broker',), 'lost': (), 'closed': (),
     'attempted': ('id', 'attempt', 'digest'), 'accepted': ('id', 'attempt'), 'nacked': ('id', 'attempt'),
     'returned': ('id', 'attempt'), 'unknown': ('id', 'attempt'),
@@ -61,14 +66,14 @@ def read(paths):
 
     Raises OSError.
     """
-    for path in paths:
+    for path in dict.fromkeys(map(os.path.realpath, paths)):
         with open(path, encoding='utf-8', errors='replace') as file:
             for number, line in enumerate(file, 1):
                 try:
                     event = json.loads(line)
-                    needed = {'by', 'run', 'epoch', *KEYS[event['event']]}
-                    readable = needed <= event.keys() and isinstance(event.get('id'), (str, type(None)))
-                except (ValueError, TypeError, KeyError):
+                    needed = ('by', 'run', 'epoch', *KEYS[event['event']])
+                    readable = all(isinstance(event[key], TYPES[key]) for key in needed)
+                except (ValueError, TypeError, KeyError, RecursionError):
                     readable = False
                 yield event if readable else {'event': 'unreadable', 'where': f'{path}:{number}'}
 
@@ -141,7 +146,21 @@ def judge_copies(copies, unanswered, closed, has_flags):
         elif len(again) > 1:
             yield 'redelivered'
         if attempt > min(by_attempt):
-            yield 'sent again' if unanswered.issuperset(range(1, attempt)) else 'duplicated'
+            excused = sum(0 < earlier < attempt for earlier in unanswered) == attempt - 1
+            yield 'sent again' if excused else 'duplicated'
+
+
+def judge(found):
+    """Return the verdict on what audit() found, the exit status, and the faults behind it."""
+    complete = found['attempted'] and found['consumers'] and not found['unreadable']
+    faults = [name for name in (FAULTS if complete else CERTAIN) if found[name]]
+    if faults:
+        return f'invalid: {", ".join(f"{len(found[name])} {name}" for name in faults)}', 1, faults
+    if found['unreadable']:
+        return f'unknown: {", ".join(found["unreadable"][:SHOWN])} cannot be read', 3, faults
+    if not complete:
+        return f'unknown: the ledgers know of no {"consumer" if found["attempted"] else "producer"}', 3, faults
+    return 'valid: all that was accepted came out, unaltered, every copy explained', 0, faults
 
 
 def main(argv=None):
@@ -150,15 +169,7 @@ def main(argv=None):
     script.add_output_flags(parser)
     args = script.parse(parser, argv)
     found = audit(read(args.ledgers))
-    faults = [name for name in FAULTS if found[name]]
-    if faults:
-        verdict, status = f'invalid: {", ".join(f"{len(found[name])} {name}" for name in faults)}', 1
-    elif found['unreadable']:
-        verdict, status = f'unknown: {", ".join(found["unreadable"][:SHOWN])} cannot be read', 3
-    elif not found['attempted'] or not found['consumers']:
-        verdict, status = f'unknown: the ledgers know of no {"consumer" if found["attempted"] else "message"}', 3
-    else:
-        verdict, status = 'valid: all that was accepted came out, unaltered, every copy explained', 0
+    verdict, status, faults = judge(found)
     if not args.quiet:
         who = {name: ', '.join(found[name]) or 'nobody' for name in ('producers', 'consumers')}
         for name, meaning in MEANING.items():

@@ -105,7 +105,13 @@ def test_the_order_of_the_processes_does_not_matter(data):
 
 
 @pytest.mark.parametrize(('text', 'complaint'), [
-    ('', 'no message'), (json.dumps(sent('1')[0]), 'no consumer'), ('{"torn', 'run.jsonl:1 cannot be read'),
+    ('', 'no producer'), (json.dumps(sent('1')[0]), 'no consumer'), ('{"torn', 'run.jsonl:1 cannot be read'),
+    ('\n'.join(map(json.dumps, sent('1'))), 'no consumer'),  # accepted, but lost only if somebody had looked
+    (json.dumps(seen('1')), 'no producer'), (json.dumps(seen('1', event='invalid')), 'no producer'),
+    ('[' * 100_000, 'cannot be read'), (json.dumps(seen('1', attempt='1')), 'cannot be read'),
+    (json.dumps(seen('1', attempt=[])), 'cannot be read'), (json.dumps(seen('1', by=['x'])), 'cannot be read'),
+    (json.dumps(line('a', 'connected', broker=7)), 'cannot be read'),
+    (json.dumps(line('a', 'closed', epoch={})), 'cannot be read'),
     ('[]', 'cannot be read'), ('null', 'cannot be read'), ('{"event": []}', 'cannot be read'),
     ('\xff', 'cannot be read'),
     ('{"event": "attempted"}', 'cannot be read'),
@@ -118,22 +124,36 @@ def test_what_cannot_be_judged(text, complaint, tmp_path):
     assert done.status == 3 and f'{complaint}' in done.out and 'unknown: ' in done.out and done.err == ''
 
 
-def test_a_fault_outweighs_an_unreadable_line(tmp_path, capsys):
+@pytest.mark.parametrize('case, status', [('corrupt', 1), ('refused', 1), ('lost', 3), ('unexpected', 3),
+                                          ('sent again without a reason', 3)])
+def test_what_an_unreadable_line_could_explain_is_not_judged(case, status, tmp_path, capsys):
     ledger = tmp_path / 'run.jsonl'
-    ledger.write_text('torn\n' + ''.join(json.dumps(event) + '\n' for event in CASES['lost'][0]))
-    assert audit.main([str(ledger)]) == 1
-    assert 'lost: 2' in capsys.readouterr().out
+    ledger.write_text('torn\n' + ''.join(json.dumps(event) + '\n' for event in CASES[case][0]))
+    assert audit.main([str(ledger)]) == status
+    assert (f'{case}: 1' in capsys.readouterr().out) == (status == 1)
+
+
+def test_a_ledger_named_twice_counts_once(tmp_path):
+    ledger = tmp_path / 'run.jsonl'
+    ledger.write_text(''.join(json.dumps(event) + '\n' for event in CASES['sane'][0]))
+    (tmp_path / 'link').symlink_to(ledger)
+    assert audit.main([str(ledger), str(tmp_path / 'link'), f'{tmp_path}/./run.jsonl', '--quiet']) == 0
+
+
+def test_attempts_beyond_reason_are_judged_at_once():
+    books = [*sent('1', answer='unknown'), *sent('1', 10**15), seen('1'), seen('1', 10**15)]
+    assert audit.audit(books)['duplicated'] == ['1']
 
 
 def test_the_report_names_the_faults_but_not_thousands(tmp_path):
     ledger = tmp_path / 'run.jsonl'
     books = [event for n in range(100) for event in sent(f'm{n:02}')] + [seen('m00')]
     ledger.write_text(''.join(json.dumps(event) + '\n' for event in books))
-    done = Running('audit.py', ledger, '--json', '-').end()
+    done = Running('audit.py', ledger, '--json', tmp_path / 'verdict').end()
     lines = done.out.splitlines()
     assert done.status == 1 and '    99  lost         accepted, but never came out' in lines
     assert 'lost: m01' in lines and 'lost: ... and 79 more' in lines
-    summary = json.loads(lines[-1])
+    summary = json.loads((tmp_path / 'verdict').read_text())
     assert summary['verdict'] == 'invalid: 99 lost' and len(summary['lost']) == 99 and summary['attempted'] == 100
 
 
