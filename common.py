@@ -12,7 +12,7 @@ import ssl
 from array import array
 from bisect import bisect_left
 from functools import lru_cache
-from itertools import compress, takewhile
+from itertools import chain, compress, takewhile
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
 import pika
@@ -61,6 +61,8 @@ def _endpoint(url, name):
         raise ValueError('bad AMQP URL: it must begin with amqp:// or amqps://')
     if not parts.hostname:
         raise ValueError('bad AMQP URL: the host is missing; expected amqp://user:password@host:port/vhost')
+    if '@' in parts.path:
+        raise ValueError('bad AMQP URL: write a / in user or password as %2F, an @ in the virtual host as %40')
     if parts.path.count('/') > 1:
         raise ValueError('bad AMQP URL: a / in the name of the virtual host is written %2F')
     if parts.fragment:
@@ -131,17 +133,17 @@ def block_hash(previous, proof):
     return hashlib.sha256(f'{previous["hash"]}{previous["proof"]}{proof}'.encode()).hexdigest()
 
 
-def mine(previous, zeros, low=MIN_PROOF, high=MAX_PROOF, idle=lambda: None):
+def mine(previous, zeros, low=MIN_PROOF, high=MAX_PROOF, idle=lambda: True):
     """Find the block after `previous`, {'hash': str, 'proof': int}; return such a block and the attempts it took.
 
     Its hash begins with `zeros` zeros; its proof is the first prime that does it after a random number between `low`
-    and `high`, going round the range. `idle` is called every 0.1 s or so, for heartbeats and signals.
-    Raises Failure when every prime of the range was tried.
+    and `high`, going round the range. `idle` is called every 0.1 s or so, for heartbeats; when it returns False the
+    search ends, and the block is None. Raises Failure when every prime of the range was tried.
     """
     prefix = hashlib.sha256(f'{previous["hash"]}{previous["proof"]}'.encode())
     highest = bytes.fromhex('0' * zeros + 'f' * (64 - zeros))
     attempts, start = 0, random.randint(low, high)
-    for first, stop in _windows(start + 1, high + 1) + _windows(low + 1, start + 1):
+    for first, stop in chain(_windows(start + 1, high + 1), _windows(low + 1, start + 1)):
         proofs = odd_primes(first, stop)
         for tried, proof in enumerate(proofs, 1):
             attempt = prefix.copy()
@@ -149,7 +151,8 @@ def mine(previous, zeros, low=MIN_PROOF, high=MAX_PROOF, idle=lambda: None):
             if attempt.digest() <= highest:
                 return {'hash': attempt.hexdigest(), 'proof': proof}, attempts + tried
         attempts += len(proofs)
-        idle()
+        if not idle():
+            return None, attempts
     raise Failure(f'none of the {attempts} primes between {low} and {high} gives a hash with {zeros} zeros; '
                   f'{_remedy(zeros, low)}', 2)
 
@@ -169,8 +172,8 @@ def next_prime(number):
 def doubt(zeros, low, high):
     """Return a warning if blocks without a solution are likely (more than 1 in a million) in this range, else ''."""
     unsolvable = math.exp(-_prime_count(low, high) / 16 ** zeros)
-    return (f'{unsolvable:.0%} of the blocks have no solution with {zeros} zeros and a proof between {low} and {high}; '
-            f'{_remedy(zeros, low)}') if unsolvable > 1e-6 else ''
+    return (f'one block in {1 / unsolvable:,.0f} has no solution with {zeros} zeros and a proof between {low} and '
+            f'{high}; {_remedy(zeros, low)}') if unsolvable > 1e-6 else ''
 
 
 def _remedy(zeros, low):
@@ -185,8 +188,10 @@ def _prime_count(low, high):
 
 
 def _windows(first, stop):
-    cuts = [first, *range((first // WINDOW + 1) * WINDOW, stop, WINDOW), stop]
-    return [(a, b) for a, b in zip(cuts, cuts[1:]) if a < b]
+    while first < stop:
+        end = min(stop, (first // WINDOW + 1) * WINDOW)
+        yield first, end
+        first = end
 
 
 def odd_primes(first, stop):

@@ -62,7 +62,10 @@ def main(argv=None):
             previous, started = block, time.monotonic()
             block, tries = common.mine(previous, args.difficulty, args.min, args.max, idle=link.poll)
             took = time.monotonic() - started
-            mined, attempts, busy = mined + 1, attempts + tries, busy + took
+            attempts, busy = attempts + tries, busy + took
+            if not block:  # --duration is over
+                continue
+            mined += 1
             body = {'producer': args.name, 'run': link.run, 'height': mined, 'previous': previous, **block}
             link.publish('', args.queue, json.dumps(body).encode(), pika.BasicProperties(
                 message_id=f'{args.name}-{link.run}-{mined}', content_type='application/json', app_id=args.name))

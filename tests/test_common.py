@@ -5,6 +5,7 @@ import json
 import re
 import subprocess
 import sys
+import tracemalloc
 
 import pytest
 import sympy
@@ -52,7 +53,7 @@ def test_odd_primes_are_those_of_sympy(first, length):
 @given(st.integers(2, 3 * common.WINDOW), st.integers(0, 2 * common.WINDOW))
 @example(100, common.WINDOW)
 def test_the_windows_cover_a_range_once(first, length):
-    windows = common._windows(first, first + length)
+    windows = list(common._windows(first, first + length))
     assert [n for pair in windows for n in pair][1:-1:2] == [n for pair in windows for n in pair][2::2]
     assert not length or (windows[0][0], windows[-1][1]) == (first, first + length)
     assert all(a // common.WINDOW == (b - 1) // common.WINDOW for a, b in windows)
@@ -61,16 +62,29 @@ def test_the_windows_cover_a_range_once(first, length):
 def test_a_range_without_solution_is_tried_once_and_noticed():
     turns = []
     with pytest.raises(common.Failure, match='none of the 8392 primes .* use a smaller --difficulty') as caught:
-        common.mine(common.GENESIS, 16, 100_000, 200_000, idle=lambda: turns.append(1))
+        common.mine(common.GENESIS, 16, 100_000, 200_000, idle=lambda: turns.append(1) or True)
     assert caught.value.status == 2 and turns
     assert sum(1 for n in range(100_001, 200_001) if is_prime(n)) == 8392
 
 
+def test_a_search_can_be_ended():
+    assert common.mine(common.GENESIS, 64, 10**11, 10**12, idle=lambda: False)[0] is None
+
+
+def test_the_widest_range_takes_no_memory():
+    tracemalloc.start()
+    try:
+        common.mine(common.GENESIS, 64, 2, 10**12, idle=lambda: False)
+        assert tracemalloc.get_traced_memory()[1] < 30_000_000
+    finally:
+        tracemalloc.stop()
+
+
 @pytest.mark.parametrize('zeros, low, high, warning', [
     (4, common.MIN_PROOF, common.MAX_PROOF, ''),
-    (4, 100_000, 999_999, '35% of the blocks have no solution .* use --max 25600000'),  # e**-1.05
-    (5, common.MIN_PROOF, common.MAX_PROOF, '23% .* use --max 409600000'),
-    (20, 2, 10**12, '100% .* use a smaller --difficulty'),
+    (4, 100_000, 999_999, 'one block in 3 has no solution .* use --max 25600000'),  # e**-1.05
+    (5, common.MIN_PROOF, common.MAX_PROOF, 'one block in 4 .* use --max 409600000'),
+    (20, 2, 10**12, 'one block in 1 .* use a smaller --difficulty'),
     (0, 2, 1000, ''),
 ])
 def test_a_doubtful_range_is_doubted(zeros, low, high, warning):
