@@ -56,7 +56,7 @@ def declare(channel, link):
 def parse_block(properties, body):
     """Return the block a message holds, a dict with every field of its type; raise Invalid."""
     if properties.content_type != 'application/json':
-        raise Invalid('foreign content type', repr(properties.content_type))
+        raise Invalid('foreign content type', properties.content_type)
     if len(body) > MAX_BODY:
         raise Invalid('too large', f'{len(body)} bytes')
     try:
@@ -73,14 +73,15 @@ def parse_block(properties, body):
     if not right:
         raise Invalid('field of a wrong type', str(block)[:100])
     if properties.message_id not in (None, f'{producer}-{run}-{block["height"]}'):
-        raise Invalid('message_id of another block', repr(properties.message_id))
+        raise Invalid('message_id of another block', properties.message_id)
     return block
 
 
 def check_alone(block, zeros, lowest, highest):
     """Check what a block shows by itself: proof of work, range, genesis; raise Invalid."""
     previous = block['previous']
-    if (previous == common.GENESIS) != (block['height'] == 1) or not re.fullmatch('|[0-9a-f]{64}', previous['hash']):
+    if not (previous == common.GENESIS if block['height'] == 1 else block['height'] > 1
+            and re.fullmatch('[0-9a-f]{64}', previous['hash']) and previous['hash'].startswith('0' * zeros)):
         raise Invalid('wrong parent', f'at height {block["height"]}: {previous}')
     if block['hash'] != common.block_hash(previous, block['proof']):
         raise Invalid('wrong hash', block['hash'])
@@ -95,24 +96,25 @@ def check_alone(block, zeros, lowest, highest):
 def check_chain(block, known, attempt, epoch):
     """Check a block against those `known` of its chain, and add it; return 'valid', or how this copy came about.
 
-    `known` maps (producer, run, height) to (hash and proof, attempt, epoch); a parent that only its child told of has
-    the epoch 0. The same attempt within one epoch (connection) is a replay: the broker had our acknowledgement. A
-    later epoch means that it may have been lost, another attempt that the producer saw no confirm. Raises Invalid.
+    `known` maps (producer, run, height) to the hash and proof, followed by (attempt, epoch) of each copy; of a parent
+    that only its child told of there is none. The same attempt within one epoch (connection) is a replay: the broker
+    had our acknowledgement. A later epoch means that it may have been lost, another attempt that the producer saw no
+    confirm. Raises Invalid.
     """
     chain, height, previous = (block['producer'], block['run']), block['height'], block['previous']
     itself, parent = f'{block["hash"]} {block["proof"]}', f'{previous["hash"]} {previous["proof"]}'
     if known.get((*chain, height - 1), (parent,))[0] != parent:
         raise Invalid('wrong parent', f'{previous["hash"][:16]} at height {height}')
-    before, old_attempt, old_epoch = known.get((*chain, height), (itself, 0, 0))
+    before, *copies = known.get((*chain, height), (itself,))
     if before != itself:
         raise Invalid('second block at a height', f'{block["hash"][:16]} at height {height}')
-    if (attempt, epoch) == (old_attempt, old_epoch):
+    if (attempt, epoch) in copies:
         raise Invalid('replayed', f'height {height}')
-    known[(*chain, height)] = itself, attempt, epoch
-    known.setdefault((*chain, height - 1), (parent, 0, 0))
+    known[(*chain, height)] = (itself, *copies, (attempt, epoch))
+    known.setdefault((*chain, height - 1), (parent,))
     while len(known) > REMEMBERED:
         known.popitem(last=False)
-    return 'valid' if not old_epoch else 'redelivered' if attempt == old_attempt else 'sent again'
+    return 'valid' if not copies else 'redelivered' if attempt in dict(copies) else 'sent again'
 
 
 def parse_args(argv):
@@ -141,7 +143,7 @@ def main(argv=None):
             except Invalid as invalid:
                 reason, details = invalid.args
                 reasons[reason] += 1
-                logging.warning('invalid: %s: %.100s (message_id %.100r)', reason, details, properties.message_id)
+                logging.warning('invalid: %s: %.100r (message_id %.100r)', reason, details, properties.message_id)
                 link.record_delivery('invalid', method, properties, body, reason=reason)
                 channel.basic_reject(method.delivery_tag, requeue=False)
                 continue
@@ -151,8 +153,8 @@ def main(argv=None):
             if not args.quiet:
                 print(LINE.format(tally=script.tally(link.done, args.count), verdict=verdict, **block))
     checked, invalid = sum(books.values()) + sum(reasons.values()), sum(reasons.values())
-    if not link.status:
-        link.status = 1 if invalid else 3 if checked < (args.count or 1) and not script.stop_requested() else 0
+    if link.status in (0, 3):
+        link.status = 1 if invalid else 3 if checked < (args.count or 1) else link.status
     script.report(args, SUMMARY, {
         **link.summary(), 'valid': books['valid'], 'redelivered': books['redelivered'],
         'sent_again': books['sent again'], 'invalid': invalid, 'reasons': reasons,

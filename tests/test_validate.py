@@ -1,8 +1,10 @@
 """validate.py: every check by itself, then the script on a real broker with good, bad and repeated blocks."""
 
+import contextlib
 import datetime
 import json
 import signal
+import struct
 from collections import Counter, OrderedDict
 from decimal import Decimal
 
@@ -13,6 +15,8 @@ from conftest import drain, wait_until
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import audit
+import broker as broker_module
 import validate
 
 ONE = message('alice', 'cafe', 1, GENESIS, GOLDEN)
@@ -43,6 +47,7 @@ EVEN_BLOCK = next({'hash': validate.common.block_hash(EVEN, n), 'proof': n} for 
                   if validate.common.block_hash(EVEN, n).startswith('0000'))
 SMALL = {'hash': validate.common.block_hash(GENESIS, 7), 'proof': 7}
 WEAK = follow(GENESIS, 3)
+EMPTY = {'hash': '', 'proof': 7}
 BAD = {
     'malformed JSON': (with_body(b'{"hash":'), 'not JSON in UTF-8'),
     'empty body': (with_body(b''), 'not JSON in UTF-8'),
@@ -77,6 +82,9 @@ BAD = {
     'genesis again': (altered(height=2), 'message_id of another block'),
     'genesis again, no id': (with_body(altered(height=2)[1]), 'wrong parent'),
     'height zero': (with_body(altered(height=0)[1]), 'wrong parent'),
+    'height below zero': (with_body(message('a', 'b', -3, GOLDEN, NEXT)[1]), 'wrong parent'),
+    'parent without a hash': (message('a', 'b', 2, EMPTY, follow(EMPTY, 4)), 'wrong parent'),
+    'parent without zeros': (message('a', 'b', 2, WEAK, follow(WEAK, 4)), 'wrong parent'),
     'parent is no hash': (altered(previous={'hash': '\ud800', 'proof': 100003}), 'wrong parent'),
     'first block with a parent': (message('a', 'b', 1, GOLDEN, NEXT), 'wrong parent'),
     'foreign content type': ((pika.BasicProperties(content_type='text/plain'), ONE[1]), 'foreign content type'),
@@ -237,6 +245,75 @@ def test_a_second_attempt_is_accepted_and_counted(run, channel):
     assert done.status == 0 and (json.loads(done.out)['valid'], json.loads(done.out)['sent_again']) == (1, 1)
 
 
+def test_the_first_attempt_again_after_the_second_is_a_replay(run, channel):
+    put(channel, [message('alice', 'cafe', 1, GENESIS, GOLDEN, attempt) for attempt in (1, 2, 1)])
+    done = run('validate.py', '--count', 3, '--json', '-')
+    assert done.status == 1 and json.loads(done.out)['reasons'] == {'replayed': 1}
+
+
+class Raw(pika.BasicProperties):
+    """Properties with a content type and a table of headers given as bytes: `name`, then type and value `field`."""
+
+    def __init__(self, name, field):
+        super().__init__()
+        self.table = bytes([len(name)]) + name + field
+
+    def encode(self):
+        content_type = b'application/json'
+        return [struct.pack('>HB', 1 << 15 | 1 << 13, len(content_type)) + content_type,
+                struct.pack('>L', len(self.table)) + self.table]
+
+
+@pytest.mark.parametrize('size', [1, 300_000])  # in one frame and in several
+def test_headers_that_pika_cannot_decode(run, channel, size):
+    put(channel, [(properties, b'x' * size) for properties in (
+        Raw(b'ms', b'T' + struct.pack('>Q', 1_795_457_556_692)), Raw(b'T', b'T' + struct.pack('>Q', 2**63)))])
+    put(channel, chain('alice', 1))
+    done = run('validate.py', '--difficulty', 1, '--count', 3, '--json', '-')
+    assert done.status == 1 and json.loads(done.out)['reasons'] == {'foreign content type': 2}
+    assert json.loads(done.out)['connections'] == json.loads(done.out)['valid'] == 1
+    assert done.err.count('undecodable: ') == 2
+    assert channel.queue_declare('siamese.dead', passive=True).method.message_count == 2
+
+
+def test_what_strangers_write_cannot_forge_the_log(run, channel):
+    put(channel, [(pika.BasicProperties(content_type='a\x1b[2J\n12:00:00 forged'), b''),
+                  altered(hash='\x1b[31m\nforged')])
+    done = run('validate.py', '--count', 2)
+    assert done.status == 1 and '\x1b' not in done.err + done.out and '\nforged' not in done.err
+    assert sum('invalid' in line for line in done.err.splitlines()) == 2
+
+
+def test_something_invalid_outweighs_that_the_broker_is_gone(start):
+    with broker_module.throwaway() as broker:
+        with contextlib.closing(pika.BlockingConnection(pika.URLParameters(broker.url))) as connection:
+            put(connection.channel(), [BAD['no fields'][0]])
+        validator = start('validate.py', '--give-up-after', 1, AMQP_URL=broker.url)
+        validator.wait_for('invalid: field missing')
+        broker.kill()
+        done = validator.end()
+    assert done.status == 1 and 'no broker at' in done.err
+
+
+def test_a_signal_before_anything_was_checked(start):
+    validator = start('validate.py')
+    validator.wait_for('ready')
+    assert validator.stop(signal.SIGINT).status == 3
+
+
+def test_two_signals_leave_books_that_audit_understands(start, run, channel, tmp_path):
+    ledger = tmp_path / 'run.jsonl'
+    assert run('producer.py', '--difficulty', 0, '--count', 3000, '--quiet', '--ledger', ledger).status == 0
+    validator = start('validate.py', '--difficulty', 0, '--ledger', ledger)
+    validator.wait_for(' valid', validator.out)
+    validator.send(signal.SIGTERM)
+    validator.send(signal.SIGINT)
+    assert validator.end().status in (0, 130)  # 0 if the second came too late
+    done = run('validate.py', '--difficulty', 0, '--idle', 1, '--quiet', '--ledger', ledger)
+    assert done.status == 0
+    assert audit.main([str(ledger), '--quiet']) == 0
+
+
 def test_difficulty_is_the_validators_own(run, channel):
     put(channel, chain('alice', 3))  # one zero each
     done = run('validate.py', '--count', 3, '--json', '-', '--quiet')
@@ -255,10 +332,10 @@ def test_nothing_to_check_and_too_little_to_check(run, channel):
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_it_and_what_it_did_not_check_stays(start, channel, number):
     put(channel, [ONE])
-    validator = start('validate.py', '--json', '-')
+    validator = start('validate.py')
     validator.wait_for('alice 1', validator.out)
     done = validator.stop(number)
-    assert done.status == 0 and f'"stopped": "{number.name}"' in done.out
+    assert done.status == 0 and f'stopped: {number.name}' in done.out
     put(channel, [TWO])
     wait_until(lambda: channel.queue_declare('siamese.blocks', passive=True).method.message_count == 1, 'one block')
 
