@@ -35,6 +35,8 @@ def refusal(error, endpoint):
         return Failure(f'the certificate of {endpoint.host} cannot be verified ({cause(error)}); '
                        'add ?cacertfile=FILE to the URL', 1)
     if isinstance(error, ChannelClosedByBroker):
+        if error.reply_code == 403 and 'reserved' in text:
+            return Failure(f'the broker refuses the name: {error.reply_text}; choose another --queue', 1)
         if error.reply_code == 403 and 'exclusive' not in text:
             return Failure(f'user {user!r} lacks a right: {error.reply_text}; see rabbitmqctl set_permissions', 1)
         if error.reply_code == 406 and 'inequivalent' in text:

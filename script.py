@@ -20,7 +20,9 @@ class Parser(argparse.ArgumentParser):
     """An ArgumentParser whose errors take one line and never repeat a password."""
 
     def error(self, message):
-        self.exit(2, f'{self.prog}: {re.sub(r"//[^ ]*@", "//***@", message)}; see {self.prog} --help\n')
+        if message.startswith('unrecognized arguments'):  # they may be the pieces of a URL that was not quoted
+            message = ' '.join(['unrecognized arguments', *re.findall(r'(?<!\S)--?[a-z][a-z-]*', message)])
+        self.exit(2, f'{self.prog}: {re.sub(r"//.*@", "//***@", message)}; see {self.prog} --help\n')
 
 
 def parser(doc, **kind):
@@ -32,7 +34,7 @@ def parser(doc, **kind):
 
 def add_output_flags(parser):
     parser.add_argument('--json', metavar='FILE', type=writable,
-                        help='write the summary as JSON (- is stdout, in place of its line)')
+                        help='write the summary as JSON (- is stdout, in place of all lines)')
     parser.add_argument('--quiet', action='store_true', help='no line per message, only the summary')
     parser.add_argument('--verbose', action='store_true', help='log what pika does')
 
@@ -97,6 +99,9 @@ def parse(parser, argv):
     logging.basicConfig(format=f'%(asctime)s {log_name} %(message)s', datefmt='%H:%M:%S', force=True,
                         level=logging.INFO)
     logging.getLogger('pika').setLevel(logging.INFO if args.verbose else logging.CRITICAL)
+    if getattr(args, 'ledger', None) == '-':
+        parser.error('--ledger takes the name of a file')
+    args.quiet = args.quiet or args.json == '-'
     if 'max' in args and args.max < args.min:
         parser.error(f'--max {args.max} is below --min {args.min}')
     if 'url' in args:
@@ -146,7 +151,8 @@ def run(main):
 
     signal.signal(signal.SIGINT, on_signal)
     signal.signal(signal.SIGTERM, on_signal)
-    sys.stdout = sys.stdout or open(os.devnull, 'w')  # it was closed: >&-
+    sys.stdout = sys.stdout or open(os.devnull, 'w')  # None if it was closed: >&-
+    sys.stderr = sys.stderr or open(os.devnull, 'w')
     sys.stdout.reconfigure(line_buffering=True, errors='backslashreplace')
     try:
         status = main()

@@ -4,6 +4,7 @@ import json
 import os
 import pty
 import signal
+import socket
 import subprocess
 import sys
 
@@ -22,7 +23,10 @@ BAD_FLAGS = [
     (['--queue-type', 'fast'], 'invalid choice'), (['--ledger', '/none/x'], 'cannot write /none/x'),
     (['--json', '/'], 'cannot write /'), (['--url', 'http://h'], 'must begin with amqp'),
     (['--url', 'amqp://u:secret@h:x'], 'port'), (['--ulr', 'amqp://u:secret@h'], 'unrecognized'),
-    (['amqp://u:sec@ret@h'], 'unrecognized'), (['--min', '9', '--max', '5'], 'is below'),
+    (['amqp://u:sec@ret@h'], 'unrecognized'), (['--url', 'amqp://u:12/sec@h'], 'write a / in user or password as %2F'),
+    (['--url', 'amqp://u:pass', 'sec', 'ret@h', '--fast=sec'], 'unrecognized arguments --fast;'),
+    (['--queue-type', 'amqp://u:my sec@ret@h'], 'invalid choice'),
+    (['--ledger', '-'], 'name of a file'), (['--min', '9', '--max', '5'], 'is below'),
     (['--difficulty', '65'], 'from 0 to 64'),
 ]
 
@@ -39,6 +43,16 @@ def test_bad_flags_take_one_line(name, flags, complaint):
 def test_a_bad_url_in_the_environment_takes_one_line():
     done = Running('producer.py', env={'AMQP_URL': 'amqp://u:secret@h:x'}).end()
     assert done.status == 2 and done.err.count('\n') == 1 and 'secret' not in done.err
+
+
+def test_one_signal_ends_a_script_that_is_connecting():
+    with socket.create_server(('127.0.0.1', 0)) as mute:
+        running = Running('validate.py', '--url', f'amqp://127.0.0.1:{mute.getsockname()[1]}')
+        connection, _ = mute.accept()
+        assert connection.recv(8) == b'AMQP\0\0\x09\1'
+        done = running.stop(signal.SIGINT)
+        connection.close()
+    assert done.status == 3 and 'stopped: SIGINT' in done.out and 'Traceback' not in done.err
 
 
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
@@ -68,12 +82,12 @@ def test_a_ledger_that_cannot_be_written_ends_the_run(run, channel):
     assert len(drain(channel, 'siamese.blocks')) == 3  # nothing is published or acknowledged without a line
 
 
-@pytest.mark.parametrize('redirection', ['> /dev/full', '>&-'])
-def test_stdout_that_takes_nothing(url, redirection):
+@pytest.mark.parametrize('redirection', ['> /dev/full', '>&-', '2>&-', '2> /dev/full'])
+def test_streams_that_take_nothing(url, redirection):
     command = f'{sys.executable} producer.py --difficulty 0 --count 1 {redirection}'
     done = subprocess.run(['sh', '-c', command], cwd=ROOT, env={**os.environ, 'AMQP_URL': url}, capture_output=True,
                           encoding='utf-8', timeout=60)
-    assert done.returncode == (3 if 'full' in redirection else 0) and 'Traceback' not in done.stderr
+    assert done.returncode == (3 if redirection == '> /dev/full' else 0) and 'Traceback' not in done.stderr
 
 
 def test_progress_is_shown_on_a_terminal_only(start, url):
@@ -85,6 +99,13 @@ def test_progress_is_shown_on_a_terminal_only(start, url):
     os.close(terminal)
     assert ' in 1 s' in shown and '\r' in shown
     assert '\r' not in start('producer.py', '--quiet', '--difficulty', '0', '--duration', '1').end().err
+
+
+@pytest.mark.parametrize('name', ['producer.py', 'validate.py'])
+def test_json_on_stdout_is_all_there_is(name, run, channel):
+    put(channel, chain('alice', 2))
+    done = run(name, '--count', 2, '--difficulty', 1, '--json', '-')
+    assert done.status == 0 and json.loads(done.out)['stopped'] == 'count reached'
 
 
 def test_summary_as_line_and_as_json(tmp_path, capsys):
