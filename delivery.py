@@ -26,7 +26,6 @@ from contextlib import contextmanager
 from itertools import cycle, takewhile
 
 import pika
-from pika.adapters.select_connection import IOLoop
 from pika.exceptions import ConnectionClosedByClient
 
 import common
@@ -35,8 +34,9 @@ import wire
 from common import Failure
 from faults import cause, refusal
 
-BATCH = 50  # messages acknowledged at once, at the most
+BATCH = 50  # messages acknowledged at once, unless more than TICK passes
 TICK = 0.1  # s between looks at the clock and at signals
+UNSENT = 100_000  # bytes that may wait for the socket where there are no confirms to wait for
 FIRST_RETRY, LAST_RETRY = 0.2, 5.0  # s; the wait doubles from one to the other, less a random part of up to a half
 CONFIRM_DEADLINE = 60  # s; above it a confirm may never come (rabbitmq-server#14589), so the channel is opened anew
 
@@ -46,6 +46,12 @@ def declare_dead_letters(channel):
     channel.exchange_declare(common.DEAD_LETTER_EXCHANGE, 'fanout', durable=True)
     channel.queue_declare(common.DEAD_LETTER_QUEUE, durable=True)
     channel.queue_bind(common.DEAD_LETTER_QUEUE, common.DEAD_LETTER_EXCHANGE)
+
+
+def queue_arguments(args):
+    """Return the arguments of a queue: its type, where rejected messages go (a stream keeps them), --queue-arg."""
+    dead_letters = {} if args.queue_type == 'stream' else {'x-dead-letter-exchange': common.DEAD_LETTER_EXCHANGE}
+    return {'x-queue-type': args.queue_type, **dead_letters, **dict(args.queue_arg)}
 
 
 def attempt_of(properties):
@@ -58,8 +64,9 @@ def attempt_of(properties):
 def connected(args, declare, window=100):
     """Connect to the broker, for as long as the with-block runs; yield a Link.
 
-    `args` are the parsed flags (script.add_broker_flags). At the end everything published is accepted, and the
-    connection closed. A Failure is logged and swallowed: link.status and link.reason tell the script how it went.
+    `args` are the parsed flags (script.add_broker_flags); `window` is how many messages may wait for their confirm, 0
+    if there are none. At the end everything published is accepted, and the connection closed. A Failure is logged and
+    swallowed: link.status and link.reason tell the script how it went.
     """
     link = Link(args, declare, window)
     try:
@@ -82,11 +89,11 @@ def connected(args, declare, window=100):
 class Message:
     """A message on its way: what to publish, and how often it was."""
 
-    __slots__ = ('exchange', 'routing_key', 'body', 'properties', 'attempt', 'sent_at', 'returned')
+    __slots__ = ('exchange', 'routing_key', 'body', 'properties', 'due', 'attempt', 'sent_at', 'returned')
 
-    def __init__(self, exchange, routing_key, body, properties):
+    def __init__(self, exchange, routing_key, body, properties, due):
         self.exchange, self.routing_key, self.body, self.properties = exchange, routing_key, body, properties
-        self.attempt, self.sent_at, self.returned = 0, 0.0, False
+        self.due, self.attempt, self.sent_at, self.returned = due, 0, 0.0, False
 
 
 class Link:
@@ -100,57 +107,66 @@ class Link:
         self.args, self.declare, self.window = args, declare, window
         self.run, self.counts, self.status, self.reason = secrets.token_hex(4), Counter(), 0, ''
         self.endpoints = cycle(args.endpoints)
-        self.ioloop = IOLoop()
-        self.ioloop.activate_poller()
+        self.ioloop = wire.loop()
         self.connection = self.channel = self.opened = self.failure = self.timer = None
         self.is_ready = self.closing = self.is_down = self.stop_noted = False
-        self.epoch = self.failures = self.last_tag = self.ack_tag = 0
+        self.epoch = self.failures = self.last_tag = self.ack_tag = self.to_ack = 0
         self.unconfirmed = {}  # delivery tag -> Message, oldest first
         self.backlog = deque()  # to be sent (again)
         self.inbox = deque()  # delivered, not yet looked at
         self.started = self.away_since = self.last_activity = time.monotonic()
-        self.blocked_since, self.not_before, self.done = None, 0.0, 0
+        self.blocked_since, self.blocked_reason, self.blocked_s = None, '', 0.0
+        self.not_before, self.done = 0.0, 0
+        self.on_tick, self.on_accepted = lambda: None, lambda messages: None
         self.write_ledger = open_ledger(args.ledger, by=args.name, run=self.run)
         self._tick()
         self._connect()
 
     # ---- what scripts call
 
-    def publish(self, exchange, routing_key, body, properties):
+    def publish(self, exchange, routing_key, body, properties, due=None):
         """Send a message, again and again until the broker accepts it; wait only while the window is full.
 
-        `properties` need a message_id of their own; delivery_mode and, from the second attempt on, the header x-attempt
-        are set here.
+        `properties` need a message_id of their own; the header x-attempt is set here from the second attempt on, and
+        delivery_mode to persistent unless it is given. `due` is the time.monotonic() at which it should have been sent.
+        A window that was full is half empty when this returns: messages and confirms travel in company.
         """
-        properties.delivery_mode = pika.DeliveryMode.Persistent.value
-        self.backlog.append(Message(exchange, routing_key, body, properties))
+        if properties.delivery_mode is None:
+            properties.delivery_mode = pika.DeliveryMode.Persistent.value
+        self.backlog.append(Message(exchange, routing_key, body, properties, due or time.monotonic()))
         self._send_backlog()
-        self.wait(lambda: self.unaccepted < self.window)
+        if not self.window:
+            self.wait(lambda: not self.backlog and self.connection.unsent < UNSENT)
+        elif self.unaccepted >= self.window:
+            self.wait(lambda: self.unaccepted <= self.window // 2 or script.stop_requested())
 
     def flush(self):
         """Wait until everything published is accepted."""
         self.wait(lambda: not self.unaccepted)
 
-    def messages(self, idle=None):
+    def messages(self, idle=None, ack_every=BATCH):
         """Yield (channel, method, properties, body) of each delivery until the run is over.
 
         It is over after --count, after --duration, on a signal, or when none came for `idle` seconds. What was
         delivered over a connection that is lost in between is dropped: the broker delivers it again.
         """
+        ack_every = min(ack_every, max(1, self.args.prefetch // 2))  # a broker that waits for acks sends nothing
         while self.goes_on(self.done):
+            if not self.inbox:
+                self._turn()
             stop = min(self.done + BATCH, self.args.count or math.inf)
             while self.inbox and self.done < stop and not script.stop_requested():
                 self.done += 1
                 yield self.inbox.popleft()
-            self._send_acks()
-            if not self.inbox:
-                self._turn()
+                if self.to_ack >= ack_every:
+                    self._send_acks()
             if idle and not self.inbox and self.is_ready and time.monotonic() - self.last_activity > idle:
                 self.reason = f'nothing came for {idle:g} s'
 
     def ack(self, delivery_tag):
         """Acknowledge this delivery and all before it that are not settled: together with those that follow at once."""
         self.ack_tag = delivery_tag
+        self.to_ack += 1
 
     def goes_on(self, done):
         """Serve the connection, and return whether the run goes on after `done` messages; self.reason says why not."""
@@ -172,6 +188,7 @@ class Link:
 
     def wait_until(self, due):
         """Serve the connection until time.monotonic() is `due` or the script is asked to stop."""
+        self.ioloop.call_later(max(0, due - time.monotonic()), lambda: None)  # wakes the loop in time
         self.wait(lambda: time.monotonic() >= due or script.stop_requested())
 
     def poll(self):
@@ -179,6 +196,19 @@ class Link:
         self.ioloop.call_later(0, lambda: None)
         self._turn()
         return self.args.duration is None or time.monotonic() < self.started + self.args.duration
+
+    @property
+    def room(self):
+        """How many messages publish() takes now without waiting."""
+        return (self.window or 100) - self.unaccepted
+
+    @property
+    def trouble(self):
+        """What keeps messages from flowing, with its duration, or ''."""
+        now = time.monotonic()
+        if self.blocked_since:
+            return f'broker blocks publishers: {self.blocked_reason}, {now - self.blocked_since:.0f} s'
+        return '' if self.is_ready else f'broker away, {now - self.away_since:.0f} s'
 
     @property
     def unaccepted(self):
@@ -231,13 +261,17 @@ class Link:
         """The callback of confirm_delivery: accepted, unless the broker nacks the message or had returned it."""
         tag = frame.method.delivery_tag
         tags = list(takewhile(tag.__ge__, self.unconfirmed)) if frame.method.multiple else [tag]
+        accepted = []
         for message in [self.unconfirmed.pop(tag) for tag in tags if tag in self.unconfirmed]:
             if message.returned or isinstance(frame.method, pika.spec.Basic.Nack):
                 self._retry(message, 'returned' if message.returned else 'nacked')
             else:
-                self.failures = 0
-                self.counts['accepted'] += 1
+                accepted.append(message)
                 self.record('accepted', id=message.properties.message_id, attempt=message.attempt)
+        if accepted:
+            self.failures = 0
+            self.counts['accepted'] += len(accepted)
+            self.on_accepted(accepted)
 
     def deliver(self, *delivery):
         """The callback of basic_consume: keeps a delivery for messages()."""
@@ -264,7 +298,9 @@ class Link:
         if script.stop_requested() and not self.stop_noted:
             self.stop_noted = True
             logging.info('%s: finishing what is in hand; once more stops at once', script.stop_requested())
+        self._send_acks()
         script.show_progress(self.done, now - self.started, self.args)
+        self.on_tick()
         patience = self.args.give_up_after
         if patience is not None and not self.is_ready and now - self.away_since > patience:
             self.failure = Failure(f'no broker at {common.place(self.endpoint)} for {patience:g} s, '
@@ -301,7 +337,7 @@ class Link:
     def _reopen(self, channel, why):
         """Close a channel of ours, so that a new one is opened and everything declared again."""
         self.inbox.clear()
-        self.ack_tag = 0
+        self.ack_tag = self.to_ack = 0
         channel.close(0, why)
 
     def _on_channel_closed(self, _channel, reason):
@@ -323,7 +359,7 @@ class Link:
         self.backlog.extendleft(reversed(self.unconfirmed.values()))
         self.unconfirmed.clear()
         self.inbox.clear()
-        self.opened, self.ack_tag = None, 0
+        self.opened, self.ack_tag, self.to_ack = None, 0, 0
         self.failure = self.failure or refusal(reason, self.endpoint)
         if not self.failure and (self.is_ready or not self.failures):
             what = 'channel closed' if again == self._open_channel else 'broker gone' if self.is_ready else 'no broker'
@@ -341,12 +377,14 @@ class Link:
         return min(LAST_RETRY, FIRST_RETRY * 2 ** min(rounds, 10)) * random.uniform(0.5, 1)
 
     def _on_blocked(self, _connection, frame):
-        self.blocked_since = time.monotonic()
+        self.blocked_since, self.blocked_reason = time.monotonic(), frame.method.reason
         logging.warning('broker blocks publishers: %s', frame.method.reason)
 
     def _on_unblocked(self, *_):
         if self.blocked_since:
-            logging.info('broker no longer blocks publishers, after %.1f s', time.monotonic() - self.blocked_since)
+            blocked_s = time.monotonic() - self.blocked_since
+            self.blocked_s += blocked_s
+            logging.info('broker no longer blocks publishers, after %.1f s', blocked_s)
             for message in self.unconfirmed.values():  # their wait for a confirm begins only now
                 message.sent_at = time.monotonic()
         self.blocked_since = None
@@ -354,23 +392,24 @@ class Link:
     def _send_acks(self):
         if self.ack_tag and self.channel.is_open:
             self.channel.basic_ack(self.ack_tag, multiple=True)
-            self.ack_tag = 0
+            self.ack_tag = self.to_ack = 0
 
     # ---- publishing
 
     def _send_backlog(self):
-        while (self.backlog and self.is_ready and self.channel.is_open and len(self.unconfirmed) < self.window
+        while (self.backlog and self.is_ready and self.channel.is_open and len(self.unconfirmed) < (self.window or 1)
                and time.monotonic() >= self.not_before):
             message = self.backlog.popleft()
             message.attempt, message.sent_at, message.returned = message.attempt + 1, time.monotonic(), False
             if message.attempt > 1:
+                self.counts['sent again'] += 1
                 message.properties.headers = {**(message.properties.headers or {}), 'x-attempt': message.attempt}
             if self.args.ledger:
                 self.record('attempted', id=message.properties.message_id, attempt=message.attempt,
                             digest=hashlib.sha256(message.body).hexdigest())
-            self.last_tag += 1
-            self.unconfirmed[self.last_tag] = message
-            self.counts['sent again'] += message.attempt > 1
+            if self.window:
+                self.last_tag += 1
+                self.unconfirmed[self.last_tag] = message
             self.channel.basic_publish(message.exchange, message.routing_key, message.body, message.properties,
                                        mandatory=True)
 

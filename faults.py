@@ -39,6 +39,8 @@ def refusal(error, endpoint):
             return Failure(f'the broker refuses the name: {error.reply_text}; choose another --queue', 1)
         if error.reply_code == 403 and 'exclusive' not in text:
             return Failure(f'user {user!r} lacks a right: {error.reply_text}; see rabbitmqctl set_permissions', 1)
+        if error.reply_code == 406 and 'invalid arg' in text:
+            return Failure(f'the broker refuses the queue: {error.reply_text}; see --queue-arg and --queue-type', 1)
         if error.reply_code == 406 and 'inequivalent' in text:
             return Failure(f'the queue exists with other properties: {error.reply_text}; '
                            'delete it, or choose --queue or --queue-type', 1)

@@ -33,20 +33,20 @@ def parser(doc, **kind):
 
 
 def add_output_flags(parser):
-    parser.add_argument('--json', metavar='FILE', type=writable,
+    parser.add_argument('--json', metavar='FILE', type=writable_or_stdout,
                         help='write the summary as JSON (- is stdout, in place of all lines)')
     parser.add_argument('--quiet', action='store_true', help='no line per message, only the summary')
     parser.add_argument('--verbose', action='store_true', help='log what pika does')
 
 
-def add_broker_flags(parser, queue):
+def add_broker_flags(parser, queue, types=('classic', 'quorum')):
     """Add the flags that mean the same in every script that talks to a broker; `queue` is the default's name."""
     parser.add_argument('--url', default=os.environ.get('AMQP_URL') or common.DEFAULT_URL, metavar='URL[,URL]',
                         help='broker, or several in failover order (default: AMQP_URL, else guest at localhost)')
     parser.add_argument('--name', type=name, default=f'{parser.prog}@{socket.gethostname()}:{os.getpid()}',
                         help='connection name, also in log and ledger (default: script@host:pid)')
     parser.add_argument('--queue', type=name, default=queue, help='default: %(default)s')
-    parser.add_argument('--queue-type', choices=('classic', 'quorum'), default='classic', help='default: %(default)s')
+    parser.add_argument('--queue-type', choices=types, default='classic', help='default: %(default)s')
     parser.add_argument('--count', type=number(int, 1), metavar='N', help='stop after N messages')
     parser.add_argument('--duration', type=number(float, 0), metavar='S', help='stop after S seconds')
     parser.add_argument('--give-up-after', type=number(float, 0), metavar='S',
@@ -83,13 +83,19 @@ def name(text):
 
 
 def writable(path):
-    """An argparse type: the path of a file that can be appended to; - is stdout."""
+    """An argparse type: the path of a file that can be appended to."""
+    if path == '-':
+        raise argparse.ArgumentTypeError('this takes the name of a file')
     try:
-        if path != '-':
-            open(path, 'a').close()
+        open(path, 'a').close()
     except OSError as error:
         raise argparse.ArgumentTypeError(f'cannot write {path}: {error.strerror}') from None
     return path
+
+
+def writable_or_stdout(path):
+    """An argparse type: the same, or - for stdout."""
+    return path if path == '-' else writable(path)
 
 
 def parse(parser, argv):
@@ -99,8 +105,6 @@ def parse(parser, argv):
     logging.basicConfig(format=f'%(asctime)s {log_name} %(message)s', datefmt='%H:%M:%S', force=True,
                         level=logging.INFO)
     logging.getLogger('pika').setLevel(logging.INFO if args.verbose else logging.CRITICAL)
-    if getattr(args, 'ledger', None) == '-':
-        parser.error('--ledger takes the name of a file')
     args.quiet = args.quiet or args.json == '-'
     if 'max' in args and args.max < args.min:
         parser.error(f'--max {args.max} is below --min {args.min}')

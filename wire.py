@@ -12,46 +12,117 @@ from functools import lru_cache
 
 import pika
 from pika import frame, spec
+from pika.adapters import select_connection
 
 AT_ONCE = 1 << 18  # bytes read from the socket at a time, at the most
 FRAME, CONTENT = struct.Struct('>BHL'), struct.Struct('>HHQ')  # type, channel, size; class, weight, size of the body
-DELIVER = struct.pack('>L', spec.Basic.Deliver.INDEX)
+DELIVER, ACK = struct.pack('>L', spec.Basic.Deliver.INDEX), struct.pack('>L', spec.Basic.Ack.INDEX)
+TAG = struct.Struct('>Q?')  # delivery tag, and redelivered or multiple
 END = b'\xce'
 
 
+def loop():
+    """Return an IOLoop that is ready for use."""
+    select_connection.SELECT_TYPE = 'select'  # waits to the microsecond, epoll to the millisecond above it
+    ioloop = select_connection.IOLoop()
+    ioloop.activate_poller()
+    return ioloop
+
+
 class Properties(pika.BasicProperties):
-    """Properties that are decoded on first use; content_type tells if they cannot be, and the rest is None."""
+    """Properties that are decoded on first use; content_type tells if they cannot be, and the rest is None.
+
+    Most messages of a run differ from the one before in the message_id only: then only that is decoded.
+    """
+
+    before = None, b'', b'', {}  # of the last one: length, what comes before the message_id, what after, as attributes
 
     def __init__(self, encoded):
         self.encoded = encoded
 
     def __getattr__(self, name):
-        if name.startswith('_') or 'encoded' not in self.__dict__:
+        if name.startswith('_') or name == 'encoded':
             raise AttributeError(name)
+        length, head, tail, attributes = Properties.before
+        encoded = self.encoded
+        if len(encoded) == length and encoded.startswith(head) and encoded.endswith(tail):
+            self.__dict__.update(attributes)
+            self.message_id = encoded[len(head):length - len(tail)].decode(errors='backslashreplace')
+        else:
+            self._decode()
+        return self.__dict__[name]
+
+    def _decode(self):
         try:
             decoded = pika.BasicProperties().decode(self.encoded)
         except Exception as error:  # noqa: BLE001  whatever a stranger's bytes make pika stumble over
             decoded = pika.BasicProperties(content_type=f'undecodable: {error or type(error).__name__}')
         self.__dict__.update(vars(decoded))
-        return self.__dict__[name]
+        id = decoded.message_id
+        if isinstance(id, str) and id.isascii() and self.encoded.count(short := bytes([len(id)]) + id.encode()) == 1:
+            at = self.encoded.index(short) + 1
+            Properties.before = len(self.encoded), self.encoded[:at], self.encoded[at + len(id):], vars(decoded)
+
+
+def template(id_length, properties):
+    """Return a function that makes the properties of a message from its message_id, of `id_length` ASCII characters.
+
+    They are as `properties`, a pika.BasicProperties without headers, but quick to encode.
+    """
+    mark = '\0' * id_length
+    head, _, tail = b''.join(pika.BasicProperties(**{**vars(properties), 'message_id': mark}).encode()).partition(
+        mark.encode())
+
+    class Templated(pika.BasicProperties):
+        def __init__(self, message_id):
+            self.message_id = message_id
+
+        def __getattr__(self, name):
+            return getattr(properties, name)
+
+        def encode(self):
+            if 'headers' in self.__dict__:  # it is sent again
+                return pika.BasicProperties(**{**vars(properties), **vars(self)}).encode()
+            return [head, self.message_id.encode(), tail]
+
+    return Templated
+
+
+class Channel(pika.channel.Channel):
+    """A Channel that remembers whom to tell of confirms."""
+
+    on_ack = None
+
+    def confirm_delivery(self, ack_nack_callback, callback=None):
+        self.on_ack = ack_nack_callback
+        super().confirm_delivery(ack_nack_callback, callback)
 
 
 class Connection(pika.SelectConnection):
     """A SelectConnection whose owner calls flush() before and after each turn of the loop."""
 
     def __init__(self, *args, **kwargs):
-        self.outbox = []
+        self.outbox, self.outbox_size = [], 0
         super().__init__(*args, **kwargs)
 
     def flush(self):
         """Hand the transport what was emitted since the last time, in one piece."""
         if self.outbox and self._transport:
             data = b''.join(self.outbox)
-            self.outbox.clear()
+            self.outbox, self.outbox_size = [], 0
             super()._adapter_emit_data(data)
+
+    @property
+    def unsent(self):
+        """How many bytes wait for the socket."""
+        return self.outbox_size + (self._get_write_buffer_size() if self._transport else 0)
+
+    def _create_channel(self, channel_number, on_open_callback):
+        return Channel(self, channel_number, on_open_callback)
 
     def _adapter_emit_data(self, data):
         self.outbox.append(data)
+        self.outbox_size += len(data)
 
     def _proto_connection_made(self, transport):
         transport._MAX_RECV_BYTES = AT_ONCE
@@ -86,6 +157,11 @@ class Connection(pika.SelectConnection):
             return 0
         kind, channel_number, size = FRAME.unpack_from(buffer, at)
         start, end = at + FRAME.size, at + FRAME.size + size
+        if kind == spec.FRAME_METHOD and len(buffer) > end and buffer.startswith(ACK, start):
+            channel = self._channels.get(channel_number)
+            if channel and channel.on_ack:
+                channel.on_ack(frame.Method(channel_number, spec.Basic.Ack(*TAG.unpack_from(buffer, start + 4))))
+                return end + 1 - at
         if kind == spec.FRAME_HEADER and len(buffer) > end:
             _, _, body_size = CONTENT.unpack_from(buffer, start)
             value = frame.Header(channel_number, body_size, Properties(buffer[start + CONTENT.size:end]))
@@ -110,10 +186,11 @@ class Connection(pika.SelectConnection):
                 or FRAME.unpack_from(buffer, body) != (spec.FRAME_BODY, number, body_size)
                 or buffer[end - 1] != spec.FRAME_END):
             return 0
-        consumer_tag, after = short_string(buffer, at + FRAME.size + 4)
-        delivery_tag, redelivered = struct.unpack_from('>Q?', buffer, after)
-        exchange, after = short_string(buffer, after + 9)
-        routing_key, _ = short_string(buffer, after)
+        start = at + FRAME.size + 4
+        after = start + 1 + buffer[start]
+        consumer_tag, = short_strings(buffer[start:after])
+        delivery_tag, redelivered = TAG.unpack_from(buffer, after)
+        exchange, routing_key = short_strings(buffer[after + TAG.size:header - 1])
         channel = self._channels.get(number)
         consumer = channel and channel._consumers.get(consumer_tag)
         if not consumer:
@@ -123,10 +200,15 @@ class Connection(pika.SelectConnection):
         return end - at
 
 
-def short_string(buffer, at):
-    """Return the AMQP short string at a position, and the position after it; what is no UTF-8 is escaped."""
-    end = at + 1 + buffer[at]
-    return buffer[at + 1:end].decode(errors='backslashreplace'), end
+@lru_cache(maxsize=1000)
+def short_strings(encoded):
+    """Return the AMQP short strings that bytes consist of; what is no UTF-8 in them is escaped."""
+    texts, at = [], 0
+    while at < len(encoded):
+        end = at + 1 + encoded[at]
+        texts.append(encoded[at + 1:end].decode(errors='backslashreplace'))
+        at = end
+    return texts
 
 
 @lru_cache(maxsize=1000)

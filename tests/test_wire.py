@@ -37,7 +37,7 @@ def connection():
     channel._content_assembler = pika.channel.ContentFrameAssembler()
     one._channels, one._frame_buffer, one.bytes_received, one.outbox = {1: channel}, b'', 0, []
     one._process_frame = lambda value: channel._handle_content_frame(value) if value.channel_number else None
-    one._body_max_length, one.bytes_sent, one.frames_sent = FRAME_MAX - 8, 0, 0
+    one._body_max_length, one.bytes_sent, one.frames_sent, one.outbox_size = FRAME_MAX - 8, 0, 0, 0
     return one, delivered
 
 
@@ -82,6 +82,34 @@ def test_a_frame_without_its_end_is_noticed():
     with pytest.raises(pika.exceptions.InvalidFrameError):
         one._on_data_available(frames[:-1] + b'\0')
     assert delivered == []
+
+
+SHORT = st.none() | st.text(max_size=8)
+PROPERTIES = st.builds(pika.BasicProperties, content_type=SHORT, priority=st.none() | st.integers(0, 9),
+                       message_id=st.none() | st.text('01', max_size=3) | st.text(max_size=4), app_id=SHORT,
+                       headers=st.none() | st.dictionaries(st.text(max_size=4), st.integers(0, 9), max_size=2))
+
+
+@given(st.lists(PROPERTIES, min_size=2, max_size=8), st.lists(st.integers(0, 7), max_size=30))
+def test_properties_are_what_pika_decodes_in_whatever_order_they_come(kinds, order):
+    for kind in (kinds[n % len(kinds)] for n in order):
+        encoded = b''.join(kind.encode())
+        properties, by_pika = wire.Properties(encoded), pika.BasicProperties().decode(encoded)
+        assert all(getattr(properties, name) == value for name, value in vars(by_pika).items())
+
+
+@given(PROPERTIES, st.lists(st.text('0123-ab', min_size=5, max_size=5), min_size=1))
+def test_a_template_encodes_as_pika_does(common, ids):
+    common.headers = None
+    make = wire.template(5, common)
+    for id in ids:
+        properties = make(id)
+        assert (properties.message_id, properties.app_id, properties.headers) == (id, common.app_id, None)
+        common.message_id = id
+        assert b''.join(properties.encode()) == b''.join(common.encode())
+        properties.headers = {'x-attempt': 2}
+        decoded = pika.BasicProperties().decode(b''.join(properties.encode()))
+        assert (decoded.headers, decoded.message_id, decoded.app_id) == ({'x-attempt': 2}, id, common.app_id)
 
 
 @given(st.binary(max_size=60))

@@ -1,0 +1,125 @@
+#!/usr/bin/env python3
+"""Receive what perf_producer.py sends, compare every byte, and measure.
+
+Consumes the queue siamese.perf with manual acknowledgements; compares each body with the one it should be, decodes it,
+and rejects what differs into siamese.dlx -> siamese.dead. Pairs with perf_producer.py; start any number of both. One
+process, one core.
+
+    $ ./perf_consumer.py --name carol --count 20000
+    20,000 received
+
+The latency runs from the moment when the message was due at the producer until it is checked here; between two
+machines it is as good as their clocks agree. Exit status: 0 every body right, 1 one corrupt or refused by the broker,
+2 usage, 3 nothing received, fewer than --count, or no broker within --give-up-after.
+
+Examples:
+    ./perf_consumer.py --prefetch 500 --ack-every 100
+    ./perf_consumer.py --exit-when-empty
+    ./perf_consumer.py --auto-ack                     # what acknowledgements cost; then messages may get lost
+    ./perf_consumer.py --queue-type stream            # from its beginning
+"""
+
+import logging
+import time
+from functools import lru_cache
+
+import delivery
+import perf
+import script
+
+SUMMARY = '{received:,} received, {corrupt:,} corrupt, {redelivered:,} redelivered; {figures}; stopped: {stopped}'
+
+
+def declare(channel, link):
+    delivery.declare_dead_letters(channel)
+    channel.queue_declare(link.args.queue, durable=True, arguments=delivery.queue_arguments(link.args))
+    channel.basic_qos(prefetch_count=link.args.prefetch)
+    where = {'x-stream-offset': link.args.offset} if link.args.queue_type == 'stream' else None
+    channel.basic_consume(link.args.queue, link.deliver, auto_ack=link.args.auto_ack, arguments=where,
+                          callback=link.ready)
+
+
+@lru_cache(maxsize=8)
+def expected(encoding, size):
+    """Return the body that a message of this encoding and size should have, as (bytes, text)."""
+    try:
+        return perf.body_of(encoding, size)
+    except ValueError:  # a size that perf_producer.py never sends
+        return perf.body_of(encoding, perf.LEAST_SIZE)
+
+
+def difference(content_type, body):
+    """Return '' if a body is what perf_producer.py sends, byte for byte and decoded, else how it differs."""
+    if content_type not in perf.CONTENT_TYPES:
+        return f'foreign content type {content_type!r:.100}'
+    encoding = perf.CONTENT_TYPES[content_type]
+    right, text = expected(encoding, len(body))
+    if body == right:
+        return '' if body.decode(perf.ENCODINGS[encoding]) == text else 'decoded otherwise'
+    at = next((at for at, (ours, theirs) in enumerate(zip(right, body)) if ours != theirs), min(len(right), len(body)))
+    return f'byte {at} is {body[at:at + 1].hex() or "missing"}, not {right[at:at + 1].hex() or "the end"}'
+
+
+def parse_args(argv):
+    parser = script.parser(__doc__)
+    parser.add_argument('--prefetch', type=script.number(int, 1, 65535), default=500, metavar='N',
+                        help='messages delivered ahead of their acknowledgement (default: %(default)s)')
+    parser.add_argument('--ack-every', type=script.number(int, 1), default=100, metavar='N',
+                        help='messages acknowledged at once (default: %(default)s)')
+    parser.add_argument('--auto-ack', action='store_true', help='the broker forgets a message once it is sent')
+    parser.add_argument('--exit-when-empty', action='store_true', help='stop when the queue is empty')
+    perf.add_flags(parser)
+    script.add_broker_flags(parser, queue='siamese.perf', types=('classic', 'quorum', 'stream'))
+    parser.set_defaults(offset='first')
+    args = script.parse(parser, argv)
+    if args.queue_type == 'stream' and (args.auto_ack or args.exit_when_empty):
+        parser.error('a stream has no --auto-ack and is never empty')
+    return args
+
+
+def main(argv=None):
+    args = parse_args(argv)
+    corrupt = redelivered = 0
+    with delivery.connected(args, declare) as link:
+        meter = perf.Meter(args, link, ('received',), 'latency')
+        if args.exit_when_empty:
+            link.on_tick = lambda: (meter.tick(), stop_if_empty(link))
+        for channel, method, properties, body in link.messages(ack_every=args.ack_every):
+            meter.at(time.monotonic())
+            meter.counts['received'] += 1
+            redelivered += method.redelivered
+            fault = difference(properties.content_type, body)
+            if fault:
+                corrupt += 1
+                logging.warning('corrupt: %s (message_id %.100r)', fault, properties.message_id)
+                link.record_delivery('invalid', method, properties, body, reason=fault)
+                if not args.auto_ack:
+                    channel.basic_reject(method.delivery_tag, requeue=False)
+                continue
+            due = perf.due_of(properties.message_id)
+            if due:
+                meter.latencies.add(time.time_ns() // 1000 - due)
+            if args.queue_type == 'stream':
+                args.offset = properties.headers['x-stream-offset'] + 1  # where to go on after a lost connection
+            link.record_delivery('validated', method, properties, body)
+            if not args.auto_ack:
+                link.ack(method.delivery_tag)
+    if link.status in (0, 3):
+        link.status = 1 if corrupt else 3 if link.done < (args.count or 1) else link.status
+    script.report(args, SUMMARY, {
+        **link.summary(), **meter.summary(), 'received': link.done, 'corrupt': corrupt, 'redelivered': redelivered})
+    return link.status
+
+
+def stop_if_empty(link):
+    """End the run if nothing came for 0.3 s and the broker says that the queue is empty."""
+    def answer(frame):
+        if not frame.method.message_count and not link.inbox:
+            link.reason = 'queue empty'
+
+    if link.is_ready and link.channel.is_open and time.monotonic() - link.last_activity > 0.3:
+        link.channel.queue_declare(link.args.queue, passive=True, callback=answer)
+
+
+if __name__ == '__main__':
+    script.run(main)

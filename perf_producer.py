@@ -1,0 +1,106 @@
+#!/usr/bin/env python3
+"""Publish a fixed non-ASCII text as fast as the broker takes it, or at a fixed rate, and measure.
+
+The body is JSON with Arabic, Chinese and Japanese keys and values and characters beyond 16 bits, in UTF-8 or UTF-16. It
+goes to the queue siamese.perf: durable, mandatory, transient unless --persistent, and sent again until the broker
+confirms it. Pairs with perf_consumer.py; start any number of both. One process, one core.
+
+    $ ./perf_producer.py --name alice --count 20000
+    20,000 sent
+
+A confirm latency counts from the moment when a message was due, so a broker that stalls does not hide what it delays.
+Exit status: 0 every message accepted, 1 refused by the broker, 2 usage, 3 no broker within --give-up-after.
+
+Examples:
+    ./perf_producer.py --duration 30 --warm-up 5
+    ./perf_producer.py --rate 1000 --csv run.csv      # then bench/plot.py run.csv draws it
+    ./perf_producer.py --confirm 0                    # what confirms cost; then nothing is proved
+    ./perf_producer.py --queue-type quorum --persistent --size 4096
+"""
+
+import math
+import time
+
+import pika
+
+import delivery
+import perf
+import script
+import wire
+
+SUMMARY = '{sent:,} sent, {confirms}, {sent_again:,} sent again; {figures}; stopped: {stopped}'
+
+
+def declare(channel, link):
+    delivery.declare_dead_letters(channel)
+    if not link.args.confirm:
+        channel.queue_declare(link.args.queue, durable=True, arguments=delivery.queue_arguments(link.args),
+                              callback=link.ready)
+        return
+    channel.queue_declare(link.args.queue, durable=True, arguments=delivery.queue_arguments(link.args))
+    channel.confirm_delivery(link.confirmed, callback=link.ready)
+
+
+def parse_args(argv):
+    parser = script.parser(__doc__)
+    parser.add_argument('--confirm', type=script.number(int, 0), default=200, metavar='N',
+                        help='messages that may wait for their confirm; 0: no confirms (default: %(default)s)')
+    parser.add_argument('--encoding', choices=perf.ENCODINGS, default='utf-8', help='default: %(default)s')
+    parser.add_argument('--size', type=script.number(int, perf.LEAST_SIZE, 2**27), default=perf.LEAST_SIZE, metavar='B',
+                        help='bytes of the body (default: %(default)s)')
+    parser.add_argument('--persistent', action='store_true', help='the broker writes messages to disk')
+    parser.add_argument('--priority', type=script.number(int, 0, 255), metavar='P', help='priority of the messages')
+    parser.add_argument('--ttl', type=script.number(float, 0), metavar='S', help='messages expire after S seconds')
+    parser.add_argument('--rate', type=script.number(float, 0.001), metavar='R', help='R messages/s, evenly')
+    perf.add_flags(parser)
+    script.add_broker_flags(parser, queue='siamese.perf', types=('classic', 'quorum', 'stream'))
+    args = script.parse(parser, argv)
+    try:
+        args.body, _ = perf.body_of(args.encoding, args.size)
+    except ValueError as error:
+        parser.error(f'--size: {error}')
+    return args
+
+
+def main(argv=None):
+    args = parse_args(argv)
+    sent = 0
+    with delivery.connected(args, declare, window=args.confirm) as link:
+        meter = perf.Meter(args, link, ('sent', 'accepted') if args.confirm else ('sent',), 'confirm latency')
+
+        def accepted(messages):
+            now = time.monotonic()
+            meter.at(now)
+            meter.counts['accepted'] += len(messages)
+            for message in messages:
+                meter.latencies.add(int((now - message.due) * 1e6))
+
+        link.on_accepted = accepted
+        properties = wire.template(len(perf.message_id(link.run, 0, 0)), pika.BasicProperties(
+            content_type=f'application/json; charset={args.encoding}', app_id=args.name, priority=args.priority,
+            delivery_mode=2 if args.persistent else 1,
+            expiration=str(round(args.ttl * 1000)) if args.ttl is not None else None))
+        link.wait(lambda: link.is_ready or script.stop_requested())
+        started, wall = time.monotonic(), time.time() - time.monotonic()
+        while link.goes_on(sent):
+            if args.rate:
+                link.wait_until(started + sent / args.rate)
+            now = time.monotonic()
+            ready = 1 + int((now - started) * args.rate) if args.rate else math.inf
+            for number in range(sent, min(ready, sent + link.room, args.count or math.inf)):
+                due = started + number / args.rate if args.rate else time.monotonic()
+                id = perf.message_id(link.run, number + 1, wall + due)
+                link.publish('', args.queue, args.body, properties(id), due)
+            meter.counts['sent'] += number + 1 - sent
+            meter.at(time.monotonic())
+            sent = number + 1
+    confirms = f'{link.counts["accepted"]:,} accepted' if args.confirm else 'no confirms, so nothing is proved'
+    script.report(args, SUMMARY, {
+        **link.summary(), **meter.summary(), 'sent': sent, 'accepted': link.counts['accepted'], 'confirms': confirms,
+        'sent_again': link.counts['sent again'], 'nacked': link.counts['nacked'],
+        'returned': link.counts['returned'], 'body_bytes': len(args.body)})
+    return link.status
+
+
+if __name__ == '__main__':
+    script.run(main)

@@ -1,0 +1,94 @@
+"""perf.py: the body is the wiki's in any size, percentiles are right, rows add up."""
+
+import json
+import math
+import random
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+import perf
+
+
+@given(st.sampled_from(['utf-8', 'utf-16']), st.integers(perf.LEAST_SIZE, 3000))
+@example('utf-16', perf.LEAST_SIZE)
+@example('utf-8', 1_000_000)
+def test_the_body_is_the_wikis_text_in_any_size(encoding, size):
+    size -= size % 2 if encoding == 'utf-16' else 0
+    body, text = perf.body_of(encoding, size)
+    content = json.loads(body)  # finds out the encoding by itself
+    assert len(body) == size == content['size'] and body.decode(encoding).lstrip('\ufeff') == text.lstrip('\ufeff')
+    wiki = content['testdict']
+    assert wiki['مفتاح'] == 'قيمة' and wiki['键'] == '值' and wiki['キー'] == '値'
+    assert max(map(ord, text)) > 0xffff  # needs a surrogate pair in UTF-16
+
+
+def test_bodies_of_two_sizes_differ_before_the_shorter_ends():
+    long, _ = perf.body_of('utf-8', 500)
+    for size in range(perf.LEAST_SIZE, 500):
+        assert not long.startswith(perf.body_of('utf-8', size)[0])
+
+
+def test_sizes_that_cannot_be():
+    with pytest.raises(ValueError, match='do not hold'):
+        perf.body_of('utf-16', perf.LEAST_SIZE + 1)
+    with pytest.raises(ValueError, match='10 bytes do not hold'):
+        perf.body_of('utf-8', 10)
+
+
+def exact(values, q):
+    """Return the quantile by its definition: the smallest value that at least q of all do not exceed."""
+    return sorted(values)[max(0, math.ceil(q * len(values)) - 1)]
+
+
+@given(st.lists(st.integers(0, 10**10), min_size=1, max_size=300))
+def test_percentiles_are_less_than_one_percent_off(values):
+    latencies = perf.Latencies()
+    for value in values:
+        latencies.add(value)
+    found = latencies.percentiles()
+    assert list(found) == ['min', 'median', 'p75', 'p95', 'p99', 'max']
+    for name, q in (('min', 0), ('median', 0.5), ('p75', 0.75), ('p95', 0.95), ('p99', 0.99), ('max', 1)):
+        assert 0.99 * exact(values, q) <= found[name] <= exact(values, q)
+
+
+def test_percentiles_of_a_known_distribution():
+    latencies, numbers = perf.Latencies(), random.Random(7)
+    for _ in range(200_000):
+        latencies.add(int(numbers.expovariate(1 / 5000)))  # quantiles: -5000 ln(1 - q)
+    found = latencies.percentiles()
+    for name, q in (('median', 0.5), ('p75', 0.75), ('p95', 0.95), ('p99', 0.99)):
+        assert found[name] == pytest.approx(-5000 * math.log(1 - q), rel=0.03)
+    assert len(latencies.counts) < 2000
+
+
+def test_memory_is_bounded_whatever_comes():
+    latencies = perf.Latencies()
+    for power in range(60):
+        for step in range(1000):
+            latencies.add((1 << power) + (step << power) // 1000)
+    assert len(latencies.counts) < 8000
+
+
+def test_no_latency_no_percentiles():
+    assert perf.Latencies().percentiles() == {}
+
+
+@pytest.mark.parametrize('text, pair', [
+    ('x-max-length=10', ('x-max-length', 10)), ('x-overflow=reject-publish', ('x-overflow', 'reject-publish')),
+    ('x-single-active-consumer=true', ('x-single-active-consumer', True)), ('a=b=c', ('a', 'b=c')),
+    ('a=-1', ('a', -1)), ('a=', ('a', ''))])
+def test_queue_arguments(text, pair):
+    assert perf.queue_arg(text) == pair
+
+
+@given(st.integers(1, 10**9), st.floats(0, 4e9))
+def test_message_ids_tell_when_they_were_due(number, due):
+    id = perf.message_id('cafe0123', number, due)
+    assert perf.due_of(id) == int(due * 1e6) and len(id) == len(perf.message_id('cafe0123', 0, 0))
+
+
+@pytest.mark.parametrize('stranger', [None, '', 'hello', b'bytes', 'ünïcode'])
+def test_message_ids_of_strangers(stranger):
+    assert perf.due_of(stranger) is None
