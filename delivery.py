@@ -60,15 +60,21 @@ def attempt_of(properties):
     return int(attempt) if isinstance(attempt, int) and attempt > 0 else 1
 
 
+class Invalid(Exception):
+    """What makes a message invalid: args are the reason, one of few so that it can be counted, and the details."""
+
+
 @contextmanager
-def connected(args, declare, window=100):
+def connected(args, declare, window=100, on_return=None):
     """Connect to the broker, for as long as the with-block runs; yield a Link.
 
     `args` are the parsed flags (script.add_broker_flags); `window` is how many messages may wait for their confirm, 0
     if there are none. At the end everything published is accepted, and the connection closed. A Failure is logged and
     swallowed: link.status and link.reason tell the script how it went.
+    A message that is returned, because no queue takes it, is sent again once everything is declared again; with
+    `on_return` it is not, but this is called with its properties, and only notes the fact.
     """
-    link = Link(args, declare, window)
+    link = Link(args, declare, window, on_return)
     try:
         try:
             try:
@@ -100,12 +106,14 @@ class Link:
     """One connection with one channel, opened again whenever it is lost.
 
     Attributes for scripts: run (8 hex digits, new for each process), counts (accepted, sent again, connections ...),
-    reason (why the run ended), status (exit status so far), epoch (number of the channel, counted from 1).
+    reasons (of what was refused), reason (why the run ended), status (exit status so far), epoch (number of the
+    channel, counted from 1).
     """
 
-    def __init__(self, args, declare, window):
-        self.args, self.declare, self.window = args, declare, window
+    def __init__(self, args, declare, window, on_return):
+        self.args, self.declare, self.window, self.on_return = args, declare, window, on_return
         self.run, self.counts, self.status, self.reason = secrets.token_hex(4), Counter(), 0, ''
+        self.reasons = Counter()
         self.endpoints = cycle(args.endpoints)
         self.ioloop = wire.loop()
         self.connection = self.channel = self.opened = self.failure = self.timer = None
@@ -168,6 +176,14 @@ class Link:
         self.ack_tag = delivery_tag
         self.to_ack += 1
 
+    def refuse(self, invalid, channel, method, properties, body):
+        """Reject a delivery into the dead letters for the reason that the Invalid tells; count it in self.reasons."""
+        reason, details = invalid.args
+        self.reasons[reason] += 1
+        logging.warning('invalid: %s: %.100r (message_id %.100r)', reason, details, properties.message_id)
+        self.record_delivery('invalid', method, properties, body, reason=reason)
+        channel.basic_reject(method.delivery_tag, requeue=False)
+
     def goes_on(self, done):
         """Serve the connection, and return whether the run goes on after `done` messages; self.reason says why not."""
         if not done:  # the first try to connect comes before the work; a wrong password need not wait for it
@@ -220,6 +236,11 @@ class Link:
         logging.error('%s', failure)
         self.status, self.reason = failure.status, str(failure)
 
+    def judge(self, done, wrong):
+        """Set the exit status of a run that did so much, and found so much of it wrong."""
+        if self.status in (0, 3):
+            self.status = 1 if wrong else 3 if done < (self.args.count or 1) else self.status
+
     def summary(self):
         """Return what every summary holds, as a dict."""
         return {'name': self.args.name, 'run': self.run, 'connections': self.counts['connections'],
@@ -254,7 +275,8 @@ class Link:
             text += f', back after {now - self.away_since:.1f} s, {again} messages to send again'
         logging.info('ready: %s', text)
         self.counts['connections'] += 1
-        self.record('connected', broker=text)
+        where = {key: value for key, value in vars(self.args).items() if key in ('exchange', 'queue')}
+        self.record('connected', broker=text, **where)
         self.is_ready, self.failures, self.away_since, self.last_activity = True, 0, None, now
 
     def confirmed(self, frame):
@@ -263,7 +285,11 @@ class Link:
         tags = list(takewhile(tag.__ge__, self.unconfirmed)) if frame.method.multiple else [tag]
         accepted = []
         for message in [self.unconfirmed.pop(tag) for tag in tags if tag in self.unconfirmed]:
-            if message.returned or isinstance(frame.method, pika.spec.Basic.Nack):
+            if message.returned and self.on_return:
+                self.failures = 0
+                self.counts['returned'] += 1
+                self.record('returned', id=message.properties.message_id, attempt=message.attempt)
+            elif message.returned or isinstance(frame.method, pika.spec.Basic.Nack):
                 self._retry(message, 'returned' if message.returned else 'nacked')
             else:
                 accepted.append(message)
@@ -405,8 +431,10 @@ class Link:
                 self.counts['sent again'] += 1
                 message.properties.headers = {**(message.properties.headers or {}), 'x-attempt': message.attempt}
             if self.args.ledger:
+                facts = {'exchange': message.exchange, 'expiration': message.properties.expiration}
                 self.record('attempted', id=message.properties.message_id, attempt=message.attempt,
-                            digest=hashlib.sha256(message.body).hexdigest())
+                            digest=hashlib.sha256(message.body).hexdigest(),
+                            **{key: value for key, value in facts.items() if value})
             if self.window:
                 self.last_tag += 1
                 self.unconfirmed[self.last_tag] = message
@@ -417,6 +445,9 @@ class Link:
         for message in self.unconfirmed.values():  # basic.return has no delivery tag and comes before the confirm
             if message.properties.message_id == properties.message_id:
                 message.returned = True
+        if self.on_return:
+            self.on_return(properties)
+            return
         logging.warning('message returned: %s (%s); declaring its queue again', method.reply_text, method.routing_key)
 
     def _retry(self, message, event):

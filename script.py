@@ -55,6 +55,17 @@ def add_broker_flags(parser, queue, types=('classic', 'quorum')):
     add_output_flags(parser)
 
 
+def add_rate_flag(parser, default=None):
+    parser.add_argument('--rate', type=number(float, 0.001), default=default, metavar='R',
+                        help=f'at most R messages/s (default: {default or "no limit"})')
+
+
+def add_consumer_flags(parser, prefetch):
+    parser.add_argument('--prefetch', type=number(int, 1, 65535), default=prefetch, metavar='N',
+                        help='messages delivered ahead of the work (default: %(default)s)')
+    parser.add_argument('--idle', type=number(float, 0), metavar='S', help='stop when nothing came for S seconds')
+
+
 def add_proof_flags(parser):
     parser.add_argument('--difficulty', type=number(int, 0, 64), default=4, metavar='N',
                         help='zeros a hash begins with (default: %(default)s)')
