@@ -13,9 +13,12 @@ waits in the queue for lost, so drain it first. Its words are those of Jepsen's 
          0  refused      came out as sent, but a consumer found them invalid
          0  unexpected   came out, but nobody had sent them
          0  duplicated   came out again, and no fault explains it
-         0  redelivered  came out again: the acknowledgement was lost with a connection
+         0  redelivered  came out again: not acknowledged, or that was lost with a connection
          0  sent again   came out again: the producer had seen no confirm
          0  recovered    came out, though never confirmed
+         0  expired      accepted, but nobody took them within their time to live
+         0  given up     rejected or lost so often that the broker gave them up
+         0  returned     no queue took them: nobody listened
          0  in doubt     neither confirmed nor seen again
     valid: all that was accepted came out, unaltered, every copy explained
 
@@ -30,6 +33,7 @@ Examples:
 
 import json
 import os
+import re
 from collections import defaultdict
 
 import script
@@ -43,22 +47,28 @@ MEANING = {  # in the order of the report; the faults are those that make a run 
     'refused': 'came out as sent, but a consumer found them invalid',
     'unexpected': 'came out, but nobody had sent them',
     'duplicated': 'came out again, and no fault explains it',
-    'redelivered': 'came out again: the acknowledgement was lost with a connection',
+    'redelivered': 'came out again: not acknowledged, or that was lost with a connection',
     'sent again': 'came out again: the producer had seen no confirm',
     'recovered': 'came out, though never confirmed',
+    'expired': 'accepted, but nobody took them within their time to live',
+    'given up': 'rejected or lost so often that the broker gave them up',
+    'returned': 'no queue took them: nobody listened',
     'in doubt': 'neither confirmed nor seen again',
 }
 FAULTS = ('lost', 'corrupt', 'refused', 'unexpected', 'duplicated')
 CERTAIN = ('corrupt', 'refused')  # also where lines are missing
 SHOWN = 20  # messages named for each fault
-TYPES = {'by': str, 'run': str, 'epoch': int, 'broker': str, 'id': (str, type(None)), 'attempt': int, 'digest': str,
-         'redelivered': bool}
-KEYS = {  # of the events a ledger holds; every one also has by, run and epoch
+TYPES = {'at': (int, float), 'by': str, 'run': str, 'epoch': int, 'broker': str, 'id': (str, type(None)), 'attempt': int,
+         'digest': str, 'redelivered': bool, 'queue': str, 'exchange': str, 'expiration': str}
+KEYS = {  # of the events a ledger holds; every one also has at, by, run and epoch
     'connected': ('broker',), 'lost': (), 'closed': (),
     'attempted': ('id', 'attempt', 'digest'), 'accepted': ('id', 'attempt'), 'nacked': ('id', 'attempt'),
     'returned': ('id', 'attempt'), 'unknown': ('id', 'attempt'),
     'validated': ('id', 'attempt', 'digest', 'redelivered'), 'invalid': ('id', 'attempt', 'digest', 'redelivered'),
+    'rejected': ('id', 'attempt', 'digest', 'redelivered'), 'unsettled': ('id', 'attempt', 'digest', 'redelivered'),
+    'given up': ('id', 'attempt', 'digest', 'redelivered'),
 }
+SETTLED = ('validated', 'invalid', 'given up')  # deliveries after which the broker need not deliver again
 
 
 def read(paths):
@@ -71,9 +81,9 @@ def read(paths):
             for number, line in enumerate(file, 1):
                 try:
                     event = json.loads(line)
-                    needed = ('by', 'run', 'epoch', *KEYS[event['event']])
-                    readable = all(isinstance(event[key], TYPES[key]) for key in needed)
-                except (ValueError, TypeError, KeyError, RecursionError):
+                    readable = ({'at', 'by', 'run', 'epoch', *KEYS[event['event']]} <= event.keys()
+                                and all(isinstance(event[key], TYPES[key]) for key in event.keys() & TYPES))
+                except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
                     readable = False
                 yield event if readable else {'event': 'unreadable', 'where': f'{path}:{number}'}
 
@@ -88,60 +98,89 @@ def audit(events):
     answers = defaultdict(set)  # (id, attempt) -> what the producer heard of it
     came_out = defaultdict(list)  # id -> deliveries
     closed, has_flags = set(), True  # (by, run, epoch) that ended in good order
+    queues, spans = {}, {}  # (by, run) -> queue; (by, run, epoch) -> [exchange, queue, first time, last time]
+    mortal = {}  # id -> the first attempt of a message with a time to live
     found = {name: set() for name in (*MEANING, 'unreadable', 'producers', 'consumers')}
     for event in events:
         kind = event['event']
         if kind == 'unreadable':
             found[kind].add(event['where'])
-        elif kind == 'attempted':
+            continue
+        process = event['by'], event['run']
+        if kind == 'attempted':
             sent[event['id']][event['attempt']] = event['digest']
             found['producers'].add(event['by'])
+            if re.fullmatch('[0-9]{1,12}', event.get('expiration', '')):
+                mortal.setdefault(event['id'], event)
         elif kind in ('accepted', 'nacked', 'returned', 'unknown'):
             answers[event['id'], event['attempt']].add(kind)
-        elif kind in ('validated', 'invalid'):
-            came_out[event['id']].append(event)
+        elif kind in SETTLED or kind in ('rejected', 'unsettled'):
+            came_out[event['id']].append({**event, 'queue': queues.get(process)})
             found['consumers'].add(event['by'])
         elif kind == 'closed':
-            closed.add((event['by'], event['run'], event['epoch']))
-        elif kind == 'connected' and 'LavinMQ' in event['broker']:
-            has_flags = False  # redelivered does not survive its restart (lavinmq#1911)
+            closed.add((*process, event['epoch']))
+        elif kind == 'connected':
+            has_flags &= 'LavinMQ' not in event['broker']  # redelivered does not survive its restart (lavinmq#1911)
+            queues[process] = event.get('queue')
+            if event.get('exchange') and event.get('queue'):
+                spans[(*process, event['epoch'])] = [event['exchange'], event['queue'], event['at'], event['at']]
+        if (*process, event['epoch']) in spans:
+            spans[(*process, event['epoch'])][-1] = event['at']
     found['attempted'].update(sent)
     found['accepted'].update(id for (id, _), heard in answers.items() if 'accepted' in heard)
+    found['returned'].update(id for (id, _), heard in answers.items() if 'returned' in heard)
+    took = defaultdict(set)  # id -> queues from which it came out, and was settled
     for id, copies in came_out.items():
-        found[judge_content(copies, sent[id])].add(id)
-        for label in judge_copies(copies, {attempt for attempt in sent[id] if answers[id, attempt] - {'accepted'}},
-                                  closed, has_flags):
+        unanswered = {attempt for attempt in sent[id] if answers[id, attempt] - {'accepted'}}
+        for label in judge_content(copies, sent[id]):
             found[label].add(id)
+        for queue in {copy['queue'] for copy in copies}:
+            of_queue = [copy for copy in copies if copy['queue'] == queue]
+            if any(copy['event'] in SETTLED for copy in of_queue):
+                took[id].add(queue)
+            for label in judge_copies(of_queue, unanswered, closed, has_flags):
+                found[label].add(id)
     found['refused'] -= found['duplicated']  # the copy that a consumer refused as replayed
-    found['lost'] = found['accepted'] - came_out.keys()
+    for id in found['accepted'] & mortal.keys():
+        for label, where in judge_absence(mortal[id], took.get(id, ()), spans.values()):
+            found[label].add(id + where)
+    found['lost'] |= found['accepted'] - took.keys() - mortal.keys()
     found['recovered'] = found['ok'] - found['accepted']
-    found['in doubt'] = found['attempted'] - found['accepted'] - came_out.keys()
+    found['returned'] -= found['accepted'] | took.keys()
+    found['in doubt'] = found['attempted'] - found['accepted'] - found['returned'] - took.keys()
     return {name: sorted(map(str, ids)) for name, ids in found.items()}
 
 
 def judge_content(copies, sent):
-    """Return what the copies of one message are by their content; `sent` maps attempts to digests."""
+    """Yield what the copies of one message are by their content; `sent` maps attempts to digests."""
+    ends = {copy['event'] for copy in copies} & {*SETTLED}
     if not {copy['attempt'] for copy in copies} <= sent.keys():
-        return 'unexpected'
-    if not {copy['digest'] for copy in copies} <= set(sent.values()):
-        return 'corrupt'
-    return 'ok' if all(copy['event'] == 'validated' for copy in copies) else 'refused'
+        yield 'unexpected'
+    elif not {copy['digest'] for copy in copies} <= set(sent.values()):
+        yield 'corrupt'
+    elif ends:
+        yield 'refused' if 'invalid' in ends else 'given up' if 'given up' in ends else 'ok'
 
 
 def judge_copies(copies, unanswered, closed, has_flags):
-    """Return the labels that tell why there is more than one copy of a message.
+    """Yield the labels that tell why there is more than one copy of a message in one queue.
 
-    One copy of each attempt may come from a connection that was closed in good order, for then the broker had its
-    acknowledgement; and only one may lack the flag redelivered, which RabbitMQ sets on all but the first delivery. A
-    later attempt needs an earlier one that the producer saw returned, nacked or cut off (`unanswered`).
+    Nothing may come over a connection that acknowledged it before; it may be acknowledged over one connection that was
+    closed in good order, for then the broker had that; and only one copy of each attempt may lack the flag redelivered,
+    which RabbitMQ sets on all but the first delivery. A later attempt needs an earlier one that the producer saw
+    returned, nacked or cut off (`unanswered`).
     """
     by_attempt = defaultdict(list)
     for copy in copies:
         by_attempt[copy['attempt']].append(copy)
     for attempt, again in by_attempt.items():
-        settled = sum((copy['by'], copy['run'], copy['epoch']) in closed for copy in again)
+        settled, replayed = set(), False
+        for copy in again:
+            connection = copy['by'], copy['run'], copy['epoch']
+            replayed |= connection in settled
+            settled |= {connection} if copy['event'] in SETTLED else set()
         first = sum(not copy['redelivered'] for copy in again)
-        if settled > 1 or (first > 1 and has_flags):
+        if replayed or len(settled & closed) > 1 or (first > 1 and has_flags):
             yield 'duplicated'
         elif len(again) > 1:
             yield 'redelivered'
@@ -161,6 +200,23 @@ def judge(found):
     if not complete:
         return f'unknown: the ledgers know of no {"consumer" if found["attempted"] else "producer"}', 3, faults
     return 'valid: all that was accepted came out, unaltered, every copy explained', 0, faults
+
+
+def judge_absence(sent, took, spans):
+    """Yield (label, where) for each queue that should have handed out an accepted message with a time to live.
+
+    `sent` is the line of its first attempt, `took` the queues it came out of. `spans` tell who listened: [exchange,
+    queue, first time, last time]. Lost is what did not come out though a consumer was there from before it was sent
+    until after its end; what was sent before the first consumer of a queue is not expected there.
+    """
+    dies = sent['at'] + int(sent['expiration']) / 1000
+    listening = [(queue, last) for exchange, queue, first, last in spans
+                 if exchange == sent.get('exchange') and first < sent['at']]
+    for queue in {queue for queue, _ in listening} - {*took}:
+        lost = any(last > dies for other, last in listening if other == queue)
+        yield 'lost' if lost else 'expired', f' in {queue}'
+    if not listening and not took:
+        yield 'expired', ''
 
 
 def main(argv=None):

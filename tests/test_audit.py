@@ -55,6 +55,20 @@ CASES = {  # name: (books, what is found, verdict)
     'sent again': ([*sent('1', answer='unknown'), *sent('1', 2), seen('1'), seen('1', 2, by='dave'), *CLOSED],
                    {'sent again', 'ok'}, 0),
     'sent again, came out once': ([*sent('1', answer='returned'), *sent('1', 2), seen('1', 2), *CLOSED], {'ok'}, 0),
+    'rejected, then acknowledged': ([*sent('1'), seen('1', event='rejected'), seen('1', redelivered=True), *CLOSED],
+                                    {'redelivered', 'ok'}, 0),
+    'rejected, not flagged': ([*sent('1'), seen('1', event='rejected'), seen('1'), *CLOSED], {'duplicated', 'ok'}, 1),
+    'held, then acknowledged': ([*sent('1'), seen('1', event='unsettled'), line('carol', 'closed'),
+                                 seen('1', by='dave', redelivered=True), line('dave', 'closed')],
+                                {'redelivered', 'ok'}, 0),
+    'never acknowledged': ([*sent('1'), seen('1', event='unsettled'), *CLOSED], {'lost'}, 1),
+    'rejected after it was acknowledged': ([*sent('1'), seen('1'), seen('1', event='rejected', redelivered=True)],
+                                           {'duplicated', 'ok'}, 1),
+    'given up': ([*sent('1'), seen('1', event='rejected'), seen('1', event='given up', redelivered=True)],
+                 {'redelivered', 'given up'}, 0),
+    'returned': ([*sent('1', answer='returned'), *sent('2'), seen('2')], {'returned', 'ok'}, 0),
+    'altered, and rejected': ([*sent('1'), seen('1', event='rejected', digest='x'), seen('1', redelivered=True)],
+                              {'corrupt', 'redelivered'}, 1),
     'sent again without a reason': ([*sent('1'), *sent('1', 2), seen('1'), seen('1', 2)], {'duplicated'}, 1),
 }
 
@@ -68,6 +82,52 @@ def test_cases(case, tmp_path):
     ledger = tmp_path / 'run.jsonl'
     ledger.write_text(''.join(json.dumps(event) + '\n' for event in books))
     assert audit.main([str(ledger), '--quiet']) == status
+
+
+def mortal(id, at, exchange='news', ttl='10000'):
+    """Return the lines of a message with a time to live, accepted at a time."""
+    return [{**line('alice', 'attempted', id, digest='d', expiration=ttl), 'at': at, **(
+        {'exchange': exchange} if exchange else {})}, line('alice', 'accepted', id)]
+
+
+def listener(by, queue, first, *ids, last, exchange='news', end='closed'):
+    """Return the lines of a consumer of a fanout exchange, from its first moment to its last."""
+    lines = [line(by, 'connected', broker='RabbitMQ', exchange=exchange, queue=queue), *(seen(id, by=by) for id in ids),
+             *([line(by, end)] if end else [])]
+    return [{**event, 'at': at} for event, at in zip(lines, [first, *[last] * len(ids), last])]
+
+
+FANOUT = {  # name: (books, what is found besides attempted and accepted)
+    'one copy for each queue': ([*mortal('1', 5), *listener('carol', 'a', 0, '1', last=20),
+                                 *listener('dave', 'b', 0, '1', last=20)], {'ok': ['1']}),
+    'two copies for one queue': ([*mortal('1', 5), *listener('carol', 'a', 0, '1', last=20),
+                                  *listener('dave', 'a', 0, '1', last=20)], {'ok': ['1'], 'duplicated': ['1']}),
+    'a shared queue': ([*mortal('1', 5), *mortal('2', 5), *listener('carol', 'a', 0, '1', last=20),
+                        *listener('dave', 'a', 0, '2', last=20)], {'ok': ['1', '2']}),
+    'lost in one queue': ([*mortal('1', 5), *listener('carol', 'a', 0, '1', last=20),
+                           *listener('dave', 'b', 0, last=20)], {'ok': ['1'], 'lost': ['1 in b']}),
+    'left too early': ([*mortal('1', 5), *listener('carol', 'a', 0, '1', last=20), *listener('dave', 'b', 0, last=14)],
+                       {'ok': ['1'], 'expired': ['1 in b']}),
+    'killed before': ([*mortal('1', 5), *listener('carol', 'a', 0, '1', last=20),
+                       *listener('dave', 'b', 0, last=0, end=None)], {'ok': ['1'], 'expired': ['1 in b']}),
+    'came late': ([*mortal('1', 5), *listener('carol', 'a', 0, '1', last=20), *listener('dave', 'b', 6, last=20)],
+                  {'ok': ['1']}),
+    'returned, too late': ([*mortal('1', 5), *listener('carol', 'a', 0, last=1), *listener('dave', 'a', 18, last=30)],
+                           {'expired': ['1 in a']}),
+    'returned in time': ([*mortal('1', 5), *listener('carol', 'a', 0, last=1),
+                          *listener('dave', 'a', 12, '1', last=30)], {'ok': ['1']}),
+    'another exchange': ([*mortal('1', 5), *listener('carol', 'a', 0, last=20, exchange='other')],
+                         {'expired': ['1']}),
+    'no exchange': ([*mortal('1', 5, exchange=None), *listener('carol', 'a', 0, last=20)], {'expired': ['1']}),
+}
+
+
+@pytest.mark.parametrize('case', FANOUT)
+def test_fanout_and_time_to_live(case):
+    books, expected = FANOUT[case]
+    found = audit.audit(books)
+    assert {name: ids for name, ids in found.items()
+            if ids and name in audit.MEANING and name not in ('attempted', 'accepted')} == expected
 
 
 RUN = [event for n in range(1, 24)
