@@ -58,8 +58,8 @@ MEANING = {  # in the order of the report; the faults are those that make a run 
 FAULTS = ('lost', 'corrupt', 'refused', 'unexpected', 'duplicated')
 CERTAIN = ('corrupt', 'refused')  # also where lines are missing
 SHOWN = 20  # messages named for each fault
-TYPES = {'at': (int, float), 'by': str, 'run': str, 'epoch': int, 'broker': str, 'id': (str, type(None)), 'attempt': int,
-         'digest': str, 'redelivered': bool, 'queue': str, 'exchange': str, 'expiration': str}
+TYPES = {'at': (int, float), 'by': str, 'run': str, 'epoch': int, 'broker': str, 'queue': str, 'exchange': str,
+         'id': (str, type(None)), 'attempt': int, 'digest': str, 'redelivered': bool, 'expiration': str}
 KEYS = {  # of the events a ledger holds; every one also has at, by, run and epoch
     'connected': ('broker',), 'lost': (), 'closed': (),
     'attempted': ('id', 'attempt', 'digest'), 'accepted': ('id', 'attempt'), 'nacked': ('id', 'attempt'),

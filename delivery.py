@@ -182,7 +182,8 @@ class Link:
         self.reasons[reason] += 1
         logging.warning('invalid: %s: %.100r (message_id %.100r)', reason, details, properties.message_id)
         self.record_delivery('invalid', method, properties, body, reason=reason)
-        channel.basic_reject(method.delivery_tag, requeue=False)
+        if not getattr(self.args, 'auto_ack', False):
+            channel.basic_reject(method.delivery_tag, requeue=False)
 
     def goes_on(self, done):
         """Serve the connection, and return whether the run goes on after `done` messages; self.reason says why not."""

@@ -19,13 +19,13 @@ Examples:
     ./perf_consumer.py --queue-type stream            # from its beginning
 """
 
-import logging
 import time
 from functools import lru_cache
 
 import delivery
 import perf
 import script
+from delivery import Invalid
 
 SUMMARY = '{received:,} received, {corrupt:,} corrupt, {redelivered:,} redelivered; {figures}; stopped: {stopped}'
 
@@ -48,26 +48,27 @@ def expected(encoding, size):
         return perf.body_of(encoding, perf.LEAST_SIZE)
 
 
-def difference(content_type, body):
-    """Return '' if a body is what perf_producer.py sends, byte for byte and decoded, else how it differs."""
+def compare(content_type, body):
+    """Raise Invalid unless a body is what perf_producer.py sends, byte for byte and decoded."""
     if content_type not in perf.CONTENT_TYPES:
-        return f'foreign content type {content_type!r:.100}'
+        raise Invalid('foreign content type', content_type)
     encoding = perf.CONTENT_TYPES[content_type]
     right, text = expected(encoding, len(body))
-    if body == right:
-        return '' if body.decode(perf.ENCODINGS[encoding]) == text else 'decoded otherwise'
-    at = next((at for at, (ours, theirs) in enumerate(zip(right, body)) if ours != theirs), min(len(right), len(body)))
-    return f'byte {at} is {body[at:at + 1].hex() or "missing"}, not {right[at:at + 1].hex() or "the end"}'
+    if body != right:
+        at = next((at for at, pair in enumerate(zip(right, body)) if pair[0] != pair[1]), min(len(right), len(body)))
+        ours, theirs = (data[at:at + 1].hex() or 'the end' for data in (right, body))
+        raise Invalid('corrupt', f'byte {at} is {theirs}, not {ours}')
+    if body.decode(perf.ENCODINGS[encoding]) != text:
+        raise Invalid('decoded otherwise', encoding)
 
 
 def parse_args(argv):
     parser = script.parser(__doc__)
-    parser.add_argument('--prefetch', type=script.number(int, 1, 65535), default=500, metavar='N',
-                        help='messages delivered ahead of their acknowledgement (default: %(default)s)')
     parser.add_argument('--ack-every', type=script.number(int, 1), default=100, metavar='N',
                         help='messages acknowledged at once (default: %(default)s)')
     parser.add_argument('--auto-ack', action='store_true', help='the broker forgets a message once it is sent')
     parser.add_argument('--exit-when-empty', action='store_true', help='stop when the queue is empty')
+    script.add_consumer_flags(parser, prefetch=500)
     perf.add_flags(parser)
     script.add_broker_flags(parser, queue='siamese.perf', types=('classic', 'quorum', 'stream'))
     parser.set_defaults(offset='first')
@@ -79,22 +80,19 @@ def parse_args(argv):
 
 def main(argv=None):
     args = parse_args(argv)
-    corrupt = redelivered = 0
+    redelivered = 0
     with delivery.connected(args, declare) as link:
         meter = perf.Meter(args, link, ('received',), 'latency')
         if args.exit_when_empty:
             link.on_tick = lambda: (meter.tick(), stop_if_empty(link))
-        for channel, method, properties, body in link.messages(ack_every=args.ack_every):
+        for channel, method, properties, body in link.messages(args.idle, args.ack_every):
             meter.at(time.monotonic())
             meter.counts['received'] += 1
             redelivered += method.redelivered
-            fault = difference(properties.content_type, body)
-            if fault:
-                corrupt += 1
-                logging.warning('corrupt: %s (message_id %.100r)', fault, properties.message_id)
-                link.record_delivery('invalid', method, properties, body, reason=fault)
-                if not args.auto_ack:
-                    channel.basic_reject(method.delivery_tag, requeue=False)
+            try:
+                compare(properties.content_type, body)
+            except Invalid as invalid:
+                link.refuse(invalid, channel, method, properties, body)
                 continue
             due = perf.due_of(properties.message_id)
             if due:
@@ -104,10 +102,11 @@ def main(argv=None):
             link.record_delivery('validated', method, properties, body)
             if not args.auto_ack:
                 link.ack(method.delivery_tag)
-    if link.status in (0, 3):
-        link.status = 1 if corrupt else 3 if link.done < (args.count or 1) else link.status
+    corrupt = sum(link.reasons.values())
+    link.judge(link.done, corrupt)
     script.report(args, SUMMARY, {
-        **link.summary(), **meter.summary(), 'received': link.done, 'corrupt': corrupt, 'redelivered': redelivered})
+        **link.summary(), **meter.summary(), 'received': link.done, 'corrupt': corrupt, 'reasons': link.reasons,
+        'redelivered': redelivered})
     return link.status
 
 

@@ -51,7 +51,7 @@ def parse_args(argv):
     parser.add_argument('--persistent', action='store_true', help='the broker writes messages to disk')
     parser.add_argument('--priority', type=script.number(int, 0, 255), metavar='P', help='priority of the messages')
     parser.add_argument('--ttl', type=script.number(float, 0), metavar='S', help='messages expire after S seconds')
-    parser.add_argument('--rate', type=script.number(float, 0.001), metavar='R', help='R messages/s, evenly')
+    script.add_rate_flag(parser)
     perf.add_flags(parser)
     script.add_broker_flags(parser, queue='siamese.perf', types=('classic', 'quorum', 'stream'))
     args = script.parse(parser, argv)

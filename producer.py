@@ -47,7 +47,7 @@ def declare(channel, link):
 def parse_args(argv):
     parser = script.parser(__doc__)
     script.add_proof_flags(parser)
-    parser.add_argument('--rate', type=script.number(float, 0.001), metavar='R', help='at most R blocks/s')
+    script.add_rate_flag(parser)
     script.add_broker_flags(parser, queue='siamese.blocks')
     return script.parse(parser, argv)
 

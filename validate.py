@@ -24,7 +24,6 @@ Examples:
 """
 
 import json
-import logging
 import re
 import time
 from collections import Counter, OrderedDict
@@ -32,6 +31,7 @@ from collections import Counter, OrderedDict
 import common
 import delivery
 import script
+from delivery import Invalid
 
 MAX_BODY = 4096  # bytes; a block has about 350
 REMEMBERED = 50_000  # blocks this validator knows of, the latest: 20 MB
@@ -39,10 +39,6 @@ REMEMBERED = 50_000  # blocks this validator knows of, the latest: 20 MB
 LINE = '{tally}  {producer} {height}  {hash:.16}…  {verdict}'
 SUMMARY = ('{valid} blocks valid, {invalid} invalid; again: {redelivered} redelivered, {sent_again} sent again; '
            '{duration_s:.1f} s, {blocks_per_s:,.0f} blocks/s; stopped: {stopped}')
-
-
-class Invalid(Exception):
-    """What makes a block invalid: args are the reason, one of few so that it can be counted, and the details."""
 
 
 def declare(channel, link):
@@ -120,10 +116,7 @@ def check_chain(block, known, attempt, epoch):
 def parse_args(argv):
     parser = script.parser(__doc__)
     script.add_proof_flags(parser)
-    parser.add_argument('--prefetch', type=script.number(int, 1, 65535), default=200, metavar='N',
-                        help='blocks delivered ahead of the checks (default: %(default)s)')
-    parser.add_argument('--idle', type=script.number(float, 0), metavar='S',
-                        help='stop when nothing came for S seconds')
+    script.add_consumer_flags(parser, prefetch=200)
     script.add_broker_flags(parser, queue='siamese.blocks')
     return script.parse(parser, argv)
 
@@ -131,7 +124,7 @@ def parse_args(argv):
 def main(argv=None):
     args = parse_args(argv)
     highest = common.next_prime(args.max)
-    known, books, reasons, first, last = OrderedDict(), Counter(), Counter(), 0.0, 0.0
+    known, books, first, last = OrderedDict(), Counter(), 0.0, 0.0
     with delivery.connected(args, declare) as link:
         for channel, method, properties, body in link.messages(args.idle):
             last = time.monotonic()
@@ -141,23 +134,19 @@ def main(argv=None):
                 check_alone(block, args.difficulty, args.min, highest)
                 verdict = check_chain(block, known, delivery.attempt_of(properties), link.epoch)
             except Invalid as invalid:
-                reason, details = invalid.args
-                reasons[reason] += 1
-                logging.warning('invalid: %s: %.100r (message_id %.100r)', reason, details, properties.message_id)
-                link.record_delivery('invalid', method, properties, body, reason=reason)
-                channel.basic_reject(method.delivery_tag, requeue=False)
+                link.refuse(invalid, channel, method, properties, body)
                 continue
             books[verdict] += 1
             link.record_delivery('validated', method, properties, body)
             link.ack(method.delivery_tag)
             if not args.quiet:
                 print(LINE.format(tally=script.tally(link.done, args.count), verdict=verdict, **block))
-    checked, invalid = sum(books.values()) + sum(reasons.values()), sum(reasons.values())
-    if link.status in (0, 3):
-        link.status = 1 if invalid else 3 if checked < (args.count or 1) else link.status
+    invalid = sum(link.reasons.values())
+    checked = sum(books.values()) + invalid
+    link.judge(checked, invalid)
     script.report(args, SUMMARY, {
         **link.summary(), 'valid': books['valid'], 'redelivered': books['redelivered'],
-        'sent_again': books['sent again'], 'invalid': invalid, 'reasons': reasons,
+        'sent_again': books['sent again'], 'invalid': invalid, 'reasons': link.reasons,
         'blocks_per_s': round(checked / (last - first), 1) if last > first else 0})
     return link.status
 

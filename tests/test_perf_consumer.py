@@ -14,6 +14,7 @@ from relay import relay
 import audit
 import perf
 import perf_consumer
+from delivery import Invalid
 
 QUEUE = 'siamese.perf'
 UTF8, UTF16 = 'application/json; charset=utf-8', 'application/json; charset=utf-16'
@@ -60,13 +61,15 @@ def test_any_altered_byte_is_named(size, data):
     at = data.draw(st.integers(0, size - 1))
     wrong = data.draw(st.integers(0, 255).filter(body[at].__ne__))
     altered = body[:at] + bytes([wrong]) + body[at + 1:]
-    assert perf_consumer.difference(UTF8, body) == ''
-    assert perf_consumer.difference(UTF8, altered) == f'byte {at} is {wrong:02x}, not {body[at]:02x}'
+    perf_consumer.compare(UTF8, body)
+    with pytest.raises(Invalid, match=f'byte {at} is {wrong:02x}, not {body[at]:02x}'):
+        perf_consumer.compare(UTF8, altered)
 
 
 @given(st.integers(0, 299), st.sampled_from([UTF8, UTF16]))
 def test_any_body_cut_short_is_noticed(size, content_type):
-    assert perf_consumer.difference(content_type, BODY[:size])
+    with pytest.raises(Invalid, match='corrupt'):
+        perf_consumer.compare(content_type, BODY[:size])
 
 
 def test_a_byte_that_changes_on_the_way_is_caught(run, url, channel):
@@ -85,7 +88,7 @@ def test_a_byte_that_changes_on_the_way_is_caught(run, url, channel):
                    url.replace(f':{port}/', f':{between}/'))
     assert done.status == 1 and json.loads(done.out)['corrupt'] == 1
     at = perf.body_of('utf-8', 256)[0].index('键'.encode())
-    assert f'corrupt: byte {at + 2} is ad, not ae (message_id ' in done.err
+    assert f"invalid: corrupt: 'byte {at + 2} is ad, not ae' (message_id " in done.err
     assert len(drain(channel, 'siamese.dead')) == 1  # the broker's own copy, unaltered
 
 
@@ -103,7 +106,7 @@ def test_bad_bodies_are_rejected_and_named(run, channel):
     done = run('perf_consumer.py', '--count', len(BAD) + 2, '--json', '-')
     summary = json.loads(done.out)
     assert done.status == 1 and summary['corrupt'] == len(BAD) and summary['received'] == len(BAD) + 2
-    assert done.err.count('corrupt: ') == len(BAD) and 'Traceback' not in done.err and '\x1b' not in done.err
+    assert done.err.count('invalid: ') == len(BAD) and 'Traceback' not in done.err and '\x1b' not in done.err
     assert sorted(body for _, body in drain(channel, 'siamese.dead')) == sorted(body for _, body in BAD.values())
 
 
