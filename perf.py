@@ -115,6 +115,12 @@ class Meter:
             self.table.writerow(['time_s', *(f'{name}_per_s' for name in names), *(f'{q}_us' for q in QUANTILES)])
         link.on_tick = self.tick
 
+    def announce(self, template, **more):
+        """Print the settings of the run as `template` shows them: the flags, and `more`."""
+        self.settings = template.format(**{**vars(self.args), **more})
+        if not self.args.quiet:
+            print(self.settings)
+
     def at(self, now):
         """Note that something was counted at time.monotonic() `now`."""
         if self.last is None:
@@ -132,7 +138,9 @@ class Meter:
         percentiles = self.latencies.percentiles()
         if not self.args.quiet:
             trouble = f'  {self.link.trouble}' if self.link.trouble else ''
-            print(f'{elapsed:4.0f} s  {self._line(rates, percentiles)}{trouble}')
+            line = '  '.join(f'{name} {rate:,.0f} msg/s' for name, rate in zip(self.names, rates))
+            latency = f'  {self.latency} {shown(percentiles)}' if percentiles else ''
+            print(f'{elapsed:4.0f} s  {line}{latency}{trouble}')
         if self.table:
             self.table.writerow([round(elapsed, 3), *rates, *(percentiles.get(q, '') for q in QUANTILES)])
         if self.row_began - self.began < self.args.warm_up:
@@ -144,19 +152,19 @@ class Meter:
         self.all_latencies.update(self.latencies)
         self.counts, self.latencies, self.row_began = Counter(), Latencies(), now
 
-    def _line(self, rates, percentiles):
-        line = '  '.join(f'{name} {rate:,.0f} msg/s' for name, rate in zip(self.names, rates))
-        return f'{line}  {self.latency} {"/".join(QUANTILES)} {shown(percentiles)}' if percentiles else line
-
     def summary(self):
-        """Return the whole as a dict: rates, latency percentiles, what spoiled it, and all of it as `figures`."""
+        """Return the whole as a dict: settings, rates, latency percentiles, what spoiled it, and `figures` in words."""
         self._merge(self.last)
         took = self.last - self.since if self.last and self.since else 0
-        rates = [round(self.all_counts[name] / took, 1) if took else 0 for name in self.names]
+        rates = {f'{name}_per_s': round(self.all_counts[name] / took, 1) if took else 0 for name in self.names}
         percentiles, counts = self.all_latencies.percentiles(), self.link.counts
         spoiled = [f'{number:,} {what}' for what, number in (
             ('reconnects', counts['connections'] - 1), ('nacked', counts['nacked']), ('returned', counts['returned']),
             ('s blocked by the broker', round(self.link.blocked_s, 1))) if number > 0]
-        return {**{f'{name}_per_s': rate for name, rate in zip(self.names, rates)}, 'latency_us': percentiles,
-                'measured_s': round(took, 3), 'spoiled': spoiled,
-                'figures': self._line(rates, percentiles) + (f'; spoiled by {", ".join(spoiled)}' if spoiled else '')}
+        figures = f'{rates[f"{self.names[-1]}_per_s"]:,.0f} msg/s'
+        if percentiles:
+            figures += f', {self.latency} {"/".join(QUANTILES)} {shown(percentiles)}'
+        if spoiled:
+            figures += f'; spoiled by {", ".join(spoiled)}'
+        return {'settings': self.settings, **rates, 'latency_us': percentiles, 'measured_s': round(took, 3),
+                'spoiled': spoiled, 'figures': figures}

@@ -5,8 +5,10 @@ Consumes the queue siamese.perf with manual acknowledgements; compares each body
 and rejects what differs into siamese.dlx -> siamese.dead. Pairs with perf_producer.py; start any number of both. One
 process, one core.
 
-    $ ./perf_consumer.py --name carol --count 20000
-    20,000 received
+    $ ./perf_consumer.py --name carol --count 3000
+    queue siamese.perf (classic), prefetch 500, acknowledged 100 at a time
+    3,000 received, 0 corrupt, 0 redelivered; stopped: count reached
+    21,031 msg/s, latency min/median/p75/p95/p99/max 350/1786/2490/3064/3178/3195 ms
 
 The latency runs from the moment when the message was due at the producer until it is checked here; between two
 machines it is as good as their clocks agree. Exit status: 0 every body right, 1 one corrupt or refused by the broker,
@@ -27,7 +29,8 @@ import perf
 import script
 from delivery import Invalid
 
-SUMMARY = '{received:,} received, {corrupt:,} corrupt, {redelivered:,} redelivered; {figures}; stopped: {stopped}'
+SETTINGS = 'queue {queue} ({queue_type}), prefetch {prefetch}, {mode}'
+SUMMARY = '{received:,} received, {corrupt:,} corrupt, {redelivered:,} redelivered; stopped: {stopped}\n{figures}'
 
 
 def declare(channel, link):
@@ -83,6 +86,8 @@ def main(argv=None):
     redelivered = 0
     with delivery.connected(args, declare) as link:
         meter = perf.Meter(args, link, ('received',), 'latency')
+        meter.announce(SETTINGS, mode='acknowledged by sending' if args.auto_ack else
+                       f'acknowledged {args.ack_every} at a time')
         if args.exit_when_empty:
             link.on_tick = lambda: (meter.tick(), stop_if_empty(link))
         for channel, method, properties, body in link.messages(args.idle, args.ack_every):
@@ -111,12 +116,12 @@ def main(argv=None):
 
 
 def stop_if_empty(link):
-    """End the run if nothing came for 0.3 s and the broker says that the queue is empty."""
+    """End the run if nothing came for a second and the broker says that the queue is empty."""
     def answer(frame):
         if not frame.method.message_count and not link.inbox:
             link.reason = 'queue empty'
 
-    if link.is_ready and link.channel.is_open and time.monotonic() - link.last_activity > 0.3:
+    if link.is_ready and link.channel.is_open and time.monotonic() - link.last_activity > 1:
         link.channel.queue_declare(link.args.queue, passive=True, callback=answer)
 
 
