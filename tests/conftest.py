@@ -15,11 +15,15 @@ from urllib.parse import quote
 
 import pika
 import pytest
+from hypothesis import settings
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
 import broker as broker_module  # noqa: E402
+
+settings.register_profile('patient', deadline=None)  # a stalled machine must not fail a test
+settings.load_profile('patient')
 
 PATIENCE = 60  # s until a test that waits for something gives up; a stalled machine must not fail it
 
