@@ -30,8 +30,8 @@ class RunFailed(Exception):
 def weigh(*commands, ready=None):
     """Run programs side by side; return (their outputs, CPU s, peak MB, ns since epoch at which the first began).
 
-    CPU and memory are the sums over the programs, from start to end of each. `ready`, if given, is called before each
-    program but the first, and waits until it may begin. Raises RunFailed when one fails or takes longer than LIMIT.
+    CPU and memory are the sums over the programs, from start to end of each. If `ready` is given, each program but the
+    first begins when it returns true. Raises RunFailed when a program fails or takes longer than LIMIT.
     """
     processes, outputs, cpu, peak, began = [], [], 0, 0, time.time_ns()
     watchdog = threading.Timer(LIMIT, lambda: [process.kill() for process in processes])
@@ -39,16 +39,19 @@ def weigh(*commands, ready=None):
         watchdog.start()
         try:
             for command in commands:
-                if processes and ready:
-                    ready()
+                while processes and ready and not ready():
+                    if processes[-1].poll() is not None:
+                        break  # which is a failure, or will be found to be one
+                    time.sleep(0.005)
                 processes.append(subprocess.Popen([*map(str, command)], cwd=ROOT, stdin=subprocess.DEVNULL,
                                                   stdout=subprocess.PIPE, stderr=errors))
             for process in processes:
                 outputs.append(process.stdout.read().decode())
-                _, status, usage = os.wait4(process.pid, 0)
-                process.returncode = os.waitstatus_to_exitcode(status)
-                cpu += usage.ru_utime + usage.ru_stime
-                peak += usage.ru_maxrss / RSS_UNIT
+                if process.returncode is None:
+                    _, status, usage = os.wait4(process.pid, 0)
+                    process.returncode = os.waitstatus_to_exitcode(status)
+                    cpu += usage.ru_utime + usage.ru_stime
+                    peak += usage.ru_maxrss / RSS_UNIT
         except OSError as error:
             raise RunFailed(f'{Path(command[0]).name}: {error.strerror}') from None
         finally:

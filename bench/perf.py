@@ -161,32 +161,35 @@ class Observer:
     """Reads what WATCH writes, in a broker.Broker."""
 
     def __init__(self, broker):
-        path = f'{broker.folder}/counters'
-        broker.ctl('eval', WATCH.replace('PATH', path).replace('TICK', str(TICK)))
-        self.file, self.samples = open(path), []
-        self.wait_for(lambda samples: samples)
+        self.file, self.rest, self.samples = open(f'{broker.folder}/counters', 'w+'), '', []
+        broker.ctl('eval', WATCH.replace('PATH', self.file.name).replace('TICK', str(TICK)))
+        self.wait_for(lambda: self.samples)
+
+    def look(self):
+        """Take in what was written since the last look."""
+        *lines, self.rest = (self.rest + self.file.read()).split('\n')
+        self.samples += [Sample(*map(int, line.split())) for line in lines]
 
     def wait_for(self, condition):
-        """Wait until condition(samples so far) is true; raise RunFailed if that takes too long."""
+        """Wait until condition() is true of self.samples; raise RunFailed if that takes too long."""
         deadline = time.monotonic() + PATIENCE
-        while True:
-            self.samples += [Sample(*map(int, line.split())) for line in self.file]
-            if condition(self.samples):
-                return
+        self.look()
+        while not condition():
             if time.monotonic() > deadline:
-                raise RunFailed(f'the broker did not see the work within {PATIENCE} s: {self.samples[-1]}')
+                raise RunFailed(f'the broker did not see the work within {PATIENCE} s: {self.samples[-1:]}')
             time.sleep(TICK / 1000)
+            self.look()
+
+    def consumer_came(self):
+        self.look()
+        return any(after.consumers > before.consumers for before, after in zip(self.samples, self.samples[1:]))
 
     def run(self, contender, work, together=False):
-        """Let a contender do a Work: the producer begins when the consumer is there, or together with it."""
+        """Let a contender do a Work; the producer begins when the consumer is there, or together with it."""
         del self.samples[:-1]
         base = self.samples[0]
-
-        def consumer_is_there():
-            self.wait_for(lambda samples: any(b.consumers > a.consumers for a, b in zip(samples, samples[1:])))
-
-        outputs, cpu, memory, began = weigh(*contender.commands(work), ready=None if together else consumer_is_there)
-        self.wait_for(lambda samples: samples[-1].acked >= base.acked + work.count)
+        outputs, cpu, memory, began = weigh(*contender.commands(work), ready=None if together else self.consumer_came)
+        self.wait_for(lambda: self.samples[-1].acked >= base.acked + work.count)
         counted = [last - first for first, last in zip(base[2:], self.samples[-1][2:])]
         if counted != [work.count] * 4:
             raise RunFailed(f'{work.count} messages of work, but the broker counted {counted} {Sample._fields[2:]}')

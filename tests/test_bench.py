@@ -91,6 +91,11 @@ def test_what_fails_says_why(command, why):
         weigh(command)
 
 
+def test_a_consumer_that_fails_is_not_waited_for():
+    with pytest.raises(RunFailed, match='ValueError: mine'):
+        weigh([sys.executable, '-c', 'raise ValueError("mine")'], [sys.executable], ready=lambda: False)
+
+
 def test_the_broker_keeps_the_books(broker, url):
     """A peer that sends one message more than it should is found out."""
     consume, produce = range(2)
