@@ -277,7 +277,8 @@ def section(results, left_out, versions, conditions, args):
         'All do the same work: one producer and one consumer at once, on a broker on the same machine; '
         f'at most {WINDOW} unconfirmed messages, prefetch {PREFETCH}, manual acknowledgements {BATCH} at a time, body '
         f'{args.size} bytes, transient messages, a durable classic queue, the default exchange. The counters of the '
-        'broker have shown for each run that every message was received, confirmed, delivered and acknowledged once.',
+        'broker have shown for each run that every message was received, confirmed, delivered and acknowledged once. '
+        'Beyond that siamese compares every byte and, like PerfTest, keeps statistics; the others only count.',
         '',
         *(f'- **{name}** {versions[name]}: {CONTENDERS[name].about}' for name in results), '',
         *(f'- left out: **{name}**, {why}' for name, why in left_out.items()), *([''] if left_out else []),
