@@ -17,10 +17,10 @@ lint: .venv/dev ## Check the style.
 	@$(ACTIVATE) ruff check .
 
 bench: .venv/dev ## Measure side by side with peers and bare limits, and write bench/RESULTS.md.
-	@$(ACTIVATE) ./setup.sh broker && python bench/run.py
+	@$(ACTIVATE) ./setup.sh broker && ./setup.sh peers && python bench/run.py && python bench/perf.py --write
 
 clean: ## Remove what make made (not what apt installed).
-	rm -rf .venv .hypothesis .pytest_cache .ruff_cache __pycache__ */__pycache__
+	rm -rf .venv bench/.peers .hypothesis .pytest_cache .ruff_cache __pycache__ */__pycache__
 
 .venv/run: requirements.txt setup.sh
 	@./setup.sh venv requirements.txt && touch $@

@@ -3,6 +3,7 @@
 #
 #   ./setup.sh venv requirements.txt   a virtual environment .venv with these requirements
 #   ./setup.sh broker                  a RabbitMQ for broker.py to start, if there is none
+#   ./setup.sh peers                   what bench/perf.py measures beside us, in bench/.peers
 #
 # A proxy for pip and apt-get is taken from http_proxy and https_proxy.
 set -eu
@@ -10,21 +11,21 @@ cd "$(dirname "$0")"
 
 say() { echo "setup: $*" >&2; }
 
-# apt_install PACKAGE: with root's rights, if we have them or can ask for them.
+# apt_install PACKAGE ...: with root's rights, if we have them or can ask for them.
 apt_install() {
     command -v apt-get >/dev/null || return 1
     if [ "$(id -u)" = 0 ]; then root=''
     elif command -v sudo >/dev/null; then root=sudo
     else return 1
     fi
-    say "installing $1: ${root:+$root }apt-get install $1"
+    say "installing $*: ${root:+$root }apt-get install $*"
     # Debian would start RabbitMQ as a service that is open to the network. Its way to say no is policy-rc.d.
     $root sh -c '
         policy=/usr/sbin/policy-rc.d
         [ -e $policy ] || { trap "rm -f $policy" EXIT; printf "#!/bin/sh\nexit 101\n" >$policy; chmod +x $policy; }
-        apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "$0" >/dev/null
-        if [ "$0" = rabbitmq-server ] && [ -d /run/systemd/system ]; then systemctl disable -q rabbitmq-server; fi
-    ' "$1"
+        apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "$@" >/dev/null
+        if [ "$1" = rabbitmq-server ] && [ -d /run/systemd/system ]; then systemctl disable -q rabbitmq-server; fi
+    ' sh "$@"
 }
 
 venv() {
@@ -46,6 +47,30 @@ broker() {
     if ! missing=$(python3 -c 'import broker; broker.find_server()' 2>&1); then
         say 'no RabbitMQ server is installed here'
         apt_install rabbitmq-server || { echo "$missing" | sed -n '/not found/,$p' >&2; exit 3; }
+    fi
+}
+
+peers() {
+    here=bench/.peers
+    mkdir -p $here
+    say "installing bench/requirements-peers.txt into $here/venv"
+    { [ -x $here/venv/bin/pip ] || python3 -m venv $here/venv; } &&
+        $here/venv/bin/python -m pip install -q --disable-pip-version-check -r bench/requirements-peers.txt ||
+        say 'without py-amqp and aio-pika: pip could not install them'
+    if [ ! -d $here/node_modules/amqplib ]; then
+        command -v npm >/dev/null || apt_install npm || true
+        say "fetching amqplib into $here: npm install amqplib"
+        npm install --silent --no-save --prefix $here amqplib >/dev/null || say 'without amqplib: it needs node and npm'
+    fi
+    build="cc -O2 -o $here/rabbitmq_c bench/peers/rabbitmq_c.c -lrabbitmq"
+    say "compiling the peer rabbitmq-c: $build"
+    $build 2>/dev/null || { apt_install gcc libc6-dev librabbitmq-dev && $build; } ||
+        say 'without rabbitmq-c: it needs a C compiler and librabbitmq'
+    if [ ! -d $here/java ]; then
+        command -v mvn >/dev/null || apt_install maven || true
+        say "fetching PerfTest into $here/java: mvn dependency:copy-dependencies"
+        mvn -q -B -Dstyle.color=never -f bench/peers/pom.xml dependency:copy-dependencies -DoutputDirectory="$PWD/$here/java" >/dev/null ||
+            { rm -rf $here/java; say 'without PerfTest: it needs Java and Maven'; }
     fi
 }
 

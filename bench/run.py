@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Measure what scenario 1 promises, each figure beside its limit, and write bench/RESULTS.md.
+"""Measure what scenario 1 promises, each figure beside its limit, and write its section of bench/RESULTS.md.
 
     $ make bench
 
@@ -10,19 +10,16 @@ figures are those of the machine. Starts a throwaway RabbitMQ.
 import hashlib
 import json
 import os
-import platform
 import random
 import statistics
-import subprocess
 import sys
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT))
+from harness import machine, put, table, weigh
 
-import broker  # noqa: E402
-import common  # noqa: E402
+import broker
+import common
 
 ROUNDS = 5
 SECONDS = 2  # of each mining measurement
@@ -63,13 +60,8 @@ def bare_sha256(prepared):
 
 def script(name, *flags):
     """Run a script to its end; return its JSON summary and its peak memory in MB."""
-    process = subprocess.Popen([sys.executable, name, '--quiet', '--json', '-', *map(str, flags)], cwd=ROOT,
-                               stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-    out = process.stdout.read()
-    _, status, usage = os.wait4(process.pid, 0)
-    if status:
-        sys.exit(f'{name} {flags} failed with status {status}: {out.decode()}')
-    return json.loads(out), usage.ru_maxrss / (1024 if sys.platform != 'darwin' else 1024 ** 2)
+    (out,), _, peak, _ = weigh([sys.executable, name, '--quiet', '--json', '-', *flags])
+    return json.loads(out), peak
 
 
 def mining():
@@ -103,28 +95,23 @@ def validation():
 
 
 def main():
+    conditions = machine()
     # A child's peak memory begins with that of its parent, so the scripts run while this process is small.
     print(f'validating: {2 * ROUNDS} rounds of {BLOCKS} blocks ...', file=sys.stderr)
     plain, booked, memory, miner, version = validation()
     print(f'mining: {ROUNDS} rounds of {3 * SECONDS} s ...', file=sys.stderr)
     mined = mining()
-    lines = [
-        '# Measured', '',
-        f'By `make bench`: Python {platform.python_version()}, {platform.machine()}, {os.cpu_count()} cores, RabbitMQ '
-        f'{version} on the same machine; medians of {ROUNDS} alternating rounds. Compare within a table: the ratios '
-        'hold, the absolute figures are those of the machine.', '',
-        '## Mining', '',
-        f'One core, four zeros, proofs from {common.MIN_PROOF:,} to {common.MAX_PROOF:,}, {SECONDS} s a round.', '',
-        '| | attempts/s | ratio |', '|---|---:|---:|',
-        *(f'| {name} | {rate:,.0f} | {ratio:.1f} |' for name, rate, ratio in mined), '',
-        '## Validating', '',
-        f'validate.py on a queue filled with {BLOCKS:,} blocks (one zero, so that filling is fast; the checks are the '
-        'same), every check on, prefetch 200, acknowledged in batches of up to 50, classic queue, persistent.', '',
-        '| | blocks/s |', '|---|---:|', f'| without ledger | {plain:,.0f} |', f'| with --ledger | {booked:,.0f} |', '',
-        '## Peak memory', '',
-        '| | MB |', '|---|---:|', f'| producer.py | {miner:.0f} |', f'| validate.py | {memory:.0f} |', '']
-    (ROOT / 'bench' / 'RESULTS.md').write_text('\n'.join(lines))
-    print('\n'.join(lines))
+    mined = [(name, f'{rate:,.0f}', f'{ratio:.1f}') for name, rate, ratio in mined]
+    put('Scenario 1: blocks', [
+        f'{conditions}, RabbitMQ {version} on the same machine; {ROUNDS} rounds.', '',
+        f'Mining: one core, four zeros, proofs from {common.MIN_PROOF:,} to {common.MAX_PROOF:,}, {SECONDS} s a round.',
+        '', *table(('', 'attempts/s', 'ratio'), mined), '',
+        f'Validating: validate.py on a queue filled with {BLOCKS:,} blocks (one zero, so that filling is fast; the '
+        'checks are the same), every check on, prefetch 200, acknowledged in batches of up to 50, classic queue, '
+        'persistent.', '',
+        *table(('', 'blocks/s'), [('without ledger', f'{plain:,.0f}'), ('with --ledger', f'{booked:,.0f}')]), '',
+        'Peak memory:', '',
+        *table(('', 'MB'), [('producer.py', f'{miner:.0f}'), ('validate.py', f'{memory:.0f}')])])
 
 
 if __name__ == '__main__':

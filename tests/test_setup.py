@@ -51,3 +51,10 @@ def test_old_python(machine):
 def test_a_broker_that_is_there_needs_nothing(machine):
     done = machine(REAL, 'broker', PATH=os.environ['PATH'])
     assert (done.returncode, done.stdout, done.stderr) == (0, '', '')
+
+
+def test_peers_that_cannot_be_had_are_named_and_left_out(machine):
+    done = machine('exit 1', 'peers')
+    assert done.returncode == 0
+    for peer in 'py-amqp and aio-pika', 'amqplib', 'rabbitmq-c', 'PerfTest':
+        assert f'setup: without {peer}: ' in done.stderr
