@@ -162,7 +162,7 @@ class Link:
         while self.goes_on(self.done):
             if not self.inbox:
                 self._turn()
-            stop = min(self.done + BATCH, self.args.count or math.inf)
+            stop = min(self.done + max(BATCH, ack_every), self.args.count or math.inf)
             while self.inbox and self.done < stop and not script.stop_requested():
                 self.done += 1
                 yield self.inbox.popleft()
