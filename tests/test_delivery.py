@@ -1,17 +1,17 @@
 """delivery.py through the scripts that use it: what a fault looks like, and that nothing accepted gets lost by it."""
 
 import json
-import re
+import ssl
 
 import pytest
 import trustme
 from blocks import chain, put
 from conftest import drain, wait_until
-from relay import relay
 
 import broker as broker_module
 import delivery
 import faults
+import proxy
 import validate
 
 
@@ -149,9 +149,10 @@ def test_the_next_url_is_tried_when_one_is_dead(run, url, channel):
 def test_tls_is_verified(run, url, tmp_path, channel):
     authority = trustme.CA()
     authority.cert_pem.write_to_path(str(tmp_path / 'ca.pem'))
-    host, port = re.search(r'@([\d.]+):(\d+)', url).groups()
-    with relay(host, int(port), authority.issue_cert('localhost')) as tls_port:
-        secure = re.sub(r'amqp://(.*)@[^/]*', rf'amqps://\1@localhost:{tls_port}', url)
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert('localhost').configure_cert(tls)
+    with proxy.before(url, tls) as between:
+        secure = between.url.replace('amqp://', 'amqps://').replace('127.0.0.1', 'localhost')
         done = run('producer.py', '--count', 1, '--url', f'{secure}?cacertfile={tmp_path / "ca.pem"}')
         assert done.status == 0, done.err
         done = run('producer.py', '--count', 1, '--url', secure)
