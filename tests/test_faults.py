@@ -1,10 +1,9 @@
 """The fault bench: each fault, with producers and consumers at work. The verdict is audit.py's over their ledgers.
 
-A scenario is a line of SCENARIOS, a fault a line of one of the tables, or a test of its own.
+A fault is a line of NETWORK or a test of its own; the scenarios are in scenarios.py.
 """
 
 import signal
-import threading
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -12,101 +11,13 @@ from concurrent.futures import ThreadPoolExecutor
 import psutil
 import pytest
 from conftest import PATIENCE, ROOT, wait_until
+from scenarios import FLOW, SCENARIOS, Scenario, endure, said, spell
 
 import audit
 import broker as broker_module
 import proxy
 
-SCENARIOS = {  # queue: (producer, consumer)
-    'blocks': (['producer.py', '--difficulty', 2, '--rate', 30], ['validate.py', '--difficulty', 2]),
-    'perf': (['perf_producer.py', '--persistent', '--rate', 40], ['perf_consumer.py']),
-}
-FLOW = 5  # messages that came through, so that one says: it flows
-
-
-class Scenario:
-    """A producer and a consumer that are to survive a fault, their queue, and their ledger."""
-
-    def __init__(self, start, url, queue, ledger):
-        self.start, self.queue, self.ledger = start, queue, ledger
-        ledger.touch()
-        self.flags = ['--queue', queue, '--ledger', ledger, '--url', url]
-        producer, self.consume = SCENARIOS[queue]
-        self.consumer = start(*self.consume, '--quiet', '--prefetch', 20, '--name', 'consumer', *self.flags)
-        self.producer = start(*producer, '--quiet', '--name', 'producer', *self.flags)
-
-    def read(self):
-        return list(audit.read([self.ledger]))
-
-    def flows(self, since=0.0):
-        """Wait until messages come through that were sent after a time; return when the first was accepted."""
-        def through():
-            events = self.read()
-            sent = {event['id'] for event in events if event['event'] == 'attempted' and event['at'] > since}
-            out = [event for event in events if event['event'] == 'validated' and event['id'] in sent]
-            return len(out) >= FLOW and min(event['at'] for event in events if event['event'] == 'accepted'
-                                            and event['id'] in sent)
-        return wait_until(through, f'{self.queue}: flowing; {"".join(self.producer.err + self.consumer.err)}')
-
-    def stop(self):
-        """Stop both and take out what is left; return what the audit finds, which must be valid."""
-        ends = [running.stop() for running in (self.producer, self.consumer)]
-        drain = self.start(*self.consume, '--quiet', '--idle', 1, '--name', 'drain', *self.flags).end()
-        for done in (*ends, drain):
-            assert 'Traceback' not in done.err and done.status in (0, 3 * (done is drain)), done.err
-        found = audit.audit(self.read())
-        assert audit.judge(found)[1] == 0, (found, [done.err for done in ends])
-        assert found['ok'] == found['attempted'] == found['accepted'] and len(found['ok']) > 2 * FLOW
-        return found
-
-
-def said(running):
-    """Return the log of a script without time and name."""
-    return [line.split(' ', 2)[2].rstrip() for line in running.err]
-
-
-GONE = 'broker gone', 'back after'
-
-
-@pytest.fixture
-def endure(start, tmp_path):
-    """A function that lets all scenarios at `url` go through the fault that inject(scenarios) and heal() make.
-
-    `producer` and `consumer` are what their logs are to hold, each in one line and nothing else: first what they notice
-    before it is healed, last how it ends.
-    """
-    def endure(url, inject, heal=lambda: None, producer=GONE, consumer=GONE):
-        scenarios = [Scenario(start, url, queue, tmp_path / queue) for queue in SCENARIOS]
-        for scenario in scenarios:
-            scenario.flows()
-        inject(scenarios)
-        logs = [(running, texts) for scenario in scenarios for running, texts in (
-            (scenario.producer, producer), (scenario.consumer, consumer))]
-        for running, texts in logs:
-            if texts:
-                running.wait_for(texts[0])
-        heal()
-        healed = time.time()
-        for scenario in scenarios:
-            print(f'{scenario.queue}: accepted again {scenario.flows(healed) - healed:.1f} s after the heal')
-        for running, texts in logs:
-            if texts:
-                running.wait_for(texts[-1])
-        for running, texts in logs:
-            log, texts = said(running), ('ready: ', *texts)
-            assert len(log) == len(texts) and all(text in line for text, line in zip(texts, log)), log
-        with ThreadPoolExecutor() as pool:
-            for found in pool.map(Scenario.stop, scenarios):
-                print({name: len(ids) for name, ids in found.items() if ids})
-    return endure
-
-
 # ---- the network: a proxy between the scripts and the broker
-
-
-def spell(seconds):
-    """Let a fault last: nothing tells from outside that a script has tried in vain."""
-    threading.Event().wait(seconds)
 
 
 def cut_in_the_handshake(between, limit):
@@ -147,11 +58,12 @@ NETWORK = {  # what happens, what ends it
 
 
 @pytest.mark.parametrize('fault', NETWORK)
-def test_a_fault_of_the_network(endure, url, tmp_path, fault):
+def test_a_fault_of_the_network(start, url, tmp_path, fault):
     inject, heal = NETWORK[fault]
     began = []
     with proxy.before(f'{url}?heartbeat=2') as between:  # scripts use 10 s; then a black hole takes 15 to 30 s
-        endure(between.url, lambda _: (began.append(time.time()), inject(between)), lambda: heal(between))
+        endure(start, tmp_path, between.url, lambda _: (began.append(time.time()), inject(between)),
+               lambda: heal(between))
     for queue in SCENARIOS:
         lost = [event['at'] for event in audit.read([tmp_path / queue]) if event['event'] == 'lost']
         assert lost and all(at - began[0] < 30 for at in lost)
@@ -164,38 +76,42 @@ def vhost(url):
     return url.rpartition('/')[2]
 
 
-def test_connections_closed_by_the_administrator(endure, url, broker):
-    endure(url, lambda _: broker.ctl('close_all_connections', '-p', vhost(url), 'maintenance'))
+def signal_all(processes, number):
+    for running in processes:
+        running.send(number)
 
 
-def test_a_limit_of_connections(endure, url, broker):
+def test_connections_closed_by_the_administrator(start, tmp_path, url, broker):
+    endure(start, tmp_path, url, lambda _: broker.ctl('close_all_connections', '-p', vhost(url), 'maintenance'))
+
+
+def test_a_limit_of_connections(start, tmp_path, url, broker):
     def inject(_):
         broker.ctl('set_vhost_limits', '-p', vhost(url), '{"max-connections": 0}')
         broker.ctl('close_all_connections', '-p', vhost(url), 'maintenance')
-    endure(url, inject, lambda: broker.ctl('clear_vhost_limits', '-p', vhost(url)))
+    endure(start, tmp_path, url, inject, lambda: broker.ctl('clear_vhost_limits', '-p', vhost(url)))
 
 
-def test_a_virtual_host_that_is_down(endure, url, broker):
-    def inject(_):
-        broker.ctl('eval', f'rabbit_vhost_sup_sup:delete_on_all_nodes(<<"{vhost(url)}">>).')
+def test_a_virtual_host_that_is_down(start, tmp_path, url, broker):
+    def inject(scenarios):
+        everyone = [running for scenario in scenarios for running in (scenario.producer, scenario.consumer)]
+        signal_all(everyone, signal.SIGSTOP)  # in time they would see nacks or a cancelled consumer first
         broker.ctl('close_all_connections', '-p', vhost(url), 'maintenance')
-    endure(url, inject, lambda: broker.ctl('restart_vhost', '-p', vhost(url)))
+        broker.ctl('eval', f'rabbit_vhost_sup_sup:delete_on_all_nodes(<<"{vhost(url)}">>).')
+        signal_all(everyone, signal.SIGCONT)
+        spell(1)
+    endure(start, tmp_path, url, inject, lambda: broker.ctl('restart_vhost', '-p', vhost(url)))
 
 
 @pytest.mark.parametrize('resource, alarm, clear', [
     ('memory', ('set_vm_memory_high_watermark', 0), ('set_vm_memory_high_watermark', 0.4)),
     ('disk', ('set_disk_free_limit', '9000GB'), ('set_disk_free_limit', '1MB'))])
-def test_an_alarm(endure, url, broker, resource, alarm, clear):
+def test_an_alarm(start, tmp_path, url, broker, resource, alarm, clear):
     try:
-        endure(url, lambda _: broker.ctl(*alarm), lambda: broker.ctl(*clear), consumer=(), producer=(
+        endure(start, tmp_path, url, lambda _: broker.ctl(*alarm), lambda: broker.ctl(*clear), consumer=(), producer=(
             f'broker blocks publishers: low on {resource}', 'no longer blocks publishers, after'))
     finally:
         broker.ctl(*clear)
-
-
-def signal_all(processes, number):
-    for running in processes:
-        running.send(number)
 
 
 def settle(scenario):
@@ -207,7 +123,7 @@ def settle(scenario):
     wait_until(settled, 'an empty queue')
 
 
-def test_a_deleted_queue(endure, url, channel):
+def test_a_deleted_queue(start, tmp_path, url, channel):
     def inject(scenarios):
         producers = [scenario.producer for scenario in scenarios]
         consumers = [scenario.consumer for scenario in scenarios]
@@ -222,11 +138,11 @@ def test_a_deleted_queue(endure, url, channel):
             producer.wait_for('message returned')
         signal_all(consumers, signal.SIGCONT)
 
-    endure(url, inject, producer=('message returned', 'channel closed', 'back after'),
+    endure(start, tmp_path, url, inject, producer=('message returned', 'channel closed', 'back after'),
            consumer=('consumer cancelled', 'back after'))
 
 
-def test_a_full_queue_that_rejects(endure, url, broker):
+def test_a_full_queue_that_rejects(start, tmp_path, url, broker):
     consumers = []
 
     def inject(scenarios):
@@ -237,10 +153,10 @@ def test_a_full_queue_that_rejects(endure, url, broker):
     def heal():
         broker.ctl('clear_policy', '-p', vhost(url), 'small')
         signal_all(consumers, signal.SIGCONT)
-    endure(url, inject, heal, producer=('broker nacks messages',), consumer=())
+    endure(start, tmp_path, url, inject, heal, producer=('broker nacks messages',), consumer=())
 
 
-def test_a_consumer_that_takes_too_long(endure, url, broker, channel):
+def test_a_consumer_that_takes_too_long(start, tmp_path, url, broker, channel):
     def limit(acknowledgement, tick):  # ms
         broker.ctl('eval', f'application:set_env(rabbit, consumer_timeout, {acknowledgement}), '
                            f'application:set_env(rabbit, channel_tick_interval, {tick}).')
@@ -254,7 +170,7 @@ def test_a_consumer_that_takes_too_long(endure, url, broker, channel):
 
     limit(2000, 500)
     try:
-        endure(url, inject, producer=(), consumer=('timed out', 'back after'))
+        endure(start, tmp_path, url, inject, producer=(), consumer=('timed out', 'back after'))
     finally:
         limit(1800000, 60000)
 
@@ -292,8 +208,8 @@ def mortal():
 
 
 @pytest.mark.parametrize('fault, heal', [('kill', 'start'), ('stop', 'start'), ('pause', 'resume')])
-def test_a_broker_that(endure, mortal, fault, heal):
-    endure(f'{mortal.url}?heartbeat=2', lambda _: getattr(mortal, fault)(), getattr(mortal, heal))
+def test_a_broker_that(start, tmp_path, mortal, fault, heal):
+    endure(start, tmp_path, f'{mortal.url}?heartbeat=2', lambda _: getattr(mortal, fault)(), getattr(mortal, heal))
 
 
 # ---- no broker from the start
