@@ -44,7 +44,7 @@ CONFIRM_DEADLINE = 60  # s; above it a confirm may never come (rabbitmq-server#1
 def declare_dead_letters(channel):
     """Declare where messages go that a consumer rejects or nobody picks up in time: siamese.dlx -> siamese.dead."""
     channel.exchange_declare(common.DEAD_LETTER_EXCHANGE, 'fanout', durable=True)
-    channel.queue_declare(common.DEAD_LETTER_QUEUE, durable=True)
+    channel.queue_declare(common.DEAD_LETTER_QUEUE, durable=True, arguments={'x-queue-type': 'quorum'})
     channel.queue_bind(common.DEAD_LETTER_QUEUE, common.DEAD_LETTER_EXCHANGE)
 
 

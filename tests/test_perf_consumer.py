@@ -22,7 +22,7 @@ BODY, _ = perf.body_of('utf-8', 300)
 
 def put(channel, messages):
     channel.exchange_declare('siamese.dlx', 'fanout', durable=True)
-    channel.queue_declare('siamese.dead', durable=True)
+    channel.queue_declare('siamese.dead', durable=True, arguments={'x-queue-type': 'quorum'})
     channel.queue_bind('siamese.dead', 'siamese.dlx')
     channel.queue_declare(QUEUE, durable=True, arguments={'x-dead-letter-exchange': 'siamese.dlx',
                                                           'x-queue-type': 'classic'})
