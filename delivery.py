@@ -32,7 +32,7 @@ import common
 import script
 import wire
 from common import Failure
-from faults import cause, refusal
+from faults import cause, is_poison, refusal
 
 BATCH = 50  # messages acknowledged at once, unless more than TICK passes
 TICK = 0.1  # s between looks at the clock and at signals
@@ -84,6 +84,8 @@ def connected(args, declare, window=100, on_return=None):
                     raise
                 link.end(failure)
             link.flush()
+            if link.counts['parked']:
+                raise Failure(f'the broker refuses {link.counts["parked"]} messages, see above', 1)
         except Failure as failure:
             link.end(failure)
         link.close()
@@ -95,11 +97,11 @@ def connected(args, declare, window=100, on_return=None):
 class Message:
     """A message on its way: what to publish, and how often it was."""
 
-    __slots__ = ('exchange', 'routing_key', 'body', 'properties', 'due', 'attempt', 'sent_at', 'returned')
+    __slots__ = ('exchange', 'routing_key', 'body', 'properties', 'due', 'attempt', 'sent_at', 'returned', 'suspected')
 
     def __init__(self, exchange, routing_key, body, properties, due):
         self.exchange, self.routing_key, self.body, self.properties = exchange, routing_key, body, properties
-        self.due, self.attempt, self.sent_at, self.returned = due, 0, 0.0, False
+        self.due, self.attempt, self.sent_at, self.returned, self.suspected = due, 0, 0.0, False, 0
 
 
 class Link:
@@ -116,7 +118,8 @@ class Link:
         self.reasons = Counter()
         self.endpoints = cycle(args.endpoints)
         self.ioloop = wire.loop()
-        self.connection = self.channel = self.opened = self.failure = self.timer = None
+        self.connection = self.channel = self.opened = self.failure = self.timer = self.suspect = None
+        self.refused = set()  # ids of the endpoints that refused us since the last success; pika's are not hashable
         self.is_ready = self.closing = self.is_down = self.stop_noted = False
         self.epoch = self.failures = self.last_tag = self.ack_tag = self.to_ack = 0
         self.unconfirmed = {}  # delivery tag -> Message, oldest first
@@ -279,12 +282,14 @@ class Link:
         where = {key: value for key, value in vars(self.args).items() if key in ('exchange', 'queue')}
         self.record('connected', broker=text, **where)
         self.is_ready, self.failures, self.away_since, self.last_activity = True, 0, None, now
+        self.refused.clear()
 
     def confirmed(self, frame):
         """The callback of confirm_delivery: accepted, unless the broker nacks the message or had returned it."""
         tag = frame.method.delivery_tag
         tags = list(takewhile(tag.__ge__, self.unconfirmed)) if frame.method.multiple else [tag]
         accepted = []
+        self.suspect = None  # it was alone on its way
         for message in [self.unconfirmed.pop(tag) for tag in tags if tag in self.unconfirmed]:
             if message.returned and self.on_return:
                 self.failures = 0
@@ -383,11 +388,14 @@ class Link:
         """The channel or the connection is gone: note it, and do `again` after a while."""
         for message in self.unconfirmed.values():
             self.record('unknown', id=message.properties.message_id, attempt=message.attempt)
+        if is_poison(reason):
+            self._look_for_poison(reason)
+        self.suspect = None
         self.backlog.extendleft(reversed(self.unconfirmed.values()))
         self.unconfirmed.clear()
         self.inbox.clear()
         self.opened, self.ack_tag, self.to_ack = None, 0, 0
-        self.failure = self.failure or refusal(reason, self.endpoint)
+        self.failure = self.failure or self._refusal(reason, again)
         if not self.failure and (self.is_ready or not self.failures):
             what = 'channel closed' if again == self._open_channel else 'broker gone' if self.is_ready else 'no broker'
             logging.warning('%s at %s (%s), trying again', what, common.place(self.endpoint), cause(reason))
@@ -398,6 +406,28 @@ class Link:
             self.ioloop.remove_timeout(self.timer)
         self.timer = self.ioloop.call_later(self._pause(), again)
         self.failures += 1
+
+    def _refusal(self, reason, again):
+        """Return the Failure that ends the run: what cannot heal, and at each URL if it is the connection."""
+        failure = refusal(reason, self.endpoint, self.failures // len(self.args.endpoints))
+        if not failure or again != self._connect:
+            return failure
+        if id(self.endpoint) not in self.refused:
+            self.refused.add(id(self.endpoint))
+            if len(self.refused) < len(self.args.endpoints):
+                logging.warning('%s; trying the next URL', failure)
+        return failure if len(self.refused) == len(self.args.endpoints) else None
+
+    def _look_for_poison(self, reason):
+        """One of the unconfirmed messages made the broker close: park it if it was alone, else send them one by one."""
+        for message in self.unconfirmed.values():
+            message.suspected += 1
+        if self.suspect and self.suspect.suspected > 1:
+            self.unconfirmed.clear()
+            self.counts['parked'] += 1
+            self.record('parked', id=self.suspect.properties.message_id, attempt=self.suspect.attempt)
+            logging.error('the broker refuses message %s: %s; it is not sent again',
+                          self.suspect.properties.message_id, cause(reason))
 
     def _pause(self):
         rounds = self.failures // len(self.args.endpoints)
@@ -426,7 +456,10 @@ class Link:
     def _send_backlog(self):
         while (self.backlog and self.is_ready and self.channel.is_open and len(self.unconfirmed) < (self.window or 1)
                and time.monotonic() >= self.not_before):
+            if self.suspect or (self.backlog[0].suspected and self.unconfirmed):
+                break
             message = self.backlog.popleft()
+            self.suspect = message if message.suspected else None
             message.attempt, message.sent_at, message.returned = message.attempt + 1, time.monotonic(), False
             if message.attempt > 1:
                 self.counts['sent again'] += 1
