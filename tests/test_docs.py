@@ -14,9 +14,9 @@ import broker as broker_module
 
 # In the order in which a person would run them.
 SAMPLES = ['producer.py', 'validate.py', 'audit.py', 'perf_producer.py', 'perf_consumer.py',
-           'ack_producer.py', 'ack_consumer.py',
+           'fanout_producer.py', 'fanout_consumer.py', 'ack_producer.py', 'ack_consumer.py',
            'broker.py']
-PAGES = ['acknowledge.md']  # of docs/, whose commands can be run
+PAGES = ['fanout.md', 'acknowledge.md']  # of docs/, whose commands can be run
 
 
 def normal(text):
@@ -52,7 +52,8 @@ def environment(**more):
     return {**ours, 'PATH': venv_first, 'PYTHONUTF8': '1', **more}
 
 
-def test_the_samples_in_the_docstrings(copy, url):
+def test_the_samples_in_the_docstrings(copy, url, run):
+    run('fanout_consumer.py', 'bert', '--duration', 0)  # there is a queue that listens to fanout_producer.py
     for name in SAMPLES:
         docstring = ast.get_docstring(ast.parse((ROOT / name).read_text()))
         sample = re.search(r'^    \$ .*\n(?:    .*\n)+', docstring, re.MULTILINE)[0]
