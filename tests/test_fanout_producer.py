@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from conftest import Running, drain, wait_until
+from conftest import Running, drain, judge, wait_until
 
 
 @pytest.fixture
@@ -55,9 +55,8 @@ def test_the_ledger_and_the_audit_know_what_was_returned(run, tmp_path, bind, ch
     assert run('fanout_consumer.py', 'mine', '--duration', 0.3, '--ledger', ledger).status == 3
     assert run('fanout_producer.py', '--count', 2, '--rate', 100, '--ledger', ledger).status == 0
     assert run('fanout_consumer.py', 'mine', '--count', 2, '--ledger', ledger).status == 0
-    done = run('audit.py', ledger, '--json', '-')
-    found = json.loads(done.out.splitlines()[-1])
-    assert done.status == 0 and len(found['returned']) == 3 and found['ok'] == found['accepted'] == 2
+    status, found = judge(run, ledger)
+    assert status == 0 and len(found['returned']) == 3 and found['ok'] == found['accepted'] == 2
 
 
 @pytest.mark.parametrize('flags', [('--ttl', 0), ('--ttl', 'x'), ('--queue', 'x'), ('--exchange', '')])
