@@ -65,16 +65,16 @@ class Invalid(Exception):
 
 
 @contextmanager
-def connected(args, declare, window=100, on_return=None):
+def connected(args, declare, window=100, retry_returned=True):
     """Connect to the broker, for as long as the with-block runs; yield a Link.
 
     `args` are the parsed flags (script.add_broker_flags); `window` is how many messages may wait for their confirm, 0
     if there are none. At the end everything published is accepted, and the connection closed. A Failure is logged and
     swallowed: link.status and link.reason tell the script how it went.
-    A message that is returned, because no queue takes it, is sent again once everything is declared again; with
-    `on_return` it is not, but this is called with its properties, and only notes the fact.
+    A message that is returned, because no queue takes it, is sent again once everything is declared again; without
+    `retry_returned` it is only counted, and link.alone is true until the next one is accepted.
     """
-    link = Link(args, declare, window, on_return)
+    link = Link(args, declare, window, retry_returned)
     try:
         try:
             try:
@@ -112,15 +112,15 @@ class Link:
     channel, counted from 1).
     """
 
-    def __init__(self, args, declare, window, on_return):
-        self.args, self.declare, self.window, self.on_return = args, declare, window, on_return
+    def __init__(self, args, declare, window, retry_returned):
+        self.args, self.declare, self.window, self.retry_returned = args, declare, window, retry_returned
         self.run, self.counts, self.status, self.reason = secrets.token_hex(4), Counter(), 0, ''
         self.reasons = Counter()
         self.endpoints = cycle(args.endpoints)
         self.ioloop = wire.loop()
         self.connection = self.channel = self.opened = self.failure = self.timer = self.suspect = None
         self.refused = set()  # ids of the endpoints that refused us since the last success; pika's are not hashable
-        self.is_ready = self.closing = self.is_down = self.stop_noted = False
+        self.is_ready = self.closing = self.is_down = self.stop_noted = self.alone = False
         self.epoch = self.failures = self.last_tag = self.ack_tag = self.to_ack = 0
         self.unconfirmed = {}  # delivery tag -> Message, oldest first
         self.backlog = deque()  # to be sent (again)
@@ -291,9 +291,7 @@ class Link:
         accepted = []
         self.suspect = None  # it was alone on its way
         for message in [self.unconfirmed.pop(tag) for tag in tags if tag in self.unconfirmed]:
-            if message.returned and self.on_return:
-                self.failures = 0
-                self.counts['returned'] += 1
+            if message.returned and not self.retry_returned:
                 self.record('returned', id=message.properties.message_id, attempt=message.attempt)
             elif message.returned or isinstance(frame.method, pika.spec.Basic.Nack):
                 self._retry(message, 'returned' if message.returned else 'nacked')
@@ -301,7 +299,7 @@ class Link:
                 accepted.append(message)
                 self.record('accepted', id=message.properties.message_id, attempt=message.attempt)
         if accepted:
-            self.failures = 0
+            self.failures, self.alone = 0, False
             self.counts['accepted'] += len(accepted)
             self.on_accepted(accepted)
 
@@ -479,10 +477,14 @@ class Link:
         for message in self.unconfirmed.values():  # basic.return has no delivery tag and comes before the confirm
             if message.properties.message_id == properties.message_id:
                 message.returned = True
-        if self.on_return:
-            self.on_return(properties)
+        if self.retry_returned:
+            logging.warning('message returned: %s (%s); declaring its queue again', method.reply_text,
+                            method.routing_key)
             return
-        logging.warning('message returned: %s (%s); declaring its queue again', method.reply_text, method.routing_key)
+        if not self.alone:
+            logging.warning('nobody listens at %s', method.exchange or method.routing_key)
+        self.alone = True
+        self.counts['returned'] += 1
 
     def _retry(self, message, event):
         """The broker did not take a message: send it again after a while, and if it was returned, declare anew."""
