@@ -37,7 +37,7 @@ from faults import cause, is_poison, refusal
 BATCH = 50  # messages acknowledged at once, unless more than TICK passes
 TICK = 0.1  # s between looks at the clock and at signals
 UNSENT = 100_000  # bytes that may wait for the socket where there are no confirms to wait for
-FIRST_RETRY, LAST_RETRY = 0.2, 5.0  # s; the wait doubles from one to the other, less a random part of up to a half
+FIRST_RETRY, LAST_RETRY = 0.2, 5.0  # s; the wait is random, from the first to a limit that doubles up to the last
 CONFIRM_DEADLINE = 60  # s; above it a confirm may never come (rabbitmq-server#14589), so the channel is opened anew
 
 
@@ -429,7 +429,7 @@ class Link:
 
     def _pause(self):
         rounds = self.failures // len(self.args.endpoints)
-        return min(LAST_RETRY, FIRST_RETRY * 2 ** min(rounds, 10)) * random.uniform(0.5, 1)
+        return random.uniform(FIRST_RETRY, min(LAST_RETRY, FIRST_RETRY * 2 ** min(rounds + 1, 10)))
 
     def _on_blocked(self, _connection, frame):
         self.blocked_since, self.blocked_reason = time.monotonic(), frame.method.reason
@@ -493,8 +493,9 @@ class Link:
         if event == 'nacked' and not self.failures:
             logging.warning('broker nacks messages (is a queue full?), trying again')
         self.backlog.append(message)
-        self.failures += 1
-        self.not_before = time.monotonic() + self._pause()
+        if time.monotonic() >= self.not_before:  # once for all that come back together
+            self.failures += 1
+            self.not_before = time.monotonic() + self._pause()
         if event == 'returned' and not self.unconfirmed and self.channel.is_open:
             self._reopen(self.channel, 'a message was returned')
 
