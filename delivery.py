@@ -32,12 +32,12 @@ import common
 import script
 import wire
 from common import Failure
-from faults import cause, refusal
+from faults import cause, is_poison, refusal
 
 BATCH = 50  # messages acknowledged at once, unless more than TICK passes
 TICK = 0.1  # s between looks at the clock and at signals
 UNSENT = 100_000  # bytes that may wait for the socket where there are no confirms to wait for
-FIRST_RETRY, LAST_RETRY = 0.2, 5.0  # s; the wait doubles from one to the other, less a random part of up to a half
+FIRST_RETRY, LAST_RETRY = 0.2, 5.0  # s; the wait is random, from the first to a limit that doubles up to the last
 CONFIRM_DEADLINE = 60  # s; above it a confirm may never come (rabbitmq-server#14589), so the channel is opened anew
 
 
@@ -65,16 +65,16 @@ class Invalid(Exception):
 
 
 @contextmanager
-def connected(args, declare, window=100, on_return=None):
+def connected(args, declare, window=100, retry_returned=True):
     """Connect to the broker, for as long as the with-block runs; yield a Link.
 
     `args` are the parsed flags (script.add_broker_flags); `window` is how many messages may wait for their confirm, 0
     if there are none. At the end everything published is accepted, and the connection closed. A Failure is logged and
     swallowed: link.status and link.reason tell the script how it went.
-    A message that is returned, because no queue takes it, is sent again once everything is declared again; with
-    `on_return` it is not, but this is called with its properties, and only notes the fact.
+    A message that is returned, because no queue takes it, is sent again once everything is declared again; without
+    `retry_returned` it is only counted, and link.alone is true until the next one is accepted.
     """
-    link = Link(args, declare, window, on_return)
+    link = Link(args, declare, window, retry_returned)
     try:
         try:
             try:
@@ -84,6 +84,8 @@ def connected(args, declare, window=100, on_return=None):
                     raise
                 link.end(failure)
             link.flush()
+            if link.counts['parked']:
+                raise Failure(f'the broker refuses {link.counts["parked"]} messages, see above', 1)
         except Failure as failure:
             link.end(failure)
         link.close()
@@ -95,11 +97,11 @@ def connected(args, declare, window=100, on_return=None):
 class Message:
     """A message on its way: what to publish, and how often it was."""
 
-    __slots__ = ('exchange', 'routing_key', 'body', 'properties', 'due', 'attempt', 'sent_at', 'returned')
+    __slots__ = ('exchange', 'routing_key', 'body', 'properties', 'due', 'attempt', 'sent_at', 'returned', 'suspected')
 
     def __init__(self, exchange, routing_key, body, properties, due):
         self.exchange, self.routing_key, self.body, self.properties = exchange, routing_key, body, properties
-        self.due, self.attempt, self.sent_at, self.returned = due, 0, 0.0, False
+        self.due, self.attempt, self.sent_at, self.returned, self.suspected = due, 0, 0.0, False, 0
 
 
 class Link:
@@ -110,14 +112,15 @@ class Link:
     channel, counted from 1).
     """
 
-    def __init__(self, args, declare, window, on_return):
-        self.args, self.declare, self.window, self.on_return = args, declare, window, on_return
+    def __init__(self, args, declare, window, retry_returned):
+        self.args, self.declare, self.window, self.retry_returned = args, declare, window, retry_returned
         self.run, self.counts, self.status, self.reason = secrets.token_hex(4), Counter(), 0, ''
         self.reasons = Counter()
         self.endpoints = cycle(args.endpoints)
         self.ioloop = wire.loop()
-        self.connection = self.channel = self.opened = self.failure = self.timer = None
-        self.is_ready = self.closing = self.is_down = self.stop_noted = False
+        self.connection = self.channel = self.opened = self.failure = self.timer = self.suspect = None
+        self.refused = set()  # ids of the endpoints that refused us since the last success; pika's are not hashable
+        self.is_ready = self.closing = self.is_down = self.stop_noted = self.alone = False
         self.epoch = self.failures = self.last_tag = self.ack_tag = self.to_ack = 0
         self.unconfirmed = {}  # delivery tag -> Message, oldest first
         self.backlog = deque()  # to be sent (again)
@@ -279,16 +282,16 @@ class Link:
         where = {key: value for key, value in vars(self.args).items() if key in ('exchange', 'queue')}
         self.record('connected', broker=text, **where)
         self.is_ready, self.failures, self.away_since, self.last_activity = True, 0, None, now
+        self.refused.clear()
 
     def confirmed(self, frame):
         """The callback of confirm_delivery: accepted, unless the broker nacks the message or had returned it."""
         tag = frame.method.delivery_tag
         tags = list(takewhile(tag.__ge__, self.unconfirmed)) if frame.method.multiple else [tag]
         accepted = []
+        self.suspect = None  # it was alone on its way
         for message in [self.unconfirmed.pop(tag) for tag in tags if tag in self.unconfirmed]:
-            if message.returned and self.on_return:
-                self.failures = 0
-                self.counts['returned'] += 1
+            if message.returned and not self.retry_returned:
                 self.record('returned', id=message.properties.message_id, attempt=message.attempt)
             elif message.returned or isinstance(frame.method, pika.spec.Basic.Nack):
                 self._retry(message, 'returned' if message.returned else 'nacked')
@@ -296,7 +299,7 @@ class Link:
                 accepted.append(message)
                 self.record('accepted', id=message.properties.message_id, attempt=message.attempt)
         if accepted:
-            self.failures = 0
+            self.failures, self.alone = 0, False
             self.counts['accepted'] += len(accepted)
             self.on_accepted(accepted)
 
@@ -383,11 +386,14 @@ class Link:
         """The channel or the connection is gone: note it, and do `again` after a while."""
         for message in self.unconfirmed.values():
             self.record('unknown', id=message.properties.message_id, attempt=message.attempt)
+        if is_poison(reason):
+            self._look_for_poison(reason)
+        self.suspect = None
         self.backlog.extendleft(reversed(self.unconfirmed.values()))
         self.unconfirmed.clear()
         self.inbox.clear()
         self.opened, self.ack_tag, self.to_ack = None, 0, 0
-        self.failure = self.failure or refusal(reason, self.endpoint)
+        self.failure = self.failure or self._refusal(reason, again)
         if not self.failure and (self.is_ready or not self.failures):
             what = 'channel closed' if again == self._open_channel else 'broker gone' if self.is_ready else 'no broker'
             logging.warning('%s at %s (%s), trying again', what, common.place(self.endpoint), cause(reason))
@@ -399,9 +405,31 @@ class Link:
         self.timer = self.ioloop.call_later(self._pause(), again)
         self.failures += 1
 
+    def _refusal(self, reason, again):
+        """Return the Failure that ends the run: what cannot heal, and at each URL if it is the connection."""
+        failure = refusal(reason, self.endpoint, self.failures // len(self.args.endpoints))
+        if not failure or again != self._connect:
+            return failure
+        if id(self.endpoint) not in self.refused:
+            self.refused.add(id(self.endpoint))
+            if len(self.refused) < len(self.args.endpoints):
+                logging.warning('%s; trying the next URL', failure)
+        return failure if len(self.refused) == len(self.args.endpoints) else None
+
+    def _look_for_poison(self, reason):
+        """One of the unconfirmed messages made the broker close: park it if it was alone, else send them one by one."""
+        for message in self.unconfirmed.values():
+            message.suspected += 1
+        if self.suspect and self.suspect.suspected > 1:
+            self.unconfirmed.clear()
+            self.counts['parked'] += 1
+            self.record('parked', id=self.suspect.properties.message_id, attempt=self.suspect.attempt)
+            logging.error('the broker refuses message %s: %s; it is not sent again',
+                          self.suspect.properties.message_id, cause(reason))
+
     def _pause(self):
         rounds = self.failures // len(self.args.endpoints)
-        return min(LAST_RETRY, FIRST_RETRY * 2 ** min(rounds, 10)) * random.uniform(0.5, 1)
+        return random.uniform(FIRST_RETRY, min(LAST_RETRY, FIRST_RETRY * 2 ** min(rounds + 1, 10)))
 
     def _on_blocked(self, _connection, frame):
         self.blocked_since, self.blocked_reason = time.monotonic(), frame.method.reason
@@ -426,7 +454,10 @@ class Link:
     def _send_backlog(self):
         while (self.backlog and self.is_ready and self.channel.is_open and len(self.unconfirmed) < (self.window or 1)
                and time.monotonic() >= self.not_before):
+            if self.suspect or (self.backlog[0].suspected and self.unconfirmed):
+                break
             message = self.backlog.popleft()
+            self.suspect = message if message.suspected else None
             message.attempt, message.sent_at, message.returned = message.attempt + 1, time.monotonic(), False
             if message.attempt > 1:
                 self.counts['sent again'] += 1
@@ -446,10 +477,14 @@ class Link:
         for message in self.unconfirmed.values():  # basic.return has no delivery tag and comes before the confirm
             if message.properties.message_id == properties.message_id:
                 message.returned = True
-        if self.on_return:
-            self.on_return(properties)
+        if self.retry_returned:
+            logging.warning('message returned: %s (%s); declaring its queue again', method.reply_text,
+                            method.routing_key)
             return
-        logging.warning('message returned: %s (%s); declaring its queue again', method.reply_text, method.routing_key)
+        if not self.alone:
+            logging.warning('nobody listens at %s', method.exchange or method.routing_key)
+        self.alone = True
+        self.counts['returned'] += 1
 
     def _retry(self, message, event):
         """The broker did not take a message: send it again after a while, and if it was returned, declare anew."""
@@ -458,8 +493,9 @@ class Link:
         if event == 'nacked' and not self.failures:
             logging.warning('broker nacks messages (is a queue full?), trying again')
         self.backlog.append(message)
-        self.failures += 1
-        self.not_before = time.monotonic() + self._pause()
+        if time.monotonic() >= self.not_before:  # once for all that come back together
+            self.failures += 1
+            self.not_before = time.monotonic() + self._pause()
         if event == 'returned' and not self.unconfirmed and self.channel.is_open:
             self._reopen(self.channel, 'a message was returned')
 

@@ -39,20 +39,25 @@ def add_output_flags(parser):
     parser.add_argument('--verbose', action='store_true', help='log what pika does')
 
 
-def add_broker_flags(parser, queue, types=('classic', 'quorum')):
-    """Add the flags that mean the same in every script that talks to a broker; `queue` is the default's name."""
+def add_broker_flags(parser, queue=None, types=('classic', 'quorum')):
+    """Add the flags that mean the same in every script that talks to a broker; `queue` is the default of --queue."""
     parser.add_argument('--url', default=os.environ.get('AMQP_URL') or common.DEFAULT_URL, metavar='URL[,URL]',
                         help='broker, or several in failover order (default: AMQP_URL, else guest at localhost)')
     parser.add_argument('--name', type=name, default=f'{parser.prog}@{socket.gethostname()}:{os.getpid()}',
                         help='connection name, also in log and ledger (default: script@host:pid)')
-    parser.add_argument('--queue', type=name, default=queue, help='default: %(default)s')
-    parser.add_argument('--queue-type', choices=types, default='classic', help='default: %(default)s')
+    if queue:
+        parser.add_argument('--queue', type=name, default=queue, help='default: %(default)s')
+        add_queue_type_flag(parser, types)
     parser.add_argument('--count', type=number(int, 1), metavar='N', help='stop after N messages')
     parser.add_argument('--duration', type=number(float, 0), metavar='S', help='stop after S seconds')
     parser.add_argument('--give-up-after', type=number(float, 0), metavar='S',
                         help='exit 3 when the broker is away for S seconds (default: keep trying)')
     parser.add_argument('--ledger', metavar='FILE', type=writable, help='append the books of this run, for audit.py')
     add_output_flags(parser)
+
+
+def add_queue_type_flag(parser, types=('classic', 'quorum')):
+    parser.add_argument('--queue-type', choices=types, default='classic', help='default: %(default)s')
 
 
 def add_rate_flag(parser, default=None):

@@ -18,7 +18,7 @@ AT_ONCE = 1 << 18  # bytes read from the socket at a time, at the most
 FRAME, CONTENT = struct.Struct('>BHL'), struct.Struct('>HHQ')  # type, channel, size; class, weight, size of the body
 DELIVER, ACK = struct.pack('>L', spec.Basic.Deliver.INDEX), struct.pack('>L', spec.Basic.Ack.INDEX)
 TAG = struct.Struct('>Q?')  # delivery tag, and redelivered or multiple
-END = b'\xce'
+FRAME_TYPES, END = (spec.FRAME_METHOD, spec.FRAME_HEADER, spec.FRAME_BODY, spec.FRAME_HEARTBEAT), b'\xce'
 
 
 def loop():
@@ -157,6 +157,8 @@ class Connection(pika.SelectConnection):
             return 0
         kind, channel_number, size = FRAME.unpack_from(buffer, at)
         start, end = at + FRAME.size, at + FRAME.size + size
+        if kind not in FRAME_TYPES and not buffer.startswith(b'AMQP'):
+            raise pika.exceptions.InvalidFrameError(f'no AMQP 0-9-1: {str(buffer[at:at + 20])[2:-1]}')
         if kind == spec.FRAME_METHOD and len(buffer) > end and buffer.startswith(ACK, start):
             channel = self._channels.get(channel_number)
             if channel and channel.on_ack:

@@ -2,6 +2,7 @@
 
 import base64
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -133,13 +134,24 @@ def channel(url):
         connection.close()
 
 
+def waiting(channel, queue):
+    """Return how many messages wait in a queue."""
+    return channel.queue_declare(queue, passive=True).method.message_count
+
+
+def judge(run, ledger):
+    """Return audit.py's exit status and findings."""
+    done = run('audit.py', ledger, '--json', '-', '--quiet')
+    return done.status, json.loads(done.out)
+
+
 def drain(channel, queue):
     """Return and acknowledge all messages that wait in a queue as [(properties, body)]."""
-    messages, waiting = [], channel.queue_declare(queue, passive=True).method.message_count
-    if waiting:
+    messages, expected = [], waiting(channel, queue)
+    if expected:
         for method, properties, body in channel.consume(queue, inactivity_timeout=PATIENCE):
             messages.append((properties, body))
-            if len(messages) == waiting:
+            if len(messages) == expected:
                 channel.basic_ack(method.delivery_tag, multiple=True)
                 break
         channel.cancel()

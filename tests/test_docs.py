@@ -13,7 +13,10 @@ from conftest import PATIENCE, ROOT
 import broker as broker_module
 
 # In the order in which a person would run them.
-SAMPLES = ['producer.py', 'validate.py', 'audit.py', 'perf_producer.py', 'perf_consumer.py', 'broker.py']
+SAMPLES = ['producer.py', 'validate.py', 'audit.py', 'perf_producer.py', 'perf_consumer.py',
+           'fanout_producer.py', 'fanout_consumer.py', 'ack_producer.py', 'ack_consumer.py',
+           'broker.py']
+PAGES = ['fanout.md', 'acknowledge.md']  # of docs/, whose commands can be run
 
 
 def normal(text):
@@ -49,7 +52,8 @@ def environment(**more):
     return {**ours, 'PATH': venv_first, 'PYTHONUTF8': '1', **more}
 
 
-def test_the_samples_in_the_docstrings(copy, url):
+def test_the_samples_in_the_docstrings(copy, url, run):
+    run('fanout_consumer.py', 'bert', '--duration', 0)  # there is a queue that listens to fanout_producer.py
     for name in SAMPLES:
         docstring = ast.get_docstring(ast.parse((ROOT / name).read_text()))
         sample = re.search(r'^    \$ .*\n(?:    .*\n)+', docstring, re.MULTILINE)[0]
@@ -61,34 +65,46 @@ def test_the_samples_in_the_docstrings(copy, url):
         assert normal(log + done.stdout) == normal(output), command
 
 
-def test_the_commands_in_the_readme(copy):
-    text = (ROOT / 'README.md').read_text()
-    console = ''.join(re.findall(r'^```console\n(.*?)^```', text, re.MULTILINE | re.DOTALL))
-    steps = [(command, output) for command, output in sessions(console) if command != 'make test']  # this is make test
-    assert len(list(sessions(console))) == len(steps) + 1
-    with broker_module.throwaway() as broker:
-        # One shell for all, as a person would; the URL in the README is an example.
-        shell = ['set -e']
-        for number, (command, _) in enumerate(steps):
-            if command.startswith('export AMQP_URL'):
-                command = f'export AMQP_URL={broker.url}'
-            shell.append(f'echo "=== {number}"\n{command}')
-        done = subprocess.run(['bash', '-c', '\n'.join(shell)], cwd=copy, env=environment(), encoding='utf-8',
-                              capture_output=True, timeout=300)
+def steps_of(path):
+    """Return [(command, output)] of the console blocks of a document."""
+    blocks = re.findall(r'^```console\n(.*?)^```', path.read_text(), re.MULTILINE | re.DOTALL)
+    return list(sessions(''.join(blocks)))
+
+
+def in_one_shell(steps, folder, **more):
+    """Run the commands of `steps` in one shell, as a person would; return what each of them showed on stdout."""
+    shell = ['set -e', *(f'echo "=== {number}"\n{command}' for number, (command, _) in enumerate(steps))]
+    done = subprocess.run(['bash', '-c', '\n'.join(shell)], cwd=folder, env=environment(**more), encoding='utf-8',
+                          capture_output=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
     shown = re.split(r'^=== \d+\n', done.stdout, flags=re.MULTILINE)[1:]
     assert len(shown) == len(steps)
     for (command, expected), output in zip(steps, shown):
         if expected.strip():
             assert normal(output) == normal(expected), command
-    demo = shown[0]
+    return shown
+
+
+def test_the_commands_in_the_readme(copy):
+    steps = steps_of(ROOT / 'README.md')
+    assert steps.pop(1)[0] == 'make test'  # this is make test
+    with broker_module.throwaway() as broker:
+        # The URL in the README is an example.
+        steps = [(re.sub(r'^export AMQP_URL=.*', f'export AMQP_URL={broker.url}', command), output)
+                 for command, output in steps]
+        demo = in_one_shell(steps, copy)[0]
     assert demo.rstrip().endswith('valid: all that was accepted came out, unaltered, every copy explained')
     for name in 'alice', 'bob', 'carol', 'dave':
         assert re.search(rf'^{name} +\| ', demo, re.MULTILINE)
         assert re.search(rf'^{name} +\| exit status 0$', demo, re.MULTILINE)
 
 
+@pytest.mark.parametrize('page', PAGES)
+def test_the_commands_in_the_docs(copy, url, page):
+    in_one_shell(steps_of(ROOT / 'docs' / page), copy, AMQP_URL=url)
+
+
 def test_links_in_the_documents_lead_somewhere():
     for path in [ROOT / 'README.md', *(ROOT / 'docs').glob('*.md')]:
-        for target in re.findall(r'\]\(([^)#]+)\)', path.read_text()):
+        for target in re.findall(r'\]\((?!https:)([^)#]+)\)', path.read_text()):
             assert (path.parent / target).exists(), f'{path.name}: {target}'

@@ -1,0 +1,67 @@
+#!/usr/bin/env python3
+"""Send 'Hello world' every second to everybody who listens; each message lives for 10 seconds.
+
+Publishes to the fanout exchange siamese.fanout: persistent, mandatory, and sent again until the broker confirms it. The
+exchange puts a copy into each queue that is bound to it; what nobody takes from there in time is moved to siamese.dead.
+Pairs with fanout_consumer.py; start any number of both, in any order.
+
+    $ ./fanout_producer.py --name alice --count 3 --rate 10 --ledger fanout.jsonl
+    alice 1 of 3  Hello world
+    alice 2 of 3  Hello world
+    alice 3 of 3  Hello world
+    3 sent, 3 accepted, 0 nobody listened to, 0 sent again; 0.3 s; stopped: count reached
+
+Exit status: 0 every message accepted, 1 refused by the broker, 2 usage, 3 nobody listened to some, or no broker within
+--give-up-after.
+
+Examples:
+    ./fanout_producer.py                              # one message/s until Ctrl-C
+    ./fanout_producer.py --ttl 60 --rate 5            # five, that live for a minute
+    ./fanout_producer.py --ledger fanout.jsonl        # keep books for audit.py
+"""
+
+import delivery
+import greeting
+import script
+
+LINE = '{name} {tally}  Hello world'
+SUMMARY = ('{sent} sent, {accepted} accepted, {unheard} nobody listened to, {sent_again} sent again; '
+           '{duration_s:.1f} s; stopped: {stopped}')
+
+
+def declare(channel, link):
+    channel.exchange_declare(link.args.exchange, 'fanout', durable=True)
+    channel.confirm_delivery(link.confirmed, callback=link.ready)
+
+
+def parse_args(argv):
+    parser = script.parser(__doc__)
+    script.add_rate_flag(parser, default=1)
+    parser.add_argument('--ttl', type=script.number(float, 0.001), default=10, metavar='S',
+                        help='time to live (default: %(default)s)')
+    parser.add_argument('--exchange', type=script.name, default='siamese.fanout', help='default: %(default)s')
+    script.add_broker_flags(parser)
+    return script.parse(parser, argv)
+
+
+def main(argv=None):
+    args = parse_args(argv)
+    sent = 0
+    with delivery.connected(args, declare, retry_returned=False) as link:
+        while link.goes_on(sent):
+            sent += 1
+            body, properties = greeting.message(link, sent, expiration=greeting.expiration(args.ttl))
+            link.publish(args.exchange, '', body, properties)
+            if not args.quiet:
+                print(LINE.format(name=args.name, tally=script.tally(sent, args.count)))
+            link.wait_until(link.started + sent / args.rate)
+    unheard = link.counts['returned']
+    link.status = link.status or 3 * bool(unheard)
+    script.report(args, SUMMARY, {
+        **link.summary(), 'sent': sent, 'accepted': link.counts['accepted'], 'unheard': unheard,
+        'sent_again': link.counts['sent again']})
+    return link.status
+
+
+if __name__ == '__main__':
+    script.run(main)
