@@ -478,8 +478,9 @@ class Link:
             if message.properties.message_id == properties.message_id:
                 message.returned = True
         if self.retry_returned:
-            logging.warning('message returned: %s (%s); declaring its queue again', method.reply_text,
-                            method.routing_key)
+            if not self.failures:  # the first of those that come back together
+                logging.warning('message returned: %s (%s); declaring its queue again', method.reply_text,
+                                method.routing_key)
             return
         if not self.alone:
             logging.warning('nobody listens at %s', method.exchange or method.routing_key)
