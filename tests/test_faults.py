@@ -81,6 +81,21 @@ def signal_all(processes, number):
         running.send(number)
 
 
+def stop_with_empty_queues(scenarios):
+    """SIGSTOP producers, and consumers when they have settled everything; return [producer, consumer, producer ...]."""
+    def settled(scenario):
+        ids = {name: {event['id'] for event in scenario.read() if event['event'] == name}
+               for name in ('attempted', 'validated')}
+        return ids['attempted'] <= ids['validated']
+    everyone = [running for scenario in scenarios for running in (scenario.producer, scenario.consumer)]
+    signal_all(everyone[::2], signal.SIGSTOP)
+    for scenario in scenarios:
+        wait_until(lambda scenario=scenario: settled(scenario), 'an empty queue')
+    spell(0.3)  # acknowledgements follow within delivery.TICK
+    signal_all(everyone[1::2], signal.SIGSTOP)
+    return everyone
+
+
 def test_connections_closed_by_the_administrator(start, tmp_path, url, broker):
     endure(start, tmp_path, url, lambda _: broker.ctl('close_all_connections', '-p', vhost(url), 'maintenance'))
 
@@ -94,8 +109,7 @@ def test_a_limit_of_connections(start, tmp_path, url, broker):
 
 def test_a_virtual_host_that_is_down(start, tmp_path, url, broker):
     def inject(scenarios):
-        everyone = [running for scenario in scenarios for running in (scenario.producer, scenario.consumer)]
-        signal_all(everyone, signal.SIGSTOP)  # in time they would see nacks or a cancelled consumer first
+        everyone = stop_with_empty_queues(scenarios)  # they would see nacks or a cancelled consumer first
         broker.ctl('close_all_connections', '-p', vhost(url), 'maintenance')
         broker.ctl('eval', f'rabbit_vhost_sup_sup:delete_on_all_nodes(<<"{vhost(url)}">>).')
         signal_all(everyone, signal.SIGCONT)
@@ -114,29 +128,15 @@ def test_an_alarm(start, tmp_path, url, broker, resource, alarm, clear):
         broker.ctl(*clear)
 
 
-def settle(scenario):
-    """Wait until all that was attempted is out and acknowledged, while the producer is stopped."""
-    def settled():
-        ids = {name: {event['id'] for event in scenario.read() if event['event'] == name}
-               for name in ('attempted', 'validated')}
-        return ids['attempted'] <= ids['validated']
-    wait_until(settled, 'an empty queue')
-
-
 def test_a_deleted_queue(start, tmp_path, url, channel):
     def inject(scenarios):
-        producers = [scenario.producer for scenario in scenarios]
-        consumers = [scenario.consumer for scenario in scenarios]
-        signal_all(producers, signal.SIGSTOP)
-        for scenario in scenarios:
-            settle(scenario)  # a deleted queue takes along what is in it
-        signal_all(consumers, signal.SIGSTOP)  # so that the producers find it missing
+        producers = stop_with_empty_queues(scenarios)[::2]  # a deleted queue takes along what is in it
         for scenario in scenarios:
             channel.queue_delete(scenario.queue)
         signal_all(producers, signal.SIGCONT)
         for producer in producers:
-            producer.wait_for('message returned')
-        signal_all(consumers, signal.SIGCONT)
+            producer.wait_for('message returned')  # so it is they who find it missing
+        signal_all([scenario.consumer for scenario in scenarios], signal.SIGCONT)
 
     endure(start, tmp_path, url, inject, producer=('message returned', 'channel closed', 'back after'),
            consumer=('consumer cancelled', 'back after'))
