@@ -8,15 +8,19 @@ between (not with amqps://), and they are killed and started again. A fault is o
 was sent after it came out and was checked. At the end the queues are drained and removed, and audit.py judges the
 ledger. The same --seed makes the same faults in the same order.
 
-    $ ./soak.py --minutes 0.2 --seed 3
-    seed 3, 12 s of faults on a cluster of its own
-       3 s  reset connections         through again after 0.3 s
-       6 s  kill a script             through again after 0.6 s
+    $ ./soak.py --minutes 0.4 --seed 7
+    seed 7, 24 s of faults on a cluster of its own
+         0 s  kill a node               through again after 0.2 s
+         9 s  kill a script             through again after 0.2 s
+        11 s  cut connections           through again after 0.2 s
+        28 s  kill two nodes            through again after 5.3 s
     fault                    times  median     max
-    reset connections            1   0.3 s   0.3 s
-    kill a script                1   0.6 s   0.6 s
-    all                          2   0.5 s   0.6 s
-    821 attempted, 821 accepted, 821 ok, 9 redelivered, 3 sent again, 0 recovered, 0 in doubt
+    kill a node                  1   0.2 s   0.2 s
+    kill a script                1   0.2 s   0.2 s
+    cut connections              1   0.2 s   0.2 s
+    kill two nodes               1   5.3 s   5.3 s
+    all                          4   0.2 s   5.3 s
+    2,357 attempted, 2,357 accepted, 2,357 ok, 7 redelivered, 0 sent again, 0 recovered, 0 in doubt
     valid: all that was accepted came out, unaltered, every copy explained
 
 Ctrl-C ends the faults early, a second one everything. Exit status: 0 valid, 1 invalid, a script that failed or messages

@@ -7,7 +7,7 @@ from scenarios import SCENARIOS, endure, spell
 import broker as broker_module
 
 QUORUM = '--queue-type', 'quorum'
-ELECTION = 'broker nacks messages',  # by a channel that was opened while a queue elects its leader
+NACKS = 'broker nacks messages',  # in flight as the node died, or while a queue elects its leader
 
 
 @pytest.fixture(scope='module')
@@ -39,13 +39,13 @@ def declare(url, kind):
 @pytest.mark.parametrize('fault', ['kill', 'stop'])
 def test_the_node_in_use_that_leads_the_queues(start, tmp_path, cluster, urls, fault):
     """The next URL is taken while the node is still away."""
-    endure(start, tmp_path, ','.join(urls), lambda _: getattr(cluster, fault)(0), also=ELECTION, flags=QUORUM)
+    endure(start, tmp_path, ','.join(urls), lambda _: getattr(cluster, fault)(0), also=NACKS, flags=QUORUM)
 
 
 def test_a_leader_elsewhere_is_killed(start, tmp_path, cluster, urls):
     """Nobody notices."""
     declare(urls[2], 'quorum')
-    endure(start, tmp_path, ','.join(urls), lambda _: cluster.kill(2), producer=(), consumer=(), also=ELECTION,
+    endure(start, tmp_path, ','.join(urls), lambda _: cluster.kill(2), producer=(), consumer=(), also=NACKS,
            flags=QUORUM)
 
 
@@ -59,7 +59,7 @@ def test_the_majority_is_lost_for_a_while(start, tmp_path, cluster, urls):
 
 
 def test_the_node_in_use_freezes(start, tmp_path, cluster, urls):
-    endure(start, tmp_path, ','.join(urls), lambda _: cluster.pause(0), lambda: cluster.resume(0), also=ELECTION,
+    endure(start, tmp_path, ','.join(urls), lambda _: cluster.pause(0), lambda: cluster.resume(0), also=NACKS,
            flags=QUORUM)
 
 
@@ -67,4 +67,5 @@ def test_a_classic_queue_whose_home_is_killed(start, tmp_path, cluster, urls):
     """It is away as long as its home; then everything is there."""
     declare(urls[2], 'classic')
     endure(start, tmp_path, ','.join(urls), lambda _: cluster.kill(2), lambda: cluster.start(2),
-           producer=('message returned', 'channel closed', 'back after'), consumer=('consumer cancelled', 'back after'))
+           producer=('message returned', 'channel closed', 'back after'), consumer=('consumer cancelled', 'back after'),
+           also=NACKS)
