@@ -64,6 +64,7 @@ KEYS = {  # of the events a ledger holds; every one also has at, by, run and epo
     'connected': ('broker',), 'lost': (), 'closed': (),
     'attempted': ('id', 'attempt', 'digest'), 'accepted': ('id', 'attempt'), 'nacked': ('id', 'attempt'),
     'returned': ('id', 'attempt'), 'unknown': ('id', 'attempt'),
+    'parked': ('id', 'attempt'),
     'validated': ('id', 'attempt', 'digest', 'redelivered'), 'invalid': ('id', 'attempt', 'digest', 'redelivered'),
     'rejected': ('id', 'attempt', 'digest', 'redelivered'), 'unsettled': ('id', 'attempt', 'digest', 'redelivered'),
     'given up': ('id', 'attempt', 'digest', 'redelivered'),
@@ -112,7 +113,7 @@ def audit(events):
             found['producers'].add(event['by'])
             if re.fullmatch('[0-9]{1,12}', event.get('expiration', '')):
                 mortal.setdefault(event['id'], event)
-        elif kind in ('accepted', 'nacked', 'returned', 'unknown'):
+        elif kind in ('accepted', 'nacked', 'returned', 'unknown', 'parked'):
             answers[event['id'], event['attempt']].add(kind)
         elif kind in SETTLED or kind in ('rejected', 'unsettled'):
             came_out[event['id']].append({**event, 'queue': queues.get(process)})

@@ -32,12 +32,12 @@ import common
 import script
 import wire
 from common import Failure
-from faults import cause, refusal
+from faults import cause, is_poison, refusal
 
 BATCH = 50  # messages acknowledged at once, unless more than TICK passes
 TICK = 0.1  # s between looks at the clock and at signals
 UNSENT = 100_000  # bytes that may wait for the socket where there are no confirms to wait for
-FIRST_RETRY, LAST_RETRY = 0.2, 5.0  # s; the wait doubles from one to the other, less a random part of up to a half
+FIRST_RETRY, LAST_RETRY = 0.2, 5.0  # s; the wait is random, from the first to a limit that doubles up to the last
 CONFIRM_DEADLINE = 60  # s; above it a confirm may never come (rabbitmq-server#14589), so the channel is opened anew
 
 
@@ -84,6 +84,8 @@ def connected(args, declare, window=100, retry_returned=True):
                     raise
                 link.end(failure)
             link.flush()
+            if link.counts['parked']:
+                raise Failure(f'the broker refuses {link.counts["parked"]} messages, see above', 1)
         except Failure as failure:
             link.end(failure)
         link.close()
@@ -95,11 +97,11 @@ def connected(args, declare, window=100, retry_returned=True):
 class Message:
     """A message on its way: what to publish, and how often it was."""
 
-    __slots__ = ('exchange', 'routing_key', 'body', 'properties', 'due', 'attempt', 'sent_at', 'returned')
+    __slots__ = ('exchange', 'routing_key', 'body', 'properties', 'due', 'attempt', 'sent_at', 'returned', 'suspected')
 
     def __init__(self, exchange, routing_key, body, properties, due):
         self.exchange, self.routing_key, self.body, self.properties = exchange, routing_key, body, properties
-        self.due, self.attempt, self.sent_at, self.returned = due, 0, 0.0, False
+        self.due, self.attempt, self.sent_at, self.returned, self.suspected = due, 0, 0.0, False, 0
 
 
 class Link:
@@ -116,7 +118,8 @@ class Link:
         self.reasons = Counter()
         self.endpoints = cycle(args.endpoints)
         self.ioloop = wire.loop()
-        self.connection = self.channel = self.opened = self.failure = self.timer = None
+        self.connection = self.channel = self.opened = self.failure = self.timer = self.suspect = None
+        self.refused = set()  # ids of the endpoints that refused us since the last success; pika's are not hashable
         self.is_ready = self.closing = self.is_down = self.stop_noted = self.alone = False
         self.epoch = self.failures = self.last_tag = self.ack_tag = self.to_ack = 0
         self.unconfirmed = {}  # delivery tag -> Message, oldest first
@@ -162,7 +165,7 @@ class Link:
         while self.goes_on(self.done):
             if not self.inbox:
                 self._turn()
-            stop = min(self.done + BATCH, self.args.count or math.inf)
+            stop = min(self.done + max(BATCH, ack_every), self.args.count or math.inf)
             while self.inbox and self.done < stop and not script.stop_requested():
                 self.done += 1
                 yield self.inbox.popleft()
@@ -279,12 +282,14 @@ class Link:
         where = {key: value for key, value in vars(self.args).items() if key in ('exchange', 'queue')}
         self.record('connected', broker=text, **where)
         self.is_ready, self.failures, self.away_since, self.last_activity = True, 0, None, now
+        self.refused.clear()
 
     def confirmed(self, frame):
         """The callback of confirm_delivery: accepted, unless the broker nacks the message or had returned it."""
         tag = frame.method.delivery_tag
         tags = list(takewhile(tag.__ge__, self.unconfirmed)) if frame.method.multiple else [tag]
         accepted = []
+        self.suspect = None  # it was alone on its way
         for message in [self.unconfirmed.pop(tag) for tag in tags if tag in self.unconfirmed]:
             if message.returned and not self.retry_returned:
                 self.record('returned', id=message.properties.message_id, attempt=message.attempt)
@@ -381,11 +386,14 @@ class Link:
         """The channel or the connection is gone: note it, and do `again` after a while."""
         for message in self.unconfirmed.values():
             self.record('unknown', id=message.properties.message_id, attempt=message.attempt)
+        if is_poison(reason):
+            self._look_for_poison(reason)
+        self.suspect = None
         self.backlog.extendleft(reversed(self.unconfirmed.values()))
         self.unconfirmed.clear()
         self.inbox.clear()
         self.opened, self.ack_tag, self.to_ack = None, 0, 0
-        self.failure = self.failure or refusal(reason, self.endpoint)
+        self.failure = self.failure or self._refusal(reason, again)
         if not self.failure and (self.is_ready or not self.failures):
             what = 'channel closed' if again == self._open_channel else 'broker gone' if self.is_ready else 'no broker'
             logging.warning('%s at %s (%s), trying again', what, common.place(self.endpoint), cause(reason))
@@ -397,9 +405,31 @@ class Link:
         self.timer = self.ioloop.call_later(self._pause(), again)
         self.failures += 1
 
+    def _refusal(self, reason, again):
+        """Return the Failure that ends the run: what cannot heal, and at each URL if it is the connection."""
+        failure = refusal(reason, self.endpoint, self.failures // len(self.args.endpoints))
+        if not failure or again != self._connect:
+            return failure
+        if id(self.endpoint) not in self.refused:
+            self.refused.add(id(self.endpoint))
+            if len(self.refused) < len(self.args.endpoints):
+                logging.warning('%s; trying the next URL', failure)
+        return failure if len(self.refused) == len(self.args.endpoints) else None
+
+    def _look_for_poison(self, reason):
+        """One of the unconfirmed messages made the broker close: park it if it was alone, else send them one by one."""
+        for message in self.unconfirmed.values():
+            message.suspected += 1
+        if self.suspect and self.suspect.suspected > 1:
+            self.unconfirmed.clear()
+            self.counts['parked'] += 1
+            self.record('parked', id=self.suspect.properties.message_id, attempt=self.suspect.attempt)
+            logging.error('the broker refuses message %s: %s; it is not sent again',
+                          self.suspect.properties.message_id, cause(reason))
+
     def _pause(self):
         rounds = self.failures // len(self.args.endpoints)
-        return min(LAST_RETRY, FIRST_RETRY * 2 ** min(rounds, 10)) * random.uniform(0.5, 1)
+        return random.uniform(FIRST_RETRY, min(LAST_RETRY, FIRST_RETRY * 2 ** min(rounds + 1, 10)))
 
     def _on_blocked(self, _connection, frame):
         self.blocked_since, self.blocked_reason = time.monotonic(), frame.method.reason
@@ -424,7 +454,10 @@ class Link:
     def _send_backlog(self):
         while (self.backlog and self.is_ready and self.channel.is_open and len(self.unconfirmed) < (self.window or 1)
                and time.monotonic() >= self.not_before):
+            if self.suspect or (self.backlog[0].suspected and self.unconfirmed):
+                break
             message = self.backlog.popleft()
+            self.suspect = message if message.suspected else None
             message.attempt, message.sent_at, message.returned = message.attempt + 1, time.monotonic(), False
             if message.attempt > 1:
                 self.counts['sent again'] += 1
@@ -460,8 +493,9 @@ class Link:
         if event == 'nacked' and not self.failures:
             logging.warning('broker nacks messages (is a queue full?), trying again')
         self.backlog.append(message)
-        self.failures += 1
-        self.not_before = time.monotonic() + self._pause()
+        if time.monotonic() >= self.not_before:  # once for all that come back together
+            self.failures += 1
+            self.not_before = time.monotonic() + self._pause()
         if event == 'returned' and not self.unconfirmed and self.channel.is_open:
             self._reopen(self.channel, 'a message was returned')
 

@@ -2,9 +2,16 @@
 
 import re
 
-from pika.exceptions import ChannelClosedByBroker, ProbableAccessDeniedError, ProbableAuthenticationError
+from pika.exceptions import (
+    ChannelClosedByBroker,
+    ConnectionClosedByBroker,
+    ProbableAccessDeniedError,
+    ProbableAuthenticationError,
+)
 
 from common import Failure
+
+PATIENCE = 4  # failures
 
 
 def cause(error):
@@ -15,15 +22,26 @@ def cause(error):
             break
         error = inner
     text = getattr(error, 'reply_text', None) or getattr(error, 'strerror', None) or str(error)
-    quoted = re.search(r"\w+\(-?\d+, '(.*?)'", text)  # an OSError that pika turned into text
-    return quoted[1] if quoted else text or type(error).__name__
+    if 'Transport indicated EOF' in text:
+        return 'closed by the other side'
+    quoted = re.search(r"""\w+\(-?\d+, '(.*?)'|(no AMQP 0-9-1: [^"']*)""", text)  # in what pika turned into text
+    return quoted[1] or quoted[2] if quoted else text or type(error).__name__
 
 
-def refusal(error, endpoint):
+def is_poison(error):
+    """Return whether the broker closed because it does not take a message: its properties, its headers or its size."""
+    text = str(error.args)
+    if isinstance(error, ChannelClosedByBroker) and error.reply_code == 406:
+        return not any(other in text for other in ('inequivalent', 'invalid arg', 'timed out', 'delivery tag', 'disk'))
+    return isinstance(error, ConnectionClosedByBroker) and error.reply_code in (501, 502, 503, 505, 540)
+
+
+def refusal(error, endpoint, failures=0):
     """Return the Failure that ends the run if waiting cannot heal `error`, else None.
 
     pika's exception classes guess: ProbableAuthenticationError also stands for a connection cut in the handshake.
-    The reply code in the text decides.
+    The reply code in the text decides. A load balancer may answer for a broker that is away, so what does not speak
+    AMQP is refused only after several `failures`.
     """
     text, user = str(error.args), getattr(endpoint.credentials, 'username', '')
     if isinstance(error, ProbableAuthenticationError) and '(403)' in text:
@@ -34,6 +52,8 @@ def refusal(error, endpoint):
     if 'CERTIFICATE_VERIFY_FAILED' in cause(error):
         return Failure(f'the certificate of {endpoint.host} cannot be verified ({cause(error)}); '
                        'add ?cacertfile=FILE to the URL', 1)
+    if 'no AMQP 0-9-1' in cause(error) and failures > PATIENCE:
+        return Failure(f'{endpoint.host}:{endpoint.port} speaks {cause(error)}; is the port right, or amqps?', 3)
     if isinstance(error, ChannelClosedByBroker):
         if error.reply_code == 403 and 'reserved' in text:
             return Failure(f'the broker refuses the name: {error.reply_text}; choose another --queue', 1)

@@ -36,7 +36,8 @@ def read(properties, body):
         raise Invalid('foreign content type', properties.content_type)
     if body != TEXT:
         raise Invalid('another text', f'{len(body)} bytes, {body[:40]!r}')
-    named = re.fullmatch('(.{1,200})-([0-9a-f]{8})-([1-9][0-9]{0,17})', properties.message_id or '')
+    id = properties.message_id if isinstance(properties.message_id, str) else ''  # bytes if they are no UTF-8
+    named = re.fullmatch('(.{1,200})-([0-9a-f]{8})-([1-9][0-9]{0,17})', id)
     if not named or not named[1].isprintable():
         raise Invalid('message_id is no name, run and number', properties.message_id)
     sent = (properties.headers or {}).get('x-sent-ms')

@@ -38,12 +38,10 @@ SUMMARY = '{sent:,} sent, {confirms}, {sent_again:,} sent again; stopped: {stopp
 
 def declare(channel, link):
     delivery.declare_dead_letters(channel)
-    if not link.args.confirm:
-        channel.queue_declare(link.args.queue, durable=True, arguments=delivery.queue_arguments(link.args),
-                              callback=link.ready)
-        return
-    channel.queue_declare(link.args.queue, durable=True, arguments=delivery.queue_arguments(link.args))
-    channel.confirm_delivery(link.confirmed, callback=link.ready)
+    channel.queue_declare(link.args.queue, durable=True, arguments=delivery.queue_arguments(link.args),
+                          callback=None if link.args.confirm else link.ready)
+    if link.args.confirm:
+        channel.confirm_delivery(link.confirmed, callback=link.ready)
 
 
 def parse_args(argv):
@@ -94,13 +92,14 @@ def main(argv=None):
                 link.wait_until(started + sent / args.rate)
             now = time.monotonic()
             ready = 1 + int((now - started) * args.rate) if args.rate else math.inf
-            for number in range(sent, min(ready, sent + link.room, args.count or math.inf)):
+            numbers = range(sent, min(ready, sent + link.room, args.count or math.inf))
+            for number in numbers:
                 due = started + number / args.rate if args.rate else time.monotonic()
                 id = perf.message_id(link.run, number + 1, wall + due)
                 link.publish('', args.queue, args.body, properties(id), due)
-            meter.counts['sent'] += number + 1 - sent
+            sent += len(numbers)
+            meter.counts['sent'] += len(numbers)
             meter.at(time.monotonic())
-            sent = number + 1
     confirms = f'{link.counts["accepted"]:,} accepted' if args.confirm else 'no confirms, so nothing is proved'
     script.report(args, SUMMARY, {
         **link.summary(), **meter.summary(), 'sent': sent, 'accepted': link.counts['accepted'], 'confirms': confirms,

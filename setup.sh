@@ -3,7 +3,7 @@
 #
 #   ./setup.sh venv requirements.txt   a virtual environment .venv with these requirements
 #   ./setup.sh broker                  a RabbitMQ for broker.py to start, if there is none
-#   ./setup.sh peers                   what bench/perf.py measures beside us, in bench/.peers
+#   ./setup.sh peers                   what bench/perf_peers.py measures beside us, in bench/.peers
 #
 # A proxy for pip and apt-get is taken from http_proxy and https_proxy.
 set -eu

@@ -18,7 +18,7 @@ AT_ONCE = 1 << 18  # bytes read from the socket at a time, at the most
 FRAME, CONTENT = struct.Struct('>BHL'), struct.Struct('>HHQ')  # type, channel, size; class, weight, size of the body
 DELIVER, ACK = struct.pack('>L', spec.Basic.Deliver.INDEX), struct.pack('>L', spec.Basic.Ack.INDEX)
 TAG = struct.Struct('>Q?')  # delivery tag, and redelivered or multiple
-END = b'\xce'
+FRAME_TYPES, END = (spec.FRAME_METHOD, spec.FRAME_HEADER, spec.FRAME_BODY, spec.FRAME_HEARTBEAT), b'\xce'
 
 
 def loop():
@@ -89,13 +89,24 @@ def template(id_length, properties):
 
 
 class Channel(pika.channel.Channel):
-    """A Channel that remembers whom to tell of confirms."""
+    """A Channel that remembers whom to tell of confirms, and writes a message in one piece."""
 
     on_ack = None
 
     def confirm_delivery(self, ack_nack_callback, callback=None):
         self.on_ack = ack_nack_callback
         super().confirm_delivery(ack_nack_callback, callback)
+
+    def basic_publish(self, exchange, routing_key, body, properties=None, mandatory=False):
+        if not self.is_open or not properties or not 0 < len(body) <= self.connection._body_max_length:
+            super().basic_publish(exchange, routing_key, body, properties, mandatory)
+            return
+        number = self.channel_number
+        header = CONTENT.pack(spec.Basic.INDEX, 0, len(body)) + b''.join(properties.encode())
+        self.connection._adapter_emit_data(b''.join((
+            publish_frame(number, exchange, routing_key, mandatory),
+            FRAME.pack(spec.FRAME_HEADER, number, len(header)), header, END,
+            FRAME.pack(spec.FRAME_BODY, number, len(body)), body, END)))
 
 
 class Connection(pika.SelectConnection):
@@ -128,17 +139,6 @@ class Connection(pika.SelectConnection):
         transport._MAX_RECV_BYTES = AT_ONCE
         super()._proto_connection_made(transport)
 
-    def _send_message(self, channel_number, method_frame, content):
-        properties, body = content
-        if len(body) > self._body_max_length:
-            return super()._send_message(channel_number, method_frame, content)
-        method = publish_frame(channel_number, method_frame.exchange, method_frame.routing_key, method_frame.mandatory)
-        header = CONTENT.pack(spec.Basic.INDEX, 0, len(body)) + b''.join(properties.encode())
-        pieces = [method, FRAME.pack(spec.FRAME_HEADER, channel_number, len(header)), header, END]
-        if body:
-            pieces += [FRAME.pack(spec.FRAME_BODY, channel_number, len(body)), body, END]
-        self._output_marshaled_frames([b''.join(pieces)])
-
     def _on_data_available(self, data_in):
         buffer, at = self._frame_buffer + data_in, 0
         self.bytes_received += len(data_in)
@@ -157,6 +157,8 @@ class Connection(pika.SelectConnection):
             return 0
         kind, channel_number, size = FRAME.unpack_from(buffer, at)
         start, end = at + FRAME.size, at + FRAME.size + size
+        if kind not in FRAME_TYPES and not buffer.startswith(b'AMQP'):
+            raise pika.exceptions.InvalidFrameError(f'no AMQP 0-9-1: {str(buffer[at:at + 20])[2:-1]}')
         if kind == spec.FRAME_METHOD and len(buffer) > end and buffer.startswith(ACK, start):
             channel = self._channels.get(channel_number)
             if channel and channel.on_ack:

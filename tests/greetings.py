@@ -5,6 +5,7 @@ import time
 from decimal import Decimal
 
 import pika
+from raw import with_message_id
 
 DEAD_LETTERS = {'x-dead-letter-exchange': 'siamese.dlx'}
 TYPES = {'classic': {'x-max-priority': 9}, 'quorum': {'x-delivery-limit': 20}}
@@ -27,6 +28,7 @@ MALFORMED = {  # name: (properties, body); what a stranger may send to any queue
     'no headers': (pika.BasicProperties(content_type='text/plain', message_id='mallory-cafecafe-3'), b'Hello world'),
     'control characters': (pika.BasicProperties(content_type='text/plain', message_id='\x1b[2J-cafecafe-4',
                                                 headers={'x-sent-ms': 1}), b'Hello world'),
+    'message_id not UTF-8': (with_message_id(b'text/plain', b'mallory-cafecafe-\xff'), b'Hello world'),
     'every property': (pika.BasicProperties('\x00', '\x1b', {'x': 'y' * 10_000}, 1, 255, 'ü' * 100, 'none', '60000',
                                             '€' * 80, 2**40, 'type', 'guest', 'app', 'cluster'), b'\x00' * 1000),
 }

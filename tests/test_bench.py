@@ -11,7 +11,7 @@ sys.path.append(str(ROOT / 'bench'))
 
 from harness import RunFailed, percentile, put, table, weigh
 
-from bench import perf
+from bench import perf_peers as perf
 
 PIKA = perf.CONTENDERS['pika-naive']
 
@@ -110,7 +110,7 @@ def test_the_broker_keeps_the_books(broker, url):
 
 
 def test_a_run_of_the_naive_peer():
-    done = Running('bench/perf.py', '--peers', 'pika-naive', '--rounds', 1, '--count', 200, '--seconds', 1).end()
+    done = Running('bench/perf_peers.py', '--peers', 'pika-naive', '--rounds', 1, '--count', 200, '--seconds', 1).end()
     assert done.status == 0, done.err
     speed, latency, target = (line.strip('|\n ').split(' | ') for line in done.out.splitlines()
                               if line.startswith('| pika-naive |'))

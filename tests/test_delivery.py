@@ -1,17 +1,23 @@
 """delivery.py through the scripts that use it: what a fault looks like, and that nothing accepted gets lost by it."""
 
+import contextlib
 import json
 import re
+import socket
+import threading
 
+import pika
 import pytest
 import trustme
 from blocks import chain, put
-from conftest import drain, wait_until
+from conftest import Running, drain, wait_until
 from relay import relay
 
+import audit
 import broker as broker_module
 import delivery
 import faults
+import producer
 import validate
 
 
@@ -144,6 +150,49 @@ def test_a_memory_alarm_is_shown_and_waited_for(start, broker, channel):
 def test_the_next_url_is_tried_when_one_is_dead(run, url, channel):
     done = run('producer.py', '--count', 3, '--quiet', '--url', f'amqp://127.0.0.1:1,amqp://nohost.invalid {url}')
     assert done.status == 0 and len(drain(channel, 'siamese.blocks')) == 3
+
+
+def test_a_url_that_refuses_is_passed_over_and_all_of_them_end_the_run(run, url, channel):
+    wrong = url.replace('guest:guest', 'guest:wrong')
+    done = run('producer.py', '--count', 2, '--quiet', '--url', f'{wrong},{url}')
+    assert done.status == 0 and "refuses user 'guest'" in done.err and 'trying the next URL' in done.err
+    assert len(drain(channel, 'siamese.blocks')) == 2
+    done = run('producer.py', '--count', 2, '--quiet', '--url', f'{wrong},{url}-none')
+    assert done.status == 1 and 'no virtual host' in done.err and done.err.count('trying the next URL') == 1
+
+
+@pytest.mark.parametrize('words', [b'220 mail.example ESMTP\r\n', b'\x15\x03\x03\x00\x02\x02\x46'])  # TLS: alert
+def test_what_is_no_broker_is_told_from_one_that_is_away(words):
+    with socket.create_server(('127.0.0.1', 0)) as listener:
+        def serve():
+            with contextlib.suppress(OSError):
+                while True:
+                    connection, _ = listener.accept()
+                    connection.sendall(words)
+
+        threading.Thread(target=serve, daemon=True).start()
+        done = Running('validate.py', '--url', f'amqp://127.0.0.1:{listener.getsockname()[1]}').end()
+        listener.shutdown(socket.SHUT_RDWR)
+    assert done.status == 3 and 'no AMQP 0-9-1: ' in done.err and 'amqps' in done.err
+    assert done.err.count('\n') == 2 and 'Traceback' not in done.err
+
+
+POISON = {'header larger than a frame': {'headers': {'a': 'z' * 200_000}}, 'bad expiration': {'expiration': 'abc'},
+          'user_id of another': {'user_id': 'somebody'}}
+
+
+@pytest.mark.parametrize('properties', POISON.values(), ids=POISON)
+def test_a_poison_message_is_named_and_the_others_arrive(url, channel, capfd, tmp_path, properties):
+    args = producer.parse_args(['--url', url, '--ledger', str(tmp_path / 'run.jsonl')])
+    with delivery.connected(args, producer.declare) as link:
+        for number in range(30):
+            more = properties if number == 17 else {}
+            link.publish('', args.queue, b'x', pika.BasicProperties(message_id=f'm{number}', **more))
+    assert link.status == 1 and link.reason == 'the broker refuses 1 messages, see above'
+    assert 'the broker refuses message m17: ' in capfd.readouterr().err and link.counts['accepted'] == 29
+    received = {properties.message_id for properties, _ in drain(channel, 'siamese.blocks')}
+    assert received == {f'm{number}' for number in range(30)} - {'m17'}
+    assert audit.audit(audit.read([args.ledger]))['in doubt'] == ['m17']
 
 
 def test_tls_is_verified(run, url, tmp_path, channel):

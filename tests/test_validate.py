@@ -4,7 +4,6 @@ import contextlib
 import datetime
 import json
 import signal
-import struct
 from collections import Counter, OrderedDict
 from decimal import Decimal
 
@@ -14,10 +13,12 @@ from blocks import GENESIS, GOLDEN, chain, follow, message, put
 from conftest import drain, wait_until
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from raw import undecodable, with_message_id
 
 import audit
 import broker as broker_module
 import validate
+import wire
 
 ONE = message('alice', 'cafe', 1, GENESIS, GOLDEN)
 NEXT = follow(GOLDEN, 4)
@@ -89,6 +90,8 @@ BAD = {
     'first block with a parent': (message('a', 'b', 1, GOLDEN, NEXT), 'wrong parent'),
     'foreign content type': ((pika.BasicProperties(content_type='text/plain'), ONE[1]), 'foreign content type'),
     'no content type': ((pika.BasicProperties(), ONE[1]), 'foreign content type'),
+    'message_id not UTF-8': ((with_message_id(b'application/json', b'\xff\xfe'), ONE[1]),
+                             'message_id of another block'),
     "another's message_id": (with_body(ONE[1], message_id='bob-cafe-1'), 'message_id of another block'),
 }
 
@@ -101,7 +104,7 @@ def test_the_wikis_block_is_valid():
 @pytest.mark.parametrize('case', BAD)
 def test_bad_blocks(case):
     (properties, body), reason = BAD[case]
-    assert judge(properties, body) == reason
+    assert judge(wire.Properties(b''.join(properties.encode())), body) == reason
 
 
 def test_the_range_is_that_of_the_next_prime():
@@ -251,23 +254,9 @@ def test_the_first_attempt_again_after_the_second_is_a_replay(run, channel):
     assert done.status == 1 and json.loads(done.out)['reasons'] == {'replayed': 1}
 
 
-class Raw(pika.BasicProperties):
-    """Properties with a content type and a table of headers given as bytes: `name`, then type and value `field`."""
-
-    def __init__(self, name, field):
-        super().__init__()
-        self.table = bytes([len(name)]) + name + field
-
-    def encode(self):
-        content_type = b'application/json'
-        return [struct.pack('>HB', 1 << 15 | 1 << 13, len(content_type)) + content_type,
-                struct.pack('>L', len(self.table)) + self.table]
-
-
 @pytest.mark.parametrize('size', [1, 300_000])  # in one frame and in several
 def test_headers_that_pika_cannot_decode(run, channel, size):
-    put(channel, [(properties, b'x' * size) for properties in (
-        Raw(b'ms', b'T' + struct.pack('>Q', 1_795_457_556_692)), Raw(b'T', b'T' + struct.pack('>Q', 2**63)))])
+    put(channel, [(properties, b'x' * size) for properties in undecodable(b'application/json')])
     put(channel, chain('alice', 1))
     done = run('validate.py', '--difficulty', 1, '--count', 3, '--json', '-')
     assert done.status == 1 and json.loads(done.out)['reasons'] == {'foreign content type': 2}

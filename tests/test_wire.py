@@ -8,6 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from pika import frame, spec
+from pika.callback import CallbackManager
 
 import wire
 
@@ -32,9 +33,10 @@ def connection():
                           method.routing_key, properties.message_id, properties.headers, body))
 
     one = wire.Connection.__new__(wire.Connection)
-    channel = pika.channel.Channel.__new__(pika.channel.Channel)
+    one.callbacks, one.connection_state = CallbackManager(), one.CONNECTION_OPEN
+    channel = wire.Channel(one, 1, None)
+    channel._set_state(channel.OPEN)
     channel._consumers, channel._cancelled = {'ctag': consume}, set()
-    channel._content_assembler = pika.channel.ContentFrameAssembler()
     one._channels, one._frame_buffer, one.bytes_received, one.outbox = {1: channel}, b'', 0, []
     one._process_frame = lambda value: channel._handle_content_frame(value) if value.channel_number else None
     one._body_max_length, one.bytes_sent, one.frames_sent, one.outbox_size = FRAME_MAX - 8, 0, 0, 0
@@ -61,8 +63,8 @@ def test_deliveries_come_out_whole_however_they_are_cut(sizes, cuts, heartbeats)
 @given(st.binary(max_size=3 * FRAME_MAX), st.text(max_size=20), st.text(max_size=20), st.booleans())
 def test_pika_reads_what_it_writes(body, exchange, routing_key, mandatory):
     one, _ = connection()
-    publish = spec.Basic.Publish(exchange=exchange, routing_key=routing_key, mandatory=mandatory)
-    one._send_message(1, publish, (pika.BasicProperties(message_id='m', content_type='text/plain'), body))
+    properties = pika.BasicProperties(message_id='m', content_type='text/plain')
+    one._channels[1].basic_publish(exchange, routing_key, body, properties, mandatory)
     data, values = b''.join(one.outbox), []
     while data:
         taken, value = frame.decode_frame(data)

@@ -1,4 +1,4 @@
-// node amqplib: a window of confirms, acknowledgements in batches. The words it takes: see bench/perf.py.
+// node amqplib: a window of confirms, acknowledgements in batches. The words it takes: see bench/perf_peers.py.
 const amqp = require('amqplib')
 const { setTimeout: sleep } = require('node:timers/promises')
 

@@ -1,4 +1,4 @@
-/* rabbitmq-c: a window of confirms, acknowledgements in batches. The words it takes: see bench/perf.py. */
+/* rabbitmq-c: a window of confirms, acknowledgements in batches. The words it takes: see bench/perf_peers.py. */
 #include <amqp.h>
 #include <amqp_tcp_socket.h>
 #include <stdio.h>

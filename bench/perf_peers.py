@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Measure what scenario 2 promises side by side with its peers: the same work, one broker, one run.
 
-    $ python bench/perf.py --rounds 1 --peers rabbitmq-c,PerfTest
+    $ python bench/perf_peers.py --rounds 1 --peers rabbitmq-c,PerfTest
 
 Starts a throwaway RabbitMQ. A process inside it writes down the broker's own counters every 5 ms, so that rates and
 start times are observed from outside of the programs, in one way for all; and each run's counters must show that the

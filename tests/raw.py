@@ -1,0 +1,36 @@
+"""Properties that pika would not send: bytes as a stranger's client may write them."""
+
+import struct
+
+import pika
+
+
+class Raw(pika.BasicProperties):
+    """Properties that are encoded already; `fields` follow the flags of those that are there."""
+
+    def __init__(self, flags, *fields):
+        super().__init__()
+        self.encoded = struct.pack('>H', flags) + b''.join(fields)
+
+    def encode(self):
+        return [self.encoded]
+
+
+def short(text):
+    return bytes([len(text)]) + text
+
+
+def with_header(content_type, name, field):
+    """Return properties with a content type and one header: `field` is its type and value as bytes."""
+    table = short(name) + field
+    return Raw(1 << 15 | 1 << 13, short(content_type), struct.pack('>L', len(table)) + table)
+
+
+def undecodable(content_type):
+    """Return properties that pika 1.4 cannot decode: timestamps in milliseconds, and out of range."""
+    return [with_header(content_type, b'sent', b'T' + struct.pack('>Q', time)) for time in (1_795_457_556_692, 2**63)]
+
+
+def with_message_id(content_type, id):
+    """Return properties with a content type and a message_id of any bytes."""
+    return Raw(1 << 15 | 1 << 7, short(content_type), short(id))
