@@ -93,7 +93,8 @@ def read(properties, body, highest):
 
     `highest` is the last number asked. Raises Invalid.
     """
-    named = re.fullmatch('([0-9]{0,17}[13579])-([1-9][0-9]{0,17})', properties.correlation_id or '')
+    id = properties.correlation_id if isinstance(properties.correlation_id, str) else ''  # bytes if they are no UTF-8
+    named = re.fullmatch('([0-9]{0,17}[13579])-([1-9][0-9]{0,17})', id)
     if not named or int(named[1]) > highest:
         raise Invalid('correlation_id of no question', properties.correlation_id)
     try:
@@ -119,6 +120,8 @@ def parse_args(argv):
 
 def main(argv=None):
     args = parse_args(argv)
+    if args.verify:
+        common.is_prime(2)  # loads sympy, before a question waits for its answer
     books, latencies, began, last = Counter(), perf.Latencies(), 0.0, 0.0
     waiting, highest = {}, -1  # number -> Question, what waits longest first; the last number asked
     with delivery.connected(args, declare, window=0, retry_returned=False) as link:

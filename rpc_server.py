@@ -66,8 +66,8 @@ def main(argv=None):
     books, first, last = Counter(), 0.0, 0.0
     with delivery.connected(args, declare, retry_returned=False) as link:
         for channel, method, properties, body in link.messages(args.idle):
-            if not properties.reply_to:
-                link.refuse(Invalid('no reply_to', body[:40]), channel, method, properties, body)
+            if not properties.reply_to or not isinstance(properties.reply_to, str):  # bytes if they are no UTF-8
+                link.refuse(Invalid('no reply_to', properties.content_type), channel, method, properties, body)
                 continue
             number = int(body) if re.fullmatch(b'0|[1-9][0-9]{0,299}', body) else None
             answer = ERROR if number is None else common.is_prime(number)

@@ -11,6 +11,7 @@ import pytest
 from blocks import is_prime
 from conftest import drain, wait_until, waiting
 from greetings import MALFORMED, declare_dead
+from raw import with_addresses
 
 DECLARED = {'x-dead-letter-exchange': 'siamese.dlx', 'x-queue-type': 'classic', 'x-expires': 60_000}
 BIG_PRIME, BIG_OTHER = 2**521 - 1, 2**523 - 1  # 157 and 158 digits
@@ -83,7 +84,17 @@ def test_who_gives_no_address_gets_no_answer(start, channel, ask):
     assert Counter(body for _, body in dead) == Counter([b'7', *(body for _, body in MALFORMED.values())])
 
 
-def test_addresses_that_lead_nowhere_are_counted(start, ask):
+def test_addresses_that_are_no_utf_8(start, channel, ask):
+    server = start('rpc_server.py', '--count', 2, '--json', '-')
+    channel.basic_publish('', 'siamese.rpc', b'7', with_addresses(b'x', b'\xff\xfe'))
+    channel.basic_publish('', 'siamese.rpc', b'7', with_addresses(b'\xff\xfe', b'answers'))
+    (properties, answer), = ask.answers(1)
+    assert properties.correlation_id == b'\xff\xfe' and answer is True
+    done = server.end()
+    assert done.status == 1 and json.loads(done.out)['reasons'] == {'no reply_to': 1} and 'Traceback' not in done.err
+
+
+def test_addresses_that_lead_lead_nowhere_are_counted(start, ask):
     server = start('rpc_server.py', '--json', '-')
     nowhere = ['gone', 'ü' * 100, 'amq.rabbitmq.reply-to.g2dkABByZXBseUA', ' ', 'a' * 255]
     for reply_to in nowhere:
