@@ -62,7 +62,7 @@ def parse_args(argv):
 
 def main(argv=None):
     args = parse_args(argv)
-    common.is_prime(2)  # loads sympy, before a question waits for it
+    from sympy import isprime  # only now: it takes 0.3 s and 30 MB
     books, first, last = Counter(), 0.0, 0.0
     with delivery.connected(args, declare, retry_returned=False) as link:
         for channel, method, properties, body in link.messages(args.idle):
@@ -70,7 +70,7 @@ def main(argv=None):
                 link.refuse(Invalid('no reply_to', properties.content_type), channel, method, properties, body)
                 continue
             number = int(body) if re.fullmatch(b'0|[1-9][0-9]{0,299}', body) else None
-            answer = ERROR if number is None else common.is_prime(number)
+            answer = ERROR if number is None else isprime(number)
             channel.basic_publish('', properties.reply_to, json.dumps(answer).encode(), pika.BasicProperties(
                 correlation_id=properties.correlation_id, content_type='application/json', app_id=args.name),
                 mandatory=True)
