@@ -18,7 +18,7 @@ def message(link, number, **properties):
     """Return body and properties of message `number` of this run; `properties` are further ones."""
     return TEXT, pika.BasicProperties(
         message_id=f'{link.args.name}-{link.run}-{number}', content_type='text/plain', app_id=link.args.name,
-        headers={'x-sent-ms': round(time.time() * 1000)}, **properties)
+        headers={'x-sent-ms': int(time.time() * 1000)}, **properties)
 
 
 def expiration(seconds):

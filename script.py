@@ -95,6 +95,8 @@ def name(text):
     """An argparse type: what may name a client or a queue (AMQP short strings hold 255 bytes)."""
     if not text.isprintable() or not 0 < len(text.encode()) <= 200:
         raise argparse.ArgumentTypeError('a name has 1 to 200 printable characters')
+    if '://' in text:  # it may hold a password
+        raise argparse.ArgumentTypeError('this is a URL and no name; see --url')
     return text
 
 

@@ -34,3 +34,8 @@ def undecodable(content_type):
 def with_message_id(content_type, id):
     """Return properties with a content type and a message_id of any bytes."""
     return Raw(1 << 15 | 1 << 7, short(content_type), short(id))
+
+
+def with_addresses(correlation_id, reply_to):
+    """Return properties with a correlation_id and a reply_to of any bytes."""
+    return Raw(1 << 10 | 1 << 9, short(correlation_id), short(reply_to))

@@ -15,8 +15,8 @@ import broker as broker_module
 # In the order in which a person would run them.
 SAMPLES = ['producer.py', 'validate.py', 'audit.py', 'perf_producer.py', 'perf_consumer.py',
            'fanout_producer.py', 'fanout_consumer.py', 'ack_producer.py', 'ack_consumer.py',
-           'broker.py']
-PAGES = ['fanout.md', 'acknowledge.md']  # of docs/, whose commands can be run
+           'rpc_server.py', 'rpc_client.py', 'broker.py']
+PAGES = ['fanout.md', 'acknowledge.md', 'rpc.md']  # of docs/, whose commands can be run
 
 
 def normal(text):

@@ -10,6 +10,7 @@ CONSUMERS = {  # script: (its queue, a content type it takes)
     'perf_consumer.py': ('siamese.perf', b'application/json; charset=utf-8'),
     'ack_consumer.py': ('siamese.ack', b'text/plain'),
     'fanout_consumer.py': ('bert', b'text/plain'),
+    'rpc_server.py': ('siamese.rpc', b'application/json'),
 }
 
 

@@ -1,0 +1,99 @@
+#!/usr/bin/env python3
+"""Answer questions: is this number prime?
+
+Consumes the queue siamese.rpc with prefetch 100. The answer, JSON true or false, goes to the queue that the question
+names in reply_to, with the correlation_id of the question, which is acknowledged after that. Pairs with rpc_client.py
+and with any other AMQP client that asks; start any number of both, in any order.
+
+    $ ./rpc_server.py --count 4 & ./rpc_client.py --count 4 --quiet > client.txt; wait
+    1 of 4  1 is not prime
+    2 of 4  3 is prime
+    3 of 4  5 is prime
+    4 of 4  7 is prime
+    4 answered, 3 prime; 0 errors, 0 invalid, 0 nobody waited for; 0.6 s, 1,106/s; stopped: count reached
+
+A question is a whole number of up to 300 digits. The answer to any other is {"error": "..."}; one without reply_to is
+rejected into siamese.dlx -> siamese.dead. Answers are neither persistent nor confirmed: their queue ends with whoever
+asked, and whoever gets no answer asks again. A minute after its last server is gone the queue is deleted, so that
+clients get their questions returned. Exit status: 0 done, 1 something was no question or refused by the broker,
+2 usage, 3 nothing came, fewer than --count, or no broker within --give-up-after.
+
+Examples:
+    ./rpc_server.py                                   # answer until Ctrl-C
+    ./rpc_server.py --quiet --idle 60                 # until nothing was asked for a minute
+"""
+
+import json
+import logging
+import re
+import time
+from collections import Counter
+
+import pika
+
+import common
+import delivery
+import script
+from delivery import Invalid
+
+UNUSED = 60_000  # ms without a server after which the broker deletes the queue
+ERROR = {'error': 'this is no whole number of 1 to 300 digits'}
+
+LINE = '{tally}  {number} is {verdict}'
+SUMMARY = ('{answered} answered, {prime} prime; {errors} errors, {invalid} invalid, {unheard} nobody waited for; '
+           '{duration_s:.1f} s, {answers_per_s:,.0f}/s; stopped: {stopped}')
+
+
+def declare(channel, link):
+    delivery.declare_dead_letters(channel)
+    channel.queue_declare(link.args.queue, durable=True, arguments={
+        'x-dead-letter-exchange': common.DEAD_LETTER_EXCHANGE, 'x-queue-type': link.args.queue_type,
+        'x-expires': UNUSED})
+    channel.basic_qos(prefetch_count=link.args.prefetch)
+    channel.basic_consume(link.args.queue, link.deliver, callback=link.ready)
+
+
+def parse_args(argv):
+    parser = script.parser(__doc__)
+    script.add_consumer_flags(parser, prefetch=100)
+    script.add_broker_flags(parser, queue='siamese.rpc')
+    return script.parse(parser, argv)
+
+
+def main(argv=None):
+    args = parse_args(argv)
+    from sympy import isprime  # only now: it takes 0.3 s and 30 MB
+    books, first, last = Counter(), 0.0, 0.0
+    with delivery.connected(args, declare, retry_returned=False) as link:
+        for channel, method, properties, body in link.messages(args.idle):
+            if not properties.reply_to or not isinstance(properties.reply_to, str):  # bytes if they are no UTF-8
+                link.refuse(Invalid('no reply_to', properties.content_type), channel, method, properties, body)
+                continue
+            number = int(body) if re.fullmatch(b'0|[1-9][0-9]{0,299}', body) else None
+            answer = ERROR if number is None else isprime(number)
+            channel.basic_publish('', properties.reply_to, json.dumps(answer).encode(), pika.BasicProperties(
+                correlation_id=properties.correlation_id, content_type='application/json', app_id=args.name),
+                mandatory=True)
+            link.record_delivery('validated', method, properties, body)
+            link.ack(method.delivery_tag)
+            last = time.monotonic()
+            first = first or last
+            if number is None:
+                books['errors'] += 1
+                logging.warning('answered with an error: %.40r', body)
+                continue
+            books.update(['answered', 'prime'] if answer else ['answered'])
+            if not args.quiet:
+                print(LINE.format(tally=script.tally(link.done, args.count), number=number,
+                                  verdict='prime' if answer else 'not prime'))
+    invalid = sum(link.reasons.values())
+    link.judge(link.done, books['errors'] + invalid)
+    script.report(args, SUMMARY, {
+        **link.summary(), 'answered': books['answered'], 'prime': books['prime'], 'errors': books['errors'],
+        'invalid': invalid, 'reasons': link.reasons, 'unheard': link.counts['returned'],
+        'answers_per_s': round((books['answered'] - 1) / (last - first), 1) if last > first else 0})
+    return link.status
+
+
+if __name__ == '__main__':
+    script.run(main)
