@@ -7,7 +7,7 @@ from scenarios import SCENARIOS, endure, spell
 import broker as broker_module
 
 QUORUM = '--queue-type', 'quorum'
-NACKS = 'broker nacks messages',  # in flight as the node died, or while a queue elects its leader
+NACKS = 'broker nacks messages', 'takes messages again'  # in flight as the node died, or while a leader is elected
 
 
 @pytest.fixture(scope='module')

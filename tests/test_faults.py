@@ -153,7 +153,7 @@ def test_a_full_queue_that_rejects(start, tmp_path, url, broker):
     def heal():
         broker.ctl('clear_policy', '-p', vhost(url), 'small')
         signal_all(consumers, signal.SIGCONT)
-    endure(start, tmp_path, url, inject, heal, producer=('broker nacks messages',), consumer=())
+    endure(start, tmp_path, url, inject, heal, producer=('broker nacks messages', 'takes messages again'), consumer=())
 
 
 def test_a_consumer_that_takes_too_long(start, tmp_path, url, broker, channel):
