@@ -122,7 +122,8 @@ class Link:
         self.connection = self.channel = self.opened = self.failure = self.timer = self.suspect = None
         self.refused = set()  # ids of the endpoints that refused us since the last success; pika's are not hashable
         self.is_ready = self.closing = self.is_down = self.stop_noted = self.alone = False
-        self.nacking = self.quiet = False  # since the last accepted message; while a channel is opened for that
+        self.nacking = self.returning = False  # since the last accepted message
+        self.quiet = False  # while a channel is opened because of nacks
         self.epoch = self.failures = self.last_tag = self.ack_tag = self.to_ack = 0
         self.unconfirmed = {}  # delivery tag -> Message, oldest first
         self.backlog = deque()  # to be sent (again)
@@ -305,7 +306,7 @@ class Link:
         if accepted:
             if self.nacking:
                 logging.info('broker takes messages again')
-            self.failures, self.alone, self.nacking = 0, False, False
+            self.failures, self.alone, self.nacking, self.returning = 0, False, False, False
             self.counts['accepted'] += len(accepted)
             self.on_accepted(accepted)
 
@@ -485,7 +486,8 @@ class Link:
             if message.properties.message_id == properties.message_id:
                 message.returned = True
         if self.retry_returned:
-            if not self.failures:  # the first of those that come back together
+            if not self.returning:
+                self.returning = True
                 logging.warning('message returned: %s (%s); declaring its queue again', method.reply_text,
                                 method.routing_key)
             return

@@ -274,7 +274,7 @@ def test_twenty_producers_wait_for_a_broker_that_dies_twice_while_it_starts(star
             done = producer.end()
             assert done.status == 0 and 'Traceback' not in done.err, done.err
         for command, queue in ((('validate.py', '--difficulty', 1), 'blocks'), (('perf_consumer.py',), 'perf')):
-            done = start(*command, '--queue', queue, '--idle', 2, '--quiet', '--ledger', ledger, '--url',
+            done = start(*command, '--queue', queue, '--idle', 10, '--quiet', '--ledger', ledger, '--url',
                          broker.url).end()
             assert done.status == 0, done.err
     found = audit.audit(audit.read([ledger]))
