@@ -166,7 +166,7 @@ def test_what_is_no_answer_is_rejected_into_the_dead_letters(start, server, chan
 
 def test_a_connection_that_breaks(start, broker, url):
     start('rpc_server.py', '--quiet').wait_for('ready')
-    client = start('rpc_client.py', '--count', 4000, '--window', 8, '--verify', '--timeout', 2)
+    client = start('rpc_client.py', '--count', 4000, '--window', 8, '--verify', '--timeout', 600)
     for stop in 100, 500:
         wait_until(lambda stop=stop: len(told(client.out)) > stop, f'{stop} answers')
         broker.ctl('close_all_connections', '-p', url.rpartition('/')[2], 'maintenance')
