@@ -1,5 +1,6 @@
 # Targets for people and for .ci/run. ARGS=... is passed on to pytest.
 ACTIVATE = . .venv/bin/activate &&
+MINUTES = 10
 
 help: ## Show this list.
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -12,6 +13,9 @@ shell: .venv/run ## A shell with a throwaway broker: AMQP_URL is set, the script
 
 test: .venv/dev ## Every test, on real brokers.
 	@$(ACTIVATE) ./setup.sh broker && python -m pytest $(ARGS)
+
+soak: .venv/run ## Random faults for MINUTES=10 on a cluster of three nodes, and the verdict.
+	@$(ACTIVATE) ./setup.sh broker && ./soak.py --minutes $(MINUTES)
 
 lint: .venv/dev ## Check the style.
 	@$(ACTIVATE) ruff check .
@@ -29,4 +33,4 @@ clean: ## Remove what make made (not what apt installed).
 .venv/dev: requirements.txt requirements-dev.txt setup.sh
 	@./setup.sh venv requirements-dev.txt && touch $@ .venv/run
 
-.PHONY: help demo shell test lint bench clean
+.PHONY: help demo shell test soak lint bench clean

@@ -38,13 +38,14 @@ BATCH = 50  # messages acknowledged at once, unless more than TICK passes
 TICK = 0.1  # s between looks at the clock and at signals
 UNSENT = 100_000  # bytes that may wait for the socket where there are no confirms to wait for
 FIRST_RETRY, LAST_RETRY = 0.2, 5.0  # s; the wait is random, from the first to a limit that doubles up to the last
+STUBBORN = 4  # rounds of nacks; a channel opened while a quorum queue elects its leader may nack until it is closed
 CONFIRM_DEADLINE = 60  # s; above it a confirm may never come (rabbitmq-server#14589), so the channel is opened anew
 
 
 def declare_dead_letters(channel):
     """Declare where messages go that a consumer rejects or nobody picks up in time: siamese.dlx -> siamese.dead."""
     channel.exchange_declare(common.DEAD_LETTER_EXCHANGE, 'fanout', durable=True)
-    channel.queue_declare(common.DEAD_LETTER_QUEUE, durable=True)
+    channel.queue_declare(common.DEAD_LETTER_QUEUE, durable=True, arguments={'x-queue-type': 'quorum'})
     channel.queue_bind(common.DEAD_LETTER_QUEUE, common.DEAD_LETTER_EXCHANGE)
 
 
@@ -121,6 +122,7 @@ class Link:
         self.connection = self.channel = self.opened = self.failure = self.timer = self.suspect = None
         self.refused = set()  # ids of the endpoints that refused us since the last success; pika's are not hashable
         self.is_ready = self.closing = self.is_down = self.stop_noted = self.alone = False
+        self.nacking = self.quiet = False  # since the last accepted message; while a channel is opened for that
         self.epoch = self.failures = self.last_tag = self.ack_tag = self.to_ack = 0
         self.unconfirmed = {}  # delivery tag -> Message, oldest first
         self.backlog = deque()  # to be sent (again)
@@ -277,7 +279,9 @@ class Link:
         text = f'{server.get("product")} {server.get("version")} at {common.place(self.endpoint)}'
         if self.counts['connections']:
             text += f', back after {now - self.away_since:.1f} s, {again} messages to send again'
-        logging.info('ready: %s', text)
+        if not self.quiet:
+            logging.info('ready: %s', text)
+        self.quiet = False
         self.counts['connections'] += 1
         where = {key: value for key, value in vars(self.args).items() if key in ('exchange', 'queue')}
         self.record('connected', broker=text, **where)
@@ -299,7 +303,9 @@ class Link:
                 accepted.append(message)
                 self.record('accepted', id=message.properties.message_id, attempt=message.attempt)
         if accepted:
-            self.failures, self.alone = 0, False
+            if self.nacking:
+                logging.info('broker takes messages again')
+            self.failures, self.alone, self.nacking = 0, False, False
             self.counts['accepted'] += len(accepted)
             self.on_accepted(accepted)
 
@@ -394,7 +400,8 @@ class Link:
         self.inbox.clear()
         self.opened, self.ack_tag, self.to_ack = None, 0, 0
         self.failure = self.failure or self._refusal(reason, again)
-        if not self.failure and (self.is_ready or not self.failures):
+        self.quiet = self.quiet and again == self._open_channel
+        if not self.failure and not self.quiet and (self.is_ready or not self.failures):
             what = 'channel closed' if again == self._open_channel else 'broker gone' if self.is_ready else 'no broker'
             logging.warning('%s at %s (%s), trying again', what, common.place(self.endpoint), cause(reason))
         if self.is_ready:
@@ -478,8 +485,9 @@ class Link:
             if message.properties.message_id == properties.message_id:
                 message.returned = True
         if self.retry_returned:
-            logging.warning('message returned: %s (%s); declaring its queue again', method.reply_text,
-                            method.routing_key)
+            if not self.failures:  # the first of those that come back together
+                logging.warning('message returned: %s (%s); declaring its queue again', method.reply_text,
+                                method.routing_key)
             return
         if not self.alone:
             logging.warning('nobody listens at %s', method.exchange or method.routing_key)
@@ -490,14 +498,20 @@ class Link:
         """The broker did not take a message: send it again after a while, and if it was returned, declare anew."""
         self.record(event, id=message.properties.message_id, attempt=message.attempt)
         self.counts[event] += 1
-        if event == 'nacked' and not self.failures:
+        if event == 'nacked' and not self.nacking:
+            self.nacking = True
             logging.warning('broker nacks messages (is a queue full?), trying again')
         self.backlog.append(message)
         if time.monotonic() >= self.not_before:  # once for all that come back together
             self.failures += 1
             self.not_before = time.monotonic() + self._pause()
-        if event == 'returned' and not self.unconfirmed and self.channel.is_open:
+        if self.unconfirmed or not self.channel.is_open:
+            return
+        if event == 'returned':
             self._reopen(self.channel, 'a message was returned')
+        elif self.failures >= STUBBORN:
+            self.quiet, self.failures = True, 0
+            self._reopen(self.channel, 'all messages are nacked')
 
     def close(self):
         """Close the connection in good order (the broker then has all acknowledgements); wait 5 s at the most."""

@@ -35,7 +35,7 @@ def message(producer, run, height, previous, block, attempt=None, /, **changes):
 def put(channel, messages):
     """Declare the queues as the scripts do, and publish to siamese.blocks."""
     channel.exchange_declare('siamese.dlx', 'fanout', durable=True)
-    channel.queue_declare('siamese.dead', durable=True)
+    channel.queue_declare('siamese.dead', durable=True, arguments={'x-queue-type': 'quorum'})
     channel.queue_bind('siamese.dead', 'siamese.dlx')
     channel.queue_declare('siamese.blocks', durable=True, arguments={
         'x-dead-letter-exchange': 'siamese.dlx', 'x-queue-type': 'classic'})

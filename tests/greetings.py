@@ -43,7 +43,7 @@ def hello(number, headers=(), **properties):
 
 def declare_dead(channel):
     channel.exchange_declare('siamese.dlx', 'fanout', durable=True)
-    channel.queue_declare('siamese.dead', durable=True)
+    channel.queue_declare('siamese.dead', durable=True, arguments={'x-queue-type': 'quorum'})
     channel.queue_bind('siamese.dead', 'siamese.dlx')
 
 

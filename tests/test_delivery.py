@@ -2,8 +2,8 @@
 
 import contextlib
 import json
-import re
 import socket
+import ssl
 import threading
 
 import pika
@@ -11,13 +11,13 @@ import pytest
 import trustme
 from blocks import chain, put
 from conftest import Running, drain, wait_until
-from relay import relay
 
 import audit
 import broker as broker_module
 import delivery
 import faults
 import producer
+import proxy
 import validate
 
 
@@ -198,9 +198,10 @@ def test_a_poison_message_is_named_and_the_others_arrive(url, channel, capfd, tm
 def test_tls_is_verified(run, url, tmp_path, channel):
     authority = trustme.CA()
     authority.cert_pem.write_to_path(str(tmp_path / 'ca.pem'))
-    host, port = re.search(r'@([\d.]+):(\d+)', url).groups()
-    with relay(host, int(port), authority.issue_cert('localhost')) as tls_port:
-        secure = re.sub(r'amqp://(.*)@[^/]*', rf'amqps://\1@localhost:{tls_port}', url)
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert('localhost').configure_cert(tls)
+    with proxy.before(url, tls) as between:
+        secure = between.url.replace('amqp://', 'amqps://').replace('127.0.0.1', 'localhost')
         done = run('producer.py', '--count', 1, '--url', f'{secure}?cacertfile={tmp_path / "ca.pem"}')
         assert done.status == 0, done.err
         done = run('producer.py', '--count', 1, '--url', secure)

@@ -1,7 +1,6 @@
 """perf_consumer.py on a real broker: it receives, compares, names what differs; pairs with perf_producer.py."""
 
 import json
-import re
 import signal
 
 import pika
@@ -9,11 +8,11 @@ import pytest
 from conftest import drain, wait_until
 from hypothesis import given
 from hypothesis import strategies as st
-from relay import relay
 
 import audit
 import perf
 import perf_consumer
+import proxy
 from delivery import Invalid
 
 QUEUE = 'siamese.perf'
@@ -23,7 +22,7 @@ BODY, _ = perf.body_of('utf-8', 300)
 
 def put(channel, messages):
     channel.exchange_declare('siamese.dlx', 'fanout', durable=True)
-    channel.queue_declare('siamese.dead', durable=True)
+    channel.queue_declare('siamese.dead', durable=True, arguments={'x-queue-type': 'quorum'})
     channel.queue_bind('siamese.dead', 'siamese.dlx')
     channel.queue_declare(QUEUE, durable=True, arguments={'x-dead-letter-exchange': 'siamese.dlx',
                                                           'x-queue-type': 'classic'})
@@ -74,7 +73,6 @@ def test_any_body_cut_short_is_noticed(size, content_type):
 
 def test_a_byte_that_changes_on_the_way_is_caught(run, url, channel):
     assert run('perf_producer.py', '--count', 50, '--quiet').status == 0
-    host, port = re.search(r'@([\d.]+):(\d+)', url).groups()
     flipped = []
 
     def flip(data):
@@ -83,9 +81,8 @@ def test_a_byte_that_changes_on_the_way_is_caught(run, url, channel):
             return data.replace('键'.encode(), '锭'.encode(), 1)
         return data
 
-    with relay(host, int(port), alter=flip) as between:
-        done = run('perf_consumer.py', '--count', 50, '--json', '-', '--url',
-                   url.replace(f':{port}/', f':{between}/'))
+    with proxy.before(url, alter=flip) as between:
+        done = run('perf_consumer.py', '--count', 50, '--json', '-', '--url', between.url)
     assert done.status == 1 and json.loads(done.out)['corrupt'] == 1
     at = perf.body_of('utf-8', 256)[0].index('键'.encode())
     assert f"invalid: corrupt: 'byte {at + 2} is ad, not ae' (message_id " in done.err

@@ -1,0 +1,100 @@
+"""Scenarios that are to survive faults: producers and consumers at work, and what audit.py finds in their ledgers.
+
+A scenario is a line of SCENARIOS.
+"""
+
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+from conftest import wait_until
+
+import audit
+
+SCENARIOS = {  # queue: (producer, consumer)
+    'blocks': (['producer.py', '--difficulty', 2, '--rate', 30], ['validate.py', '--difficulty', 2]),
+    'perf': (['perf_producer.py', '--persistent', '--rate', 40], ['perf_consumer.py']),
+}
+FLOW = 5  # messages that came through, so that one says: it flows
+
+
+class Scenario:
+    """A producer and a consumer that are to survive a fault, their queue, and their ledger."""
+
+    def __init__(self, start, url, queue, ledger, *flags):
+        self.start, self.queue, self.ledger = start, queue, ledger
+        ledger.touch()
+        self.flags = ['--queue', queue, '--ledger', ledger, '--url', url, *flags]
+        producer, self.consume = SCENARIOS[queue]
+        self.consumer = start(*self.consume, '--quiet', '--prefetch', 20, '--name', 'consumer', *self.flags)
+        self.producer = start(*producer, '--quiet', '--name', 'producer', *self.flags)
+
+    def __str__(self):
+        return f'the flow of {self.queue} (logs: {"".join(self.producer.err + self.consumer.err)})'
+
+    def read(self):
+        return list(audit.read([self.ledger]))
+
+    def flows(self, since=0.0):
+        """Wait until messages come through that were sent after a time; return when the first was accepted."""
+        def through():
+            events = self.read()
+            sent = {event['id'] for event in events if event['event'] == 'attempted' and event['at'] > since}
+            out = [event for event in events if event['event'] == 'validated' and event['id'] in sent]
+            return len(out) >= FLOW and min(event['at'] for event in events if event['event'] == 'accepted'
+                                            and event['id'] in sent)
+        return wait_until(through, self)
+
+    def stop(self):
+        """Stop both and take out what is left; return what the audit finds, which must be valid."""
+        ends = [running.stop() for running in (self.producer, self.consumer)]
+        drain = self.start(*self.consume, '--quiet', '--idle', 1, '--name', 'drain', *self.flags).end()
+        for done in (*ends, drain):
+            assert 'Traceback' not in done.err and done.status in (0, 3 * (done is drain)), done.err
+        found = audit.audit(self.read())
+        assert audit.judge(found)[1] == 0, (found, [done.err for done in ends])
+        assert found['ok'] == found['attempted'] == found['accepted'] and len(found['ok']) > 2 * FLOW
+        return found
+
+
+def said(running):
+    """Return the log of a script without time and name."""
+    return [line.split(' ', 2)[2].rstrip() for line in running.err]
+
+
+GONE = 'broker gone', 'back after'
+
+
+def endure(start, folder, url, inject, heal=lambda: None, producer=GONE, consumer=GONE, also=(), flags=()):
+    """Let all scenarios at `url` go through the fault that inject(scenarios) and heal() make.
+
+    `start` is the fixture, `folder` takes the ledgers. `producer` and `consumer` are what their logs are to hold, each
+    in one line and nothing else (but `also`): first what they notice before it is healed, last how it ends.
+    """
+    scenarios = [Scenario(start, url, queue, folder / queue, *flags) for queue in SCENARIOS]
+    for scenario in scenarios:
+        scenario.flows()
+    inject(scenarios)
+    logs = [(running, texts) for scenario in scenarios for running, texts in (
+        (scenario.producer, producer), (scenario.consumer, consumer))]
+    for running, texts in logs:
+        if texts:
+            running.wait_for(texts[0])
+    heal()
+    healed = time.time()
+    for scenario in scenarios:
+        print(f'{scenario.queue}: accepted again {scenario.flows(healed) - healed:.1f} s after the heal')
+    for running, texts in logs:
+        if texts:
+            running.wait_for(texts[-1])
+    for running, texts in logs:
+        log, texts = [line for line in said(running) if not any(text in line for text in also)], ('ready: ', *texts)
+        assert len(log) == len(texts) and all(text in line for text, line in zip(texts, log)), log
+    with ThreadPoolExecutor() as pool:
+        for found in pool.map(Scenario.stop, scenarios):
+            print({name: len(ids) for name, ids in found.items() if ids})
+
+
+def spell(seconds):
+    """Let a fault last: nothing tells from outside that a script has tried in vain."""
+    threading.Event().wait(seconds)

@@ -1,0 +1,71 @@
+"""A cluster of three nodes: what was confirmed survives the loss of a node, of the majority, and of the one in use."""
+
+import pika
+import pytest
+from scenarios import SCENARIOS, endure, spell
+
+import broker as broker_module
+
+QUORUM = '--queue-type', 'quorum'
+NACKS = 'broker nacks messages', 'takes messages again'  # in flight as the node died, or while a leader is elected
+
+
+@pytest.fixture(scope='module')
+def cluster():
+    with broker_module.throwaway(nodes=3) as throwaway:
+        yield throwaway
+
+
+@pytest.fixture
+def urls(cluster, request):
+    """The URLs of the three nodes, with a virtual host of the test's own; afterwards all three run again."""
+    vhost = request.node.originalname
+    cluster.ctl('add_vhost', vhost)
+    cluster.ctl('set_permissions', '-p', vhost, 'guest', '.*', '.*', '.*')
+    yield [url.replace('%2F', f'{vhost}?heartbeat=2') for url in cluster.urls]
+    cluster.resume(None)
+    cluster.start()
+    cluster.ctl('delete_vhost', vhost)
+
+
+def declare(url, kind):
+    """Declare the queues of the scenarios at a node; it becomes their home, or their leader."""
+    with pika.BlockingConnection(pika.URLParameters(url)) as connection:
+        for queue in SCENARIOS:
+            connection.channel().queue_declare(queue, durable=True, arguments={
+                'x-queue-type': kind, 'x-dead-letter-exchange': 'siamese.dlx'})
+
+
+@pytest.mark.parametrize('fault', ['kill', 'stop'])
+def test_the_node_in_use_that_leads_the_queues(start, tmp_path, cluster, urls, fault):
+    """The next URL is taken while the node is still away."""
+    endure(start, tmp_path, ','.join(urls), lambda _: getattr(cluster, fault)(0), also=NACKS, flags=QUORUM)
+
+
+def test_a_leader_elsewhere_is_killed(start, tmp_path, cluster, urls):
+    """Nobody notices."""
+    declare(urls[2], 'quorum')
+    endure(start, tmp_path, ','.join(urls), lambda _: cluster.kill(2), producer=(), consumer=(), also=NACKS,
+           flags=QUORUM)
+
+
+def test_the_majority_is_lost_for_a_while(start, tmp_path, cluster, urls):
+    """What is sent meanwhile waits for its confirm, on an open connection."""
+    def inject(_):
+        cluster.kill(1)
+        cluster.kill(2)
+        spell(3)
+    endure(start, tmp_path, ','.join(urls), inject, cluster.start, producer=(), consumer=(), flags=QUORUM)
+
+
+def test_the_node_in_use_freezes(start, tmp_path, cluster, urls):
+    endure(start, tmp_path, ','.join(urls), lambda _: cluster.pause(0), lambda: cluster.resume(0), also=NACKS,
+           flags=QUORUM)
+
+
+def test_a_classic_queue_whose_home_is_killed(start, tmp_path, cluster, urls):
+    """It is away as long as its home; then everything is there."""
+    declare(urls[2], 'classic')
+    endure(start, tmp_path, ','.join(urls), lambda _: cluster.kill(2), lambda: cluster.start(2),
+           producer=('message returned', 'channel closed', 'back after'), consumer=('consumer cancelled', 'back after'),
+           also=NACKS)
