@@ -144,7 +144,8 @@ def main(argv=None):
                 began, last = began or question.first_asked, time.monotonic()
                 latencies.add(int((last - question.first_asked) * 1e6))
                 kinds = {'answered': True, 'prime': answer is True, 'errors': isinstance(answer, str),
-                         'late': times < question.times, 'wrong': args.verify and answer != common.is_prime(number)}
+                         'late': times < question.times,
+                         'wrong': args.verify and answer in VERDICTS and answer != common.is_prime(number)}
                 books.update(kind for kind, applies in kinds.items() if applies)
                 if kinds['wrong'] or kinds['errors']:
                     logging.error('%d: the answer is %.100r', number, answer)
