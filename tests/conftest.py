@@ -149,10 +149,13 @@ def drain(channel, queue):
     """Return and acknowledge all messages that wait in a queue as [(properties, body)]."""
     messages, expected = [], waiting(channel, queue)
     if expected:
+        channel.basic_qos(prefetch_count=1000)  # a quorum queue stops at 2,000 unacknowledged (RabbitMQ 3.10.8)
         for method, properties, body in channel.consume(queue, inactivity_timeout=PATIENCE):
+            assert method, f'{expected} messages waited in {queue}, {len(messages)} came'
             messages.append((properties, body))
-            if len(messages) == expected:
+            if len(messages) == expected or not len(messages) % 500:
                 channel.basic_ack(method.delivery_tag, multiple=True)
+            if len(messages) == expected:
                 break
         channel.cancel()
     return messages
