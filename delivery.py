@@ -1,4 +1,4 @@
-"""What survives faults: a connection that comes back, publishing until accepted, consuming again, the ledger.
+"""What survives faults: a connection that comes back, publishing until accepted, consuming again.
 
     with delivery.connected(args, declare) as link:
         link.publish(exchange, routing_key, body, properties)      # a producer
@@ -15,7 +15,6 @@ only note facts, and a script's own code runs outside of them.
 """
 
 import hashlib
-import json
 import logging
 import math
 import random
@@ -28,6 +27,7 @@ from itertools import cycle, takewhile
 import pika
 from pika.exceptions import ConnectionClosedByClient
 
+import books
 import common
 import script
 import wire
@@ -53,6 +53,11 @@ def queue_arguments(args):
     """Return the arguments of a queue: its type, where rejected messages go (a stream keeps them), --queue-arg."""
     dead_letters = {} if args.queue_type == 'stream' else {'x-dead-letter-exchange': common.DEAD_LETTER_EXCHANGE}
     return {'x-queue-type': args.queue_type, **dead_letters, **dict(args.queue_arg)}
+
+
+def expiration(seconds):
+    """Return a time to live as AMQP wants it: milliseconds as text, None for none."""
+    return None if seconds is None else str(round(seconds * 1000))
 
 
 def attempt_of(properties):
@@ -132,7 +137,7 @@ class Link:
         self.blocked_since, self.blocked_reason, self.blocked_s = None, '', 0.0
         self.not_before, self.done = 0.0, 0
         self.on_tick, self.on_accepted = lambda: None, lambda messages: None
-        self.write_ledger = open_ledger(args.ledger, by=args.name, run=self.run)
+        self.write_ledger = books.writer(args.ledger, by=args.name, run=self.run)
         self._tick()
         self._connect()
 
@@ -343,10 +348,16 @@ class Link:
             self.failure = Failure(f'no broker at {common.place(self.endpoint)} for {patience:g} s, '
                                    f'{self.unaccepted} not accepted; is it running, is AMQP_URL right?', 3)
         oldest = next(iter(self.unconfirmed.values()), None)
-        if oldest and not self.blocked_since and now - oldest.sent_at > CONFIRM_DEADLINE and self.channel.is_open:
-            logging.warning('no confirm for %d s (a quorum queue without majority?), trying a new channel',
-                            CONFIRM_DEADLINE)
+        if oldest and not self.blocked_since:
+            self._look_at_the_deadline(now - oldest.sent_at)
+
+    def _look_at_the_deadline(self, waited):
+        """The oldest message has waited for its confirm so long (in s): open a new channel, or a new connection."""
+        if waited > CONFIRM_DEADLINE and self.channel.is_open:
+            logging.warning('no confirm for %.0f s (a quorum queue without majority?), trying a new channel', waited)
             self._reopen(self.channel, 'no confirm')
+        elif waited > 2 * CONFIRM_DEADLINE and self.connection.is_open:
+            self.connection.abort('a channel cannot be closed')
 
     def _connect(self):
         self.endpoint = next(self.endpoints)
@@ -402,7 +413,8 @@ class Link:
         self.opened, self.ack_tag, self.to_ack = None, 0, 0
         self.failure = self.failure or self._refusal(reason, again)
         self.quiet = self.quiet and again == self._open_channel
-        if not self.failure and not self.quiet and (self.is_ready or not self.failures):
+        told = self.quiet or (self.returning and again == self._open_channel)
+        if not self.failure and not told and (self.is_ready or not self.failures):
             what = 'channel closed' if again == self._open_channel else 'broker gone' if self.is_ready else 'no broker'
             logging.warning('%s at %s (%s), trying again', what, common.place(self.endpoint), cause(reason))
         if self.is_ready:
@@ -529,19 +541,3 @@ class Link:
         """Leave the connection as it is; the ledger says lost: what was recorded last may not be acknowledged."""
         self.closing = True
         self.record('lost', reason='interrupted')
-
-
-def open_ledger(path, **who):
-    """Return a function that appends an event with its facts as one JSON line to the file `path` (None: nowhere).
-
-    Lines of several processes may share a file: each is one write() to a file opened for appending. They are not
-    synced to the disk: they survive kill -9 of the script, not a power cut.
-    """
-    if not path:
-        return lambda event, **facts: None
-    file = open(path, 'ab', buffering=0)
-
-    def write(event, **facts):
-        line = json.dumps({'at': round(time.time(), 6), **who, 'event': event, **facts}, default=repr)
-        file.write(line.encode() + b'\n')
-    return write
