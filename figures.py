@@ -9,7 +9,7 @@ EVENTS = 'amq.rabbitmq.event'
 PATIENCE = 10  # s until the API is believed that a connection is gone of which the event exchange told that it came
 COUNTERS = {'publish': ('published', 'publish_rate'), 'deliver_get': ('delivered', 'deliver_rate'),
             'ack': ('acked', 'ack_rate'), 'redeliver': ('redelivered', None)}
-QUEUE_COLUMNS = 'name,type,state,messages_ready,messages_unacknowledged,consumers,' + ','.join(
+QUEUE_COLUMNS = 'name,type,state,exclusive,messages_ready,messages_unacknowledged,consumers,' + ','.join(
     f'message_stats.{key},message_stats.{key}_details.rate' for key in COUNTERS)
 CHANNEL_COLUMNS = 'connection_details.name,' + ','.join(
     f'message_stats.{key},message_stats.{key}_details.rate' for key in ('publish', 'deliver_get'))
@@ -48,7 +48,9 @@ def look(call, vhost):
             'alarms': [f'{what} alarm on {name}' for name, found in alarms.items() for what in found]
                       + [f'{node["name"]} does not run' for node in nodes if not node.get('running', True)]},
         'uptime': nodes[0].get('uptime', 0) / 1000 if len(nodes) == 1 else None,
-        'queues': [queue_of(row) for row in call(f'queues/{vhost}?columns={QUEUE_COLUMNS}')],
+        # An exclusive queue, for the answers to one client say, ends with its connection. Its name never comes again.
+        'queues': [queue_of(row) for row in call(f'queues/{vhost}?columns={QUEUE_COLUMNS}')
+                   if not row.get('exclusive')],
         'clients': clients_of(*(call(f'{path}?columns={columns}') for path, columns in (
             (f'vhosts/{vhost}/connections', 'name,user,user_provided_name,state'),
             (f'vhosts/{vhost}/channels', CHANNEL_COLUMNS),

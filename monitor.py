@@ -223,10 +223,11 @@ def once(args):
              '-' if not row['oldest_since'] else ago(now - row['oldest_since']) if kept else '?',
              *(f'{row[rate]:,.1f}' for rate in history.RATES)) for row in queues]
     print(*table(('queue', 'ready', 'unacked', 'consumers', 'oldest', 'in/s', 'out/s', 'acked/s'), rows), sep='\n')
-    if clients:
+    shown = [row for row in clients if row['state'] != 'gone' or row['since'] > now - DAY]
+    if shown:
         print('', *table(('client', 'user', 'state', 'for', 'does', 'interrupted', 'last (UTC)'), [
             (row['name'], row['user'], row['state'], ago(now - row['since']), row['does'], row['interruptions'],
-             when(row['last_interruption'])) for row in clients]), sep='\n')
+             when(row['last_interruption'])) for row in shown]), sep='\n')
     for row in warnings:
         print(f'warning: {plain(row["text"])}')
     print(f'{len(warnings) or "no"} warnings: {len(queues)} queues, {waiting:,} messages wait, '
