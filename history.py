@@ -24,7 +24,8 @@ FIGURES = (*COUNTED, *ERRORS, 'ready_high', 'unacked_high')  # of a bucket
 RATES = ('publish_rate', 'deliver_rate', 'ack_rate')
 RECENT = 900  # s for which samples are kept
 UNSETTLED = 10  # s after which the broker has an acknowledgement, if the connection is still the same
-RESTARTED = 15  # s by which a node's start, reckoned from its uptime, may differ without another start
+AWAY = 60  # s without a collection, in which a node may have started anew and been up for longer than before
+RESTARTED = 15  # s by which its start, reckoned from its uptime, then differs
 
 SCHEMA = f"""
 CREATE TABLE fact (name TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;
@@ -159,8 +160,9 @@ def collect(db, at, queues, uptime=None):
     are several. What the broker counted before the first call is left out.
     """
     with transaction(db):
-        began, last = fact(db, 'node_start'), fact(db, 'collected')
-        restarted = bool(uptime and began and abs(at - uptime - began) > RESTARTED)
+        last, before = fact(db, 'collected'), fact(db, 'uptime')
+        restarted = bool(uptime and before and (uptime < before or (
+            at - last > AWAY and abs((at - uptime) - (last - before)) > RESTARTED)))
         known = {row['name']: row for row in db.execute('SELECT * FROM queue')}
         for queue in queues:
             row = known.pop(queue['name'], None) or _queue(db, queue['name'])
@@ -185,7 +187,7 @@ def collect(db, at, queues, uptime=None):
                            state='gone', oldest_since=None, alone_since=None)
                 _store('queue', db, row)
                 db.execute('DELETE FROM sample WHERE queue = ?', [row['id']])
-        note(db, collected=at, node_start=uptime and at - uptime)
+        note(db, collected=at, uptime=uptime)
 
 
 def _queue(db, name):

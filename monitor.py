@@ -50,7 +50,7 @@ from tables import ago, plain, table, when
 
 PREFETCH = 20  # dead letters in memory at once; a body may be large
 DAY = 86400  # s
-RETRY = 30  # s between attempts to send a mail
+RETRY = 6  # collections between attempts to send a mail
 LOOK_BACK = {'day': 31 * DAY, 'month': 731 * DAY}  # s a report looks back unless --since says more
 LABELS = {'day': '%Y-%m-%d', 'month': '%Y-%m', 'year': '%Y'}
 LETTER = ('id', 'at', 'queue', 'reason', 'sender', 'message_id', 'size', 'requeued')
@@ -165,10 +165,12 @@ def collect(db, call, link, closed):
     try:
         figures.collect(db, call, link.endpoint.virtual_host, closed)
     except management.Refused as refused:
+        if refused.status == 503:  # it starts
+            return False
         history.note(db, events=False, missing=[
             f'no figures of queues and clients: {refused}; rabbitmq-plugins enable rabbitmq_management, give the user '
             'the tag monitoring, or see --management-url'])
-    missing = history.fact(db, 'missing')
+    missing = history.fact(db, 'missing', [])
     if missing != before or link.counts['collections'] == 0:
         for text in missing:
             logging.warning('%s', text)
@@ -188,8 +190,8 @@ def post(db, args, now):
         mailer.send(message, args.smtp)
     except (OSError, smtplib.SMTPException) as error:
         if 'retry' not in mail:
-            logging.warning('mail not sent, trying again every %d s: %s', RETRY, plain(error))
-        history.note(db, mail={**mail, 'retry': now + RETRY})
+            logging.warning('mail not sent, trying again every %g s: %s', RETRY * args.interval, plain(error))
+        history.note(db, mail={**mail, 'retry': now + RETRY * args.interval})
         return 0
     logging.info('mail sent: %s', message['Subject'])
     history.note(db, mail={'until': now, 'sent': now})
