@@ -22,6 +22,7 @@ COUNTED = ('published', 'delivered', 'acked', 'redelivered')  # by the broker, f
 ERRORS = ('expired', 'rejected', 'other')  # by us, for each dead letter
 FIGURES = (*COUNTED, *ERRORS, 'ready_high', 'unacked_high')  # of a bucket
 RATES = ('publish_rate', 'deliver_rate', 'ack_rate')
+ALL = 0  # in place of the id of a queue: all of them but siamese.dead
 RECENT = 900  # s for which samples are kept
 UNSETTLED = 10  # s after which the broker has an acknowledgement, if the connection is still the same
 AWAY = 60  # s without a collection, in which a node may have started anew and been up for longer than before
@@ -180,7 +181,7 @@ def collect(db, at, queues, uptime=None):
                        ':acked)', row)
             db.execute('DELETE FROM sample WHERE queue = ? AND at < ?', [row['id'], at - RECENT])
             if any(figures.values()) or row['ready'] or row['unacked']:
-                _add(db, row['id'], at, ready_high=row['ready'], unacked_high=row['unacked'], **figures)
+                _add(db, row, at, ready_high=row['ready'], unacked_high=row['unacked'], **figures)
         for row in known.values():
             if row['state'] != 'gone':
                 row.update(dict.fromkeys(['ready', 'unacked', 'consumers', *RATES, *(f'raw_{c}' for c in COUNTED)], 0),
@@ -222,12 +223,13 @@ def start_of(period, at):
 
 
 def _add(db, queue, at, **figures):
-    """Add figures to the buckets of a queue that hold the time `at`; of the highs the higher stays."""
+    """Add figures to the buckets of a queue, and of all, that hold the time `at`; of the highs the higher stays."""
     merged = ', '.join(f'{name} = max({name}, excluded.{name})' if name.endswith('_high') else
                        f'{name} = {name} + excluded.{name}' for name in figures)
     db.executemany(f'INSERT INTO bucket (period, queue, start, {", ".join(figures)}) VALUES (?, ?, ?'
                    f'{", ?" * len(figures)}) ON CONFLICT DO UPDATE SET {merged}',
-                   [(number, queue, start_of(period, at), *figures.values())
+                   [(number, id, start_of(period, at), *figures.values())
+                    for id in (queue['id'], *([] if queue['name'] == DEAD_LETTER_QUEUE else [ALL]))
                     for number, period in enumerate(PERIODS[:3])])
 
 
@@ -277,12 +279,12 @@ def report(db, period, queue=None, since=0, until=None, total=False):
     stored = 'month' if period == 'year' else period
     start = "CAST(strftime('%s', start, 'unixepoch', 'start of year') AS INTEGER)" if period == 'year' else 'start'
     figures = ', '.join(f'{"max" if name.endswith("_high") else "sum"}(bucket.{name}) AS {name}' for name in FIGURES)
-    wanted = 'name = ?' if queue is not None else 'name <> ?' if total else '? NOTNULL'
+    queues = f"(SELECT {ALL} AS id, '' AS name)" if total else 'queue'
     return db.execute(
-        f'SELECT {start} AS start, {repr("") if total else "name"} AS queue, {figures} FROM queue CROSS JOIN bucket '
-        f'ON period = ? AND bucket.queue = queue.id AND start >= ? AND start < ? WHERE {wanted} '
+        f'SELECT {start} AS start, name AS queue, {figures} FROM {queues} CROSS JOIN bucket '
+        f'ON period = ? AND bucket.queue = id AND start >= ? AND start < ? WHERE ? IS NULL OR name = ? '
         f'GROUP BY 1, 2 ORDER BY 1, 2',
-        [PERIODS.index(stored), since, until or 1 << 40, DEAD_LETTER_QUEUE if queue is None else queue]).fetchall()
+        [PERIODS.index(stored), since, until or 1 << 40, queue, queue]).fetchall()
 
 
 # ------------------------------------------------------------------------------------------- dead letters
@@ -309,7 +311,7 @@ def store_dead(db, letters, session, now):
             _store('dead', db, {**row, 'size': len(letter['body']), 'properties': json.dumps(letter['properties']),
                                 'digest': digest, 'session': session, 'stored': now, 'delivered': now})
             error = letter['reason'] if letter['reason'] in ERRORS else 'other'
-            _add(db, _queue(db, letter['queue'])['id'], letter['at'], **{error: 1})
+            _add(db, _queue(db, letter['queue']), letter['at'], **{error: 1})
     return new
 
 

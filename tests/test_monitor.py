@@ -253,18 +253,18 @@ def test_malformed_dead_letters_are_kept_as_they_are_and_go_back(start, run, bro
            (pika.BasicProperties(headers={'x-death': [{'queue': 7, 'reason': [], 'time': None, 'count': 'x'}]}), b'b')]
     declare_dead(channel)
     channel.queue_declare('copy')
-    channel.queue_declare('strange', durable=True, arguments=DEAD_LETTERS)
+    channel.queue_declare('strange', durable=True, arguments={**DEAD_LETTERS, 'x-message-ttl': 1})
     for properties, body in odd:
         channel.basic_publish('', 'strange', body, properties)
     channel.basic_publish('siamese.dlx', '', b'nobody knows from where')
-    for _ in odd:
-        channel.basic_reject(wait_until(lambda: channel.basic_get('strange')[0], 'a message').delivery_tag, False)
     monitor, db = watch(start, broker, path)
     wait_until(lambda: history.dead_letters(db)[1] == len(odd) + 1, 'all dead letters')
     kept = [history.dead_letter(db, row['id']) for row in history.dead_letters(db, limit=-1)[0]]
     assert Counter(row['body'] for row in kept if row['queue']) == Counter(body for _, body in odd)
-    assert {(row['queue'], row['reason']) for row in kept} == {('strange', 'rejected'), ('', 'unknown')}
+    assert {(row['queue'], row['reason']) for row in kept} == {('strange', 'expired'), ('', 'unknown')}
     channel.queue_purge('copy')
+    channel.queue_delete('strange')
+    channel.queue_declare('strange', durable=True)
     done = run('monitor.py', '--requeue-dead', 'all', '--history', path)
     assert done.status == 1
     assert f'{len(odd)} of {len(odd) + 1} dead letters sent back, 0 returned, 1 from no' in done.out
