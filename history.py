@@ -7,8 +7,10 @@ messages, all rates messages/s. Texts may hold whatever a stranger wrote: escape
 
 import calendar
 import contextlib
+import fcntl
 import hashlib
 import json
+import os
 import sqlite3
 import time
 from urllib.parse import quote
@@ -24,7 +26,7 @@ FIGURES = (*COUNTED, *ERRORS, 'ready_high', 'unacked_high')  # of a bucket
 RATES = ('publish_rate', 'deliver_rate', 'ack_rate')
 ALL = 0  # in place of the id of a queue: all of them but siamese.dead
 RECENT = 900  # s for which samples are kept
-UNSETTLED = 10  # s after which the broker has an acknowledgement, if the connection is still the same
+UNSETTLED = 60  # s after which the broker has an acknowledgement, if the connection is still the same
 AWAY = 60  # s without a collection, in which a node may have started anew and been up for longer than before
 RESTARTED = 15  # s by which its start, reckoned from its uptime, then differs
 
@@ -80,6 +82,23 @@ def _connect(path, **kind):
     db = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False, **kind)
     db.row_factory = lambda cursor, row: {column[0]: value for column, value in zip(cursor.description, row)}
     return db
+
+
+def own(db, path, place):
+    """Take the history for the broker at `place`, as the only one who collects until this process ends; raise Failure.
+
+    Return whether that was possible: another process may have it.
+    """
+    if fact(db, 'place', place) != place:
+        raise Failure(f'{path} is the history of {fact(db, "place")}, not of {place}; see --history', 2)
+    if path != ':memory:':
+        file = os.open(path, os.O_RDONLY)  # never closed: that would take SQLite's own locks away
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return False
+    note(db, place=place)
+    return True
 
 
 @contextlib.contextmanager

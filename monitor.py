@@ -8,8 +8,9 @@ like can be run beside it.
 
     $ ./monitor.py --once
     queue         ready  unacked  consumers  oldest  in/s  out/s  acked/s
+    bert              0        0          0  -        0.0    0.0      0.0
     siamese.dead      0        0          0  -        0.0    0.0      0.0
-    no warning: 1 queues, 0 messages wait, 0 clients
+    no warnings: 2 queues, 0 messages wait, 0 clients
 
 What is not there it says once, and does without: the management plugin (no figures), the event exchange (clients are
 seen every --interval only). Exit status: 0 done, 1 a warning with --check, or refused by the broker, 2 usage, 3 no
@@ -80,10 +81,11 @@ def listen(channel, link):
 def watch(args):
     """Collect until told to stop; return the exit status."""
     db, call = history.open_for_writing(args.history), management.api(args.endpoints[0], args.management_url)
+    if not history.own(db, args.history, common.place(args.endpoints[0])):
+        raise Failure(f'another monitor.py writes {args.history}; see --history', 2)
+    history.note(db, mail=history.fact(db, 'mail', {'until': time.time(), 'sent': 0}))
     if args.prometheus:
         metrics.serve(args.history, args.prometheus)
-    history.note(db, place=common.place(args.endpoints[0]),
-                 mail=history.fact(db, 'mail', {'until': time.time(), 'sent': 0}))
     books, due, epoch, closed = Counter(), 0.0, None, None
     with delivery.connected(args, declare) as link:
         while link.goes_on(books['stored']):
@@ -103,7 +105,7 @@ def watch(args):
                 if closed is None and history.fact(db, 'events') and link.is_ready:
                     listen(link.channel, link)
                     closed = {}
-            history.settle(db, session(link), now - history.UNSETTLED)
+                history.settle(db, session(link), now - history.UNSETTLED)
             books['mails'] += post(db, args, now)
             if history.fact(db, 'forgot', 0) < now - 3600:
                 history.forget(db, now - args.retention * DAY)
@@ -203,16 +205,19 @@ def post(db, args, now):
 def once(args):
     """Print the situation now; return the exit status."""
     kept = os.path.exists(args.history)
-    db, vhost = history.open_for_writing(args.history if kept else ':memory:'), args.endpoints[0].virtual_host
+    path, endpoint = args.history if kept else ':memory:', args.endpoints[0]
+    db, call = history.open_for_writing(path), management.api(endpoint, args.management_url)
     try:
-        figures.collect(db, management.api(args.endpoints[0], args.management_url), vhost)
+        if history.own(db, path, common.place(endpoint)):  # else a monitor.py does it every few seconds
+            figures.collect(db, call, endpoint.virtual_host)
+            history.note(db, state='up', since=history.fact(db, 'since'))
+        else:
+            call('overview')
     except management.Refused as refused:
         if args.check:
             print(f'SIAMESE UNKNOWN - {plain(refused)}')
             return 3
         raise Failure(f'{refused}; is it running, is --management-url right?', 3) from None
-    if history.fact(db, 'state') != 'up':
-        history.note(db, state='up', since=time.time())
     now, queues, clients = time.time(), history.queues(db), history.clients(db)
     warnings = history.warnings(db, args.unread_after or 0, now - DAY, now)
     waiting = sum(row['ready'] for row in queues)

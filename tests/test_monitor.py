@@ -452,13 +452,27 @@ def test_once_says_all_that_matters_and_leaves_nothing_behind(run, broker, chann
     channel.queue_declare('\x1b[2Jevil', durable=True)
     channel.basic_publish('', '\x1b[2Jevil', b'x')
     channel.basic_publish('siamese.dlx', '', b'x')
-    wait_until(lambda: 'evil: 1 messages and no consumer' in run(*flags).out, 'the message')
+    wait_until(lambda: '2 messages wait' in run(*flags).out, 'the messages')
     done = run(*flags, '--json', tmp_path / 'now.json')
     assert done.status == 0 and '\x1b' not in done.out and '2 warnings: 2 queues, 2 messages wait' in done.out
     assert 'warning: siamese.dead: 1 messages and no consumer' in done.out
     found = json.loads((tmp_path / 'now.json').read_text())
     assert {row['name']: row['ready'] for row in found['queues']} == {'\x1b[2Jevil': 1, 'siamese.dead': 1}
     assert not path.exists() and waiting(channel, 'siamese.dead') == 1
+
+
+def test_a_history_has_one_writer_and_one_broker(start, run, broker, tmp_path):
+    path = tmp_path / 'siamese.db'
+    monitor, db = watch(start, broker, path)
+    second = run('monitor.py', '--history', path)
+    assert second.status == 2 and 'another monitor.py writes' in second.err
+    flags = ('monitor.py', '--once', '--history', path, '--management-url', broker.management_url)
+    before = history.fact(db, 'place')
+    assert run(*flags).status == 0
+    monitor.stop()
+    assert run(*flags).status == 0
+    other = run(*flags, AMQP_URL=broker.url)
+    assert other.status == 2 and f'is the history of {before}, not of' in other.err
 
 
 def test_reports_as_csv_and_json_agree_with_the_table(start, run, broker, channel, tmp_path):
