@@ -13,7 +13,7 @@ import sqlite3
 import time
 from urllib.parse import quote
 
-from common import Failure
+from common import DEAD_LETTER_QUEUE, Failure
 
 DEFAULT_FILE = 'siamese.db'
 VERSION = 1  # of the schema
@@ -48,7 +48,8 @@ CREATE INDEX dead_queue ON dead (queue, id);
 CREATE INDEX dead_unsettled ON dead (digest) WHERE NOT settled;
 CREATE TABLE client (
     name TEXT, user TEXT, does TEXT DEFAULT '', state TEXT, since REAL, first_seen REAL, last_seen REAL,
-    interruptions INTEGER DEFAULT 0, last_interruption REAL, sent INTEGER DEFAULT 0, received INTEGER DEFAULT 0,
+    interruptions INTEGER DEFAULT 0, last_interruption REAL, back REAL,
+    sent INTEGER DEFAULT 0, received INTEGER DEFAULT 0,
     connections TEXT DEFAULT '{{}}', PRIMARY KEY (name, user)) WITHOUT ROWID;
 PRAGMA user_version = {VERSION};
 """
@@ -98,7 +99,10 @@ def _of_our_version(db, path):
 
 @contextlib.contextmanager
 def transaction(db):
-    """Do the with-block at once or not at all; other processes write before or after it."""
+    """Do the with-block at once or not at all; other processes write before or after it. They may be nested."""
+    if db.in_transaction:
+        yield
+        return
     db.execute('BEGIN IMMEDIATE')
     try:
         yield
@@ -112,8 +116,8 @@ def transaction(db):
 
 def note(db, **facts):
     """Store facts by their name; the values are what JSON can hold."""
-    db.executemany('INSERT OR REPLACE INTO fact VALUES (?, ?)',
-                   [(name, json.dumps(value)) for name, value in facts.items()])
+    with transaction(db):
+        db.executemany('REPLACE INTO fact VALUES (?, ?)', [(name, json.dumps(value)) for name, value in facts.items()])
 
 
 def fact(db, name, default=None):
@@ -271,12 +275,12 @@ def report(db, period, queue=None, since=0, until=None, total=False):
     stored = 'month' if period == 'year' else period
     start = "CAST(strftime('%s', start, 'unixepoch', 'start of year') AS INTEGER)" if period == 'year' else 'start'
     figures = ', '.join(f'{"max" if name.endswith("_high") else "sum"}(bucket.{name}) AS {name}' for name in FIGURES)
-    wanted, values = ('name = ?', [queue]) if queue is not None else ("name <> 'siamese.dead'" if total else '1', [])
+    wanted = 'name = ?' if queue is not None else 'name <> ?' if total else '? NOTNULL'
     return db.execute(
         f'SELECT {start} AS start, {repr("") if total else "name"} AS queue, {figures} FROM queue CROSS JOIN bucket '
         f'ON period = ? AND bucket.queue = queue.id AND start >= ? AND start < ? WHERE {wanted} '
         f'GROUP BY 1, 2 ORDER BY 1, 2',
-        [PERIODS.index(stored), since, until or 1 << 40, *values]).fetchall()
+        [PERIODS.index(stored), since, until or 1 << 40, DEAD_LETTER_QUEUE if queue is None else queue]).fetchall()
 
 
 # ------------------------------------------------------------------------------------------- dead letters
@@ -345,10 +349,10 @@ def dead_letter(db, id):
 
 
 def dead_by_queue(db, since=0, requeued=None):
-    """Return [{'queue', 'reason', 'count', 'last': time of the latest death}] of letters stored after `since`."""
+    """Return [{'queue', 'reason', 'count', 'stored': when the latest was}] of the letters stored after `since`."""
     only = '' if requeued is None else f'AND requeued IS {"NOT " if requeued else ""}NULL'
-    return db.execute(f'SELECT queue, reason, count(*) AS count, max(at) AS last FROM dead WHERE stored > ? {only} '
-                      'GROUP BY queue, reason ORDER BY queue, reason', [since]).fetchall()
+    return db.execute('SELECT queue, reason, count(*) AS count, max(stored) AS stored FROM dead '
+                      f'WHERE stored > ? {only} GROUP BY queue, reason ORDER BY queue, reason', [since]).fetchall()
 
 
 def dead_ids(db, which):
@@ -369,9 +373,9 @@ def mark_requeued(db, ids, at):
 def see_clients(db, at, present, patience=0):
     """Store which clients there are at the time `at`.
 
-    `present` is {(name, user): {'does': str, 'blocked': bool, 'connections': {id: (sent, received)}}}, of all of them;
-    sent and received are counted since the connection began. A connection that is not among them is gone, unless it
-    was seen for the first time less than `patience` seconds ago.
+    `present` is {(name, user): {'does': str, 'state': str, 'connections': {id: (sent, received)}}}, of all of them;
+    sent and received are counted since the connection began. A connection that is not among them is gone, unless it was
+    seen for the first time less than `patience` seconds ago.
     """
     with transaction(db):
         known = {(row['name'], row['user']): row for row in db.execute('SELECT * FROM client')}
@@ -384,8 +388,7 @@ def see_clients(db, at, present, patience=0):
             grew = [sum(grown(before.get(id, [0, 0, 0])[n], counts[n]) for id, counts in now.items()) for n in (1, 2)]
             row['sent'], row['received'] = row['sent'] + grew[0], row['received'] + grew[1]
             if now:
-                flows = ' and '.join(word for word, count in zip(('sends', 'receives'), grew) if count)
-                _turn(row, 'blocked' if there.get('blocked') else flows or 'idle', at)
+                _turn(row, there.get('state', row['state']), at)
                 row.update(does=there.get('does', row['does']), last_seen=at)
             _store('client', db, row)
 
@@ -421,7 +424,7 @@ def _change(row, before, now, at):
     """Note in a client's row that its connections were `before`, and are `now`."""
     if set(now) - set(before) and (row['state'] == 'gone' or set(before) - set(now)):
         row['interruptions'] += 1
-        row['last_interruption'] = row['since'] if row['state'] == 'gone' else row['last_seen']
+        row['last_interruption'], row['back'] = row['since'] if row['state'] == 'gone' else row['last_seen'], at
     if now and row['state'] in ('gone', 'new'):
         _turn(row, 'idle', at)
     elif not now:
@@ -438,43 +441,45 @@ def clients(db):
     """Return the clients as a list of dicts by name: producers, consumers, and whoever else has a connection.
 
     name: the connection_name it gives, else its address; user; does: what it is there for, 'receives siamese.blocks'
-    say; state: 'sends', 'receives', 'sends and receives', 'idle' (since the last collection), 'blocked' by the broker,
-    or 'gone'; since: when that state began; first_seen, last_seen; sent, received: messages, as far as collected;
-    interruptions: how often it was gone and came back under its name, last_interruption: when the last one began
-    (None if there was none).
+    say; state: 'sends', 'receives', 'sends and receives', 'idle', 'blocked' by the broker, or 'gone'; since: when that
+    state began; first_seen, last_seen; sent, received: messages, as far as collected; interruptions: how often it was
+    gone and came back under its name; last_interruption: when the last one began, and back: when it was back (None if
+    there was none).
     """
     return db.execute('SELECT name, user, does, state, since, first_seen, last_seen, interruptions, last_interruption, '
-                      'sent, received FROM client ORDER BY name, user').fetchall()
+                      'back, sent, received FROM client ORDER BY name, user').fetchall()
 
 
 # ------------------------------------------------------------------------------------- what is wrong; the end
 
 def warnings(db, unread_after, since, now=None):
-    """Return what a person should look at as [{'kind', 'name', 'text'}]; the text is one line for people.
+    """Return what a person should look at as [{'kind', 'name', 'began', 'text'}]; the text is one line for people.
 
-    kind: 'broker' (away), 'alarm', 'missing', 'unread' (a queue whose oldest message waits `unread_after` s or longer
-    and has no consumer), 'dead' (dead letters stored after the time `since` and not sent back), 'interrupted' (a
-    client, after `since`). name: of the queue or client, else ''.
+    kind: 'broker' (away), 'alarm', 'unread' (a queue without consumer whose oldest message waits `unread_after` s or
+    longer), 'dead' (dead letters stored after the time `since` and not sent back), 'interrupted' (a client that came
+    back after `since`). name: of the queue or client, else ''. began: since when it is worth a warning.
     """
     now, known, found = now or time.time(), broker(db), []
 
-    def warn(kind, name, text):
-        found.append({'kind': kind, 'name': name, 'text': text})
+    def warn(kind, name, began, text):
+        found.append({'kind': kind, 'name': name, 'began': began, 'text': text})
 
     if known['state'] == 'away':
-        warn('broker', '', f'the broker has been away for {now - known["since"]:.0f} s')
+        warn('broker', '', known['since'], f'the broker has been away for {now - known["since"]:.0f} s')
     for text in known['alarms'] or []:
-        warn('alarm', '', text)
+        warn('alarm', '', now, text)
     for row in queues(db):
-        if row['alone_since'] and now - row['oldest_since'] >= unread_after and row['name'] != 'siamese.dead':
-            warn('unread', row['name'], f'{row["name"]}: {row["ready"]} messages and no consumer, the oldest waits '
-                                        f'{now - row["oldest_since"]:.0f} s')
+        if row['alone_since'] and now - row['oldest_since'] >= unread_after:
+            warn('unread', row['name'], max(row['alone_since'], row['oldest_since'] + unread_after),
+                 f'{row["name"]}: {row["ready"]} messages and no consumer, the oldest waits '
+                 f'{now - row["oldest_since"]:.0f} s')
     for row in dead_by_queue(db, since, requeued=False):
-        warn('dead', row['queue'], f'{row["queue"] or "?"}: {row["count"]} dead letters, {row["reason"]}')
+        warn('dead', row['queue'], row['stored'], f'{row["queue"] or "queue unknown"}: {row["count"]} dead letters, '
+                                                  f'{row["reason"]}')
     for row in clients(db):
-        if (row['last_interruption'] or 0) > since:
-            warn('interrupted', row['name'], f'{row["name"]}: interrupted {now - row["last_interruption"]:.0f} s ago, '
-                                             f'{row["interruptions"]} times in all')
+        if (row['back'] or 0) > since:
+            warn('interrupted', row['name'], row['back'],
+                 f'{row["name"]}: was away for {row["back"] - row["last_interruption"]:.0f} s, and is back')
     return found
 
 
