@@ -51,7 +51,7 @@ def parse_args(argv):
     parser.add_argument('--session', type=script.number(float, 1), default=SESSION, metavar='S',
                         help='seconds until one has to log in again (default: %(default)s)')
     parser.add_argument('--duration', type=script.number(float, 0), metavar='S', help='stop after S seconds')
-    parser.add_argument('--unread-after', type=script.number(float, 0), default=60, metavar='S',
+    parser.add_argument('--unread-after', type=script.number(float, 0), default=300, metavar='S',
                         help='warn of messages that wait for S seconds without a consumer (default: %(default)s)')
     management.add_flag(parser)
     script.add_url_flags(parser)
@@ -105,13 +105,13 @@ def main(argv=None):
         import uvicorn
 
         import login
-        import page
+        import views
     except ModuleNotFoundError as error:
         raise Failure(f'{error.name} is not installed: pip install -r requirements-dashboard.txt', 3) from None
     listening = listen(args.host, args.port)
     port = listening.getsockname()[1]
     args.cookie = f'siamese-{port}'  # the browser does not tell cookies of different ports apart
-    gate = login.Gate(page.site(args), args)
+    gate = login.Gate(views.site(args), args)
     server = uvicorn.Server(uvicorn.Config(
         gate, log_config=None, log_level='info' if args.verbose else 'warning', ssl_certfile=args.certfile,
         ssl_keyfile=args.keyfile, timeout_graceful_shutdown=2))

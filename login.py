@@ -31,8 +31,8 @@ MAX_FORM = 32_768  # bytes; tokens are long
 PENALTY = 1  # s that a wrong password costs, while only TURNS of them are looked at
 TURNS = 4
 TAGS = {'monitoring', 'administrator'}
-REFUSAL = ('The broker refuses this user and password, or the user has neither the tag monitoring nor administrator. An '
-           'administrator of the broker can give it: rabbitmqctl set_user_tags USER monitoring')
+REFUSAL = ('The broker refuses this user and password, or the user has neither the tag monitoring nor administrator. '
+           'An administrator of the broker can give it: rabbitmqctl set_user_tags USER monitoring')
 HEADERS = {
     # NiceGUI compiles its templates in the browser, which needs eval; but nothing may come from, or go, elsewhere.
     'content-security-policy': "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; "

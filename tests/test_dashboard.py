@@ -22,7 +22,8 @@ from playwright.sync_api import expect, sync_playwright
 import dashboard
 import history
 import login
-import page as page_module
+import views
+import widgets
 
 EVIL = '<img src=x onerror="window.hacked=1"><script>window.hacked=1</script>'
 NOW = 1_790_000_000  # 2026-09-21 13:33:20 UTC
@@ -56,7 +57,7 @@ def visit(browser):
         tab.failed = []
         tab.on('requestfailed', lambda request: tab.failed.append(f'{request.failure} {request.url}'))
         tab.on('response', lambda answer: answer.status >= 400 and tab.failed.append(f'{answer.status} {answer.url}'))
-        tab.on('request', lambda request: re.match(r'(https?|wss?)://(127\.0\.0\.1|localhost):|data:|blob:', request.url)
+        tab.on('request', lambda request: re.match(r'(http|ws)s?://127\.0\.0\.1:|data:|blob:', request.url)
                or tab.failed.append(f'leaves loopback: {request.url}'))
         tab.on('pageerror', lambda error: tab.failed.append(f'script: {error}'))
         visits.append((context, tab))
@@ -111,8 +112,8 @@ def collect(db, *queues, at=None):
 def bury(db, **letter):
     """Store a dead letter."""
     history.store_dead(db, [{
-        'at': time.time(), 'queue': 'work', 'reason': 'expired', 'exchange': '', 'routing_key': 'work', 'sender': 'alice',
-        'message_id': '', 'body': b'hello', 'encoded': b'', 'properties': {}, 'redelivered': False, **letter}], 'test',
+        'at': time.time(), 'queue': 'work', 'reason': 'expired', 'exchange': '', 'routing_key': 'work',
+        'sender': 'alice', 'message_id': '', 'body': b'hello', 'encoded': b'', 'properties': {}, 'redelivered': False, **letter}], 'test',
         time.time())
 
 
@@ -338,13 +339,13 @@ def test_history_by_hour_day_month_and_year(db, serve, visit):
     for period in 'Hour', 'Month', 'Year', 'Day':
         tab.get_by_role('button', name=period, exact=True).click()
         expected = history.report(db, period.lower(), 'work',
-                                  page_module.periods(period.lower(), now)[0])
+                                  views.periods(period.lower(), now)[0])
         expect(rows).to_have_count(len(expected) + 1)
         for shown, row in zip(rows.all()[1:], reversed(expected)):
             expect(shown.get_by_role('cell').nth(1)).to_have_text(f'{row["published"]:,}')
             expect(shown.get_by_role('cell').nth(2)).to_have_text(f'{row["delivered"]:,}')
         expect(rows.nth(1).get_by_role('cell').nth(5)).to_have_text('1')  # expired
-        expect(bars).to_contain_text(time.strftime(page_module.SPANS[period.lower()][2], time.gmtime(now))[:6])
+        expect(bars).to_contain_text(time.strftime(views.SPANS[period.lower()][2], time.gmtime(now))[:6])
     assert len({len(history.report(db, period, 'work')) for period in history.PERIODS}) > 1
 
 
@@ -392,7 +393,7 @@ def test_500_queues_are_paged_found_and_sorted(db, serve, visit):
     collect(db, *(queue(f'queue.{number:03}', ready=number * 7 % 500) for number in range(500)))
     tab = visit(serve())
     rows = tab.get_by_role('table', name='queues').get_by_role('row')
-    expect(rows).to_have_count(page_module.ROWS + 1)
+    expect(rows).to_have_count(widgets.ROWS + 1)
     expect(rows.nth(1).get_by_role('cell').nth(2)).to_have_text('499')
     tab.get_by_role('button', name='sort by Queue').click()
     tab.get_by_label('Next page').click()
@@ -477,7 +478,7 @@ def test_every_colour_can_be_read():
 
 @given(st.binary(max_size=400))
 def test_a_body_is_shown_without_anything_hidden(body):
-    shown, remark = page_module.forms(body)
+    shown, remark = widgets.forms(body)
     for text in shown.values():
         assert all(c.isprintable() or c in '\n\t' for c in text)
     in_hex = ''.join(line[10:58] for line in shown['Hex'].splitlines())
@@ -486,7 +487,7 @@ def test_a_body_is_shown_without_anything_hidden(body):
 
 
 def test_a_text_that_turns_the_reading_direction_is_spelled_out():
-    assert page_module.visible('a\u202eb\x1b[0m\x00é値') == 'a\\u202eb\\x1b[0m\\x00é値'
+    assert widgets.visible('a\u202eb\x1b[0m\x00é値') == 'a\\u202eb\\x1b[0m\\x00é値'
 
 
 @pytest.mark.parametrize('host, yes', [('127.0.0.1', True), ('127.1.2.3', True), ('::1', True), ('localhost', True),
@@ -497,7 +498,8 @@ def test_loopback(host, yes):
 
 def test_without_nicegui_it_says_what_to_install():
     code = 'import sys; sys.modules["nicegui"] = None; import dashboard, script; script.run(dashboard.main)'
-    done = subprocess.run([sys.executable, '-c', code], cwd=ROOT, capture_output=True, encoding='utf-8', timeout=PATIENCE)
+    done = subprocess.run([sys.executable, '-c', code], cwd=ROOT, capture_output=True, encoding='utf-8',
+                          timeout=PATIENCE)
     assert done.returncode == 3 and 'pip install -r requirements-dashboard.txt' in done.stderr
     assert 'Traceback' not in done.stderr
 
