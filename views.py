@@ -24,6 +24,7 @@ from widgets import (
     count,
     empty,
     fill,
+    finder,
     forms,
     rate,
     say,
@@ -71,8 +72,7 @@ async def show_queues(page):
     with box('section', 'card'):
         with box('div', 'head'):
             say('h2', 'Queues')
-            search = ui.input(placeholder='find a queue', on_change=lambda: refresh()).props(
-                'dense outlined clearable debounce=200 aria-label="find a queue" type=search')
+            search = finder('Find a queue', lambda: refresh())
         nothing = empty('No queues yet', 'Run something, ./fanout_producer.py say, and look here again.')
         rows = table('queues', QUEUE_COLUMNS, lambda: refresh(), 'ready')
 
@@ -94,7 +94,7 @@ async def show_queues(page):
         ready(count(sum(row['ready'] for row in all)), f'ready, {count(sum(row["unacked"] for row in all))} unacked')
         sent(rate(sum(row['publish_rate'] for row in all)))
         received(rate(sum(row['deliver_rate'] for row in all)))
-        dead(count(waiting), f'waiting, {count(today)} died in 24 h')
+        dead(count(waiting), f'waiting, {count(today)} in 24 h')
         clients(count(sum(there)), f'connected, {count(len(there) - sum(there))} gone')
         queues(count(len(all)), f'{count(sum(bool(row["alone_since"]) for row in all))} without a consumer')
         nothing.set_visibility(not all)
@@ -143,6 +143,7 @@ async def show_queue(page, name):
         received(rate(row['deliver_rate']))
         for number, line in enumerate(live.options['series'], 3):
             line['data'] = [[round(sample[0] * 1000), sample[number]] for sample in recent]
+        live.options['xAxis'].update(min=(page.now - history.RECENT) * 1000, max=page.now * 1000)
         live.update()
     page.refreshers.append(refresh)
 
@@ -174,7 +175,6 @@ def add_history(page, queue):
             bars = chart('sent, received and errors', 'bar', {
                 'sent': 'var(--sent)', 'received': 'var(--received)', 'errors': 'var(--errors)'})
             rows = table('history', HISTORY_COLUMNS)
-            rows.props('dense')
 
     async def refresh():
         period = choice.value
@@ -226,8 +226,7 @@ async def show_dead(page, queue):
             queues = chooser('Queue', {'': 'all queues', **({queue: plain(queue)} if queue else {})}, queue)
             reasons = chooser('Reason', {'': 'any reason'}, '')
             states = chooser('State', [*DEAD_STATES], 'waiting')
-            search = ui.input('Find a message', on_change=lambda: restart()).props(
-                'dense outlined clearable debounce=200 type=search')
+            search = finder('Find a message', lambda: restart())
         nothing = empty('No dead letters', 'What expires in a queue, is rejected or does not fit into it is kept here, if '
                                            'the queue has the dead letter exchange siamese.dlx.')
         rows = table('dead letters', DEAD_COLUMNS, lambda: refresh())
@@ -311,11 +310,11 @@ def show_facts(facts):
 
 async def ask_and_requeue(page, which, number, refresh, above=None):
     """Ask an administrator, and let monitor.py send dead letters back: those of a queue, 'all', or one ('#17')."""
-    target = f'to {"its queue" if number == 1 else "their queues"}' if which == 'all' or which[0] == '#' else (
-        f'to {plain(which)}')
+    what = '1 dead letter' if number == 1 else f'{count(number)} dead letters'
+    target = plain(which) if which != 'all' and which[0] != '#' else 'its queue' if number == 1 else 'their queues'
     with ui.dialog(value=True) as dialog, box('div', 'card'):
-        say('h2', f'Send {count(number)} dead letter{"s" * (number != 1)} back {target}?')
-        say('p', 'Each is published again as it was, and marked as sent back once the broker has confirmed it.', 'muted')
+        say('h2', f'Send {what} back to {target}?')
+        say('p', 'They are published again as they were, and ticked off once the broker has confirmed them.', 'muted')
         with box('div', 'head'):
             button('Cancel', lambda: dialog.submit(False), plain=True)
             button('Send back', lambda: dialog.submit(True))
@@ -365,8 +364,7 @@ async def show_clients(page):
     with box('section', 'card'):
         with box('div', 'head'):
             say('h2', 'Clients')
-            search = ui.input(placeholder='find a client', on_change=lambda: refresh()).props(
-                'dense outlined clearable debounce=200 aria-label="find a client" type=search')
+            search = finder('Find a client', lambda: refresh())
         nothing = empty('No clients yet', 'Whoever connects is listed here, and stays listed when it is gone.')
         rows = table('clients', CLIENT_COLUMNS, lambda: refresh(), 'last_interruption')
 

@@ -104,8 +104,8 @@ def box(tag='div', classes=''):
 
 def button(text, on_click, icon=None, plain=False, **props):
     """Add a button: in the accent colour or, where it is `plain`, only its text."""
-    element = ui.button(text, on_click=on_click, icon=icon, color=None).props(
-        'flat dense text-color=siamese' if plain else 'unelevated dense color=siamese padding="4px 12px"')
+    element = ui.button(text, on_click=on_click, icon=icon, color=None).props('dense').props(
+        'flat text-color=siamese' if plain else 'unelevated color=siamese text-color=ground padding="4px 12px"')
     element.props.update(props)
     return element
 
@@ -113,7 +113,14 @@ def button(text, on_click, icon=None, plain=False, **props):
 def toggle(name, options, value, on_change):
     """Add buttons of which one is chosen."""
     element = ui.toggle(options, value=value, on_change=on_change).props(
-        'dense no-caps unelevated padding="4px 12px" toggle-color=siamese')
+        'dense no-caps unelevated padding="4px 12px" toggle-color=siamese toggle-text-color=ground')
+    element.props['aria-label'] = name
+    return element
+
+
+def finder(name, on_change):
+    """Add a field for a text to look for."""
+    element = ui.input(placeholder=name, on_change=on_change).props('dense outlined clearable debounce=200 type=search')
     element.props['aria-label'] = name
     return element
 
@@ -149,7 +156,7 @@ def table(name, columns, on_change=None, sort=''):
     paging = {'rowsPerPage': ROWS, 'page': 1, 'sortBy': sort, 'descending': bool(sort), 'rowsNumber': 0}
     element = ui.table(rows=[], columns=columns, row_key='id', pagination=paging if on_change else 0)
     element.props(f'flat hide-bottom :rows-per-page-options="[{ROWS}]" binary-state-sort')
-    element.props['aria-label'] = name
+    element.props.update({'role': 'region', 'aria-label': name})
     element.classes('cards')
     element.add_slot('body-cell', CELL)
     element.add_slot('header-cell', HEADING)
@@ -184,7 +191,7 @@ def chart(name, kind, series, labels=()):
     element = ui.echart({
         'animation': False,
         'useUTC': True,
-        'textStyle': {'fontFamily': 'inherit'},
+        'textStyle': {'fontFamily': 'system-ui, sans-serif'},
         'grid': {'left': 8, 'right': 12, 'top': 34, 'bottom': 4, 'containLabel': True},
         'legend': {'top': 0, 'left': 0, 'itemWidth': 12, 'itemHeight': 8, 'icon': 'roundRect',
                    'selectedMode': kind == 'bar'},
@@ -195,10 +202,9 @@ def chart(name, kind, series, labels=()):
                   'axisLabel': {'hideOverlap': True, **({} if kind == 'bar' else {'formatter': '{HH}:{mm}'})}},
         'yAxis': {'type': 'value', 'minInterval': 1 if kind == 'bar' else 0, 'splitNumber': 4,
                   'splitLine': {'lineStyle': {'color': 'var(--line)'}}},
-        'series': [{'type': kind, 'name': label, 'data': [], 'itemStyle': {'color': colour},
-                    'lineStyle': {'color': colour, 'width': 2}, 'showSymbol': False, 'barMaxWidth': 16,
-                    'emphasis': {'disabled': True}} for label, colour in series.items()],
+        'series': [{'type': kind, 'name': label, 'data': [], 'itemStyle': {'color': colour}, 'showSymbol': False,
+                    'lineStyle': {'color': colour, 'width': width}, 'barMaxWidth': 16, 'emphasis': {'disabled': True}}
+                   for (label, colour), width in zip(series.items(), (5, 3, 1))],  # lines that are equal stay visible
     }, renderer='svg').classes('chart')
-    element.props['role'] = 'img'
-    element.props['aria-label'] = name
+    element.props.update({'role': 'img', 'aria-label': name})
     return element

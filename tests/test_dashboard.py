@@ -84,10 +84,11 @@ def db(file):
 
 
 @pytest.fixture
-def serve(start, file):
+def serve(start, file, broker):
     """A function that starts dashboard.py; it returns its URL."""
     def serve(*flags, **env):
-        running = start('dashboard.py', '--port', 0, '--history', file, *flags, **env)
+        running = start('dashboard.py', '--port', 0, '--history', file, *flags,
+                        **{'MANAGEMENT_URL': broker.management_url, **env})
         serve.running = running
         return running.wait_for('shows', running.out).split()[0]
     return serve
@@ -113,8 +114,8 @@ def bury(db, **letter):
     """Store a dead letter."""
     history.store_dead(db, [{
         'at': time.time(), 'queue': 'work', 'reason': 'expired', 'exchange': '', 'routing_key': 'work',
-        'sender': 'alice', 'message_id': '', 'body': b'hello', 'encoded': b'', 'properties': {}, 'redelivered': False, **letter}], 'test',
-        time.time())
+        'sender': 'alice', 'message_id': '', 'body': b'hello', 'encoded': b'', 'properties': {}, 'redelivered': False,
+        **letter}], 'test', time.time())
 
 
 def log_in(tab, user, password):
@@ -154,7 +155,7 @@ def test_numbers_move_by_themselves(watched, serve, visit, channel):
     expect(tab.locator('.tile').first).to_contain_text('10')
     row.get_by_role('link', name='work').click()
     expect(tab.get_by_role('heading', name='work')).to_be_visible()
-    expect(tab.get_by_role('table', name='history')).to_contain_text('10')  # published today
+    expect(tab.get_by_role('region', name='history')).to_contain_text('10')  # published today
 
 
 def test_a_dead_letter_is_shown_as_it_is_and_sent_back(watched, serve, visit, channel):
@@ -219,7 +220,7 @@ def test_login_is_the_brokers(broker, db, serve, visit):
     bury(db)
     name = user(broker, f'm{time.monotonic_ns()}', ['monitoring'])
     nobody = user(broker, f'n{time.monotonic_ns()}', [])
-    base = serve('--login', MANAGEMENT_URL=broker.management_url)
+    base = serve('--login')
     tab = visit(base + '/dead?queue=work')
     for who, password in (nobody, 'secret'), (name, 'wrong'), ('guest', EVIL):
         log_in(tab, who, password)
@@ -241,7 +242,7 @@ def test_login_is_the_brokers(broker, db, serve, visit):
 
 
 def test_a_session_ends(broker, db, serve, visit):
-    base = serve('--login', '--session', 3, MANAGEMENT_URL=broker.management_url)
+    base = serve('--login', '--session', 3)
     tab = visit(base)
     log_in(tab, 'guest', 'guest')
     expect(tab.get_by_role('heading', name='Queues')).to_be_visible()
@@ -300,7 +301,7 @@ def test_strangers_are_refused(db, serve):
 def test_with_tls(db, serve, visit, broker, tmp_path):
     authority = trustme.CA()
     authority.issue_cert('127.0.0.1').private_key_and_cert_chain_pem.write_to_path(tmp_path / 'server.pem')
-    base = serve('--login', '--certfile', tmp_path / 'server.pem', MANAGEMENT_URL=broker.management_url)
+    base = serve('--login', '--certfile', tmp_path / 'server.pem')
     assert base.startswith('https://')
     tab = visit(base, ignore_https_errors=True)
     log_in(tab, 'guest', 'guest')
@@ -334,7 +335,7 @@ def test_history_by_hour_day_month_and_year(db, serve, visit):
         collect(db, queue('work', published=3 * 10 ** number, delivered=2 * 10 ** number), at=now - back * HOUR)
     bury(db, at=now)
     tab = visit(serve() + '/queue?name=work')
-    rows = tab.get_by_role('table', name='history').get_by_role('row')
+    rows = tab.get_by_role('region', name='history').get_by_role('row')
     bars = tab.locator('.history svg')
     for period in 'Hour', 'Month', 'Year', 'Day':
         tab.get_by_role('button', name=period, exact=True).click()
@@ -392,13 +393,13 @@ def test_clients_and_their_interruptions(db, serve, visit):
 def test_500_queues_are_paged_found_and_sorted(db, serve, visit):
     collect(db, *(queue(f'queue.{number:03}', ready=number * 7 % 500) for number in range(500)))
     tab = visit(serve())
-    rows = tab.get_by_role('table', name='queues').get_by_role('row')
+    rows = tab.get_by_role('region', name='queues').get_by_role('row')
     expect(rows).to_have_count(widgets.ROWS + 1)
     expect(rows.nth(1).get_by_role('cell').nth(2)).to_have_text('499')
     tab.get_by_role('button', name='sort by Queue').click()
     tab.get_by_label('Next page').click()
     expect(tab.get_by_text('26-50 of 500')).to_be_visible()
-    tab.get_by_label('find a queue').fill('321')
+    tab.get_by_label('Find a queue').fill('321')
     expect(rows).to_have_count(2)
     expect(rows.nth(1)).to_contain_text('queue.321')
 
@@ -407,12 +408,12 @@ def test_dead_letters_can_be_found(db, serve, visit):
     for number in range(60):
         bury(db, queue=f'queue {number % 3}', reason=('expired', 'rejected')[number % 2], message_id=f'id-{number}')
     tab = visit(serve() + '/dead?queue=queue%201')
-    rows = tab.get_by_role('table', name='dead letters').get_by_role('row')
+    rows = tab.get_by_role('region', name='dead letters').get_by_role('row')
     expect(rows).to_have_count(21)
     tab.get_by_label('Reason').click()
     tab.get_by_role('option', name='rejected').click()
     expect(rows).to_have_count(11)
-    tab.get_by_label('Find in').fill('id-37')
+    tab.get_by_label('Find a message').fill('id-37')
     expect(rows).to_have_count(2)
     expect(rows.nth(1)).to_contain_text('id-37')
 
