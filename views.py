@@ -30,6 +30,7 @@ from widgets import (
     say,
     since,
     size,
+    smooth,
     spark,
     table,
     tile,
@@ -56,7 +57,7 @@ def queue_row(row, recent, now):
     tone, state = (('off', row['state'] or 'new') if row['state'] != 'running' else
                    ('warn', 'no consumer') if row['alone_since'] else
                    ('good', 'active') if row['publish_rate'] or row['deliver_rate'] else ('off', 'idle'))
-    values = [sample[3] for sample in recent]
+    values = [sample[3] for sample in smooth(recent)]
     return {'id': row['name'], 'name': plain(row['name']), 'href': f'/queue?name={quote(row["name"], safe="")}',
             'state': state, 'tone': tone, 'ready': count(row['ready']), 'unacked': count(row['unacked']),
             'consumers': count(row['consumers']), 'publish_rate': rate(row['publish_rate']),
@@ -142,7 +143,7 @@ async def show_queue(page, name):
         sent(rate(row['publish_rate']))
         received(rate(row['deliver_rate']))
         for number, line in enumerate(live.options['series'], 3):
-            line['data'] = [[round(sample[0] * 1000), sample[number]] for sample in recent]
+            line['data'] = [[round(sample[0] * 1000), round(sample[number], 2)] for sample in smooth(recent)]
         live.options['xAxis'].update(min=(page.now - history.RECENT) * 1000, max=page.now * 1000)
         live.update()
     page.refreshers.append(refresh)

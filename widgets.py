@@ -15,6 +15,7 @@ from tables import ago, plain
 ROWS = 25  # of a table at once
 SHOWN = {'Text': 65_536, 'JSON': 65_536, 'Hex': 4_096}  # bytes of a body
 SPARK = 120, 26  # pixels
+WINDOW = 15  # s
 
 # A cell by the kind of its column: see table(). Every value is a text or a number.
 CELL = """
@@ -81,6 +82,18 @@ def hex_dump(body):
     rows = ((at, body[at:at + 16]) for at in range(0, len(body), 16))
     return '\n'.join(f'{at:08x}  {row[:8].hex(" "):23}  {row[8:].hex(" "):23}  '
                      f'{"".join(chr(byte) if 32 <= byte < 127 else "." for byte in row)}' for at, row in rows)
+
+
+def smooth(samples):
+    """Return samples of history.py, with their rates as means over WINDOW s.
+
+    The broker brings its counters up to date every 5 s, so that collections see them stand still, and then jump.
+    """
+    found = []
+    for number, sample in enumerate(samples):
+        near = [other for other in samples[max(0, number - WINDOW):number + 1] if other[0] > sample[0] - WINDOW]
+        found.append((*sample[:3], *(sum(values) / len(near) for values in zip(*(other[3:] for other in near)))))
+    return found
 
 
 def spark(values):
