@@ -228,8 +228,8 @@ async def show_dead(page, queue):
             reasons = chooser('Reason', {'': 'any reason'}, '')
             states = chooser('State', [*DEAD_STATES], 'waiting')
             search = finder('Find a message', lambda: restart())
-        nothing = empty('No dead letters', 'What expires in a queue, is rejected or does not fit into it is kept here, if '
-                                           'the queue has the dead letter exchange siamese.dlx.')
+        nothing = empty('No dead letters', 'What expires in a queue, is rejected or does not fit into it is kept here, '
+                                           'if the queue has the dead letter exchange siamese.dlx.')
         rows = table('dead letters', DEAD_COLUMNS, lambda: refresh())
         rows.on('open', lambda event: open_letter(page, event.args, refresh))
     def read(db):
@@ -277,7 +277,7 @@ async def open_letter(page, id, refresh):
             say('h2', f'Dead letter {id}, {plain(letter["reason"])}')
             button('', dialog.close, 'close', plain=True, **{'aria-label': 'close'})
         show_facts({'died': f'{when(letter["at"])} UTC, {since(letter["at"], page.now)}', 'in queue': letter['queue'],
-                    'published to': f'{letter["exchange"] or "the default exchange"}, key {letter["routing_key"]}',
+                    'published to': letter['exchange'] or 'the default exchange', 'routing key': letter['routing_key'],
                     'sender': letter['sender'] or 'unknown', **properties,
                     'sent back': f'{when(letter["requeued"])} UTC' if letter['requeued'] else 'not yet'})
         if headers:

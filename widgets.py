@@ -217,7 +217,7 @@ def chart(name, kind, series, labels=()):
                   'splitLine': {'lineStyle': {'color': 'var(--line)'}}},
         'series': [{'type': kind, 'name': label, 'data': [], 'itemStyle': {'color': colour}, 'showSymbol': False,
                     'lineStyle': {'color': colour, 'width': width}, 'barMaxWidth': 16, 'emphasis': {'disabled': True}}
-                   for (label, colour), width in zip(series.items(), (5, 3, 1))],  # lines that are equal stay visible
+                   for (label, colour), width in zip(series.items(), (4, 2.5, 1))],  # lines that are equal stay visible
     }, renderer='svg').classes('chart')
     element.props.update({'role': 'img', 'aria-label': name})
     return element

@@ -85,7 +85,7 @@ def take(tab, base, name, path, click):
     tab.wait_for_timeout(1500)  # dialogs and charts move in
     file = os.path.join(IMAGES, f'{name}.png')
     tab.screenshot(path=file)
-    Image.open(file).convert('RGB').quantize(96).save(file, optimize=True)
+    Image.open(file).convert('RGB').quantize(256).save(file, optimize=True)
     print(f'{file}  {os.path.getsize(file) / 1000:.0f} kB')
 
 
