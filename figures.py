@@ -37,6 +37,8 @@ def look(call, vhost):
         events = False
         missing.append(f'no exchange {EVENTS} in this virtual host: clients are seen at each collection only; '
                        'rabbitmq-plugins enable rabbitmq_event_exchange')
+    if len(nodes) == 1 and 'uptime' not in nodes[0]:
+        raise management.Refused('the broker has only just started, and has no figures yet', 503)
     alarms = {node['name']: [what for what, key in (('memory', 'mem_alarm'), ('disk', 'disk_free_alarm'))
                              if node.get(key)] for node in nodes}
     return {
@@ -47,7 +49,7 @@ def look(call, vhost):
                        'uptime': node.get('uptime', 0) / 1000} for node in nodes],
             'alarms': [f'{what} alarm on {name}' for name, found in alarms.items() for what in found]
                       + [f'{node["name"]} does not run' for node in nodes if not node.get('running', True)]},
-        'uptime': nodes[0].get('uptime', 0) / 1000 if len(nodes) == 1 else None,
+        'uptime': nodes[0]['uptime'] / 1000 if len(nodes) == 1 else None,
         # An exclusive queue, for the answers to one client say, ends with its connection. Its name never comes again.
         'queues': [queue_of(row) for row in call(f'queues/{vhost}?columns={QUEUE_COLUMNS}')
                    if not row.get('exclusive')],

@@ -7,8 +7,10 @@ messages, all rates messages/s. Texts may hold whatever a stranger wrote: escape
 
 import calendar
 import contextlib
+import fcntl
 import hashlib
 import json
+import os
 import sqlite3
 import time
 from urllib.parse import quote
@@ -22,9 +24,11 @@ COUNTED = ('published', 'delivered', 'acked', 'redelivered')  # by the broker, f
 ERRORS = ('expired', 'rejected', 'other')  # by us, for each dead letter
 FIGURES = (*COUNTED, *ERRORS, 'ready_high', 'unacked_high')  # of a bucket
 RATES = ('publish_rate', 'deliver_rate', 'ack_rate')
+ALL = 0  # in place of the id of a queue: all of them but siamese.dead
 RECENT = 900  # s for which samples are kept
-UNSETTLED = 10  # s after which the broker has an acknowledgement, if the connection is still the same
-RESTARTED = 15  # s by which a node's start, reckoned from its uptime, may differ without another start
+UNSETTLED = 60  # s after which the broker has an acknowledgement, if the connection is still the same
+AWAY = 60  # s without a collection, in which a node may have started anew and been up for longer than before
+RESTARTED = 15  # s by which its start, reckoned from its uptime, then differs
 
 SCHEMA = f"""
 CREATE TABLE fact (name TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;
@@ -78,6 +82,23 @@ def _connect(path, **kind):
     db = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False, **kind)
     db.row_factory = lambda cursor, row: {column[0]: value for column, value in zip(cursor.description, row)}
     return db
+
+
+def own(db, path, place):
+    """Take the history for the broker at `place`, as the only one who collects until this process ends; raise Failure.
+
+    Return whether that was possible: another process may have it.
+    """
+    if fact(db, 'place', place) != place:
+        raise Failure(f'{path} is the history of {fact(db, "place")}, not of {place}; see --history', 2)
+    if path != ':memory:':
+        file = os.open(path, os.O_RDONLY)  # never closed: that would take SQLite's own locks away
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return False
+    note(db, place=place)
+    return True
 
 
 @contextlib.contextmanager
@@ -159,8 +180,9 @@ def collect(db, at, queues, uptime=None):
     are several. What the broker counted before the first call is left out.
     """
     with transaction(db):
-        began, last = fact(db, 'node_start'), fact(db, 'collected')
-        restarted = bool(uptime and began and abs(at - uptime - began) > RESTARTED)
+        last, before = fact(db, 'collected'), fact(db, 'uptime')
+        restarted = bool(uptime and before and (uptime < before or (
+            at - last > AWAY and abs((at - uptime) - (last - before)) > RESTARTED)))
         known = {row['name']: row for row in db.execute('SELECT * FROM queue')}
         for queue in queues:
             row = known.pop(queue['name'], None) or _queue(db, queue['name'])
@@ -178,14 +200,14 @@ def collect(db, at, queues, uptime=None):
                        ':acked)', row)
             db.execute('DELETE FROM sample WHERE queue = ? AND at < ?', [row['id'], at - RECENT])
             if any(figures.values()) or row['ready'] or row['unacked']:
-                _add(db, row['id'], at, ready_high=row['ready'], unacked_high=row['unacked'], **figures)
+                _add(db, row, at, ready_high=row['ready'], unacked_high=row['unacked'], **figures)
         for row in known.values():
             if row['state'] != 'gone':
                 row.update(dict.fromkeys(['ready', 'unacked', 'consumers', *RATES, *(f'raw_{c}' for c in COUNTED)], 0),
                            state='gone', oldest_since=None, alone_since=None)
                 _store('queue', db, row)
                 db.execute('DELETE FROM sample WHERE queue = ?', [row['id']])
-        note(db, collected=at, node_start=uptime and at - uptime)
+        note(db, collected=at, uptime=uptime)
 
 
 def _queue(db, name):
@@ -220,12 +242,13 @@ def start_of(period, at):
 
 
 def _add(db, queue, at, **figures):
-    """Add figures to the buckets of a queue that hold the time `at`; of the highs the higher stays."""
+    """Add figures to the buckets of a queue, and of all, that hold the time `at`; of the highs the higher stays."""
     merged = ', '.join(f'{name} = max({name}, excluded.{name})' if name.endswith('_high') else
                        f'{name} = {name} + excluded.{name}' for name in figures)
     db.executemany(f'INSERT INTO bucket (period, queue, start, {", ".join(figures)}) VALUES (?, ?, ?'
                    f'{", ?" * len(figures)}) ON CONFLICT DO UPDATE SET {merged}',
-                   [(number, queue, start_of(period, at), *figures.values())
+                   [(number, id, start_of(period, at), *figures.values())
+                    for id in (queue['id'], *([] if queue['name'] == DEAD_LETTER_QUEUE else [ALL]))
                     for number, period in enumerate(PERIODS[:3])])
 
 
@@ -275,12 +298,12 @@ def report(db, period, queue=None, since=0, until=None, total=False):
     stored = 'month' if period == 'year' else period
     start = "CAST(strftime('%s', start, 'unixepoch', 'start of year') AS INTEGER)" if period == 'year' else 'start'
     figures = ', '.join(f'{"max" if name.endswith("_high") else "sum"}(bucket.{name}) AS {name}' for name in FIGURES)
-    wanted = 'name = ?' if queue is not None else 'name <> ?' if total else '? NOTNULL'
+    queues = f"(SELECT {ALL} AS id, '' AS name)" if total else 'queue'
     return db.execute(
-        f'SELECT {start} AS start, {repr("") if total else "name"} AS queue, {figures} FROM queue CROSS JOIN bucket '
-        f'ON period = ? AND bucket.queue = queue.id AND start >= ? AND start < ? WHERE {wanted} '
+        f'SELECT {start} AS start, name AS queue, {figures} FROM {queues} CROSS JOIN bucket '
+        f'ON period = ? AND bucket.queue = id AND start >= ? AND start < ? WHERE ? IS NULL OR name = ? '
         f'GROUP BY 1, 2 ORDER BY 1, 2',
-        [PERIODS.index(stored), since, until or 1 << 40, DEAD_LETTER_QUEUE if queue is None else queue]).fetchall()
+        [PERIODS.index(stored), since, until or 1 << 40, queue, queue]).fetchall()
 
 
 # ------------------------------------------------------------------------------------------- dead letters
@@ -307,7 +330,7 @@ def store_dead(db, letters, session, now):
             _store('dead', db, {**row, 'size': len(letter['body']), 'properties': json.dumps(letter['properties']),
                                 'digest': digest, 'session': session, 'stored': now, 'delivered': now})
             error = letter['reason'] if letter['reason'] in ERRORS else 'other'
-            _add(db, _queue(db, letter['queue'])['id'], letter['at'], **{error: 1})
+            _add(db, _queue(db, letter['queue']), letter['at'], **{error: 1})
     return new
 
 

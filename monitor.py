@@ -8,8 +8,9 @@ like can be run beside it.
 
     $ ./monitor.py --once
     queue         ready  unacked  consumers  oldest  in/s  out/s  acked/s
+    bert              0        0          0  -        0.0    0.0      0.0
     siamese.dead      0        0          0  -        0.0    0.0      0.0
-    no warning: 1 queues, 0 messages wait, 0 clients
+    no warnings: 2 queues, 0 messages wait, 0 clients
 
 What is not there it says once, and does without: the management plugin (no figures), the event exchange (clients are
 seen every --interval only). Exit status: 0 done, 1 a warning with --check, or refused by the broker, 2 usage, 3 no
@@ -50,7 +51,7 @@ from tables import ago, plain, table, when
 
 PREFETCH = 20  # dead letters in memory at once; a body may be large
 DAY = 86400  # s
-RETRY = 30  # s between attempts to send a mail
+RETRY = 6  # collections between attempts to send a mail
 LOOK_BACK = {'day': 31 * DAY, 'month': 731 * DAY}  # s a report looks back unless --since says more
 LABELS = {'day': '%Y-%m-%d', 'month': '%Y-%m', 'year': '%Y'}
 LETTER = ('id', 'at', 'queue', 'reason', 'sender', 'message_id', 'size', 'requeued')
@@ -80,10 +81,11 @@ def listen(channel, link):
 def watch(args):
     """Collect until told to stop; return the exit status."""
     db, call = history.open_for_writing(args.history), management.api(args.endpoints[0], args.management_url)
+    if not history.own(db, args.history, common.place(args.endpoints[0])):
+        raise Failure(f'another monitor.py writes {args.history}; see --history', 2)
+    history.note(db, mail=history.fact(db, 'mail', {'until': time.time(), 'sent': 0}))
     if args.prometheus:
         metrics.serve(args.history, args.prometheus)
-    history.note(db, place=common.place(args.endpoints[0]),
-                 mail=history.fact(db, 'mail', {'until': time.time(), 'sent': 0}))
     books, due, epoch, closed = Counter(), 0.0, None, None
     with delivery.connected(args, declare) as link:
         while link.goes_on(books['stored']):
@@ -103,7 +105,7 @@ def watch(args):
                 if closed is None and history.fact(db, 'events') and link.is_ready:
                     listen(link.channel, link)
                     closed = {}
-            history.settle(db, session(link), now - history.UNSETTLED)
+                history.settle(db, session(link), now - history.UNSETTLED)
             books['mails'] += post(db, args, now)
             if history.fact(db, 'forgot', 0) < now - 3600:
                 history.forget(db, now - args.retention * DAY)
@@ -165,10 +167,12 @@ def collect(db, call, link, closed):
     try:
         figures.collect(db, call, link.endpoint.virtual_host, closed)
     except management.Refused as refused:
+        if refused.status == 503:  # it starts
+            return False
         history.note(db, events=False, missing=[
             f'no figures of queues and clients: {refused}; rabbitmq-plugins enable rabbitmq_management, give the user '
             'the tag monitoring, or see --management-url'])
-    missing = history.fact(db, 'missing')
+    missing = history.fact(db, 'missing', [])
     if missing != before or link.counts['collections'] == 0:
         for text in missing:
             logging.warning('%s', text)
@@ -188,8 +192,8 @@ def post(db, args, now):
         mailer.send(message, args.smtp)
     except (OSError, smtplib.SMTPException) as error:
         if 'retry' not in mail:
-            logging.warning('mail not sent, trying again every %d s: %s', RETRY, plain(error))
-        history.note(db, mail={**mail, 'retry': now + RETRY})
+            logging.warning('mail not sent, trying again every %g s: %s', RETRY * args.interval, plain(error))
+        history.note(db, mail={**mail, 'retry': now + RETRY * args.interval})
         return 0
     logging.info('mail sent: %s', message['Subject'])
     history.note(db, mail={'until': now, 'sent': now})
@@ -201,16 +205,19 @@ def post(db, args, now):
 def once(args):
     """Print the situation now; return the exit status."""
     kept = os.path.exists(args.history)
-    db, vhost = history.open_for_writing(args.history if kept else ':memory:'), args.endpoints[0].virtual_host
+    path, endpoint = args.history if kept else ':memory:', args.endpoints[0]
+    db, call = history.open_for_writing(path), management.api(endpoint, args.management_url)
     try:
-        figures.collect(db, management.api(args.endpoints[0], args.management_url), vhost)
+        if history.own(db, path, common.place(endpoint)):  # else a monitor.py does it every few seconds
+            figures.collect(db, call, endpoint.virtual_host)
+            history.note(db, state='up', since=history.fact(db, 'since'))
+        else:
+            call('overview')
     except management.Refused as refused:
         if args.check:
             print(f'SIAMESE UNKNOWN - {plain(refused)}')
             return 3
         raise Failure(f'{refused}; is it running, is --management-url right?', 3) from None
-    if history.fact(db, 'state') != 'up':
-        history.note(db, state='up', since=time.time())
     now, queues, clients = time.time(), history.queues(db), history.clients(db)
     warnings = history.warnings(db, args.unread_after or 0, now - DAY, now)
     waiting = sum(row['ready'] for row in queues)

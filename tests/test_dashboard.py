@@ -378,13 +378,13 @@ def test_without_a_history_it_says_what_to_do_and_recovers(file, serve, visit):
             tab.goto(tab.url.split('/', 3)[0] + '//' + tab.url.split('/', 3)[2] + path)
             expect(tab.get_by_text(words)).to_be_visible()
         collect(db, queue('work'))
-        history.see_clients(db, time.time(), {('alice', 'guest'): {'does': 'sends', 'connections': {'1': (0, 0)}}})
+        history.see_clients(db, time.time(), {('alice', 'guest'): {'does': 'sends', 'state': 'sends', 'connections': {'1': (0, 0)}}})
         expect(tab.get_by_role('row').filter(has_text='alice')).to_be_visible()
 
 
 def test_clients_and_their_interruptions(db, serve, visit):
     now = time.time()
-    alice = {('alice', 'guest'): {'does': 'sends', 'connections': {'1': (5, 0)}}}
+    alice = {('alice', 'guest'): {'does': 'sends', 'state': 'sends', 'connections': {'1': (5, 0)}}}
     for at, present in (now - 400, alice), (now - 300, {}), (now - 200, alice):
         history.see_clients(db, at, present)
     cells = visit(serve() + '/clients').get_by_role('row').filter(has_text='alice').get_by_role('cell')
@@ -433,7 +433,8 @@ def test_on_a_phone_nothing_scrolls_sideways(db, serve, visit, scheme):
     bury(db, queue=long, message_id='m' * 150, sender='s' * 90, body=b'x' * 500,
          properties={'headers': {'h' * 100: 'v' * 400}, 'app_id': 's' * 90})
     collect(db, queue(long, ready=123_456_789, consumers=0, published=10 ** 9), queue('short'))
-    history.see_clients(db, time.time(), {(long, 'u' * 80): {'does': f'receives {long}', 'connections': {'1': (0, 0)}}})
+    history.see_clients(db, time.time(), {(long, 'u' * 80): {
+        'does': f'receives {long}', 'state': 'idle', 'connections': {'1': (0, 0)}}})
     base = serve('--unread-after', 0)
     tab = visit(base, viewport={'width': 390, 'height': 844}, color_scheme=scheme)
     for path in '/', f'/queue?name={long}', '/clients', '/dead', '/login':

@@ -84,6 +84,15 @@ def test_a_node_that_restarts_and_counts_beyond_where_it_was_is_noticed_by_its_u
     assert history.queues(db)[0]['published'] == 15
 
 
+def test_a_node_that_restarted_while_nobody_looked_and_a_clock_that_was_set(db):
+    history.collect(db, NOON, [queue(published=10)], uptime=100)
+    history.collect(db, NOON + 5000, [queue(published=15)], uptime=500)
+    assert history.queues(db)[0]['published'] == 15
+    history.collect(db, NOON + 9000, [queue(published=17)], uptime=4500)
+    history.collect(db, NOON + 9050, [queue(published=18)], uptime=4505)
+    assert history.queues(db)[0]['published'] == 18
+
+
 def test_of_a_cluster_a_counter_that_sinks_counts_nothing_twice(db):
     for at, published in enumerate((0, 100, 40, 50)):
         history.collect(db, NOON + at, [queue(published=published)], uptime=None)
