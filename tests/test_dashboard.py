@@ -378,7 +378,8 @@ def test_without_a_history_it_says_what_to_do_and_recovers(file, serve, visit):
             tab.goto(tab.url.split('/', 3)[0] + '//' + tab.url.split('/', 3)[2] + path)
             expect(tab.get_by_text(words)).to_be_visible()
         collect(db, queue('work'))
-        history.see_clients(db, time.time(), {('alice', 'guest'): {'does': 'sends', 'state': 'sends', 'connections': {'1': (0, 0)}}})
+        history.see_clients(db, time.time(), {
+            ('alice', 'guest'): {'does': 'sends', 'state': 'sends', 'connections': {'1': (0, 0)}}})
         expect(tab.get_by_role('row').filter(has_text='alice')).to_be_visible()
 
 
