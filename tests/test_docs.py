@@ -22,6 +22,7 @@ PAGES = ['fanout.md', 'acknowledge.md', 'rpc.md', 'monitor.md']  # of docs/, who
 def normal(text):
     """Return text with numbers, hashes, times and runs of blanks made alike."""
     text = re.sub(r'\b[0-9a-f]{16}…', 'HASH', text)
+    text = re.sub(r'-[0-9a-f]{8}-', '-RUN-', text)
     text = re.sub(r'broker\.py@\S+', 'broker.py@HOST', text)
     lines = [re.sub(r' +', ' ', re.sub(r'\d[\d,.:]*', 'N', line)).strip() for line in text.strip().splitlines()]
     # How many lines a second there are depends on the machine.

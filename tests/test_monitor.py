@@ -496,13 +496,14 @@ def test_reports_as_csv_and_json_agree_with_the_table(start, run, broker, channe
 
 def test_prometheus(start, broker, channel, tmp_path):
     port = broker_module.free_ports(1)[0]
+    name = 'a "queue" \\'
     _, db = watch(start, broker, tmp_path / 'siamese.db', '--prometheus', port)
-    channel.queue_declare('a "queue"\n', durable=True)
-    published(channel, 'a "queue"\n', 3)
-    wait_until(lambda: totals(db).get('a "queue"\n', (0,))[0] == 3, 'counts')
+    channel.queue_declare(name, durable=True)
+    published(channel, name, 3)
+    wait_until(lambda: totals(db).get(name, (0,))[0] == 3, 'counts')
     with urllib.request.urlopen(f'http://127.0.0.1:{port}/metrics', timeout=PATIENCE) as response:
         text = response.read().decode()
-    assert 'siamese_queue_published_total{queue="a \\"queue\\"\\n"} 3.0' in text
+    assert 'siamese_queue_published_total{queue="a \\"queue\\" \\\\"} 3.0' in text
     assert 'siamese_broker_up 1.0' in text and 'siamese_client_connected{client="monitor.py@' in text
 
 
