@@ -90,20 +90,25 @@ def listen(host, port):
         raise Failure(f'cannot listen at {host}, port {port}: {error.strerror}; see --host and --port', 3) from None
 
 
-async def serve(server, listening, duration):
-    """Let a uvicorn.Server answer at a socket until it is told to stop, or for `duration` s."""
+async def serve(args, listening, site, gate):
+    """Let the ASGI application `site` answer at a socket until it is told to stop; return what the Gate counted."""
+    import uvicorn
+    guarded = gate(site, args)
+    server = uvicorn.Server(uvicorn.Config(
+        guarded, log_config=None, log_level='info' if args.verbose else 'warning', ssl_certfile=args.certfile,
+        ssl_keyfile=args.keyfile, timeout_graceful_shutdown=2))
+
     def stop():
         server.should_exit = True
-    if duration is not None:
-        asyncio.get_running_loop().call_later(duration, stop)
+    if args.duration is not None:
+        asyncio.get_running_loop().call_later(args.duration, stop)
     await server.serve(sockets=[listening])
+    return guarded.counts
 
 
 def main(argv=None):
     args = parse_args(argv)
     try:
-        import uvicorn
-
         import login
         import views
     except ModuleNotFoundError as error:
@@ -111,16 +116,12 @@ def main(argv=None):
     listening = listen(args.host, args.port)
     port = listening.getsockname()[1]
     args.cookie = f'siamese-{port}'  # the browser does not tell cookies of different ports apart
-    gate = login.Gate(views.site(args), args)
-    server = uvicorn.Server(uvicorn.Config(
-        gate, log_config=None, log_level='info' if args.verbose else 'warning', ssl_certfile=args.certfile,
-        ssl_keyfile=args.keyfile, timeout_graceful_shutdown=2))
     if not args.quiet:
         host = f'[{args.host}]' if ':' in args.host else args.host
         print(f'{"https" if args.certfile else "http"}://{host}:{port} shows {args.history}')
     began = time.monotonic()
-    asyncio.run(serve(server, listening, args.duration))
-    script.report(args, SUMMARY, {**gate.counts, 'duration_s': time.monotonic() - began,
+    counts = asyncio.run(serve(args, listening, views.site(args), login.Gate))
+    script.report(args, SUMMARY, {**counts, 'duration_s': time.monotonic() - began,
                                   'stopped': script.stop_requested() or f'{args.duration:g} s are over'})
     return 0
 

@@ -55,15 +55,22 @@ def link_of(warning):
         warning['kind'], '')
 
 
-async def look(args, read):
-    """Return read(db) of the history, and None; or None and why it cannot be read. In a thread, for others wait."""
+async def look(page, read):
+    """Return read(db) of the history, and None; or None and why it cannot be read. In a thread, for others wait.
+
+    Whatever a page shows comes through here, so nothing is read for a session that has ended.
+    """
     def reading():
-        with contextlib.closing(history.open_for_reading(args.history)) as db:
+        with contextlib.closing(history.open_for_reading(page.args.history)) as db:
             return read(db)
+    if not page.is_open():
+        return None, 'Log in again.'
     try:
         return await asyncio.to_thread(reading), None
-    except (Failure, sqlite3.Error) as failure:
-        return None, f'{failure}' if isinstance(failure, Failure) else f'cannot read {args.history}: {failure}'
+    except Failure as failure:
+        return None, str(failure)
+    except sqlite3.Error as error:
+        return None, f'cannot read {page.args.history}: {error}'
 
 
 # --------------------------------------------------------------------------------- the frame of each page
@@ -76,7 +83,9 @@ async def frame(args, request, here):
     ui.colors(primary='#2468d6')
     ui.add_head_html('<link rel="stylesheet" href="/dashboard.css">')
     dark = ui.dark_mode(THEMES[theme][0])
-    page = SimpleNamespace(args=args, refreshers=[], session=lambda: login.session_of(cookie), now=time.time())
+    takes_login = args.login or login.session_of(cookie) is not None
+    page = SimpleNamespace(args=args, refreshers=[], now=time.time(), session=lambda: login.session_of(cookie),
+                           is_open=lambda: not takes_login or login.session_of(cookie) is not None)
 
     def turn():
         nonlocal theme
@@ -118,11 +127,11 @@ async def frame(args, request, here):
     async def tick():
         nonlocal shown
         page.now = time.time()
-        if (args.login or session) and not page.session():
+        if not page.is_open():
             timer.deactivate()
             ui.navigate.to(f'/login?ended&next={quote(here, safe="")}')
             return
-        found, failure = await look(args, lambda db: situation(db, args, page.now))
+        found, failure = await look(page, lambda db: situation(db, args, page.now))
         if failure:
             wanted = [(True, failure, '')]
             state.set_text('no history')

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import sys
 import time
 from urllib.parse import quote
@@ -88,7 +89,7 @@ async def show_queues(page):
                 there, today, history.dead_letters(db, requeued=False, limit=0)[1])
 
     async def refresh():
-        found, _ = await look(page.args, read)
+        found, _ = await look(page, read)
         if not found:
             return
         all, matching, shown, there, today, waiting = found
@@ -125,7 +126,7 @@ async def show_queue(page, name):
         return row, history.samples(db, name).get(name, []), history.dead_by_queue(db)
 
     async def refresh():
-        found, _ = await look(page.args, read)
+        found, _ = await look(page, read)
         if not found:
             return
         row, recent, letters = found
@@ -180,7 +181,7 @@ def add_history(page, queue):
     async def refresh():
         period = choice.value
         starts = periods(period, page.now)
-        found, _ = await look(page.args, lambda db: history.report(db, period, queue, starts[0], total=queue is None))
+        found, _ = await look(page, lambda db: history.report(db, period, queue, starts[0], total=queue is None))
         if found is None or seen == {period: found}:
             return
         seen.clear()
@@ -243,7 +244,7 @@ async def show_dead(page, queue):
         await refresh()
 
     async def refresh():
-        found, _ = await look(page.args, read)
+        found, _ = await look(page, read)
         if not found:
             return
         letters, total, known, waiting = found
@@ -256,7 +257,8 @@ async def show_dead(page, queue):
         chosen['count'] = sum(row['count'] for row in waiting if queues.value in ('', row['queue']))
         administrator = bool(page.session() and page.session().administrator)
         again.set_text(f'Send {count(chosen["count"])} back' + (' to this queue' if queues.value else ''))
-        again.set_visibility(administrator and bool(chosen['count']))
+        unclear = re.fullmatch(r'all|#\d+', queues.value)  # would mean something else to monitor.py
+        again.set_visibility(administrator and bool(chosen['count']) and not unclear)
         hint.set_visibility(not page.session() and bool(chosen['count']))
         fill(rows, [letter_row(letter) for letter in letters], total)
         nothing.set_visibility(not total)
@@ -266,8 +268,8 @@ async def show_dead(page, queue):
 
 async def open_letter(page, id, refresh):
     """Show one dead letter: where it comes from, its properties, its body."""
-    letter, _ = await look(page.args, lambda db: history.dead_letter(db, id))
-    if not letter or (page.args.login and not page.session()):
+    letter, _ = await look(page, lambda db: history.dead_letter(db, id))
+    if not letter:
         return
     body, properties = letter['body'], dict(letter['properties'])
     headers = properties.pop('headers', None) or {}
@@ -370,7 +372,7 @@ async def show_clients(page):
         rows = table('clients', CLIENT_COLUMNS, lambda: refresh(), 'last_interruption')
 
     async def refresh():
-        found, _ = await look(page.args, history.clients)
+        found, _ = await look(page, history.clients)
         if found is None:
             return
         wanted = (search.value or '').lower()
