@@ -3,16 +3,19 @@ ACTIVATE = . .venv/bin/activate &&
 MINUTES = 10
 
 help: ## Show this list.
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: .venv/run ## Two producers, two validators, a real broker (AMQP_URL, or one of its own) and the verdict.
 	@$(ACTIVATE) if [ -n "$$AMQP_URL" ]; then ./demo.sh; else ./setup.sh broker && ./broker.py ./demo.sh; fi
+
+dashboard: .venv/page ## A broker, some traffic, monitor.py, and the page that shows it all, until Ctrl-C.
+	@$(ACTIVATE) ./setup.sh broker && ./broker.py --management ./dashboard.sh
 
 shell: .venv/run ## A shell with a throwaway broker: AMQP_URL is set, the scripts are at hand.
 	@$(ACTIVATE) ./setup.sh broker && ./broker.py $${SHELL:-sh}
 
 test: .venv/dev ## Every test, on real brokers.
-	@$(ACTIVATE) ./setup.sh broker && python -m pytest -n 2 --dist loadscope $(ARGS)
+	@$(ACTIVATE) ./setup.sh broker && ./setup.sh browser && python -m pytest -n 2 --dist loadscope $(ARGS)
 
 soak: .venv/run ## Random faults for MINUTES=10 on a cluster of three nodes, and the verdict.
 	@$(ACTIVATE) ./setup.sh broker && ./soak.py --minutes $(MINUTES)
@@ -26,13 +29,19 @@ bench: .venv/dev ## Measure side by side with peers and bare limits, and write b
 		python bench/rpc.py --write && python bench/accepted.py --write && \
 		python bench/years.py --write
 
+screenshots: .venv/dev ## Take the pictures of docs/dashboard.md anew.
+	@$(ACTIVATE) ./setup.sh browser && python docs/screenshots.py
+
 clean: ## Remove what make made (not what apt installed).
 	rm -rf .venv bench/.peers .hypothesis .pytest_cache .ruff_cache __pycache__ */__pycache__
 
 .venv/run: requirements.txt setup.sh
 	@./setup.sh venv requirements.txt && touch $@
 
-.venv/dev: requirements.txt requirements-dev.txt setup.sh
-	@./setup.sh venv requirements-dev.txt && touch $@ .venv/run
+.venv/page: requirements.txt requirements-dashboard.txt requirements-monitor.txt setup.sh
+	@./setup.sh venv requirements-dashboard.txt && ./setup.sh venv requirements-monitor.txt && touch $@
 
-.PHONY: help demo shell test soak lint bench clean
+.venv/dev: requirements.txt requirements-dashboard.txt requirements-monitor.txt requirements-dev.txt setup.sh
+	@./setup.sh venv requirements-dev.txt && touch $@ .venv/run .venv/page
+
+.PHONY: help demo dashboard shell test soak lint bench screenshots clean

@@ -3,6 +3,7 @@
 #
 #   ./setup.sh venv requirements.txt   a virtual environment .venv with these requirements
 #   ./setup.sh broker                  a RabbitMQ for broker.py to start, if there is none
+#   ./setup.sh browser                 a Chromium for the tests of dashboard.py, if there is none
 #   ./setup.sh peers                   what bench/perf_peers.py measures beside us, in bench/.peers
 #
 # A proxy for pip and apt-get is taken from http_proxy and https_proxy.
@@ -48,6 +49,14 @@ broker() {
         say 'no RabbitMQ server is installed here'
         apt_install rabbitmq-server || { echo "$missing" | sed -n '/not found/,$p' >&2; exit 3; }
     fi
+}
+
+browser() {
+    for name in chromium chromium-browser google-chrome; do
+        command -v $name >/dev/null && return
+    done
+    say 'no Chromium is installed here'
+    apt_install chromium || { say 'install Chromium or Chrome (as root: apt-get install chromium), then again'; exit 3; }
 }
 
 peers() {
