@@ -48,10 +48,11 @@ def copy(tmp_path):
 
 def environment(**more):
     venv_first = f'{os.path.dirname(sys.executable)}{os.pathsep}{os.environ["PATH"]}'
-    ours = {name: value for name, value in os.environ.items() if not name.startswith(('MAKE', 'MFLAGS'))}
+    ours = {name: value for name, value in os.environ.items() if not name.startswith(('MAKE', 'MFLAGS', 'BROKER'))}
     return {**ours, 'PATH': venv_first, 'PYTHONUTF8': '1', **more}
 
 
+@pytest.mark.pair
 def test_the_samples_in_the_docstrings(copy, url, run):
     run('fanout_consumer.py', 'bert', '--duration', 0)  # there is a queue that listens to fanout_producer.py
     for name in SAMPLES:
