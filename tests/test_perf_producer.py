@@ -6,7 +6,7 @@ import signal
 import time
 
 import pytest
-from conftest import drain, wait_until
+from conftest import drain, sync, wait_until
 
 import broker as broker_module
 import perf
@@ -121,6 +121,7 @@ def test_every_confirmed_message_survives_a_killed_broker(start, tmp_path):
                          AMQP_URL=broker.url)
         producer.wait_for('ready')
         wait_until(lambda: 'siamese.perf' in broker.ctl('list_queues', '--no-table-headers', 'name'), 'the queue')
+        sync(broker)
         broker.kill()
         producer.wait_for('broker gone')
         broker.start()
