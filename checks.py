@@ -89,7 +89,7 @@ def latency(broker):
     _, consumer = flow(broker, broker.name('paced'), '--count', count, '--rate', RATE,
                        warm_up=count // RATE // 5)  # the first fifth is left out, in whole seconds
     median, p99 = (consumer['latency_us'][quantile] / 1000 for quantile in ('median', 'p99'))
-    return f'p50 {median:.2f} ms, p99 {p99:.2f} ms at {RATE} msg/s', {'p50 ms': median, 'p99 ms': p99}
+    return f'p50 {median:.2f} ms, p99 {p99:.2f} ms at {RATE} msg/s', {'p50, ms': median, 'p99, ms': p99}
 
 
 def fanout(broker):
@@ -149,7 +149,7 @@ def rpc(broker):
     if client['answered'] != count:
         raise Failed(f'{client["answered"]} of {count} questions answered')
     median = client['latency_us']['median'] / 1000
-    return f'{count} right answers, median {median:.2f} ms', {'rpc ms': median}
+    return f'{count} right answers, median {median:.2f} ms', {'median, ms': median}
 
 
 def reconnect(broker):
@@ -171,7 +171,7 @@ def reconnect(broker):
             for seconds in re.findall(r'back after ([\d.]+) s', said(process))]
     if len(away) < 2:
         raise Failed('a script did not notice that its connection was cut')
-    return f'back after {max(away):.1f} s, {count} messages, none missing', {'back s': max(away)}
+    return f'back after {max(away):.1f} s, {count} messages, none missing', {'back after, s': max(away)}
 
 
 def through(endpoint, url):
