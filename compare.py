@@ -5,7 +5,7 @@ Starts the real scripts as processes, one check after the other, one broker afte
 its own (siamese.compare-*), which are removed at the end, also after Ctrl-C. Nothing else on the broker is touched, so
 it may be a shared one. Needs no management API. Takes about a minute for each broker.
 
-    $ ./broker.py ./compare.py --only integrity --only priority
+    $ ./compare.py --only integrity --only priority
                      RabbitMQ 3.10.8
                      127.0.0.1:29104/%2F
     integrity        pass: 20 blocks
@@ -15,8 +15,8 @@ it may be a shared one. Needs no management API. Takes about a minute for each b
 A cell says pass, FAIL, or not possible: the plan or the rights do not allow it, which is no fault of the broker. What
 one broker does otherwise than another and may do is named below the table. --budget N: no more than N messages are
 published on each broker, over no more than 6 connections at a time, through no more than 20 queues; free plans count
-them. Exit status: 0 no check failed, 1 a check failed, 2 usage, 3 could not tell: a broker was away,
-nothing was possible, or Ctrl-C.
+them. Exit status: 0 no check failed, 1 a check failed, 2 usage, 3 could not tell: a broker was away, nothing was
+possible, or Ctrl-C.
 
 Examples:
     ./compare.py                                      # is the broker at AMQP_URL all right?
