@@ -1,23 +1,29 @@
 # Targets for people and for .ci/run. ARGS=... is passed on to pytest.
 ACTIVATE = . .venv/bin/activate &&
 MINUTES = 10
+ifdef BROKER # rabbitmq4
+export RABBITMQ_HOME := $(CURDIR)/.$(BROKER)
+endif
 
 help: ## Show this list.
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: .venv/run ## Two producers, two validators, a real broker (AMQP_URL, or one of its own) and the verdict.
+demo: .venv/run $(BROKER) ## Two producers, two validators, a real broker (AMQP_URL, or one of its own) and the verdict.
 	@$(ACTIVATE) if [ -n "$$AMQP_URL" ]; then ./demo.sh; else ./setup.sh broker && ./broker.py ./demo.sh; fi
 
-dashboard: .venv/page ## A broker, some traffic, monitor.py, and the page that shows it all, until Ctrl-C.
+dashboard: .venv/page $(BROKER) ## A broker, some traffic, monitor.py, and the page that shows it all, until Ctrl-C.
 	@$(ACTIVATE) ./setup.sh broker && ./broker.py --management ./dashboard.sh
 
-shell: .venv/run ## A shell with a throwaway broker: AMQP_URL is set, the scripts are at hand.
+shell: .venv/run $(BROKER) ## A shell with a throwaway broker: AMQP_URL is set, the scripts are at hand.
 	@$(ACTIVATE) ./setup.sh broker && ./broker.py $${SHELL:-sh}
 
-test: .venv/dev ## Every test, on real brokers.
+test: .venv/dev $(BROKER) ## Every test, on real brokers.
 	@$(ACTIVATE) ./setup.sh broker && ./setup.sh browser && python -m pytest -n 2 --dist loadscope $(ARGS)
 
-soak: .venv/run ## Random faults for MINUTES=10 on a cluster of three nodes, and the verdict.
+rabbitmq4: ## RabbitMQ 4.x beside the one installed, in .rabbitmq4; then: make demo|shell|test|soak BROKER=rabbitmq4.
+	@./setup.sh rabbitmq4
+
+soak: .venv/run $(BROKER) ## Random faults for MINUTES=10 on a cluster of three nodes, and the verdict.
 	@$(ACTIVATE) ./setup.sh broker && ./soak.py --minutes $(MINUTES)
 
 lint: .venv/dev ## Check the style.
@@ -33,7 +39,7 @@ screenshots: .venv/dev ## Take the pictures of docs/dashboard.md anew.
 	@$(ACTIVATE) ./setup.sh browser && python docs/screenshots.py
 
 clean: ## Remove what make made (not what apt installed).
-	rm -rf .venv bench/.peers .hypothesis .pytest_cache .ruff_cache __pycache__ */__pycache__
+	rm -rf .venv .rabbitmq4 bench/.peers .hypothesis .pytest_cache .ruff_cache __pycache__ */__pycache__
 
 .venv/run: requirements.txt setup.sh
 	@./setup.sh venv requirements.txt && touch $@
@@ -44,4 +50,4 @@ clean: ## Remove what make made (not what apt installed).
 .venv/dev: requirements.txt requirements-dashboard.txt requirements-monitor.txt requirements-dev.txt setup.sh
 	@./setup.sh venv requirements-dev.txt && touch $@ .venv/run .venv/page
 
-.PHONY: help demo dashboard shell test soak lint bench screenshots clean
+.PHONY: help demo dashboard shell test rabbitmq4 soak lint bench screenshots clean
