@@ -8,7 +8,7 @@ import base64
 import json
 import re
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 import common
 from common import Failure
@@ -55,10 +55,15 @@ def place(url):
     return urlsplit(url).netloc.rpartition('@')[2]
 
 
-def user_of(url):
-    """Return user and password of a management URL."""
+def login_of(url):
+    """Return user and password of a management URL, both '' where it has none."""
     parts = urlsplit(url)
     return unquote(parts.username or ''), unquote(parts.password or '')
+
+
+def log_in(url, user, password):
+    """Return a management URL with another user and password."""
+    return urlsplit(url)._replace(netloc=f'{quote(user, safe="")}:{quote(password, safe="")}@{place(url)}').geturl()
 
 
 def call(url, method, path, body=None):
@@ -69,7 +74,7 @@ def call(url, method, path, body=None):
     Refused when it answers with an error, another Failure when it does not answer, or not as this API does.
     """
     parts = urlsplit(url)
-    headers = {'Authorization': 'Basic ' + base64.b64encode(':'.join(user_of(url)).encode()).decode()}
+    headers = {'Authorization': 'Basic ' + base64.b64encode(':'.join(login_of(url)).encode()).decode()}
     if body is not None:
         headers['Content-Type'] = 'application/json'
     # Not urllib.request: it would go through http_proxy, even to localhost.
@@ -96,6 +101,6 @@ def call(url, method, path, body=None):
                           'is MANAGEMENT_URL right?', 3) from None
     if not 200 <= response.status < 300:
         reason = answer.get('reason') if isinstance(answer, dict) else None
-        raise Refused(f'the management API at {place(url)} refuses user {user_of(url)[0]!r} {method} {path}: '
+        raise Refused(f'the management API at {place(url)} refuses user {login_of(url)[0]!r} {method} {path}: '
                       f'{response.status} {str(reason or response.reason)[:200]}', response.status)
     return answer
