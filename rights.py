@@ -155,8 +155,8 @@ def connected(endpoint):
     except (AMQPError, AMQPConnectorException, OSError) as error:
         sure = isinstance(error, (ProbableAuthenticationError, ProbableAccessDeniedError))
         raise (sure and faults.refusal(error, endpoint)) or Failure(
-            f'cannot go on at {common.place(endpoint)} ({faults.cause(error)}); is the broker running, is AMQP_URL right?',
-            3) from None
+            f'cannot go on at {common.place(endpoint)} ({faults.cause(error)}); is it running, is AMQP_URL right?', 3
+        ) from None
     finally:
         if connection and connection.is_open:
             connection.close()

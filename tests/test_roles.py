@@ -1,5 +1,6 @@
 """roles.py against a real broker: what it makes, what it finds wrong, what it leaves behind; and the roles at work."""
 
+import contextlib
 import json
 import os
 import signal
@@ -40,28 +41,32 @@ def api(broker):
 
 @pytest.fixture
 def manage(start, broker, url, api):
-    """A function that runs roles.py for roles of this test's own; all is removed afterwards. See also its attributes."""
-    prefix = f'test-{os.urandom(4).hex()}'
+    """roles.py for roles of this test's own, which are removed afterwards.
+
+    start(), run(): the script; user(), url() of a role, which has its password from PASSWORDS; permit(): its patterns.
+    """
+    prefix, vhost = f'test-{os.urandom(4).hex()}', url.rpartition('/')[2]
+
+    def start_it(*flags, **env):
+        return start('roles.py', '--prefix', prefix, *flags, **{'MANAGEMENT_URL': broker.management_url, **env})
 
     def run(*flags, **env):
-        return manage.start(*flags, **env).end()
+        return start_it(*flags, **env).end()
 
-    manage = SimpleNamespace(
-        run=run, prefix=prefix, vhost=url.rpartition('/')[2], user=lambda role: f'{prefix}-{role}',
-        start=lambda *flags, **env: start('roles.py', '--prefix', prefix, *flags,
-                                          **{'MANAGEMENT_URL': broker.management_url, **env}),
-        url=lambda role: management_login(url, f'{prefix}-{role}', PASSWORDS[f'{role.upper()}_PASSWORD']),
-        permit=lambda role, *patterns: roles.put_rights(broker.management_url, manage.vhost, f'{prefix}-{role}', patterns))
-    yield manage
-    run('--remove')
-    for role in roles.ROLES:
-        if roles.find(broker.management_url, f'users/{prefix}-{role}'):
-            api('DELETE', f'users/{prefix}-{role}')
+    def user(role):
+        return f'{prefix}-{role}'
 
+    def url_of(role):
+        password = quote(PASSWORDS[f'{role.upper()}_PASSWORD'], safe='')
+        return url.replace('guest:guest', f'{user(role)}:{password}')
 
-def management_login(url, user, password):
-    """Return an AMQP URL with another login."""
-    return url.replace('guest:guest', f'{quote(user, safe="")}:{quote(password, safe="")}')
+    def permit(role, *patterns):
+        roles.put_rights(broker.management_url, vhost, user(role), patterns)
+
+    yield SimpleNamespace(start=start_it, run=run, prefix=prefix, vhost=vhost, user=user, url=url_of, permit=permit)
+    for found in api('GET', 'users'):
+        if found['name'].startswith((prefix, 'siamese.check-')):
+            api('DELETE', f'users/{found["name"]}')
 
 
 def left_behind(api, vhost):
@@ -129,15 +134,11 @@ def test_users_of_others_are_left_alone(manage, api):
     refused = manage.run('--create')
     assert refused.status == 1 and f'{manage.user("publisher")}: not made by roles.py, and left alone' in refused.err
     assert refused.out == '' and api('GET', user) == theirs
-    assert not roles.find(manage_url(api), f'users/{manage.user("subscriber")}')
+    assert manage.user('subscriber') not in [found['name'] for found in api('GET', 'users')]
     assert f'{manage.user("publisher")}: not made by roles.py, left alone' in manage.run('--remove').out
     assert api('GET', user) == theirs
     taken = manage.run('--create', '--overwrite')
     assert taken.status == 0 and 'overwritten' in taken.out and manage.run('--check').status == 0
-
-
-def manage_url(api):
-    return api.__closure__[0].cell_contents.management_url
 
 
 def test_users_with_rights_on_another_virtual_host_stay(manage, api, url):
@@ -203,9 +204,9 @@ def test_a_right_too_few_is_found_and_named(manage, api):
     checked = manage.run('--check')
     lines = [line.partition(' (')[0] for line in checked.out.splitlines() if 'too few' in line]
     assert checked.status == 1 and 'too many' not in checked.out
-    assert lines == ['subscriber: a right too few: connect is refused', 'publisher: a right too few: publish is refused',
-                     'monitoring: a right too few: see all nodes is refused',
-                     *(f'administrator: a right too few: {what} is refused' for what in ('bind', 'consume', 'get', 'purge'))]
+    assert lines == [f'{role}: a right too few: {what} is refused' for role, what in (
+        ('subscriber', 'connect'), ('publisher', 'publish'), ('monitoring', 'see all nodes'), ('administrator', 'bind'),
+        ('administrator', 'consume'), ('administrator', 'get'), ('administrator', 'purge'))]
     assert 'publish is refused (ACCESS_REFUSED - ' in checked.out
 
 
@@ -213,13 +214,13 @@ def test_a_right_too_few_is_found_and_named(manage, api):
 
 
 @pytest.fixture
-def tenant(api, url, manage):
+def tenant(api, broker, url, manage):
     """The URLs of a user as a shared plan has it: everything in its virtual host, and no users."""
     api('PUT', f'users/{manage.prefix}-tenant', {'password': 'secret', 'tags': 'management'})
     api('PUT', f'permissions/{manage.vhost}/{manage.prefix}-tenant', {'configure': '.*', 'write': '.*', 'read': '.*'})
     login = f'{manage.prefix}-tenant:secret'
     yield {'AMQP_URL': url.replace('guest:guest', login),
-           'MANAGEMENT_URL': manage_url(api).replace('guest:guest', login)}
+           'MANAGEMENT_URL': broker.management_url.replace('guest:guest', login)}
     api('DELETE', f'users/{manage.prefix}-tenant')
 
 
@@ -292,7 +293,7 @@ def test_a_queue_that_is_deleted_ends_a_publisher(manage, run, start, channel):
     manage.run('--create', **PASSWORDS)
     run('validate.py', '--idle', 0.1)
     producer = start('producer.py', '--difficulty', 1, '--rate', 20, '--url', manage.url('publisher'))
-    producer.wait_for('alice' if False else ' 3 ', producer.out)
+    producer.wait_for(' 3  ', producer.out)
     channel.queue_delete('siamese.blocks')
     done = producer.end()
     assert done.status == 1 and "nor is it there: NOT_FOUND - no queue 'siamese.blocks'" in done.err
@@ -326,37 +327,46 @@ def test_bad_flags_take_one_line_and_tell_no_password(run, flags, complaint):
 
 
 def test_a_broker_that_is_away_or_none_or_refuses_takes_one_line(run, broker, url):
-    amqp = broker.management_url.replace(str(broker.ports[0][2]), str(broker.ports[0][0]))
-    wrong = url.replace('guest:guest', 'guest:secret')
-    for env, complaint, status in (
-            ({'MANAGEMENT_URL': 'http://u:secret@127.0.0.1:1'}, 'Connection refused', 3),
-            ({'MANAGEMENT_URL': amqp}, 'no management API at 127.0.0.1', 3),
-            ({'AMQP_URL': wrong}, "the broker refuses user 'guest'", 1),
-            ({'AMQP_URL': f'{url}-none'}, 'no virtual host', 1)):
-        for flag in '--create', '--check', '--remove':
-            done = run('roles.py', flag, **{'MANAGEMENT_URL': '', **env})
-            assert done.status in (1, 3) and done.err.count('\n') == 1 and done.out == '', done
-            assert 'secret' not in done.err and 'Traceback' not in done.err
-        done = run('roles.py', '--check', **{'MANAGEMENT_URL': broker.management_url, **env})
-        assert done.status in (status, 1) and 'Traceback' not in done.err
+    no_api = broker.management_url.replace(str(broker.ports[0][2]), str(broker.ports[0][0]))
+    for flag in '--create', '--check', '--remove':
+        for env, complaint, status in (
+                ({'MANAGEMENT_URL': 'http://guest:guest@127.0.0.1:1'}, 'Connection refused', 3),
+                ({'MANAGEMENT_URL': no_api}, 'no management API at 127.0.0.1', 3),
+                ({'MANAGEMENT_URL': broker.management_url.replace('guest@', 'secret@')}, "user 'guest'", 1)):
+            done = run('roles.py', flag, **env)
+            assert done.status == status and complaint in done.err and done.out == '', done
+            assert done.err.count('\n') == 1 and 'secret' not in done.err
+    for bad, complaint, status in ((f'{url}-none', 'no virtual host', 1),
+                                   ('amqp://guest:guest@127.0.0.1:1', 'Connection refused', 3)):
+        done = run('roles.py', '--check', '--url', bad, MANAGEMENT_URL=broker.management_url)
+        assert done.status == status and complaint in done.err and done.err.count('\n') == 1 and done.out == ''
+    done = run('roles.py', '--create', '--url', f'{url}-none', MANAGEMENT_URL=broker.management_url)
+    assert done.status == 1 and 'no virtual host' in done.err and done.out == ''
 
 
-@pytest.mark.parametrize('numbers, status', [
-    ([signal.SIGINT], 3), ([signal.SIGTERM], 3), ([signal.SIGINT, signal.SIGTERM], 130)])
-def test_a_check_that_is_interrupted_leaves_nothing(manage, api, url, numbers, status):
+@contextlib.contextmanager
+def held(url):
+    """Yield a proxy that holds what the broker sends when a check has made what it needs; reached, gate: Events."""
     reached, gate = threading.Event(), threading.Event()
 
-    def hold_it(data):
+    def alter(data):
         if b'siamese.check-' in data:
             reached.set()
             gate.wait(PATIENCE)
         return data
 
+    with proxy.before(url, alter=alter) as between:
+        yield between.url, reached, gate
+
+
+@pytest.mark.parametrize('numbers, status', [
+    ([signal.SIGINT], 3), ([signal.SIGTERM], 3), ([signal.SIGINT, signal.SIGTERM], 130)])
+def test_a_check_that_is_interrupted_leaves_nothing(manage, api, url, numbers, status):
     manage.run('--create')
-    with proxy.before(url, alter=hold_it) as between:
-        checking = manage.start('--check', AMQP_URL=between.url)
+    with held(url) as (way, reached, gate):
+        checking = manage.start('--check', AMQP_URL=way)
         assert reached.wait(PATIENCE)
-        assert len([user for user in api('GET', 'users') if user['name'].startswith('siamese.check-')]) == 4
+        assert len([found for found in left_behind(api, manage.vhost) if 'tags' in found]) == 4  # users
         for number in numbers:
             checking.send(number)
         gate.set()
@@ -366,27 +376,23 @@ def test_a_check_that_is_interrupted_leaves_nothing(manage, api, url, numbers, s
     assert not left_behind(api, manage.vhost)
 
 
-def test_what_a_check_left_that_was_killed_is_removed(manage, api, url):
-    reached, gate = threading.Event(), threading.Event()
+def test_what_a_killed_check_left_is_removed(manage, api, url):
     manage.run('--create')
-    with proxy.before(url, alter=lambda data: (b'siamese.check-' in data and (reached.set(), gate.wait(PATIENCE)), data)[1]
-                      ) as between:
-        checking = manage.start('--check', AMQP_URL=between.url)
+    with held(url) as (way, reached, gate):
+        checking = manage.start('--check', AMQP_URL=way)
         assert reached.wait(PATIENCE)
         checking.stop(signal.SIGKILL)
         gate.set()
-    assert left_behind(api, manage.vhost)
+    assert [found for found in left_behind(api, manage.vhost) if 'tags' in found]
     manage.run('--remove')
-    queue, = [found for found in left_behind(api, manage.vhost) if 'arguments' in found and 'x-expires' in found['arguments']]
-    assert queue['arguments'] == {'x-expires': 600_000}
-    assert all('arguments' in found for found in left_behind(api, manage.vhost))  # queue and exchange, no user, no policy
+    queue, exchange = left_behind(api, manage.vhost)  # they go by themselves
+    assert queue['arguments'] == {'x-expires': 600_000} and exchange['auto_delete'] is True
 
 
 def test_a_broker_that_goes_away_during_a_check(manage, api, url):
-    reached = threading.Event()
     manage.run('--create')
-    with proxy.before(url, alter=lambda data: (b'siamese.check-' in data and reached.set(), data)[1]) as between:
-        between.limit = 1200  # bytes of a connection: it ends amid the tries
+    with proxy.before(url) as between:
+        between.limit = 900  # bytes of each connection: it ends amid the tries
         done = manage.run('--check', AMQP_URL=between.url)
-    assert done.status == 3 and 'cannot go on at 127.0.0.1' in done.err and 'Traceback' not in done.err
+    assert done.status == 3 and 'cannot go on at 127.0.0.1' in done.err and 'Traceback' not in done.err, done
     assert not [found for found in left_behind(api, manage.vhost) if 'tags' in found]
