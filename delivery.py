@@ -51,8 +51,12 @@ def declare_dead_letters(channel):
 
 
 def look_only(channel):
-    """Let a channel look whether queues and exchanges are there, which takes no right, instead of declaring them."""
-    channel.queue_declare = partial(channel.queue_declare, passive=True)
+    """Let a channel look whether queues and exchanges are there, which takes no right, instead of declaring them.
+
+    Not those queues that are ours alone, which nobody else can have declared.
+    """
+    declare = channel.queue_declare
+    channel.queue_declare = lambda queue, **how: declare(queue, passive=not how.get('exclusive'), **how)
     channel.exchange_declare = partial(channel.exchange_declare, passive=True)
     channel.queue_bind = lambda *_, **__: None
 

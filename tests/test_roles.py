@@ -289,6 +289,19 @@ def test_a_subscriber_rejects_into_the_dead_letters(manage, run, channel):
     wait_until(lambda: channel.queue_declare('siamese.dead', passive=True).method.message_count == 1)
 
 
+def test_the_rights_that_the_rpc_scripts_need_besides(manage, run, start):
+    """As docs/access.md tells them."""
+    manage.run('--create', **PASSWORDS)
+    run('rpc_server.py', '--duration', 0.1)
+    asked = run('rpc_client.py', '--count', 1, '--url', manage.url('publisher'))
+    assert asked.status == 1 and 'lacks a right' in asked.err and 'Traceback' not in asked.err
+    manage.permit('publisher', r'^siamese\.rpc\.', r'^(amq\.default|siamese\.dlx)$', r'^siamese\.rpc\.')
+    manage.permit('subscriber', '^$', r'^amq\.default$', r'^siamese\.rpc$')
+    server = start('rpc_server.py', '--url', manage.url('subscriber'))
+    asked = run('rpc_client.py', '--count', 5, '--verify', '--url', manage.url('publisher'))
+    assert asked.status == 0 and '5 answered' in asked.out and server.stop().status == 0, asked
+
+
 def test_a_queue_that_is_deleted_ends_a_publisher(manage, run, start, channel):
     manage.run('--create', **PASSWORDS)
     run('validate.py', '--idle', 0.1)
