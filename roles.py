@@ -249,14 +249,16 @@ def loose_patterns(args, role):
 
 
 def print_matrix(matrix):
-    print(f'{"":<14}', *(f'{who:<13}' for who in matrix), sep='  ')
+    rows = [['', *matrix]]
     for what in rights.OPERATIONS:
         cells = []
         for who, refusals in matrix.items():
             cell = '' if what not in refusals else 'refused' if refusals[what] else 'allowed'
             wrong = who in ROLES and cell and (cell == 'allowed') != (what in EXPECTED[who])
-            cells.append(f'{cell.upper() + " !" if wrong else cell:<13}')
-        print(f'{what:<14}', *cells, sep='  ')
+            cells.append(f'{cell.upper()} !' if wrong else cell)
+        rows.append([what, *cells])
+    for what, *cells in rows:
+        print('  '.join([f'{what:<14}', *(f'{cell:<13}' for cell in cells)]).rstrip())
 
 
 def parse_args(argv):
