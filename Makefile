@@ -12,7 +12,7 @@ shell: .venv/run ## A shell with a throwaway broker: AMQP_URL is set, the script
 	@$(ACTIVATE) ./setup.sh broker && ./broker.py $${SHELL:-sh}
 
 test: .venv/dev ## Every test, on real brokers.
-	@$(ACTIVATE) ./setup.sh broker && python -m pytest $(ARGS)
+	@$(ACTIVATE) ./setup.sh broker && python -m pytest -n 2 --dist loadscope $(ARGS)
 
 soak: .venv/run ## Random faults for MINUTES=10 on a cluster of three nodes, and the verdict.
 	@$(ACTIVATE) ./setup.sh broker && ./soak.py --minutes $(MINUTES)

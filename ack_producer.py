@@ -60,7 +60,7 @@ def main(argv=None):
         while link.goes_on(sent):
             sent += 1
             level = random.randint(0, 9) if args.priority == 'random' else args.priority
-            body, properties = greeting.message(link, sent, priority=level, expiration=greeting.expiration(args.ttl))
+            body, properties = greeting.message(link, sent, priority=level, expiration=delivery.expiration(args.ttl))
             link.publish('', args.queue, body, properties)
             if not args.quiet:
                 print(LINE.format(name=args.name, tally=script.tally(sent, args.count), level=level))

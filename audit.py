@@ -31,11 +31,10 @@ Examples:
     ./audit.py producers.jsonl validators.jsonl --json verdict.json
 """
 
-import json
-import os
 import re
 from collections import defaultdict
 
+import books
 import script
 
 MEANING = {  # in the order of the report; the faults are those that make a run invalid
@@ -58,41 +57,13 @@ MEANING = {  # in the order of the report; the faults are those that make a run 
 FAULTS = ('lost', 'corrupt', 'refused', 'unexpected', 'duplicated')
 CERTAIN = ('corrupt', 'refused')  # also where lines are missing
 SHOWN = 20  # messages named for each fault
-TYPES = {'at': (int, float), 'by': str, 'run': str, 'epoch': int, 'broker': str, 'queue': str, 'exchange': str,
-         'id': (str, type(None)), 'attempt': int, 'digest': str, 'redelivered': bool, 'expiration': str}
-KEYS = {  # of the events a ledger holds; every one also has at, by, run and epoch
-    'connected': ('broker',), 'lost': (), 'closed': (),
-    'attempted': ('id', 'attempt', 'digest'), 'accepted': ('id', 'attempt'), 'nacked': ('id', 'attempt'),
-    'returned': ('id', 'attempt'), 'unknown': ('id', 'attempt'),
-    'parked': ('id', 'attempt'),
-    'validated': ('id', 'attempt', 'digest', 'redelivered'), 'invalid': ('id', 'attempt', 'digest', 'redelivered'),
-    'rejected': ('id', 'attempt', 'digest', 'redelivered'), 'unsettled': ('id', 'attempt', 'digest', 'redelivered'),
-    'given up': ('id', 'attempt', 'digest', 'redelivered'),
-}
 SETTLED = ('validated', 'invalid', 'given up')  # deliveries after which the broker need not deliver again
-
-
-def read(paths):
-    """Yield the lines of ledger files as dicts; {'event': 'unreadable', 'where': 'FILE:LINE'} for one that is none.
-
-    Raises OSError.
-    """
-    for path in dict.fromkeys(map(os.path.realpath, paths)):
-        with open(path, encoding='utf-8', errors='replace') as file:
-            for number, line in enumerate(file, 1):
-                try:
-                    event = json.loads(line)
-                    readable = ({'at', 'by', 'run', 'epoch', *KEYS[event['event']]} <= event.keys()
-                                and all(isinstance(event[key], TYPES[key]) for key in event.keys() & TYPES))
-                except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-                    readable = False
-                yield event if readable else {'event': 'unreadable', 'where': f'{path}:{number}'}
 
 
 def audit(events):
     """Judge the books of a run.
 
-    `events` are the lines of its ledgers as dicts, each process's own in order (delivery.open_ledger). Returns a dict
+    `events` are the lines of its ledgers as dicts, each process's own in order (books.read). Returns a dict
     from each key of MEANING to the sorted list of message ids, and 'unreadable', 'producers', 'consumers' likewise.
     """
     sent = defaultdict(dict)  # id -> {attempt: digest of the body}
@@ -225,7 +196,7 @@ def main(argv=None):
     parser.add_argument('ledgers', nargs='+', metavar='FILE', help='ledgers of the run')
     script.add_output_flags(parser)
     args = script.parse(parser, argv)
-    found = audit(read(args.ledgers))
+    found = audit(books.read(args.ledgers))
     verdict, status, faults = judge(found)
     if not args.quiet:
         who = {name: ', '.join(found[name]) or 'nobody' for name in ('producers', 'consumers')}

@@ -50,7 +50,7 @@ def main(argv=None):
     with delivery.connected(args, declare, retry_returned=False) as link:
         while link.goes_on(sent):
             sent += 1
-            body, properties = greeting.message(link, sent, expiration=greeting.expiration(args.ttl))
+            body, properties = greeting.message(link, sent, expiration=delivery.expiration(args.ttl))
             link.publish(args.exchange, '', body, properties)
             if not args.quiet:
                 print(LINE.format(name=args.name, tally=script.tally(sent, args.count)))

@@ -21,11 +21,6 @@ def message(link, number, **properties):
         headers={'x-sent-ms': int(time.time() * 1000)}, **properties)
 
 
-def expiration(seconds):
-    """Return a time to live as AMQP wants it: milliseconds as text, None for none."""
-    return None if seconds is None else str(round(seconds * 1000))
-
-
 def read(properties, body):
     """Return the Hello a message is; raise Invalid.
 

@@ -83,8 +83,7 @@ def main(argv=None):
                        pace=f'{args.rate:g} msg/s' if args.rate else 'as fast as possible')
         properties = wire.template(len(perf.message_id(link.run, 0, 0)), pika.BasicProperties(
             content_type=f'application/json; charset={args.encoding}', app_id=args.name, priority=args.priority,
-            delivery_mode=2 if args.persistent else 1,
-            expiration=str(round(args.ttl * 1000)) if args.ttl is not None else None))
+            delivery_mode=2 if args.persistent else 1, expiration=delivery.expiration(args.ttl)))
         link.wait(lambda: link.is_ready or script.stop_requested())
         started, wall = time.monotonic(), time.time() - time.monotonic()
         while link.goes_on(sent):

@@ -48,6 +48,7 @@ from types import SimpleNamespace
 import pika
 
 import audit
+import books
 import broker
 import common
 import proxy
@@ -317,7 +318,7 @@ def main(argv=None):
     except common.Failure as failure:
         raise common.Failure(f'{failure}; see {folder}', failure.status) from None
     print(*table(times), sep='\n')
-    found = audit.audit(audit.read([f'{folder}/run.jsonl']))
+    found = audit.audit(books.read([f'{folder}/run.jsonl']))
     verdict, status, _ = audit.judge(found)
     script.report(args, '{books}\n{verdict}', {
         'seed': args.seed, 'faults': times, 'verdict': verdict, 'exit_status': status,

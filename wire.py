@@ -128,6 +128,10 @@ class Connection(pika.SelectConnection):
         """How many bytes wait for the socket."""
         return self.outbox_size + (self._get_write_buffer_size() if self._transport else 0)
 
+    def abort(self, why):
+        """Drop the connection without a word to a broker that does not answer; it is lost for the reason `why`."""
+        self._terminate_stream(pika.exceptions.StreamLostError(why))
+
     def _create_channel(self, channel_number, on_open_callback):
         return Channel(self, channel_number, on_open_callback)
 

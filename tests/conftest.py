@@ -40,6 +40,23 @@ def wait_until(condition, what='condition', patience=PATIENCE):
     pytest.fail(f'{what} did not come about within {patience} s')
 
 
+def spell(seconds):
+    """Let a fault last: nothing tells from outside that a script has tried in vain."""
+    threading.Event().wait(seconds)
+
+
+def replace_once(old, new):
+    """Return a function for proxy.before(alter=) that replaces the first `old` it sees, and a list that then has it."""
+    done = []
+
+    def alter(data):
+        if old in data and not done:
+            done.append(old)
+            return data.replace(old, new, 1)
+        return data
+    return alter, done
+
+
 class Running:
     """A script as a process. What it prints is read as it comes, so that a test can wait for a line."""
 

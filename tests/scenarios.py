@@ -3,18 +3,24 @@
 A scenario is a line of SCENARIOS.
 """
 
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
 from conftest import wait_until
 
 import audit
+import books
 
 SCENARIOS = {  # queue: (producer, consumer)
-    'blocks': (['producer.py', '--difficulty', 2, '--rate', 30], ['validate.py', '--difficulty', 2]),
-    'perf': (['perf_producer.py', '--persistent', '--rate', 40], ['perf_consumer.py']),
+    'blocks': (['producer.py', '--queue', 'blocks', '--difficulty', 2, '--rate', 30],
+               ['validate.py', '--queue', 'blocks', '--difficulty', 2]),
+    'perf': (['perf_producer.py', '--queue', 'perf', '--persistent', '--rate', 40],
+             ['perf_consumer.py', '--queue', 'perf']),
+    'ack': (['ack_producer.py', '--queue', 'ack', '--rate', 30],
+            ['ack_consumer.py', '--queue', 'ack', '--ack', 80, '--reject', 20]),
+    'fanout': (['fanout_producer.py', '--rate', 30, '--ttl', 3600], ['fanout_consumer.py', 'fanout']),
 }
+PROOFS = 'blocks', 'perf'  # whose queues the test of a cluster declares
 FLOW = 5  # messages that came through, so that one says: it flows
 
 
@@ -24,16 +30,17 @@ class Scenario:
     def __init__(self, start, url, queue, ledger, *flags):
         self.start, self.queue, self.ledger = start, queue, ledger
         ledger.touch()
-        self.flags = ['--queue', queue, '--ledger', ledger, '--url', url, *flags]
+        self.flags = ['--ledger', ledger, '--url', url, *flags]
         producer, self.consume = SCENARIOS[queue]
         self.consumer = start(*self.consume, '--quiet', '--prefetch', 20, '--name', 'consumer', *self.flags)
+        self.consumer.wait_for('ready')  # what is sent to everybody before it listens is not for it
         self.producer = start(*producer, '--quiet', '--name', 'producer', *self.flags)
 
     def __str__(self):
         return f'the flow of {self.queue} (logs: {"".join(self.producer.err + self.consumer.err)})'
 
     def read(self):
-        return list(audit.read([self.ledger]))
+        return list(books.read([self.ledger]))
 
     def flows(self, since=0.0):
         """Wait until messages come through that were sent after a time; return when the first was accepted."""
@@ -65,13 +72,14 @@ def said(running):
 GONE = 'broker gone', 'back after'
 
 
-def endure(start, folder, url, inject, heal=lambda: None, producer=GONE, consumer=GONE, also=(), flags=()):
-    """Let all scenarios at `url` go through the fault that inject(scenarios) and heal() make.
+def endure(start, folder, url, inject, heal=lambda: None, producer=GONE, consumer=GONE, also=(), flags=(),
+           queues=SCENARIOS):
+    """Let the scenarios of `queues` at `url` go through the fault that inject(scenarios) and heal() make.
 
     `start` is the fixture, `folder` takes the ledgers. `producer` and `consumer` are what their logs are to hold, each
     in one line and nothing else (but `also`): first what they notice before it is healed, last how it ends.
     """
-    scenarios = [Scenario(start, url, queue, folder / queue, *flags) for queue in SCENARIOS]
+    scenarios = [Scenario(start, url, queue, folder / queue, *flags) for queue in queues]
     for scenario in scenarios:
         scenario.flows()
     inject(scenarios)
@@ -93,8 +101,3 @@ def endure(start, folder, url, inject, heal=lambda: None, producer=GONE, consume
     with ThreadPoolExecutor() as pool:
         for found in pool.map(Scenario.stop, scenarios):
             print({name: len(ids) for name, ids in found.items() if ids})
-
-
-def spell(seconds):
-    """Let a fault last: nothing tells from outside that a script has tried in vain."""
-    threading.Event().wait(seconds)

@@ -20,6 +20,7 @@ import uuid
 import pika
 import psutil
 import pytest
+from conftest import PATIENCE, wait_until
 
 import broker
 
@@ -27,18 +28,6 @@ SCRIPT = os.path.abspath(broker.__file__)
 PERSISTENT = pika.BasicProperties(delivery_mode=2)
 # Says on stdout where the broker is and what its own arguments are, and stays until its stdin ends.
 COMMAND = ['sh', '-c', 'echo "$AMQP_URL" "$@"; read -r line; exit 7', 'command']
-PATIENCE = 60  # seconds; a machine that stalls must not fail a test
-
-
-def eventually(condition):
-    """Return the first truthy result of `condition`; fail when there is none in time."""
-    deadline = time.monotonic() + PATIENCE
-    while time.monotonic() < deadline:
-        result = condition()
-        if result:
-            return result
-        time.sleep(0.05)
-    pytest.fail(f'not within {PATIENCE} s: {condition}')
 
 
 class Place:
@@ -78,7 +67,7 @@ def place(monkeypatch):
     monkeypatch.setattr(tempfile, 'tempdir', None)  # look at TMPDIR again
     yield place
     try:
-        eventually(place.is_empty)
+        wait_until(place.is_empty)
     finally:  # not even a test that failed leaves something behind
         for pid in place.processes():
             os.kill(pid, signal.SIGKILL)
@@ -157,7 +146,7 @@ def test_command_finds_the_broker_and_its_exit_status_is_passed_on(place):
     assert_works(url)
     _, log = process.communicate('\n')
     assert process.returncode == 7
-    eventually(place.is_empty)
+    wait_until(place.is_empty)
     lines = log.splitlines()
     prefix = rf'\d\d:\d\d:\d\d broker\.py@{re.escape(socket.gethostname())}:{process.pid} '
     assert re.fullmatch(prefix + 'starting RabbitMQ', lines[0])
@@ -235,13 +224,13 @@ def test_alone_three_at_once_each_ended_by_another_signal(place):
         assert_works(url)
         status, log = hammer(os.killpg, process, number)
         assert status == (-signal.SIGKILL if number == signal.SIGKILL else 0) and 'Traceback' not in log
-        eventually(lambda url=url: not is_open(url))
-    eventually(place.is_empty)
+        wait_until(lambda url=url: not is_open(url))
+    wait_until(place.is_empty)
 
 
 def test_ended_while_it_starts(place):
     process = start(*COMMAND)
-    eventually(lambda: any('RABBITMQ_NODENAME' in environment for environment in place.processes().values()))
+    wait_until(lambda: any('RABBITMQ_NODENAME' in environment for environment in place.processes().values()))
     status, log = hammer(os.kill, process, signal.SIGTERM)
     assert status == 128 + signal.SIGTERM and 'Traceback' not in log
 
@@ -258,7 +247,7 @@ def test_as_an_ordinary_user_and_killed(place):
     os.remove(script)
     process.kill()
     process.wait()
-    eventually(place.is_empty)
+    wait_until(place.is_empty)
     process.communicate()
 
 
@@ -332,7 +321,7 @@ def test_exception_in_the_body_beside_another_broker(place, one):
         assert_works(b.url)
         assert_works(one.url)
         raise ZeroDivisionError
-    eventually(place.is_empty)
+    wait_until(place.is_empty)
     assert_works(one.url)
 
 
@@ -375,7 +364,7 @@ def test_a_port_taken_in_between(place):
     thieves = []
 
     def steal():
-        ports = eventually(lambda: {environment.get('RABBITMQ_DIST_PORT') for environment in
+        ports = wait_until(lambda: {environment.get('RABBITMQ_DIST_PORT') for environment in
                                     place.processes().values()} - {None})
         thieves.append(socket.create_server(('127.0.0.1', int(ports.pop()))))
 
@@ -419,7 +408,7 @@ def test_cluster_of_three(place):
         put(b.urls[0], 'q', b'first', {'x-queue-type': 'quorum'})
         b.kill(0)
         assert not is_open(b.urls[0])
-        eventually(lambda: running(node=1) == 2)
+        wait_until(lambda: running(node=1) == 2)
         put(b.urls[1], 'q', b'second', {'x-queue-type': 'quorum'})
         assert get(b.urls[2], 'q') == b'first'
         b.start(0)

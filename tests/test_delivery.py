@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import re
 import socket
 import ssl
 import threading
@@ -13,6 +14,7 @@ from blocks import chain, put
 from conftest import Running, drain, wait_until
 
 import audit
+import books
 import broker as broker_module
 import delivery
 import faults
@@ -177,6 +179,8 @@ def test_what_is_no_broker_is_told_from_one_that_is_away(words):
     assert done.err.count('\n') == 2 and 'Traceback' not in done.err
 
 
+ACK = b'\x01\x00\x01\x00\x00\x00\x0d\x00\x3c\x00\x50.{9}\xce'  # frames of channel 1, as in the AMQP 0-9-1 grammar
+CLOSE_OK = re.escape(b'\x01\x00\x01\x00\x00\x00\x04\x00\x14\x00\x29\xce')
 POISON = {'header larger than a frame': {'headers': {'a': 'z' * 200_000}}, 'bad expiration': {'expiration': 'abc'},
           'user_id of another': {'user_id': 'somebody'}}
 
@@ -192,7 +196,30 @@ def test_a_poison_message_is_named_and_the_others_arrive(url, channel, capfd, tm
     assert 'the broker refuses message m17: ' in capfd.readouterr().err and link.counts['accepted'] == 29
     received = {properties.message_id for properties, _ in drain(channel, 'siamese.blocks')}
     assert received == {f'm{number}' for number in range(30)} - {'m17'}
-    assert audit.audit(audit.read([args.ledger]))['in doubt'] == ['m17']
+    assert audit.audit(books.read([args.ledger]))['in doubt'] == ['m17']
+
+
+@pytest.mark.parametrize('closes, connections', [(True, 1), (False, 2)], ids=['closes', 'mute'])
+def test_a_broker_that_neither_confirms_nor_closes_the_channel(url, channel, monkeypatch, capfd, closes, connections):
+    """A new channel is opened after the deadline, and a new connection where the broker does not answer even that."""
+    monkeypatch.setattr(delivery, 'CONFIRM_DEADLINE', 1)
+    swallowed = []
+
+    def swallow(data):
+        for frame in (ACK, CLOSE_OK)[:1 if closes else 2]:
+            if re.search(frame, data, re.DOTALL) and frame not in swallowed:
+                swallowed.append(frame)
+                data = re.sub(frame, b'', data, flags=re.DOTALL)
+        return data
+
+    with proxy.before(url, alter=swallow) as between:
+        args = producer.parse_args(['--url', between.url])
+        with delivery.connected(args, producer.declare) as link:
+            link.publish('', args.queue, b'x', pika.BasicProperties(message_id='m1'))
+        assert link.status == 0 and link.counts['accepted'] == 1 and between.accepted == connections
+    log = capfd.readouterr().err
+    assert 'no confirm for 1 s' in log and ('a channel cannot be closed' in log) is not closes
+    assert [properties.message_id for properties, _ in drain(channel, 'siamese.blocks')] == ['m1', 'm1']
 
 
 def test_tls_is_verified(run, url, tmp_path, channel):

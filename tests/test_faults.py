@@ -3,6 +3,7 @@
 A fault is a line of NETWORK or a test of its own; the scenarios are in scenarios.py.
 """
 
+import contextlib
 import signal
 import time
 from collections import Counter
@@ -10,10 +11,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import psutil
 import pytest
-from conftest import PATIENCE, ROOT, wait_until
-from scenarios import FLOW, SCENARIOS, Scenario, endure, said, spell
+import sympy
+from conftest import PATIENCE, ROOT, spell, wait_until
+from scenarios import FLOW, GONE, PROOFS, SCENARIOS, Scenario, endure, said
 
 import audit
+import books
 import broker as broker_module
 import proxy
 
@@ -21,9 +24,9 @@ import proxy
 
 
 def cut_in_the_handshake(between, limit):
-    between.limit = limit
+    between.limit, clients = limit, len(between.ends) // 2
     between.cut()
-    tries = between.accepted + 2 * 2 * len(SCENARIOS)
+    tries = between.accepted + 2 * clients
     wait_until(lambda: between.accepted >= tries, 'two more tries of each script')
 
 
@@ -65,8 +68,40 @@ def test_a_fault_of_the_network(start, url, tmp_path, fault):
         endure(start, tmp_path, between.url, lambda _: (began.append(time.time()), inject(between)),
                lambda: heal(between))
     for queue in SCENARIOS:
-        lost = [event['at'] for event in audit.read([tmp_path / queue]) if event['event'] == 'lost']
+        lost = [event['at'] for event in books.read([tmp_path / queue]) if event['event'] == 'lost']
         assert lost and all(at - began[0] < 30 for at in lost)
+
+
+@contextlib.contextmanager
+def questions(start, url):
+    """Ask and answer, from before a fault to after it: no number is skipped, no answer is wrong."""
+    def more():
+        asked = len(client.out)
+        wait_until(lambda: len(client.out) > asked + FLOW, 'answers')
+
+    server = start('rpc_server.py', '--quiet', '--url', url)
+    client = start('rpc_client.py', '--timeout', 2, '--url', url)
+    more()
+    yield client, server
+    for running in client, server:
+        running.wait_for(GONE[-1])
+    more()
+    done = client.stop()
+    assert done.status == 0 and 'Traceback' not in done.err + server.stop().err, done.err
+    *lines, _, _ = done.out.splitlines()
+    found = {int(line.split()[0]): ' is prime' in line for line in lines}
+    assert [*found] == [*range(1, 2 * len(lines), 2)]  # one question at a time: answered in order, none twice
+    assert {number for number, prime in found.items() if prime} == {*sympy.primerange(3, 2 * len(lines))}
+
+
+@pytest.mark.parametrize('fault', NETWORK)
+def test_questions_and_a_fault_of_the_network(start, url, fault):
+    inject, heal = NETWORK[fault]
+    with proxy.before(f'{url}?heartbeat=2') as between, questions(start, between.url) as running:
+        inject(between)
+        for script in running:
+            script.wait_for(GONE[0])
+        heal(between)
 
 
 # ---- the broker: what its administrator does, and its alarms
@@ -138,8 +173,8 @@ def test_a_deleted_queue(start, tmp_path, url, channel):
             producer.wait_for('message returned')  # so it is they who find it missing
         signal_all([scenario.consumer for scenario in scenarios], signal.SIGCONT)
 
-    endure(start, tmp_path, url, inject, producer=('message returned', 'channel closed', 'back after'),
-           consumer=('consumer cancelled', 'back after'))
+    endure(start, tmp_path, url, inject, queues=[*SCENARIOS][:-1],
+           producer=('message returned', 'back after'), consumer=('consumer cancelled', 'back after'))
 
 
 def test_a_full_queue_that_rejects(start, tmp_path, url, broker):
@@ -190,8 +225,7 @@ def test_a_right_that_is_taken_away(start, url, broker, tmp_path):
             for running in scenario.producer, scenario.consumer:
                 done = running.end()
                 assert done.status == 1 and "user 'clerk' lacks a right" in done.err and 'Traceback' not in done.err
-            drain = start(*scenario.consume, '--idle', 1, '--quiet', '--queue', scenario.queue, '--ledger',
-                          scenario.ledger).end()
+            drain = start(*scenario.consume, '--idle', 1, '--quiet', '--ledger', scenario.ledger).end()
             found = audit.audit(scenario.read())
             assert audit.judge(found)[1] == 0 and found['accepted'], (found, drain.err)
     finally:
@@ -209,7 +243,8 @@ def mortal():
 
 @pytest.mark.parametrize('fault, heal', [('kill', 'start'), ('stop', 'start'), ('pause', 'resume')])
 def test_a_broker_that(start, tmp_path, mortal, fault, heal):
-    endure(start, tmp_path, f'{mortal.url}?heartbeat=2', lambda _: getattr(mortal, fault)(), getattr(mortal, heal))
+    with questions(start, f'{mortal.url}?heartbeat=2'):
+        endure(start, tmp_path, f'{mortal.url}?heartbeat=2', lambda _: getattr(mortal, fault)(), getattr(mortal, heal))
 
 
 # ---- no broker from the start
@@ -277,7 +312,7 @@ def test_twenty_producers_wait_for_a_broker_that_dies_twice_while_it_starts(star
             done = start(*command, '--queue', queue, '--idle', 10, '--quiet', '--ledger', ledger, '--url',
                          broker.url).end()
             assert done.status == 0, done.err
-    found = audit.audit(audit.read([ledger]))
+    found = audit.audit(books.read([ledger]))
     assert audit.judge(found)[1] == 0 and len(found['ok']) == len(found['accepted']) == 20 * count, found
 
 
@@ -295,10 +330,10 @@ import {module} as producer
 import script
 
 def lost(link, reason, again):
-    for tag in list(link.unconfirmed):
+    for tag in list(link.outbox.unconfirmed):
         if {claims}:
             link.confirmed(pika.frame.Method(1, pika.spec.Basic.Ack(tag)))
-    link.unconfirmed.clear()
+    link.outbox.unconfirmed.clear()
     careful(link, reason, again)
 
 careful, delivery.Link._lost = delivery.Link._lost, lost
@@ -307,23 +342,23 @@ script.run(producer.main)
 
 
 @pytest.mark.parametrize('claims', [True, False])
-@pytest.mark.parametrize('queue', SCENARIOS)
+@pytest.mark.parametrize('queue', PROOFS)
 def test_what_is_not_sent_again_is_found(start, url, tmp_path, queue, claims):
     """Republishing switched off: lost if the producer claims that it was accepted, in doubt if it just forgets."""
     producer, consumer = SCENARIOS[queue]
     driver, ledger = tmp_path / 'careless.py', tmp_path / 'run.jsonl'
     driver.write_text(CARELESS.format(module=producer[0][:-3], claims=claims))
     with proxy.before(url) as between:
-        careless = start(driver, *producer, '--queue', queue, '--quiet', '--ledger', ledger, '--url', between.url,
+        careless = start(driver, *producer, '--quiet', '--ledger', ledger, '--url', between.url,
                          PYTHONPATH=str(ROOT))
         careless.wait_for('ready')
         between.hold('up')
-        held = wait_until(lambda: Counter(event['event'] for event in audit.read([ledger]))['attempted'], 'a message')
-        wait_until(lambda: Counter(event['event'] for event in audit.read([ledger]))['attempted'] > held + FLOW, 'more')
+        held = wait_until(lambda: Counter(event['event'] for event in books.read([ledger]))['attempted'], 'a message')
+        wait_until(lambda: Counter(event['event'] for event in books.read([ledger]))['attempted'] > held + FLOW, 'more')
         between.cut()
         between.release()
         careless.wait_for('back after')
         careless.stop()
-    start(*consumer, '--queue', queue, '--idle', 1, '--quiet', '--ledger', ledger).end()
-    found = audit.audit(audit.read([ledger]))
+    start(*consumer, '--idle', 1, '--quiet', '--ledger', ledger).end()
+    found = audit.audit(books.read([ledger]))
     assert len(found['lost' if claims else 'in doubt']) >= FLOW and audit.judge(found)[1] == claims, found

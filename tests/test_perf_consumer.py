@@ -5,7 +5,7 @@ import signal
 
 import pika
 import pytest
-from conftest import drain, wait_until
+from conftest import drain, replace_once, wait_until
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -73,14 +73,7 @@ def test_any_body_cut_short_is_noticed(size, content_type):
 
 def test_a_byte_that_changes_on_the_way_is_caught(run, url, channel):
     assert run('perf_producer.py', '--count', 50, '--quiet').status == 0
-    flipped = []
-
-    def flip(data):
-        if '键'.encode() in data and not flipped:
-            flipped.append(True)
-            return data.replace('键'.encode(), '锭'.encode(), 1)
-        return data
-
+    flip, _ = replace_once('键'.encode(), '锭'.encode())
     with proxy.before(url, alter=flip) as between:
         done = run('perf_consumer.py', '--count', 50, '--json', '-', '--url', between.url)
     assert done.status == 1 and json.loads(done.out)['corrupt'] == 1

@@ -3,10 +3,9 @@
 import csv
 import json
 import signal
-import time
 
 import pytest
-from conftest import drain, wait_until
+from conftest import drain, spell, wait_until
 
 import broker as broker_module
 import perf
@@ -107,7 +106,7 @@ def test_a_broker_that_stalls_is_not_hidden(start):
         producer.wait_for('ready')
         consumer.wait_for('ready')
         broker.pause()
-        time.sleep(2)  # this is the fault itself
+        spell(2)
         broker.resume()
         sent, received = summary_of(producer.end()), summary_of(consumer.end())
     # 200 of 600 messages fell due in a stall of 2 s: the longest waited nearly 2 s, and one in six more than 1 s.

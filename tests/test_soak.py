@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from conftest import replace_once
 
 import proxy
 
@@ -36,14 +37,7 @@ def test_a_cluster_of_its_own(run, tmp_path):
 
 
 def test_a_byte_that_changes_on_the_way_is_caught(run, url):
-    flipped = []
-
-    def flip(data):
-        if '键'.encode() in data and not flipped:
-            flipped.append(True)
-            return data.replace('键'.encode(), '锭'.encode(), 1)
-        return data
-
+    flip, flipped = replace_once('键'.encode(), '锭'.encode())
     with proxy.before(url, alter=flip) as between:
         done = run('soak.py', '--url', between.url, '--minutes', 0.05, '--queue-type', 'classic')
     assert flipped and done.status == 1 and 'ended with status 1' in done.err and 'Traceback' not in done.err
