@@ -282,7 +282,7 @@ def test_the_scripts_as_publisher_and_as_subscriber(manage, run, producer, consu
             assert refused.status == 1 and f"user '{manage.user(role)}' lacks a right" in refused.err
             assert right in refused.err and 'Traceback' not in refused.err
     got = run(*consumer, '--count', 3, '--idle', PATIENCE, '--url', manage.url('subscriber'))
-    assert got.status == 0 and '3 ' in got.out.splitlines()[-1], got
+    assert got.status == 0 and '\n3 ' in f'\n{got.out}', got
 
 
 def test_a_subscriber_rejects_into_the_dead_letters(manage, run, channel):
@@ -352,7 +352,6 @@ def test_monitoring_has_what_watching_takes(manage, url):
     (['--check', '--management-url', 'amqp://u:secret@h'], 'bad management URL'),
     (['--check', '--management-url', 'http://u:secret@h:x'], 'bad management URL'),
     (['--check', '--management-url', 'http://u:sec/ret@h'], 'bad management URL'),
-    (['--check', '--management-url', 'https://u:secret@h?cacertfile=/none'], 'cannot read cacertfile'),
     (['--check', '--url', 'amqp://u:secret@h:x'], 'bad AMQP URL'), (['--create', '--prefix', ''], 'printable')])
 def test_bad_flags_take_one_line_and_tell_no_password(run, flags, complaint):
     done = run('roles.py', *flags)
@@ -365,7 +364,7 @@ def test_a_broker_that_is_away_or_none_or_refuses_takes_one_line(run, broker, ur
     for flag in '--create', '--check', '--remove':
         for env, complaint, status in (
                 ({'MANAGEMENT_URL': 'http://guest:guest@127.0.0.1:1'}, 'Connection refused', 3),
-                ({'MANAGEMENT_URL': no_api}, 'no management API at 127.0.0.1', 3),
+                ({'MANAGEMENT_URL': no_api}, 'no management API at http://127.0.0.1', 3),
                 ({'MANAGEMENT_URL': broker.management_url.replace('guest@', 'secret@')}, "user 'guest'", 1)):
             done = run('roles.py', flag, **env)
             assert done.status == status and complaint in done.err and done.out == '', done
