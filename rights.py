@@ -27,7 +27,7 @@ import script
 from common import Failure
 
 TEMPORARY = 'siamese.check-'
-EXPIRES = {'x-expires': 600_000}  # ms; when this process is killed its queue goes, and with that the exchange
+EXPIRES = {'x-queue-type': 'classic', 'x-expires': 600_000}  # ms; if we are killed it goes, and with it the exchange
 PATIENCE = 10  # s that the broker may block publishers
 
 

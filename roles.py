@@ -50,11 +50,11 @@ OURS = 'siamese'  # a tag that gives no right: roles.py made this user
 NOTHING, ANYTHING = '^$', '.*'
 EVENTS = r'^siamese\.events-'  # the queue in which monitor.py has what the event exchange tells
 KINDS = ('configure', 'write', 'read')
-ROLES = {  # tag; which names they may configure, write to, read from
-    'subscriber': ('', NOTHING, NOTHING, ANYTHING),
-    'publisher': ('', NOTHING, ANYTHING, NOTHING),
-    'monitoring': ('monitoring', EVENTS, EVENTS, rf'{EVENTS}|^siamese\.dead$|^amq\.rabbitmq\.event$'),
-    'administrator': ('administrator', ANYTHING, ANYTHING, ANYTHING),
+ROLES = {  # tags; which names they may configure, write to, read from
+    'subscriber': ([], NOTHING, NOTHING, ANYTHING),
+    'publisher': ([], NOTHING, ANYTHING, NOTHING),
+    'monitoring': (['monitoring'], EVENTS, EVENTS, rf'{EVENTS}|^siamese\.dead$|^amq\.rabbitmq\.event$'),
+    'administrator': (['administrator'], ANYTHING, ANYTHING, ANYTHING),
 }
 EXPECTED = {  # of rights.OPERATIONS
     'subscriber': {'connect', 'consume', 'get', 'purge'},
@@ -68,9 +68,9 @@ SUMMARY = ('{tried} rights tried, {allowed} allowed, {refused} refused, {wrong} 
            'stopped: {stopped}')
 
 
-def put_user(call, user, tag='', **secret):
+def put_user(call, user, tags, **secret):
     """Make a user, or change one; `secret` is a password, or a password_hash with its hashing_algorithm."""
-    call(f'users/{part(user)}', 'PUT', {'tags': ','.join(filter(None, (tag, OURS))), **secret})
+    call(f'users/{part(user)}', 'PUT', {'tags': ','.join(tags), **secret})
 
 
 def put_rights(call, vhost, user, patterns):
@@ -123,7 +123,7 @@ def create(args):
     if not find(args.call, f'vhosts/{part(vhost)}'):
         raise Failure(f'no virtual host {vhost!r}; see AMQP_URL, or rabbitmqctl add_vhost', 1)
     logging.info('passwords that are made are shown on stdout, this once')
-    for role, (tag, *patterns) in ROLES.items():
+    for role, (tags, *patterns) in ROLES.items():
         name, before, password = user_name(args, role), users[role], given(role)
         secret = {'password': password or secrets.token_urlsafe(18)}
         shown = f'(from {role.upper()}_PASSWORD)' if password else secret['password']
@@ -131,7 +131,7 @@ def create(args):
         if before and name not in strangers and not password:
             secret, shown = {key: before[key] for key in ('password_hash', 'hashing_algorithm')}, '(as it was)'
         with rights.undisturbed():
-            put_user(args.call, name, tag, **secret)
+            put_user(args.call, name, [*tags, OURS], **secret)
             put_rights(args.call, vhost, name, patterns)
             print(CREATED.format(user=name, password=shown, what=what))
 
@@ -175,6 +175,7 @@ def check(args):
     status = 1 if findings else 0 if whole and not missing else 3
     if not args.quiet:
         print_matrix(matrix)
+    if args.json != '-':
         print(*findings, sep='\n', end='\n' * bool(findings))
     script.report(args, SUMMARY, {
         'broker': common.place(args.endpoint), 'users': {who: user for who, (user, _) in users.items()},
@@ -213,7 +214,7 @@ def logins(args, name, limited):
         if not password:
             found[role] = twin, secret = f'{name}-{role}', secrets.token_urlsafe(18)
             with rights.undisturbed():
-                put_user(args.call, twin, ','.join(tags_of(originals[role])), password=secret)
+                put_user(args.call, twin, tags_of(originals[role]), password=secret)
                 patterns = patterns_of(args, user)
                 if patterns:
                     put_rights(args.call, args.endpoint.virtual_host, twin, patterns)
@@ -276,6 +277,8 @@ def parse_args(argv):
     management.add_flag(parser)
     script.add_output_flags(parser)
     args = script.parse(parser, argv)
+    if args.json and not args.check:
+        parser.error('--json goes with --check')
     try:
         management.api(args.endpoints[0], args.management_url)
     except ValueError as error:
