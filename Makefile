@@ -23,7 +23,8 @@ lint: .venv/dev ## Check the style.
 bench: .venv/dev ## Measure side by side with peers and bare limits, and write bench/RESULTS.md.
 	@$(ACTIVATE) ./setup.sh broker && ./setup.sh peers && \
 		python bench/run.py && python bench/perf_peers.py --write && python bench/memory.py --write && \
-		python bench/rpc.py --write && python bench/accepted.py --write
+		python bench/rpc.py --write && python bench/accepted.py --write && \
+		python bench/years.py --write
 
 clean: ## Remove what make made (not what apt installed).
 	rm -rf .venv bench/.peers .hypothesis .pytest_cache .ruff_cache __pycache__ */__pycache__

@@ -13,10 +13,10 @@ from conftest import PATIENCE, ROOT
 import broker as broker_module
 
 # In the order in which a person would run them.
-SAMPLES = ['producer.py', 'validate.py', 'audit.py', 'perf_producer.py', 'perf_consumer.py',
+SAMPLES = ['monitor.py', 'producer.py', 'validate.py', 'audit.py', 'perf_producer.py', 'perf_consumer.py',
            'fanout_producer.py', 'fanout_consumer.py', 'ack_producer.py', 'ack_consumer.py',
            'rpc_server.py', 'rpc_client.py', 'roles.py', 'broker.py']
-PAGES = ['fanout.md', 'acknowledge.md', 'rpc.md', 'access.md']  # of docs/, whose commands can be run
+PAGES = ['fanout.md', 'acknowledge.md', 'rpc.md', 'monitor.md', 'access.md']  # of docs/, whose commands can be run
 
 
 def normal(text):
