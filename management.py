@@ -10,6 +10,7 @@ import urllib.request
 from urllib.parse import quote, unquote, urlsplit
 
 PATIENCE = 5  # s
+CLOUD = '.cloudamqp.com'  # has it at the usual port of https
 
 
 class Refused(Exception):
@@ -35,9 +36,11 @@ def api(endpoint, url=None):
     """
     secure = endpoint.ssl_options
     try:
-        parts = urlsplit(url or (f'https://{endpoint.host}:15671' if secure else f'http://{endpoint.host}:15672'))
-        host = f'{parts.hostname}:{parts.port or {"http": 15672, "https": 15671}[parts.scheme]}'
-    except (ValueError, KeyError):
+        usual = 'https' if secure or endpoint.host.endswith(CLOUD) else 'http'
+        parts = urlsplit(url or f'{usual}://{bracketed(endpoint.host)}')
+        ports = {'http': 80, 'https': 443} if parts.hostname.endswith(CLOUD) else {'http': 15672, 'https': 15671}
+        host = f'{bracketed(parts.hostname)}:{parts.port or ports[parts.scheme]}'
+    except (ValueError, KeyError, AttributeError):
         raise ValueError('bad management URL: expected http://user:password@host:port') from None
     if not parts.hostname or '@' in parts.path:
         raise ValueError('bad management URL: expected http://user:password@host:port')
@@ -63,6 +66,11 @@ def api(endpoint, url=None):
         except (OSError, ValueError, http.client.HTTPException) as error:
             raise Refused(f'no management API at {base} ({getattr(error, "reason", None) or error})', 0) from None
     return call
+
+
+def bracketed(host):
+    """Return a host as it stands in a URL: an address of IPv6 in brackets."""
+    return f'[{host}]' if ':' in host else host
 
 
 def part(text):
