@@ -12,7 +12,7 @@ shell: .venv/run ## A shell with a throwaway broker: AMQP_URL is set, the script
 	@$(ACTIVATE) ./setup.sh broker && ./broker.py $${SHELL:-sh}
 
 test: .venv/dev ## Every test, on real brokers.
-	@$(ACTIVATE) ./setup.sh broker && python -m pytest $(ARGS)
+	@$(ACTIVATE) ./setup.sh broker && ./setup.sh pdf && python -m pytest $(ARGS)
 
 soak: .venv/run ## Random faults for MINUTES=10 on a cluster of three nodes, and the verdict.
 	@$(ACTIVATE) ./setup.sh broker && ./soak.py --minutes $(MINUTES)
@@ -20,18 +20,24 @@ soak: .venv/run ## Random faults for MINUTES=10 on a cluster of three nodes, and
 lint: .venv/dev ## Check the style.
 	@$(ACTIVATE) ruff check .
 
+pdf: .venv/pdf ## One PDF of README and docs, with the diagrams drawn: siamese.pdf.
+	@$(ACTIVATE) ./setup.sh pdf && python docs/pdf.py siamese.pdf
+
 bench: .venv/dev ## Measure side by side with peers and bare limits, and write bench/RESULTS.md.
 	@$(ACTIVATE) ./setup.sh broker && ./setup.sh peers && \
 		python bench/run.py && python bench/perf_peers.py --write && python bench/memory.py --write && \
 		python bench/rpc.py --write && python bench/accepted.py --write
 
 clean: ## Remove what make made (not what apt installed).
-	rm -rf .venv bench/.peers .hypothesis .pytest_cache .ruff_cache __pycache__ */__pycache__
+	rm -rf .venv siamese.pdf docs/.mermaid bench/.peers .hypothesis .pytest_cache .ruff_cache __pycache__ */__pycache__
 
 .venv/run: requirements.txt setup.sh
 	@./setup.sh venv requirements.txt && touch $@
 
-.venv/dev: requirements.txt requirements-dev.txt setup.sh
-	@./setup.sh venv requirements-dev.txt && touch $@ .venv/run
+.venv/pdf: requirements-pdf.txt setup.sh
+	@./setup.sh venv requirements-pdf.txt && touch $@
 
-.PHONY: help demo shell test soak lint bench clean
+.venv/dev: requirements.txt requirements-pdf.txt requirements-dev.txt setup.sh
+	@./setup.sh venv requirements-dev.txt && touch $@ .venv/run .venv/pdf
+
+.PHONY: help demo shell test soak lint pdf bench clean

@@ -3,6 +3,7 @@
 #
 #   ./setup.sh venv requirements.txt   a virtual environment .venv with these requirements
 #   ./setup.sh broker                  a RabbitMQ for broker.py to start, if there is none
+#   ./setup.sh pdf                     what docs/pdf.py draws and prints with: Chromium, fonts, and mermaid in docs/.mermaid
 #   ./setup.sh peers                   what bench/perf_peers.py measures beside us, in bench/.peers
 #
 # A proxy for pip and apt-get is taken from http_proxy and https_proxy.
@@ -47,6 +48,23 @@ broker() {
     if ! missing=$(python3 -c 'import broker; broker.find_server()' 2>&1); then
         say 'no RabbitMQ server is installed here'
         apt_install rabbitmq-server || { echo "$missing" | sed -n '/not found/,$p' >&2; exit 3; }
+    fi
+}
+
+pdf() {
+    for browser in chromium-headless-shell chromium chromium-browser google-chrome; do
+        command -v $browser >/dev/null && break
+    done || apt_install chromium-headless-shell ||
+        { say 'Chromium is needed; Debian has it in the package chromium-headless-shell'; exit 3; }
+    # The documents quote Arabic, Chinese and Japanese, and characters beyond 16 bits.
+    for character in 0645 503c 30fc 1d11e 20bb7 1f407; do
+        [ -n "$(fc-list ":charset=$character")" ] || { apt_install fonts-dejavu-core fonts-noto-cjk fonts-symbola && break; } ||
+            { say "no font has the character U+$character; see DejaVu, Noto Sans CJK, Symbola"; exit 3; }
+    done
+    if [ ! -d docs/.mermaid/node_modules ]; then
+        command -v npm >/dev/null || apt_install npm || { say 'npm is needed, to fetch mermaid'; exit 3; }
+        say 'fetching mermaid into docs/.mermaid: npm install @mermaid-js/tiny@12'
+        npm install --silent --no-save --prefix docs/.mermaid @mermaid-js/tiny@12 >/dev/null
     fi
 }
 
