@@ -85,7 +85,7 @@ def _endpoint(url, name):
         parameters.credentials = pika.PlainCredentials(unquote(parts.username), unquote(parts.password or ''))
     parameters.client_properties = {'connection_name': name, 'product': 'siamese'}
     if parts.scheme == 'amqps':
-        parameters.ssl_options = _tls(tls)
+        parameters.ssl_options = tls_options(tls)
     elif tls:
         raise ValueError('bad AMQP URL: TLS parameters need amqps://')
     return parameters
@@ -98,7 +98,8 @@ def _milliseconds(text):
         raise ValueError('bad AMQP URL: connection_timeout is a number of milliseconds') from None
 
 
-def _tls(keys):
+def tls_options(keys):
+    """Return pika.SSLOptions for the keys TLS_KEYS of a URL, a dict; raise ValueError."""
     if keys.get('verify', 'verify_peer') not in ('verify_peer', 'verify_none'):
         raise ValueError('bad AMQP URL: verify is verify_peer or verify_none')
     try:

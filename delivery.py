@@ -22,6 +22,7 @@ import secrets
 import time
 from collections import Counter, deque
 from contextlib import contextmanager
+from functools import partial
 from itertools import cycle, takewhile
 
 import pika
@@ -32,7 +33,7 @@ import common
 import script
 import wire
 from common import Failure
-from faults import cause, is_poison, refusal
+from faults import cause, is_poison, lacks_right, refusal
 
 BATCH = 50  # messages acknowledged at once, unless more than TICK passes
 TICK = 0.1  # s between looks at the clock and at signals
@@ -47,6 +48,17 @@ def declare_dead_letters(channel):
     channel.exchange_declare(common.DEAD_LETTER_EXCHANGE, 'fanout', durable=True)
     channel.queue_declare(common.DEAD_LETTER_QUEUE, durable=True, arguments={'x-queue-type': 'quorum'})
     channel.queue_bind(common.DEAD_LETTER_QUEUE, common.DEAD_LETTER_EXCHANGE)
+
+
+def look_only(channel):
+    """Let a channel look whether queues and exchanges are there, which takes no right, instead of declaring them.
+
+    Not those queues that are ours alone, which nobody else can have declared.
+    """
+    declare = channel.queue_declare
+    channel.queue_declare = lambda queue, **how: declare(queue, passive=not how.get('exclusive'), **how)
+    channel.exchange_declare = partial(channel.exchange_declare, passive=True)
+    channel.queue_bind = lambda *_, **__: None
 
 
 def queue_arguments(args):
@@ -125,6 +137,7 @@ class Link:
         self.endpoints = cycle(args.endpoints)
         self.ioloop = wire.loop()
         self.connection = self.channel = self.opened = self.failure = self.timer = self.suspect = None
+        self.denied = None  # the Failure, where the user may not declare and therefore only looks
         self.refused = set()  # ids of the endpoints that refused us since the last success; pika's are not hashable
         self.is_ready = self.closing = self.is_down = self.stop_noted = self.alone = False
         self.nacking = self.returning = False  # since the last accepted message
@@ -328,6 +341,8 @@ class Link:
         self.ioloop.process_timeouts()
         if self.opened:
             self.channel, self.opened = self.opened, None
+            if self.denied:
+                look_only(self.channel)
             self.declare(self.channel, self)
         self._send_backlog()
         self.connection.flush()
@@ -360,7 +375,7 @@ class Link:
             self.connection.abort('a channel cannot be closed')
 
     def _connect(self):
-        self.endpoint = next(self.endpoints)
+        self.endpoint, self.denied = next(self.endpoints), None
         self.connection = wire.Connection(
             self.endpoint, on_open_callback=self._on_open, on_open_error_callback=self._on_down,
             on_close_callback=self._on_down, custom_ioloop=self.ioloop)
@@ -389,7 +404,13 @@ class Link:
         channel.close(0, why)
 
     def _on_channel_closed(self, _channel, reason):
-        if self.connection.is_open and not self.closing:
+        if not self.connection.is_open or self.closing:
+            return
+        if lacks_right(reason) and not self.is_ready and not self.denied:
+            self.denied = refusal(reason, self.endpoint)
+            logging.info('may not declare (%s): looking whether everything is there', cause(reason))
+            self._open_channel()
+        else:
             self._lost(reason, self._open_channel)
 
     def _on_down(self, _connection, reason):
@@ -428,6 +449,8 @@ class Link:
     def _refusal(self, reason, again):
         """Return the Failure that ends the run: what cannot heal, and at each URL if it is the connection."""
         failure = refusal(reason, self.endpoint, self.failures // len(self.args.endpoints))
+        if self.denied and getattr(reason, 'reply_code', 0) == 404:
+            failure = Failure(f'{self.denied}; nor is it there: {cause(reason)}; let an administrator run this once', 1)
         if not failure or again != self._connect:
             return failure
         if id(self.endpoint) not in self.refused:

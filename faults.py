@@ -36,6 +36,12 @@ def is_poison(error):
     return isinstance(error, ConnectionClosedByBroker) and error.reply_code in (501, 502, 503, 505, 540)
 
 
+def lacks_right(error):
+    """Return whether the broker closed a channel because the user may not do what was asked."""
+    return (isinstance(error, ChannelClosedByBroker) and error.reply_code == 403
+            and not any(other in str(error.args) for other in ('reserved', 'exclusive')))
+
+
 def refusal(error, endpoint, failures=0):
     """Return the Failure that ends the run if waiting cannot heal `error`, else None.
 
@@ -57,7 +63,7 @@ def refusal(error, endpoint, failures=0):
     if isinstance(error, ChannelClosedByBroker):
         if error.reply_code == 403 and 'reserved' in text:
             return Failure(f'the broker refuses the name: {error.reply_text}; choose another --queue', 1)
-        if error.reply_code == 403 and 'exclusive' not in text:
+        if lacks_right(error):
             return Failure(f'user {user!r} lacks a right: {error.reply_text}; see rabbitmqctl set_permissions', 1)
         if error.reply_code == 406 and 'invalid arg' in text:
             return Failure(f'the broker refuses the queue: {error.reply_text}; see --queue-arg and --queue-type', 1)

@@ -39,12 +39,16 @@ def add_output_flags(parser):
     parser.add_argument('--verbose', action='store_true', help='log what pika does')
 
 
-def add_broker_flags(parser, queue=None, types=('classic', 'quorum')):
-    """Add the flags that mean the same in every script that talks to a broker; `queue` is the default of --queue."""
+def add_url_flags(parser):
     parser.add_argument('--url', default=os.environ.get('AMQP_URL') or common.DEFAULT_URL, metavar='URL[,URL]',
                         help='broker, or several in failover order (default: AMQP_URL, else guest at localhost)')
     parser.add_argument('--name', type=name, default=f'{parser.prog}@{socket.gethostname()}:{os.getpid()}',
                         help='connection name, also in log and ledger (default: script@host:pid)')
+
+
+def add_broker_flags(parser, queue=None, types=('classic', 'quorum')):
+    """Add the flags that mean the same in every script that moves messages; `queue` is the default of --queue."""
+    add_url_flags(parser)
     if queue:
         parser.add_argument('--queue', type=name, default=queue, help='default: %(default)s')
         add_queue_type_flag(parser, types)

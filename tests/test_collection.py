@@ -9,7 +9,8 @@ import sys
 import pytest
 from conftest import ROOT, Running
 
-MODULES = {'common.py', 'script.py', 'delivery.py', 'faults.py', 'wire.py', 'perf.py', 'greeting.py', 'proxy.py'}
+MODULES = {'common.py', 'script.py', 'delivery.py', 'faults.py', 'management.py', 'rights.py', 'wire.py', 'perf.py',
+           'greeting.py', 'proxy.py'}
 SCRIPTS = sorted(path.name for path in ROOT.glob('*.py') if path.name not in MODULES)
 NEED_PRIMES = {'producer.py', 'validate.py'}
 

@@ -15,8 +15,8 @@ import broker as broker_module
 # In the order in which a person would run them.
 SAMPLES = ['producer.py', 'validate.py', 'audit.py', 'perf_producer.py', 'perf_consumer.py',
            'fanout_producer.py', 'fanout_consumer.py', 'ack_producer.py', 'ack_consumer.py',
-           'rpc_server.py', 'rpc_client.py', 'broker.py']
-PAGES = ['fanout.md', 'acknowledge.md', 'rpc.md']  # of docs/, whose commands can be run
+           'rpc_server.py', 'rpc_client.py', 'roles.py', 'broker.py']
+PAGES = ['fanout.md', 'acknowledge.md', 'rpc.md', 'access.md']  # of docs/, whose commands can be run
 
 
 def normal(text):
@@ -52,13 +52,22 @@ def environment(**more):
     return {**ours, 'PATH': venv_first, 'PYTHONUTF8': '1', **more}
 
 
-def test_the_samples_in_the_docstrings(copy, url, run):
+@pytest.fixture
+def variables(broker, url, run):
+    """Where the broker is; and no roles are left there that a sample made."""
+    variables = {'AMQP_URL': url, 'MANAGEMENT_URL': broker.management_url}
+    yield variables
+    run('roles.py', '--remove', **variables)
+
+
+def test_the_samples_in_the_docstrings(copy, variables, run):
     run('fanout_consumer.py', 'bert', '--duration', 0)  # there is a queue that listens to fanout_producer.py
+    run('roles.py', '--create', **variables)
     for name in SAMPLES:
         docstring = ast.get_docstring(ast.parse((ROOT / name).read_text()))
         sample = re.search(r'^    \$ .*\n(?:    .*\n)+', docstring, re.MULTILINE)[0]
         (command, output), = sessions(re.sub(r'^    ', '', sample, flags=re.MULTILINE))
-        done = subprocess.run(['sh', '-c', command], cwd=copy, env=environment(AMQP_URL=url), encoding='utf-8',
+        done = subprocess.run(['sh', '-c', command], cwd=copy, env=environment(**variables), encoding='utf-8',
                               capture_output=True, timeout=PATIENCE)
         assert done.returncode == 0, done.stderr
         log = done.stderr if name == 'broker.py' else ''  # its sample shows the log as well
@@ -100,8 +109,8 @@ def test_the_commands_in_the_readme(copy):
 
 
 @pytest.mark.parametrize('page', PAGES)
-def test_the_commands_in_the_docs(copy, url, page):
-    in_one_shell(steps_of(ROOT / 'docs' / page), copy, AMQP_URL=url)
+def test_the_commands_in_the_docs(copy, variables, page):
+    in_one_shell(steps_of(ROOT / 'docs' / page), copy, **variables)
 
 
 def test_links_in_the_documents_lead_somewhere():

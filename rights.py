@@ -1,0 +1,198 @@
+"""What a user of a broker may do, found out by trying: operations by AMQP and by the management API.
+
+Each operation is tried for real, on a queue and an exchange of the name given, which begins with TEMPORARY. What is
+made here and not removed is removed by tidy_up(), or expires.
+"""
+
+import copy
+import logging
+import secrets
+import signal
+from contextlib import contextmanager, suppress
+from urllib.parse import quote
+
+import pika
+from pika.adapters.utils.connection_workflow import AMQPConnectorException
+from pika.exceptions import (
+    AMQPError,
+    ChannelClosedByBroker,
+    ProbableAccessDeniedError,
+    ProbableAuthenticationError,
+    UnroutableError,
+)
+
+import common
+import faults
+import management
+import script
+from common import Failure
+
+TEMPORARY = 'siamese.check-'
+EXPIRES = {'x-expires': 600_000}  # ms; when this process is killed its queue goes, and with that the exchange
+PATIENCE = 10  # s that the broker may block publishers
+
+
+def have(channel, name):
+    """Have a queue, an exchange and a message to try things with."""
+    channel.queue_declare(name, durable=True, arguments=EXPIRES)
+    channel.exchange_declare(name, durable=True, auto_delete=True)
+    channel.queue_bind(name, name)
+    publish(channel, name)
+
+
+def clear(channel, name):
+    channel.queue_delete(name)
+    channel.queue_delete(f'{name}-declared')
+    channel.exchange_delete(name)
+
+
+def declare(channel, name):
+    channel.queue_declare(f'{name}-declared', durable=True, arguments=EXPIRES)
+    channel.queue_delete(f'{name}-declared')
+
+
+def publish(channel, name):
+    channel.confirm_delivery()
+    with suppress(UnroutableError):  # there is no such queue, but the right
+        channel.basic_publish('', name, b'tried by roles.py', mandatory=True)
+
+
+def set_policy(api, vhost, name):
+    path = f'policies/{vhost}/{name}'
+    management.call(api, 'PUT', path, {'pattern': f'^{name}$', 'definition': {'max-length': 9}})
+    management.call(api, 'DELETE', path)
+
+
+def create_user(api, vhost, name):
+    path = f'users/{name}-new'
+    management.call(api, 'PUT', path, {'password': secrets.token_urlsafe(), 'tags': ''})
+    management.call(api, 'DELETE', path)
+
+
+BY_AMQP = {
+    'declare': declare,
+    'bind': lambda channel, name: channel.queue_bind(name, name, 'tried'),
+    'publish': publish,
+    'consume': lambda channel, name: channel.basic_consume(name, lambda *_: None),
+    'get': lambda channel, name: channel.basic_get(name),
+    'purge': lambda channel, name: channel.queue_purge(name),
+    'delete': lambda channel, name: channel.queue_delete(name),
+}
+BY_API = {
+    'read the API': lambda api, *_: management.call(api, 'GET', 'overview'),
+    'see all nodes': lambda api, *_: management.call(api, 'GET', 'nodes'),
+    'set a policy': set_policy,
+    'create a user': create_user,
+}
+OPERATIONS = ['connect', *BY_AMQP, *BY_API]
+
+
+def try_all(endpoint, api, name, user, password):
+    """Try all OPERATIONS as this user, until a signal comes; return what each was refused with, '' if it was allowed.
+
+    `endpoint` are pika parameters and `api` is a management URL, both of a user who may make what is needed; if it may
+    not, the operations are tried on what is not there. Raises Failure when the broker goes away.
+    """
+    refusals, vhost = {}, quote(endpoint.virtual_host, safe='')
+    with connected(endpoint) as connection:
+        refusal_by_amqp(connection, have, name)
+    try:
+        with connected(as_user(endpoint, user, password)) as connection:
+            refusals['connect'] = ''
+            for what, verb in BY_AMQP.items():
+                if not script.stop_requested():
+                    refusals[what] = refusal_by_amqp(connection, verb, name)
+    except Failure as failure:
+        if refusals or failure.status != 1:
+            raise
+        refusals = dict.fromkeys(['connect', *BY_AMQP], str(failure))
+    for what, verb in BY_API.items():
+        if not script.stop_requested():
+            refusals[what] = refusal_by_api(management.log_in(api, user, password), verb, vhost, name)
+    return refusals
+
+
+def refusal_by_amqp(connection, verb, name):
+    """Try a verb on a channel of its own; return what the broker refused it with, '' if it did not."""
+    channel = connection.channel()
+    try:
+        verb(channel, name)
+        channel.close()
+    except ChannelClosedByBroker as error:
+        if error.reply_code not in (403, 404):  # 404: rights come first, so who hears of that has them
+            raise
+        return error.reply_text if error.reply_code == 403 else ''
+    return ''
+
+
+def refusal_by_api(api, verb, *args):
+    """Try a call of the API; return what it was refused with, '' if it was not."""
+    try:
+        with undisturbed():
+            verb(api, *args)
+    except management.Refused as refused:
+        if refused.code not in (401, 403):
+            raise
+        return str(refused)
+    return ''
+
+
+def as_user(endpoint, user, password):
+    """Return pika parameters like `endpoint`, for this user."""
+    parameters = copy.copy(endpoint)
+    parameters.credentials = pika.PlainCredentials(user, password)
+    parameters.blocked_connection_timeout = PATIENCE
+    return parameters
+
+
+@contextmanager
+def connected(endpoint):
+    """Be connected; raise Failure, with status 1 if the broker refuses the user, with 3 if there is none or no more."""
+    connection = None
+    try:
+        connection = pika.BlockingConnection(endpoint)
+        yield connection
+    except (AMQPError, AMQPConnectorException, OSError) as error:
+        sure = isinstance(error, (ProbableAuthenticationError, ProbableAccessDeniedError))
+        raise (sure and faults.refusal(error, endpoint)) or Failure(
+            f'cannot go on at {common.place(endpoint)} ({faults.cause(error)}); is it running, is AMQP_URL right?', 3
+        ) from None
+    finally:
+        if connection and connection.is_open:
+            connection.close()
+
+
+@contextmanager
+def undisturbed():
+    """Let signals wait: what is begun here is finished."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def tidy_up(endpoint, api, name):
+    """Remove what the check `name` made; log what cannot be removed."""
+    with undisturbed():
+        try:
+            with connected(endpoint) as connection:
+                refusal_by_amqp(connection, clear, name)
+        except Failure as failure:
+            logging.warning('%s; the queue %s expires after 10 minutes', failure, name)
+        try:
+            sweep(api, quote(endpoint.virtual_host, safe=''), name)
+        except Failure as failure:
+            logging.error('%s; users %s-... may be left, ./roles.py --remove removes them', failure, name)
+
+
+def sweep(api, vhost, prefix):
+    """Remove the users and the policies whose names begin with `prefix`, as far as this user may."""
+    for path in 'users', f'policies/{vhost}':
+        refusal_by_api(api, remove, path, prefix)
+
+
+def remove(api, path, prefix):
+    for found in management.call(api, 'GET', path):
+        if found['name'].startswith(prefix):
+            management.call(api, 'DELETE', f'{path}/{quote(found["name"], safe="")}')

@@ -1,0 +1,304 @@
+#!/usr/bin/env python3
+"""Make users for the four standard roles, and try what each of them may do.
+
+--create makes siamese-subscriber, siamese-publisher, siamese-monitoring and siamese-administrator through the
+management API, with rights on the virtual host of AMQP_URL. Passwords come from SUBSCRIBER_PASSWORD,
+PUBLISHER_PASSWORD ... or are made, and shown on stdout, this once. --check tries every operation as every role, with
+real connections, on a queue of its own that is gone afterwards: as the role itself where its password is in the
+environment, else as a user with the same rights that is made for it. --remove undoes --create.
+
+    $ ./roles.py --check
+                    subscriber     publisher      monitoring     administrator
+    connect         allowed        allowed        allowed        allowed
+    declare         refused        refused        refused        allowed
+    bind            refused        refused        refused        allowed
+    publish         refused        allowed        refused        allowed
+    consume         allowed        refused        refused        allowed
+    get             allowed        refused        refused        allowed
+    purge           allowed        refused        refused        allowed
+    delete          refused        refused        refused        allowed
+    read the API    refused        refused        allowed        allowed
+    see all nodes   refused        refused        allowed        allowed
+    set a policy    refused        refused        refused        allowed
+    create a user   refused        refused        refused        allowed
+    48 rights tried, 21 allowed, 27 refused, 0 wrong; 1.3 s; stopped: all tried
+
+It needs an administrator in AMQP_URL or MANAGEMENT_URL. With less, as on CloudAMQP's shared plans, --check tries what
+this user may do, and the roles whose passwords it is given. Exit status: 0 done and right, 1 a right too many or too
+few, or refused, 2 usage, 3 could not tell.
+
+Examples:
+    ./roles.py --create                               # also again: users are kept, their rights restored
+    PUBLISHER_PASSWORD=secret ./roles.py --create     # with a password of yours
+    ./roles.py --create --prefix shop                 # shop-subscriber, shop-publisher ...
+    ./roles.py --remove                               # and what a --check left that was killed
+"""
+import logging
+import os
+import secrets
+import time
+from urllib.parse import quote
+
+import common
+import management
+import rights
+import script
+from common import Failure
+
+OURS = 'siamese'  # a tag that gives no right: roles.py made this user
+NOTHING, ANYTHING = '^$', '.*'
+KINDS = ('configure', 'write', 'read')
+ROLES = {  # tag; which names they may configure, write to, read from
+    'subscriber': ('', NOTHING, NOTHING, ANYTHING),
+    'publisher': ('', NOTHING, ANYTHING, NOTHING),
+    'monitoring': ('monitoring', NOTHING, NOTHING, NOTHING),
+    'administrator': ('administrator', ANYTHING, ANYTHING, ANYTHING),
+}
+EXPECTED = {  # of rights.OPERATIONS
+    'subscriber': {'connect', 'consume', 'get', 'purge'},
+    'publisher': {'connect', 'publish'},
+    'monitoring': {'connect', 'read the API', 'see all nodes'},
+    'administrator': set(rights.OPERATIONS),
+}
+
+CREATED = '{user:<30}  {password:<29}  {what}'
+SUMMARY = ('{tried} rights tried, {allowed} allowed, {refused} refused, {wrong} wrong; {duration_s:.1f} s; '
+           'stopped: {stopped}')
+
+
+def put_user(api, user, tag='', **secret):
+    """Make a user, or change one; `secret` is a password, or a password_hash with its hashing_algorithm."""
+    tags = ','.join(filter(None, (tag, OURS)))
+    management.call(api, 'PUT', f'users/{quote(user, safe="")}', {'tags': tags, **secret})
+
+
+def put_rights(api, vhost, user, patterns):
+    management.call(api, 'PUT', f'permissions/{vhost}/{quote(user, safe="")}', dict(zip(KINDS, patterns)))
+
+
+def find(api, path):
+    """Return what the API has at `path`, None if there is nothing."""
+    try:
+        return management.call(api, 'GET', path)
+    except management.Refused as refused:
+        if refused.code != 404:
+            raise
+    return None
+
+
+def tags_of(user):
+    """Return the tags of a user as the API shows it; before RabbitMQ 3.9 they are one string."""
+    return user['tags'].split(',') if isinstance(user['tags'], str) else user['tags']
+
+
+def why_not(api):
+    """Return why this user may not create users, or ''."""
+    try:
+        tags = tags_of(management.call(api, 'GET', 'whoami'))
+    except management.Refused as refused:
+        if refused.code not in (401, 403):
+            raise
+        return str(refused)
+    return '' if 'administrator' in tags else f'it is no administrator, but {",".join(tags) or "has no tag"}'
+
+
+def user_name(args, role):
+    return f'{args.prefix}-{role}'
+
+
+def given(role):
+    """Return the password that the environment has for a role, None if it has none."""
+    return os.environ.get(f'{role.upper()}_PASSWORD') or None
+
+
+def create(args):
+    """Make a user for each role, or restore its rights; show the passwords that are made."""
+    users = {role: find(args.api, f'users/{quote(user_name(args, role), safe="")}') for role in ROLES}
+    strangers = [user['name'] for user in users.values() if user and OURS not in tags_of(user)]
+    if strangers and not args.overwrite:
+        raise Failure(f'{", ".join(strangers)}: not made by roles.py, and left alone; choose another --prefix, or '
+                      '--overwrite them', 1)
+    if not find(args.api, f'vhosts/{args.vhost}'):
+        raise Failure(f'no virtual host {args.endpoint.virtual_host!r}; see AMQP_URL, or rabbitmqctl add_vhost', 1)
+    logging.info('passwords that are made are shown on stdout, this once')
+    for role, (tag, *patterns) in ROLES.items():
+        name, before, password = user_name(args, role), users[role], given(role)
+        secret = {'password': password or secrets.token_urlsafe(18)}
+        shown = f'(from {role.upper()}_PASSWORD)' if password else secret['password']
+        what = 'created' if not before else 'overwritten' if name in strangers else 'was there, rights restored'
+        if before and name not in strangers and not password:
+            secret, shown = {key: before[key] for key in ('password_hash', 'hashing_algorithm')}, '(as it was)'
+        with rights.undisturbed():
+            put_user(args.api, name, tag, **secret)
+            put_rights(args.api, args.vhost, name, patterns)
+            print(CREATED.format(user=name, password=shown, what=what))
+
+
+def remove(args):
+    """Undo create(): take the rights on this virtual host, and the user unless it has others; and what checks left."""
+    for role in ROLES:
+        name = user_name(args, role)
+        path = f'users/{quote(name, safe="")}'
+        user = find(args.api, path)
+        if not user or OURS not in tags_of(user):
+            print(f'{name}: {"not made by roles.py, left alone" if user else "not there"}')
+            continue
+        held = management.call(args.api, 'GET', f'{path}/permissions')
+        others = [right['vhost'] for right in held if right['vhost'] != args.endpoint.virtual_host]
+        if others:
+            management.call(args.api, 'DELETE', f'permissions/{args.vhost}/{quote(name, safe="")}')
+        else:
+            management.call(args.api, 'DELETE', path)
+        print(f'{name}: ' + (f'rights removed; stays, for it has some on {", ".join(others)}' if others else 'removed'))
+    rights.sweep(args.api, args.vhost, rights.TEMPORARY)
+
+
+def check(args):
+    """Try every right of every role, print the matrix and what is wrong with it; return the exit status."""
+    started, name, matrix, findings, users = time.monotonic(), rights.TEMPORARY + secrets.token_hex(4), {}, [], {}
+    args.endpoint = reachable(args.endpoints)
+    limited = why_not(args.api)
+    if limited:
+        logging.warning('user %r may not create users (%s): trying what it may do itself, and the roles whose '
+                        'passwords are in the environment', management.login_of(args.api)[0], limited)
+    try:
+        users = logins(args, name, limited)
+        for who, login in users.items():
+            if not script.stop_requested():
+                matrix[who] = rights.try_all(args.endpoint, args.api, name, *login)
+        findings = [line for role in ROLES for line in deviations(role, matrix.get(role, {}))]
+        findings += [line for role in ROLES if not limited for line in loose_patterns(args, role)]
+    finally:
+        rights.tidy_up(args.endpoint, args.api, name)
+    refused = [bool(refusal) for refusals in matrix.values() for refusal in refusals.values()]
+    missing = ', '.join(role for role in ROLES if role not in matrix)
+    whole = len(refused) == len(users) * len(rights.OPERATIONS)
+    status = 1 if findings else 0 if whole and not missing else 3
+    if not args.quiet:
+        print_matrix(matrix)
+        print(*findings, sep='\n', end='\n' * bool(findings))
+    script.report(args, SUMMARY, {
+        'broker': common.place(args.endpoint), 'users': {who: user for who, (user, _) in users.items()},
+        'rights': {who: {what: not refusal for what, refusal in refusals.items()} for who, refusals in matrix.items()},
+        'findings': findings, 'tried': len(refused), 'allowed': refused.count(False), 'refused': sum(refused),
+        'wrong': len(findings), 'duration_s': round(time.monotonic() - started, 3),
+        'stopped': script.stop_requested() or (f'not tried: {missing}' if missing else 'all tried'),
+        'exit_status': status})
+    return status
+
+
+def reachable(endpoints):
+    """Return the first of the endpoints that lets us in; raise the Failure of the last."""
+    endpoint, *others = endpoints
+    try:
+        with rights.connected(endpoint):
+            return endpoint
+    except Failure as failure:
+        if not others:
+            raise
+        logging.warning('%s; trying the next URL', failure)
+    return reachable(others)
+
+
+def logins(args, name, limited):
+    """Return {role: (user, password)} of whom to try; where a password is not known, that of a user made like it."""
+    found = {role: (user_name(args, role), given(role)) for role in ROLES}
+    if limited:
+        mine = management.login_of(args.api)
+        return {mine[0]: mine, **{role: login for role, login in found.items() if login[1]}}
+    originals = {role: find(args.api, f'users/{quote(user, safe="")}') for role, (user, _) in found.items()}
+    if None in originals.values():
+        missing = [user for role, (user, _) in found.items() if not originals[role]]
+        raise Failure(f'there is no user {", ".join(missing)}; see ./roles.py --create', 1)
+    for role, (user, password) in found.items():
+        if not password:
+            found[role] = twin, secret = f'{name}-{role}', secrets.token_urlsafe(18)
+            with rights.undisturbed():
+                put_user(args.api, twin, ','.join(tags_of(originals[role])), password=secret)
+                patterns = patterns_of(args, user)
+                if patterns:
+                    put_rights(args.api, args.vhost, twin, patterns)
+    return found
+
+
+def patterns_of(args, user):
+    """Return what a user may configure, write to and read from, None if it may not use the virtual host."""
+    found = find(args.api, f'permissions/{args.vhost}/{quote(user, safe="")}')
+    return found and [found[kind] for kind in KINDS]
+
+
+def deviations(role, refusals):
+    """Return a line for each right that a role has and should not, or has not and should."""
+    lines = []
+    for what, refusal in refusals.items():
+        if refusal and what in EXPECTED[role]:
+            lines.append(f'{role}: a right too few: {what} is refused ({refusal})')
+            if what == 'connect':
+                break
+        elif not refusal and what not in EXPECTED[role]:
+            lines.append(f'{role}: a right too many: {what} is allowed')
+    return lines
+
+
+def loose_patterns(args, role):
+    """Return a line for each pattern of a role that should match no name and does: perhaps one that was not tried."""
+    found = patterns_of(args, user_name(args, role)) or []
+    return [f'{role}: a right too many: the pattern {pattern!r} for {kind}, expected {NOTHING!r}'
+            for kind, pattern, expected in zip(KINDS, found, ROLES[role][1:])
+            if expected == NOTHING and pattern not in ('', NOTHING)]
+
+
+def print_matrix(matrix):
+    rows = [['', *matrix]]
+    for what in rights.OPERATIONS:
+        cells = []
+        for who, refusals in matrix.items():
+            cell = '' if what not in refusals else 'refused' if refusals[what] else 'allowed'
+            wrong = who in ROLES and cell and (cell == 'allowed') != (what in EXPECTED[who])
+            cells.append(f'{cell.upper()} !' if wrong else cell)
+        rows.append([what, *cells])
+    for what, *cells in rows:
+        print('  '.join([f'{what:<14}', *(f'{cell:<13}' for cell in cells)]).rstrip())
+
+
+def parse_args(argv):
+    parser = script.parser(__doc__)
+    action = parser.add_mutually_exclusive_group(required=True)
+    action.add_argument('--create', action='store_true', help='make the users of the four roles')
+    action.add_argument('--check', action='store_true', help='try all rights of all roles')
+    action.add_argument('--remove', action='store_true', help='remove the users that --create made')
+    parser.add_argument('--prefix', type=script.name, default='siamese', metavar='NAME',
+                        help='the users are called NAME-subscriber ... (default: %(default)s)')
+    parser.add_argument('--overwrite', action='store_true', help='with --create: also users that roles.py did not make')
+    parser.add_argument('--management-url', default=os.environ.get('MANAGEMENT_URL'), metavar='URL',
+                        help='http(s)://user:password@host:port (default: MANAGEMENT_URL, else the host of --url)')
+    script.add_url_flags(parser)
+    script.add_output_flags(parser)
+    args = script.parse(parser, argv)
+    args.api = args.management_url or management.url_of(args.url)
+    try:
+        management.check(args.api)
+    except ValueError as error:
+        parser.error(str(error))
+    if not any(management.login_of(args.api)):
+        credentials = args.endpoints[0].credentials
+        args.api = management.log_in(args.api, credentials.username, credentials.password)
+    args.endpoints = [rights.as_user(endpoint, *management.login_of(args.api)) for endpoint in args.endpoints]
+    args.endpoint = args.endpoints[0]
+    args.vhost = quote(args.endpoint.virtual_host, safe='')
+    return args
+
+
+def main(argv=None):
+    args = parse_args(argv)
+    if args.check:
+        return check(args)
+    limited = why_not(args.api)
+    if limited:
+        raise Failure(f'user {management.login_of(args.api)[0]!r} may not create or remove users ({limited}); let an '
+                      'administrator do it, or see --check', 1)
+    return create(args) if args.create else remove(args)
+
+
+if __name__ == '__main__':
+    script.run(main)
