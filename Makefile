@@ -1,20 +1,26 @@
 # Targets for people and for .ci/run. ARGS=... is passed on to pytest.
 ACTIVATE = . .venv/bin/activate &&
 MINUTES = 10
+ifdef BROKER # rabbitmq4
+export RABBITMQ_HOME := $(CURDIR)/.$(BROKER)
+endif
 
 help: ## Show this list.
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: .venv/run ## Two producers, two validators, a real broker (AMQP_URL, or one of its own) and the verdict.
+demo: .venv/run $(BROKER) ## Two producers, two validators, a real broker (AMQP_URL, or one of its own) and the verdict.
 	@$(ACTIVATE) if [ -n "$$AMQP_URL" ]; then ./demo.sh; else ./setup.sh broker && ./broker.py ./demo.sh; fi
 
-shell: .venv/run ## A shell with a throwaway broker: AMQP_URL is set, the scripts are at hand.
+shell: .venv/run $(BROKER) ## A shell with a throwaway broker: AMQP_URL is set, the scripts are at hand.
 	@$(ACTIVATE) ./setup.sh broker && ./broker.py $${SHELL:-sh}
 
-test: .venv/dev ## Every test, on real brokers.
+test: .venv/dev $(BROKER) ## Every test, on real brokers.
 	@$(ACTIVATE) ./setup.sh broker && ./setup.sh pdf && python -m pytest $(ARGS)
 
-soak: .venv/run ## Random faults for MINUTES=10 on a cluster of three nodes, and the verdict.
+rabbitmq4: ## RabbitMQ 4.x beside the one installed, in .rabbitmq4; then: make demo|shell|test|soak BROKER=rabbitmq4.
+	@./setup.sh rabbitmq4
+
+soak: .venv/run $(BROKER) ## Random faults for MINUTES=10 on a cluster of three nodes, and the verdict.
 	@$(ACTIVATE) ./setup.sh broker && ./soak.py --minutes $(MINUTES)
 
 lint: .venv/dev ## Check the style.
@@ -29,7 +35,7 @@ bench: .venv/dev ## Measure side by side with peers and bare limits, and write b
 		python bench/rpc.py --write && python bench/accepted.py --write
 
 clean: ## Remove what make made (not what apt installed).
-	rm -rf .venv siamese.pdf docs/.mermaid bench/.peers .hypothesis .pytest_cache .ruff_cache __pycache__ */__pycache__
+	rm -rf .venv .rabbitmq4 siamese.pdf docs/.mermaid bench/.peers .hypothesis .pytest_cache .ruff_cache __pycache__ */__pycache__
 
 .venv/run: requirements.txt setup.sh
 	@./setup.sh venv requirements.txt && touch $@
@@ -40,4 +46,4 @@ clean: ## Remove what make made (not what apt installed).
 .venv/dev: requirements.txt requirements-pdf.txt requirements-dev.txt setup.sh
 	@./setup.sh venv requirements-dev.txt && touch $@ .venv/run .venv/pdf
 
-.PHONY: help demo shell test soak lint pdf bench clean
+.PHONY: help demo shell test rabbitmq4 soak lint pdf bench clean

@@ -17,6 +17,7 @@ without a command; 2 usage; 3 RabbitMQ is not installed or did not start.
 Examples:
     ./broker.py ./producer.py --count 3
     ./broker.py --nodes 3 --management bash
+    RABBITMQ_HOME=.rabbitmq4 ./broker.py bash         # RabbitMQ 4.x, see make rabbitmq4
 """
 
 import argparse
@@ -284,8 +285,9 @@ class Broker:
 def find_server():
     """Return the folder of rabbitmq-server and the path of epmd; raise NotInstalled."""
     home = os.environ.get('RABBITMQ_HOME')
-    folders = [f'{home}/sbin'] if home else [*SERVER_FOLDERS, *os.get_exec_path()]
-    server, epmd = shutil.which('rabbitmq-server', path=os.pathsep.join(folders)), shutil.which('epmd')
+    folders = [os.path.abspath(f'{home}/sbin')] if home else [*SERVER_FOLDERS, *os.get_exec_path()]
+    server = shutil.which('rabbitmq-server', path=os.pathsep.join(folders))
+    epmd = shutil.which('epmd', path=os.pathsep.join([*folders, *os.get_exec_path()]))
     if not server or not epmd:
         raise NotInstalled(NOT_INSTALLED.format('epmd (part of Erlang)' if server else 'rabbitmq-server'))
     return os.path.dirname(server), epmd

@@ -6,6 +6,7 @@ delivery.py.
 
 import hashlib
 import math
+import os
 import random
 import re
 import ssl
@@ -18,7 +19,8 @@ from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 import pika
 
 DEFAULT_URL = 'amqp://guest:guest@localhost:5672/%2F'
-DEAD_LETTER_EXCHANGE, DEAD_LETTER_QUEUE = 'siamese.dlx', 'siamese.dead'
+DEAD_LETTERS = os.environ.get('DEAD_LETTER_PREFIX', 'siamese')  # compare.py leaves those of others alone
+DEAD_LETTER_EXCHANGE, DEAD_LETTER_QUEUE = f'{DEAD_LETTERS}.dlx', f'{DEAD_LETTERS}.dead'
 
 
 class Failure(Exception):

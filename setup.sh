@@ -4,6 +4,7 @@
 #   ./setup.sh venv requirements.txt   a virtual environment .venv with these requirements
 #   ./setup.sh broker                  a RabbitMQ for broker.py to start, if there is none
 #   ./setup.sh pdf                     what docs/pdf.py draws and prints with: Chromium, fonts, and mermaid in docs/.mermaid
+#   ./setup.sh rabbitmq4               a second one in .rabbitmq4: RabbitMQ 4.x of Debian 13; RABBITMQ_HOME=.rabbitmq4
 #   ./setup.sh peers                   what bench/perf_peers.py measures beside us, in bench/.peers
 #
 # A proxy for pip and apt-get is taken from http_proxy and https_proxy.
@@ -66,6 +67,39 @@ pdf() {
         say 'fetching mermaid into docs/.mermaid: npm install @mermaid-js/tiny@12'
         npm install --silent --no-save --prefix docs/.mermaid @mermaid-js/tiny@12 >/dev/null
     fi
+}
+
+# Its packages need the C library of Debian 13. So they are only unpacked, and each of the three programs sees their /usr
+# in place of ours: in a mount namespace, which nobody else sees and which ends with the program. No root is needed.
+rabbitmq4() {
+    home=.rabbitmq4 PATH=$PATH:/usr/sbin
+    if [ ! -e $home/sbin ]; then
+        command -v debootstrap >/dev/null || apt_install debootstrap ||
+            { say 'without RabbitMQ 4.x: it needs debootstrap, of Debian or Ubuntu'; exit 3; }
+        say "fetching RabbitMQ 4.x of Debian 13 into $home: debootstrap --download-only"
+        rm -rf $home && mkdir -p $home/programs
+        debootstrap --download-only --variant=minbase --include=rabbitmq-server trixie "$PWD/$home/debian" >$home/log ||
+            { tail -3 $home/log >&2; say 'without RabbitMQ 4.x: debootstrap could not download it'; exit 3; }
+        for package in $home/debian/var/cache/apt/archives/*.deb; do
+            dpkg-deb -x "$package" $home/debian
+        done
+        rm -rf $home/debian/var
+        ln -sf mawk $home/debian/usr/bin/awk # which its installation would do
+        for program in rabbitmq-server rabbitmqctl epmd; do
+            cat >$home/programs/$program <<'END'
+#!/bin/sh
+home=$(cd "$(dirname "$0")/.." && pwd)
+[ "$(id -u)" = 0 ] && user='' || user=--map-root-user
+exec unshare $user --mount sh -c 'mount --bind "$0" /usr && PATH=/usr/lib/rabbitmq/bin:$PATH && exec "$@"' \
+    "$home/debian/usr" "${0##*/}" "$@"
+END
+            chmod +x $home/programs/$program
+        done
+        mv $home/programs $home/sbin # last, so what is there is complete
+    fi
+    version=$(timeout 60 $home/sbin/rabbitmqctl version </dev/null) ||
+        { say 'without RabbitMQ 4.x: this machine allows no mount namespace (unshare --mount)'; exit 3; }
+    say "RabbitMQ $version is in $home"
 }
 
 peers() {

@@ -50,6 +50,7 @@ def test_ten_thousand_messages_balance_with_the_brokers_own_counts(start, channe
     assert len(set(ids)) == ends['lost']
 
 
+@pytest.mark.pair
 def test_a_seed_makes_it_repeatable(run, channel):
     shown = []
     for _ in range(2):
@@ -116,6 +117,7 @@ def test_a_classic_queue_never_gives_up_a_message(start, channel):
     assert waiting(channel, 'siamese.ack') == 1 and waiting(channel, 'siamese.dead') == 0
 
 
+@pytest.mark.pair
 @pytest.mark.parametrize('flag', ['--reject', '--lose'])
 def test_a_quorum_queue_gives_a_message_up_after_21_deliveries(start, run, channel, tmp_path, flag):
     ledger = tmp_path / 'run.jsonl'
@@ -152,6 +154,7 @@ def test_the_consumer_timeout_gives_back_what_is_lost(start):
 
 # ----------------------------------------------------------------------------- priority and time to live
 
+@pytest.mark.pair
 def test_a_higher_priority_overtakes_what_waits(run, channel):
     levels = [0, 9, 3, 3, None, 5, 9, 0, 7]
     put(channel, [hello(number, priority=level) for number, level in enumerate(levels, 1)])

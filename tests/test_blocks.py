@@ -50,6 +50,7 @@ def drained(run, ledger, **env):
     assert done.status in (0, 3), done.err
 
 
+@pytest.mark.pair
 def test_three_producers_and_three_validators(run, producers, validators, ledger, channel):
     checking = validators(['carol', 'dave', 'erin'])
     assert [done.end().status for done in producers(['alice', 'bob', 'bert'], 100)] == [0, 0, 0]

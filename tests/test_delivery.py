@@ -38,6 +38,7 @@ def test_a_wrong_password_and_a_missing_virtual_host_end_at_once(run, url):
         assert done.status == 1 and complaint in done.err and 'wrong@' not in done.err and done.err.count('\n') == 1
 
 
+@pytest.mark.pair
 def test_a_refused_right_ends_at_once(run, url, broker):
     broker.ctl('add_user', 'reader', 'secret')
     broker.ctl('set_permissions', '-p', vhost(url), 'reader', '^$', '^$', '.*')
@@ -82,6 +83,7 @@ def test_a_deleted_queue_is_declared_again_for_the_consumer(start, channel, run)
     assert validator.end().status == 0
 
 
+@pytest.mark.pair
 def test_what_was_not_confirmed_when_the_broker_died_is_sent_again(start, tmp_path):
     with broker_module.throwaway() as broker:
         env, ledger = {'AMQP_URL': broker.url}, tmp_path / 'run.jsonl'

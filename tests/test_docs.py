@@ -48,7 +48,7 @@ def copy(tmp_path):
 
 def environment(**more):
     venv_first = f'{os.path.dirname(sys.executable)}{os.pathsep}{os.environ["PATH"]}'
-    ours = {name: value for name, value in os.environ.items() if not name.startswith(('MAKE', 'MFLAGS'))}
+    ours = {name: value for name, value in os.environ.items() if not name.startswith(('MAKE', 'MFLAGS', 'BROKER'))}
     return {**ours, 'PATH': venv_first, 'PYTHONUTF8': '1', **more}
 
 
@@ -60,6 +60,7 @@ def variables(broker, url, run):
     run('roles.py', '--remove', **variables)
 
 
+@pytest.mark.pair
 def test_the_samples_in_the_docstrings(copy, variables, run):
     run('fanout_consumer.py', 'bert', '--duration', 0)  # there is a queue that listens to fanout_producer.py
     run('roles.py', '--create', **variables)

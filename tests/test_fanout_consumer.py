@@ -27,6 +27,7 @@ def numbers(lines):
     return [int(found[1]) for line in list(lines) if (found := re.search(r'alice (\d+)  Hello world', line))]
 
 
+@pytest.mark.pair
 def test_different_queues_get_everything_the_same_queue_shares(start, run, tmp_path):
     ledger = tmp_path / 'run.jsonl'
     consumers = [start('fanout_consumer.py', queue, '--name', name, '--ledger', ledger)
@@ -64,6 +65,7 @@ def test_a_late_joiner_gets_what_comes_after_it(start, run):
     producer.stop()
 
 
+@pytest.mark.pair
 def test_who_returns_gets_exactly_what_has_not_expired(run, channel):
     brief, lasting = [hello(n, expiration='100') for n in (1, 2, 3)], [hello(n, expiration='60000') for n in (4, 5, 6)]
     put(channel, brief + lasting)

@@ -45,6 +45,7 @@ def test_pairs(start, encoding, kind, confirm):
     assert 0 < summary['latency_us']['min'] <= summary['latency_us']['p99']
 
 
+@pytest.mark.pair
 def test_several_of_both_and_audit(start, tmp_path):
     ledger = tmp_path / 'run.jsonl'
     producers = [start('perf_producer.py', '--count', 500, '--ledger', ledger, '--name', name) for name in 'ab']

@@ -70,6 +70,7 @@ def test_a_server_that_is_killed_and_comes_back(start, channel):
     all_right(done.out.splitlines(), 12_000)
 
 
+@pytest.mark.pair
 def test_two_clients_and_two_servers(start):
     servers = [start('rpc_server.py', '--quiet', '--prefetch', 5, '--json', '-') for _ in range(2)]
     for server in servers:

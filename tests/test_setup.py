@@ -53,6 +53,11 @@ def test_a_broker_that_is_there_needs_nothing(machine):
     assert (done.returncode, done.stdout, done.stderr) == (0, '', '')
 
 
+def test_no_second_broker(machine):
+    done = machine(REAL, 'rabbitmq4')
+    assert done.returncode == 3 and 'setup: without RabbitMQ 4.x: it needs debootstrap' in done.stderr
+
+
 def test_peers_that_cannot_be_had_are_named_and_left_out(machine):
     done = machine('exit 1', 'peers')
     assert done.returncode == 0

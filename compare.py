@@ -1,0 +1,162 @@
+#!/usr/bin/env python3
+"""Run all scenarios against each broker, and show side by side how they did.
+
+Starts the real scripts as processes, one check after the other, one broker after the other, on queues and exchanges of
+its own (siamese.compare-*), which are removed at the end, also after Ctrl-C. Nothing else on the broker is touched, so
+it may be a shared one. Needs no management API. Takes about a minute for each broker.
+
+    $ ./compare.py $OLD $NEW
+
+A cell says pass, FAIL, or not possible: the plan or the rights do not allow it, which is no fault of the broker. What
+one broker does otherwise than another and may do is named below the table. --budget N: no more than N messages are
+published on each broker, over no more than 6 connections at a time, through no more than 20 queues; free plans count
+them. Exit status: 0 no check failed, 1 a check failed, 2 usage, 3 could not tell: a broker was away,
+nothing was possible, or Ctrl-C.
+
+Examples:
+    ./compare.py $AMQP_URL                            # is this broker all right?
+    ./compare.py $OLD $NEW --html brokers.html        # a page with charts to pass on
+    ./compare.py $CLOUDAMQP --budget 2000             # a free plan
+    ./compare.py $OLD $NEW --only throughput
+"""
+
+import itertools
+import logging
+import signal
+import tempfile
+import textwrap
+import time
+
+import candidate
+import checks
+import page
+import script
+
+WIDTH = 120  # columns
+ENDING = (signal.SIGINT, signal.SIGTERM)
+
+
+def examine(broker, names):
+    """Run the checks of these names against a Candidate; yield (check, verdict, text, figures) of each."""
+    gone = ''
+    for name in names:
+        began = time.monotonic()
+        verdict, text, figures = 'not known', gone, {}
+        if not gone:
+            try:
+                broker.meet()
+                text, figures = checks.CHECKS[name](broker)
+                verdict = 'pass'
+            except candidate.NotPossible as error:
+                verdict, text = 'not possible', str(error)
+            except candidate.Failed as error:
+                verdict, text = 'FAIL', str(error)
+            except candidate.Away as error:
+                gone = text = str(error)
+            except candidate.Stopped:
+                gone = text = f'stopped by {script.stop_requested()}'
+            broker.stop()
+            logging.info('%s: %s: %s, %s; %.1f s', broker.place, name, verdict, text, time.monotonic() - began)
+        yield name, verdict, text, figures
+
+
+def compare(broker, names):
+    """Examine a Candidate and leave nothing behind; return a dict that tells all of it."""
+    with tempfile.TemporaryDirectory(prefix='siamese-compare-') as broker.folder:
+        try:
+            cells = {name: {'verdict': verdict, 'text': text, 'figures': figures}
+                     for name, verdict, text, figures in examine(broker, names)}
+        finally:
+            signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)  # nothing shall disturb the cleaning
+            broker.stop()
+            left = broker.remove()
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
+    if left:
+        logging.error('%s: these are left, delete them: %s', broker.place, ', '.join(sorted(left)))
+    product = ' '.join(str(broker.server.get(key, '')) for key in ('product', 'version')).strip() or 'not known'
+    return {'broker': product, 'place': broker.place, 'checks': cells, 'facts': broker.facts, 'left': sorted(left),
+            'messages': broker.published}
+
+
+def differences(columns):
+    """Return [(what, [text of each broker])] of what brokers do differently and may."""
+    facts = {name for column in columns for name in column['facts']}
+    found = []
+    for name in sorted(facts):
+        texts = [column['facts'].get(name, 'not known') for column in columns]
+        if len(set(texts)) > 1:
+            found.append((name, texts))
+    return found
+
+
+def table(columns):
+    """Yield the lines of the table for a terminal."""
+    label = max(map(len, checks.CHECKS)) + 2
+    room = max(24, min(48, (WIDTH - label) // len(columns)))
+
+    def row(name, texts):
+        cells = [textwrap.wrap(text, room - 2) or [''] for text in texts]
+        for number, parts in enumerate(itertools.zip_longest(*cells, fillvalue='')):
+            yield (f'{"" if number else name:{label}}' + ''.join(f'{part:{room}}' for part in parts)).rstrip()
+
+    yield from row('', [column['broker'] for column in columns])
+    yield from row('', [column['place'] for column in columns])
+    for name in columns[0]['checks']:
+        cells = [column['checks'][name] for column in columns]
+        yield from row(name, [f'{cell["verdict"]}: {cell["text"]}' for cell in cells])
+    found = differences(columns)
+    if found:
+        yield 'differences, all of them legal:'
+    for name, texts in found:
+        yield f'  {name}: {"; ".join(texts)}'
+
+
+def judge(columns):
+    """Return the verdict over all brokers in words, and the exit status."""
+    said = []
+    status = 0
+    for column in columns:
+        verdicts = [cell['verdict'] for cell in column['checks'].values()]
+        counts = [f'{verdicts.count(verdict)} {verdict}' for verdict in ('pass', 'FAIL', 'not possible', 'not known')
+                  if verdict in verdicts]
+        said.append(f'{column["broker"]} at {column["place"]}: {", ".join(counts)}')
+        unknown = 'not known' in verdicts or 'pass' not in verdicts or column['left']
+        status = 1 if 'FAIL' in verdicts or status == 1 else 3 if unknown else status
+    return said, status
+
+
+def parse_args(argv):
+    parser = script.parser(__doc__)
+    parser.add_argument('urls', nargs='+', metavar='URL', help='a broker; of a cluster all URLs, comma separated')
+    parser.add_argument('--budget', type=script.number(int, 500), default=checks.BUDGET, metavar='N',
+                        help='publish at most N messages on each broker (default: %(default)s)')
+    parser.add_argument('--only', action='append', choices=checks.CHECKS, metavar='CHECK',
+                        help=f'one of: {", ".join(checks.CHECKS)}; may be repeated (default: all)')
+    parser.add_argument('--html', metavar='FILE', type=script.writable, help='write a page with charts')
+    script.add_output_flags(parser)
+    args = script.parse(parser, argv)
+    try:
+        args.brokers = [candidate.Candidate(url, args.budget) for url in args.urls]
+    except ValueError as error:
+        parser.error(str(error))
+    return args
+
+
+def main(argv=None):
+    args = parse_args(argv)
+    names = [name for name in checks.CHECKS if name in (args.only or checks.CHECKS)]
+    columns = [compare(broker, names) for broker in args.brokers]
+    verdicts, status = judge(columns)
+    if args.json != '-':
+        print('\n'.join(table(columns)))
+    if args.html:
+        with open(args.html, 'w', encoding='utf-8') as file:
+            file.write(page.html(columns, differences(columns), verdicts))
+    script.report(args, '{verdict}', {
+        'verdict': '\n'.join(verdicts), 'exit_status': status, 'brokers': columns,
+        'differences': dict(differences(columns))})
+    return status
+
+
+if __name__ == '__main__':
+    script.run(main)

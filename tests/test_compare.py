@@ -1,0 +1,176 @@
+"""compare.py against real brokers: of two kinds, and one that refuses, goes away, corrupts or loses."""
+
+import json
+import os
+import re
+import signal
+from pathlib import Path
+from types import SimpleNamespace
+from urllib.parse import quote
+
+import pika
+import pytest
+from conftest import ROOT, Running, manage, wait_until
+
+import broker as broker_module
+import proxy
+
+RABBITMQ4 = ROOT / '.rabbitmq4'  # made by make rabbitmq4
+BUDGET = 500
+
+
+@pytest.fixture(scope='module')
+def other():
+    """A second broker, and a RabbitMQ of another version if this machine has one."""
+    with pytest.MonkeyPatch.context() as patch:
+        if 'RABBITMQ_HOME' in os.environ:
+            patch.delenv('RABBITMQ_HOME')
+        elif (RABBITMQ4 / 'sbin').exists():
+            patch.setenv('RABBITMQ_HOME', str(RABBITMQ4))
+        with broker_module.throwaway(management=True) as throwaway:
+            yield throwaway
+
+
+@pytest.fixture
+def compare(tmp_path):
+    """A function that starts compare.py with these arguments; it is killed at the end if it still runs."""
+    started = []
+
+    def compare(*argv):
+        started.append(Running('compare.py', *argv, '--json', tmp_path / 'json'))
+        return started[-1]
+    yield compare
+    for running in started:
+        running.process.kill()
+        running.end()
+
+
+def result(running, tmp_path):
+    """Return the exit status, the log and the output of compare.py, and its JSON."""
+    done = running.end(300)
+    assert 'Traceback' not in done.err and 'guest:' not in done.err + done.out, done.err
+    return SimpleNamespace(**vars(done), json=json.loads((tmp_path / 'json').read_text()))
+
+
+def verdicts(column):
+    return {name: cell['verdict'] for name, cell in column['checks'].items()}
+
+
+def vhost_of(url):
+    return quote(pika.URLParameters(url).virtual_host, safe='')
+
+
+def nothing_left(broker, url):
+    """Wait until the broker knows of no connection, queue or exchange of compare.py, and no channel is left open."""
+    def gone():
+        found = [json.loads(manage(broker, 'GET', f'{kind}/{vhost_of(url)}')) for kind in ('queues', 'exchanges')]
+        names = [one['name'] for kind in found for one in kind if 'compare' in one['name'] or '.rpc.' in one['name']]
+        users = json.loads(manage(broker, 'GET', f'vhosts/{vhost_of(url)}/connections'))
+        return not names and not users
+    wait_until(gone, 'nothing left')
+
+
+def test_two_brokers_side_by_side(compare, tmp_path, broker, url, other):
+    with pika.BlockingConnection(pika.URLParameters(url)) as connection:  # what somebody else has on the first one
+        channel = connection.channel()
+        for queue in 'siamese.dead', 'siamese.blocks':
+            channel.queue_declare(queue, durable=True)
+            channel.basic_publish('', queue, b'of somebody else')
+    page = tmp_path / 'page.html'
+    done = result(compare(url, other.url, '--budget', BUDGET, '--html', page), tmp_path)
+    assert done.status == 0, done.err
+    for column, name in zip(done.json['brokers'], ('integrity', 'reconnect')):
+        assert set(verdicts(column).values()) == {'pass'} and name in column['checks'], column
+        assert column['checks']['throughput']['figures']['msg/s'] > 0
+        assert column['messages'] <= BUDGET
+    versions = [column['broker'] for column in done.json['brokers']]
+    assert all(re.fullmatch(r'RabbitMQ \d+\.\d+\.\d+', version) for version in versions)
+    if versions[0] != versions[1]:
+        assert len(set(done.json['differences']['message returned 25 times to a quorum queue'])) == 2
+        assert 'differences, all of them legal:' in done.out
+    published = json.loads(manage(other, 'GET', 'overview'))['message_stats']['publish']
+    assert BUDGET / 2 < published <= BUDGET
+    nothing_left(broker, url)
+    nothing_left(other, other.url)
+    with pika.BlockingConnection(pika.URLParameters(url)) as connection:
+        for queue in 'siamese.dead', 'siamese.blocks':
+            method, _, body = connection.channel().basic_get(queue)
+            assert body == b'of somebody else' and not method.redelivered and not method.message_count
+    assert_self_contained(page, done)
+
+
+def assert_self_contained(page: Path, done):
+    html = page.read_text()
+    assert not re.search(r'//|src=|href=|<link|<script|url\(|@import', html)
+    assert html.count('<svg') == html.count('</svg>') == 5 and html.count('<rect') == 10
+    for text in *done.json['brokers'][0]['checks'], done.json['brokers'][1]['place'], 'pass':
+        assert text in html
+
+
+def test_who_may_not_declare_is_told_so(compare, tmp_path, broker, url):
+    user, vhost = f'reader-{os.getpid()}', pika.URLParameters(url).virtual_host
+    broker.ctl('add_user', user, 'secret')
+    broker.ctl('set_permissions', '-p', vhost, user, '^$', '.*', '.*')
+    done = result(compare(url.replace('guest:guest', f'{user}:secret'), '--budget', BUDGET), tmp_path)
+    broker.ctl('delete_user', user)
+    column, = done.json['brokers']
+    assert set(verdicts(column).values()) == {'not possible'} and done.status == 3, done.out
+    assert all('ACCESS_REFUSED' in cell['text'] for cell in column['checks'].values())
+    assert 'secret' not in done.err + done.out
+    nothing_left(broker, url)
+
+
+def test_one_that_disappears_midway(compare, tmp_path, other):
+    running = compare(other.url, '--budget', BUDGET, '--only', 'integrity', '--only', 'latency', '--only', 'RPC')
+    running.wait_for('integrity: pass')
+    wait_until(lambda: b'siamese.compare' in manage(other, 'GET', 'queues'))
+    other.kill()
+    running.wait_for('latency: not known')
+    other.start()
+    done = result(running, tmp_path)
+    assert verdicts(done.json['brokers'][0]) == {'integrity': 'pass', 'latency': 'not known', 'RPC': 'not known'}
+    assert done.status == 3 and 'no broker at' in done.out
+    wait_until(lambda: manage(other, 'GET', 'queues'))
+    nothing_left(other, other.url)
+
+
+def test_one_that_corrupts_fails_where_it_does(compare, tmp_path, broker, url):
+    right, wrong = '值'.encode(), b'\xe5\x80\xbd'
+    with proxy.before(url, alter=lambda data: data.replace(right, wrong)) as between:
+        done = result(compare(between.url, '--budget', BUDGET, '--only', 'integrity', '--only', 'non-ASCII',
+                              '--only', 'throughput'), tmp_path)
+    column, = done.json['brokers']
+    assert verdicts(column) == {'integrity': 'pass', 'non-ASCII': 'FAIL', 'throughput': 'FAIL'} and done.status == 1
+    assert 'corrupt' in column['checks']['non-ASCII']['text']
+    nothing_left(broker, url)
+
+
+def test_one_that_loses_fails_where_it_does(compare, tmp_path, broker, url):
+    broker.ctl('set_policy', '-p', pika.URLParameters(url).virtual_host, 'few', r'\.blocks$', '{"max-length": 3}')
+    done = result(compare(url, '--budget', BUDGET, '--only', 'integrity', '--only', 'dead letters'), tmp_path)
+    column, = done.json['brokers']
+    assert verdicts(column) == {'integrity': 'FAIL', 'dead letters': 'pass'} and done.status == 1
+    assert '7 lost' in column['checks']['integrity']['text']
+    nothing_left(broker, url)
+
+
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+def test_nothing_is_left_after_a_signal(compare, tmp_path, broker, url, number):
+    running = compare(url, '--only', 'throughput', '--only', 'RPC')
+    wait_until(lambda: b'siamese.compare' in manage(broker, 'GET', f'queues/{vhost_of(url)}'))
+    running.send(number)
+    done = result(running, tmp_path)
+    assert done.status == 3 and f'stopped by {number.name}' in done.out
+    assert set(verdicts(done.json['brokers'][0]).values()) == {'not known'}
+    nothing_left(broker, url)
+
+
+def test_nobody_there(compare, tmp_path):
+    port, = broker_module.free_ports(1)
+    done = result(compare(f'amqp://guest:guest@127.0.0.1:{port}', '--only', 'RPC'), tmp_path)
+    assert done.status == 3 and 'no broker at' in done.out
+
+
+def test_a_bad_url():
+    done = Running('compare.py', 'amqp://guest:guest@localhost', 'http://guest:guest@localhost').end()
+    assert done.status == 2 and done.err.count('\n') == 1 and 'guest' not in done.err
