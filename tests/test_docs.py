@@ -29,9 +29,12 @@ def normal(text):
 
 
 def sessions(text):
-    """Yield (command, output) of each '$ ' line in a text and the lines below it."""
+    """Yield (command, output) of each '$ ' line in a text, its '> ' lines, and the lines below them."""
     for block in re.split(r'^\$ ', text, flags=re.MULTILINE)[1:]:
         command, _, output = block.partition('\n')
+        while output.startswith('> '):
+            more, _, output = output[2:].partition('\n')
+            command += f'\n{more}'
         yield command, output
 
 
