@@ -87,7 +87,7 @@ def _endpoint(url, name):
         parameters.credentials = pika.PlainCredentials(unquote(parts.username), unquote(parts.password or ''))
     parameters.client_properties = {'connection_name': name, 'product': 'siamese'}
     if parts.scheme == 'amqps':
-        parameters.ssl_options = tls_options(tls)
+        parameters.ssl_options = _tls(tls)
     elif tls:
         raise ValueError('bad AMQP URL: TLS parameters need amqps://')
     return parameters
@@ -100,8 +100,7 @@ def _milliseconds(text):
         raise ValueError('bad AMQP URL: connection_timeout is a number of milliseconds') from None
 
 
-def tls_options(keys):
-    """Return pika.SSLOptions for the keys TLS_KEYS of a URL, a dict; raise ValueError."""
+def _tls(keys):
     if keys.get('verify', 'verify_peer') not in ('verify_peer', 'verify_none'):
         raise ValueError('bad AMQP URL: verify is verify_peer or verify_none')
     try:

@@ -1,4 +1,4 @@
-"""What survives faults: a connection that comes back, publishing until accepted, consuming again.
+"""What survives faults: a connection that comes back, publishing until accepted (outbox.py), consuming again.
 
     with delivery.connected(args, declare) as link:
         link.publish(exchange, routing_key, body, properties)      # a producer
@@ -23,7 +23,7 @@ import time
 from collections import Counter, deque
 from contextlib import contextmanager
 from functools import partial
-from itertools import cycle, takewhile
+from itertools import cycle
 
 import pika
 from pika.exceptions import ConnectionClosedByClient
@@ -33,13 +33,13 @@ import common
 import script
 import wire
 from common import Failure
-from faults import cause, is_poison, lacks_right, refusal
+from faults import cause, lacks_right, refusal
+from outbox import Message, Outbox
 
 BATCH = 50  # messages acknowledged at once, unless more than TICK passes
 TICK = 0.1  # s between looks at the clock and at signals
 UNSENT = 100_000  # bytes that may wait for the socket where there are no confirms to wait for
 FIRST_RETRY, LAST_RETRY = 0.2, 5.0  # s; the wait is random, from the first to a limit that doubles up to the last
-STUBBORN = 4  # rounds of nacks; a channel opened while a quorum queue elects its leader may nack until it is closed
 CONFIRM_DEADLINE = 60  # s; above it a confirm may never come (rabbitmq-server#14589), so the channel is opened anew
 
 
@@ -51,14 +51,22 @@ def declare_dead_letters(channel):
 
 
 def look_only(channel):
-    """Let a channel look whether queues and exchanges are there, which takes no right, instead of declaring them.
+    """Let a channel look whether queues and exchanges are there, which takes no right, in place of declaring them.
 
-    Not those queues that are ours alone, which nobody else can have declared.
+    All but exclusive queues, which nobody else can have declared and bound for us.
     """
-    declare = channel.queue_declare
-    channel.queue_declare = lambda queue, **how: declare(queue, passive=not how.get('exclusive'), **how)
+    declare, bind, ours = channel.queue_declare, channel.queue_bind, set()
+
+    def queue_declare(queue, exclusive=False, **how):
+        ours.update([queue] if exclusive else [])
+        declare(queue, passive=not exclusive, exclusive=exclusive, **how)
+
+    def queue_bind(queue, *args, **how):
+        if queue in ours:
+            bind(queue, *args, **how)
+
+    channel.queue_declare, channel.queue_bind = queue_declare, queue_bind
     channel.exchange_declare = partial(channel.exchange_declare, passive=True)
-    channel.queue_bind = lambda *_, **__: None
 
 
 def queue_arguments(args):
@@ -112,16 +120,6 @@ def connected(args, declare, window=100, retry_returned=True):
         link.abandon()
 
 
-class Message:
-    """A message on its way: what to publish, and how often it was."""
-
-    __slots__ = ('exchange', 'routing_key', 'body', 'properties', 'due', 'attempt', 'sent_at', 'returned', 'suspected')
-
-    def __init__(self, exchange, routing_key, body, properties, due):
-        self.exchange, self.routing_key, self.body, self.properties = exchange, routing_key, body, properties
-        self.due, self.attempt, self.sent_at, self.returned, self.suspected = due, 0, 0.0, False, 0
-
-
 class Link:
     """One connection with one channel, opened again whenever it is lost.
 
@@ -131,24 +129,22 @@ class Link:
     """
 
     def __init__(self, args, declare, window, retry_returned):
-        self.args, self.declare, self.window, self.retry_returned = args, declare, window, retry_returned
+        self.args, self.declare, self.outbox = args, declare, Outbox(self, window, retry_returned)
+        self.confirmed = self.outbox.confirmed
         self.run, self.counts, self.status, self.reason = secrets.token_hex(4), Counter(), 0, ''
         self.reasons = Counter()
         self.endpoints = cycle(args.endpoints)
         self.ioloop = wire.loop()
-        self.connection = self.channel = self.opened = self.failure = self.timer = self.suspect = None
+        self.connection = self.channel = self.opened = self.failure = self.timer = None
         self.denied = None  # the Failure, where the user may not declare and therefore only looks
         self.refused = set()  # ids of the endpoints that refused us since the last success; pika's are not hashable
         self.is_ready = self.closing = self.is_down = self.stop_noted = self.alone = False
-        self.nacking = self.returning = False  # since the last accepted message
         self.quiet = False  # while a channel is opened because of nacks
-        self.epoch = self.failures = self.last_tag = self.ack_tag = self.to_ack = 0
-        self.unconfirmed = {}  # delivery tag -> Message, oldest first
-        self.backlog = deque()  # to be sent (again)
+        self.epoch = self.failures = self.ack_tag = self.to_ack = 0
         self.inbox = deque()  # delivered, not yet looked at
         self.started = self.away_since = self.last_activity = time.monotonic()
         self.blocked_since, self.blocked_reason, self.blocked_s = None, '', 0.0
-        self.not_before, self.done = 0.0, 0
+        self.done = 0
         self.on_tick, self.on_accepted = lambda: None, lambda messages: None
         self.write_ledger = books.writer(args.ledger, by=args.name, run=self.run)
         self._tick()
@@ -165,12 +161,13 @@ class Link:
         """
         if properties.delivery_mode is None:
             properties.delivery_mode = pika.DeliveryMode.Persistent.value
-        self.backlog.append(Message(exchange, routing_key, body, properties, due or time.monotonic()))
-        self._send_backlog()
-        if not self.window:
-            self.wait(lambda: not self.backlog and self.connection.unsent < UNSENT)
-        elif self.unaccepted >= self.window:
-            self.wait(lambda: self.unaccepted <= self.window // 2 or script.stop_requested())
+        outbox = self.outbox
+        outbox.backlog.append(Message(exchange, routing_key, body, properties, due or time.monotonic()))
+        outbox.send()
+        if not outbox.window:
+            self.wait(lambda: not outbox.backlog and self.connection.unsent < UNSENT)
+        elif len(outbox) >= outbox.window:
+            self.wait(lambda: len(outbox) <= outbox.window // 2 or script.stop_requested())
 
     def flush(self):
         """Wait until everything published is accepted."""
@@ -241,7 +238,7 @@ class Link:
     @property
     def room(self):
         """How many messages publish() takes now without waiting."""
-        return (self.window or 100) - self.unaccepted
+        return (self.outbox.window or 100) - len(self.outbox)
 
     @property
     def trouble(self):
@@ -254,7 +251,7 @@ class Link:
     @property
     def unaccepted(self):
         """How many messages are published but not accepted yet."""
-        return len(self.unconfirmed) + len(self.backlog)
+        return len(self.outbox)
 
     def end(self, failure):
         """Note and log why the run ended early."""
@@ -293,7 +290,7 @@ class Link:
 
     def ready(self, _frame):
         """The callback of the last verb in declare(): everything is declared, work can begin."""
-        now, again = time.monotonic(), sum(message.attempt > 0 for message in self.backlog)
+        now, again = time.monotonic(), sum(message.attempt > 0 for message in self.outbox.backlog)
         server = self.connection.server_properties
         text = f'{server.get("product")} {server.get("version")} at {common.place(self.endpoint)}'
         if self.counts['connections']:
@@ -306,27 +303,6 @@ class Link:
         self.record('connected', broker=text, **where)
         self.is_ready, self.failures, self.away_since, self.last_activity = True, 0, None, now
         self.refused.clear()
-
-    def confirmed(self, frame):
-        """The callback of confirm_delivery: accepted, unless the broker nacks the message or had returned it."""
-        tag = frame.method.delivery_tag
-        tags = list(takewhile(tag.__ge__, self.unconfirmed)) if frame.method.multiple else [tag]
-        accepted = []
-        self.suspect = None  # it was alone on its way
-        for message in [self.unconfirmed.pop(tag) for tag in tags if tag in self.unconfirmed]:
-            if message.returned and not self.retry_returned:
-                self.record('returned', id=message.properties.message_id, attempt=message.attempt)
-            elif message.returned or isinstance(frame.method, pika.spec.Basic.Nack):
-                self._retry(message, 'returned' if message.returned else 'nacked')
-            else:
-                accepted.append(message)
-                self.record('accepted', id=message.properties.message_id, attempt=message.attempt)
-        if accepted:
-            if self.nacking:
-                logging.info('broker takes messages again')
-            self.failures, self.alone, self.nacking, self.returning = 0, False, False, False
-            self.counts['accepted'] += len(accepted)
-            self.on_accepted(accepted)
 
     def deliver(self, *delivery):
         """The callback of basic_consume: keeps a delivery for messages()."""
@@ -344,7 +320,7 @@ class Link:
             if self.denied:
                 look_only(self.channel)
             self.declare(self.channel, self)
-        self._send_backlog()
+        self.outbox.send()
         self.connection.flush()
         if self.failure and not self.closing:
             raise self.failure
@@ -362,7 +338,7 @@ class Link:
         if patience is not None and not self.is_ready and now - self.away_since > patience:
             self.failure = Failure(f'no broker at {common.place(self.endpoint)} for {patience:g} s, '
                                    f'{self.unaccepted} not accepted; is it running, is AMQP_URL right?', 3)
-        oldest = next(iter(self.unconfirmed.values()), None)
+        oldest = self.outbox.oldest()
         if oldest and not self.blocked_since:
             self._look_at_the_deadline(now - oldest.sent_at)
 
@@ -370,7 +346,7 @@ class Link:
         """The oldest message has waited for its confirm so long (in s): open a new channel, or a new connection."""
         if waited > CONFIRM_DEADLINE and self.channel.is_open:
             logging.warning('no confirm for %.0f s (a quorum queue without majority?), trying a new channel', waited)
-            self._reopen(self.channel, 'no confirm')
+            self.reopen('no confirm')
         elif waited > 2 * CONFIRM_DEADLINE and self.connection.is_open:
             self.connection.abort('a channel cannot be closed')
 
@@ -391,17 +367,10 @@ class Link:
 
     def _on_channel(self, channel):
         channel.add_on_close_callback(self._on_channel_closed)
-        channel.add_on_cancel_callback(lambda _frame: self._reopen(channel, 'consumer cancelled'))
-        channel.add_on_return_callback(self._on_return)
+        channel.add_on_cancel_callback(lambda _frame: self.reopen('consumer cancelled'))
+        channel.add_on_return_callback(self.outbox.returned)
         self.epoch += 1
-        self.last_tag = 0
         self.opened = channel
-
-    def _reopen(self, channel, why):
-        """Close a channel of ours, so that a new one is opened and everything declared again."""
-        self.inbox.clear()
-        self.ack_tag = self.to_ack = 0
-        channel.close(0, why)
 
     def _on_channel_closed(self, _channel, reason):
         if not self.connection.is_open or self.closing:
@@ -423,18 +392,12 @@ class Link:
 
     def _lost(self, reason, again):
         """The channel or the connection is gone: note it, and do `again` after a while."""
-        for message in self.unconfirmed.values():
-            self.record('unknown', id=message.properties.message_id, attempt=message.attempt)
-        if is_poison(reason):
-            self._look_for_poison(reason)
-        self.suspect = None
-        self.backlog.extendleft(reversed(self.unconfirmed.values()))
-        self.unconfirmed.clear()
+        self.outbox.lost(reason)
         self.inbox.clear()
         self.opened, self.ack_tag, self.to_ack = None, 0, 0
         self.failure = self.failure or self._refusal(reason, again)
         self.quiet = self.quiet and again == self._open_channel
-        told = self.quiet or (self.returning and again == self._open_channel)
+        told = self.quiet or (self.outbox.returning and again == self._open_channel)
         if not self.failure and not told and (self.is_ready or not self.failures):
             what = 'channel closed' if again == self._open_channel else 'broker gone' if self.is_ready else 'no broker'
             logging.warning('%s at %s (%s), trying again', what, common.place(self.endpoint), cause(reason))
@@ -443,7 +406,7 @@ class Link:
             self.is_ready, self.away_since = False, time.monotonic()
         if self.timer:
             self.ioloop.remove_timeout(self.timer)
-        self.timer = self.ioloop.call_later(self._pause(), again)
+        self.timer = self.ioloop.call_later(self.pause(), again)
         self.failures += 1
 
     def _refusal(self, reason, again):
@@ -459,21 +422,6 @@ class Link:
                 logging.warning('%s; trying the next URL', failure)
         return failure if len(self.refused) == len(self.args.endpoints) else None
 
-    def _look_for_poison(self, reason):
-        """One of the unconfirmed messages made the broker close: park it if it was alone, else send them one by one."""
-        for message in self.unconfirmed.values():
-            message.suspected += 1
-        if self.suspect and self.suspect.suspected > 1:
-            self.unconfirmed.clear()
-            self.counts['parked'] += 1
-            self.record('parked', id=self.suspect.properties.message_id, attempt=self.suspect.attempt)
-            logging.error('the broker refuses message %s: %s; it is not sent again',
-                          self.suspect.properties.message_id, cause(reason))
-
-    def _pause(self):
-        rounds = self.failures // len(self.args.endpoints)
-        return random.uniform(FIRST_RETRY, min(LAST_RETRY, FIRST_RETRY * 2 ** min(rounds + 1, 10)))
-
     def _on_blocked(self, _connection, frame):
         self.blocked_since, self.blocked_reason = time.monotonic(), frame.method.reason
         logging.warning('broker blocks publishers: %s', frame.method.reason)
@@ -483,7 +431,7 @@ class Link:
             blocked_s = time.monotonic() - self.blocked_since
             self.blocked_s += blocked_s
             logging.info('broker no longer blocks publishers, after %.1f s', blocked_s)
-            for message in self.unconfirmed.values():  # their wait for a confirm begins only now
+            for message in self.outbox.unconfirmed.values():  # their wait for a confirm begins only now
                 message.sent_at = time.monotonic()
         self.blocked_since = None
 
@@ -492,63 +440,27 @@ class Link:
             self.channel.basic_ack(self.ack_tag, multiple=True)
             self.ack_tag = self.to_ack = 0
 
-    # ---- publishing
+    # ---- what the outbox calls
 
-    def _send_backlog(self):
-        while (self.backlog and self.is_ready and self.channel.is_open and len(self.unconfirmed) < (self.window or 1)
-               and time.monotonic() >= self.not_before):
-            if self.suspect or (self.backlog[0].suspected and self.unconfirmed):
-                break
-            message = self.backlog.popleft()
-            self.suspect = message if message.suspected else None
-            message.attempt, message.sent_at, message.returned = message.attempt + 1, time.monotonic(), False
-            if message.attempt > 1:
-                self.counts['sent again'] += 1
-                message.properties.headers = {**(message.properties.headers or {}), 'x-attempt': message.attempt}
-            if self.args.ledger:
-                facts = {'exchange': message.exchange, 'expiration': message.properties.expiration}
-                self.record('attempted', id=message.properties.message_id, attempt=message.attempt,
-                            digest=hashlib.sha256(message.body).hexdigest(),
-                            **{key: value for key, value in facts.items() if value})
-            if self.window:
-                self.last_tag += 1
-                self.unconfirmed[self.last_tag] = message
-            self.channel.basic_publish(message.exchange, message.routing_key, message.body, message.properties,
-                                       mandatory=True)
+    def accepted(self, messages):
+        """The broker has confirmed messages."""
+        self.failures, self.alone = 0, False
+        self.counts['accepted'] += len(messages)
+        self.on_accepted(messages)
 
-    def _on_return(self, _channel, method, properties, _body):
-        for message in self.unconfirmed.values():  # basic.return has no delivery tag and comes before the confirm
-            if message.properties.message_id == properties.message_id:
-                message.returned = True
-        if self.retry_returned:
-            if not self.returning:
-                self.returning = True
-                logging.warning('message returned: %s (%s); declaring its queue again', method.reply_text,
-                                method.routing_key)
-            return
-        if not self.alone:
-            logging.warning('nobody listens at %s', method.exchange or method.routing_key)
-        self.alone = True
-        self.counts['returned'] += 1
+    def reopen(self, why):
+        """Close the channel, so that a new one is opened and everything declared again."""
+        self.inbox.clear()
+        self.ack_tag = self.to_ack = 0
+        if self.channel.is_open:
+            self.channel.close(0, why)
 
-    def _retry(self, message, event):
-        """The broker did not take a message: send it again after a while, and if it was returned, declare anew."""
-        self.record(event, id=message.properties.message_id, attempt=message.attempt)
-        self.counts[event] += 1
-        if event == 'nacked' and not self.nacking:
-            self.nacking = True
-            logging.warning('broker nacks messages (is a queue full?), trying again')
-        self.backlog.append(message)
-        if time.monotonic() >= self.not_before:  # once for all that come back together
-            self.failures += 1
-            self.not_before = time.monotonic() + self._pause()
-        if self.unconfirmed or not self.channel.is_open:
-            return
-        if event == 'returned':
-            self._reopen(self.channel, 'a message was returned')
-        elif self.failures >= STUBBORN:
-            self.quiet, self.failures = True, 0
-            self._reopen(self.channel, 'all messages are nacked')
+    def pause(self):
+        """Return how long to wait before the next try, in s."""
+        rounds = self.failures // len(self.args.endpoints)
+        return random.uniform(FIRST_RETRY, min(LAST_RETRY, FIRST_RETRY * 2 ** min(rounds + 1, 10)))
+
+    # ---- the end
 
     def close(self):
         """Close the connection in good order (the broker then has all acknowledgements); wait 5 s at the most."""

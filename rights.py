@@ -9,7 +9,6 @@ import logging
 import secrets
 import signal
 from contextlib import contextmanager, suppress
-from urllib.parse import quote
 
 import pika
 from pika.adapters.utils.connection_workflow import AMQPConnectorException
@@ -28,7 +27,7 @@ import script
 from common import Failure
 
 TEMPORARY = 'siamese.check-'
-EXPIRES = {'x-expires': 600_000}  # ms; when this process is killed its queue goes, and with that the exchange
+EXPIRES = {'x-queue-type': 'classic', 'x-expires': 600_000}  # ms; if we are killed it goes, and with it the exchange
 PATIENCE = 10  # s that the broker may block publishers
 
 
@@ -57,16 +56,14 @@ def publish(channel, name):
         channel.basic_publish('', name, b'tried by roles.py', mandatory=True)
 
 
-def set_policy(api, vhost, name):
-    path = f'policies/{vhost}/{name}'
-    management.call(api, 'PUT', path, {'pattern': f'^{name}$', 'definition': {'max-length': 9}})
-    management.call(api, 'DELETE', path)
+def set_policy(call, vhost, name):
+    call(f'policies/{vhost}/{name}', 'PUT', {'pattern': f'^{name}$', 'definition': {'max-length': 9}})
+    call(f'policies/{vhost}/{name}', 'DELETE')
 
 
-def create_user(api, vhost, name):
-    path = f'users/{name}-new'
-    management.call(api, 'PUT', path, {'password': secrets.token_urlsafe(), 'tags': ''})
-    management.call(api, 'DELETE', path)
+def create_user(call, vhost, name):
+    call(f'users/{name}-new', 'PUT', {'password': secrets.token_urlsafe(), 'tags': ''})
+    call(f'users/{name}-new', 'DELETE')
 
 
 BY_AMQP = {
@@ -79,25 +76,25 @@ BY_AMQP = {
     'delete': lambda channel, name: channel.queue_delete(name),
 }
 BY_API = {
-    'read the API': lambda api, *_: management.call(api, 'GET', 'overview'),
-    'see all nodes': lambda api, *_: management.call(api, 'GET', 'nodes'),
+    'read the API': lambda call, *_: call('overview'),
+    'see all nodes': lambda call, *_: call('nodes'),
     'set a policy': set_policy,
     'create a user': create_user,
 }
 OPERATIONS = ['connect', *BY_AMQP, *BY_API]
 
 
-def try_all(endpoint, api, name, user, password):
-    """Try all OPERATIONS as this user, until a signal comes; return what each was refused with, '' if it was allowed.
+def try_all(owner, endpoint, management_url, name):
+    """Try all OPERATIONS as a user, until a signal comes; return what each was refused with, '' if it was allowed.
 
-    `endpoint` are pika parameters and `api` is a management URL, both of a user who may make what is needed; if it may
-    not, the operations are tried on what is not there. Raises Failure when the broker goes away.
+    `endpoint` are pika parameters of this user, `owner` those of one who may make what is needed; if it may not, the
+    operations are tried on what is not there. Raises Failure or management.Refused when the broker goes away.
     """
-    refusals, vhost = {}, quote(endpoint.virtual_host, safe='')
-    with connected(endpoint) as connection:
+    refusals, vhost = {}, management.part(endpoint.virtual_host)
+    with connected(owner) as connection:
         refusal_by_amqp(connection, have, name)
     try:
-        with connected(as_user(endpoint, user, password)) as connection:
+        with connected(endpoint) as connection:
             refusals['connect'] = ''
             for what, verb in BY_AMQP.items():
                 if not script.stop_requested():
@@ -108,7 +105,7 @@ def try_all(endpoint, api, name, user, password):
         refusals = dict.fromkeys(['connect', *BY_AMQP], str(failure))
     for what, verb in BY_API.items():
         if not script.stop_requested():
-            refusals[what] = refusal_by_api(management.log_in(api, user, password), verb, vhost, name)
+            refusals[what] = refusal_by_api(management.api(endpoint, management_url), verb, vhost, name)
     return refusals
 
 
@@ -125,13 +122,13 @@ def refusal_by_amqp(connection, verb, name):
     return ''
 
 
-def refusal_by_api(api, verb, *args):
+def refusal_by_api(call, verb, *args):
     """Try a call of the API; return what it was refused with, '' if it was not."""
     try:
         with undisturbed():
-            verb(api, *args)
+            verb(call, *args)
     except management.Refused as refused:
-        if refused.code not in (401, 403):
+        if refused.status not in (401, 403):
             raise
         return str(refused)
     return ''
@@ -172,7 +169,7 @@ def undisturbed():
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def tidy_up(endpoint, api, name):
+def tidy_up(endpoint, management_url, name):
     """Remove what the check `name` made; log what cannot be removed."""
     with undisturbed():
         try:
@@ -181,18 +178,18 @@ def tidy_up(endpoint, api, name):
         except Failure as failure:
             logging.warning('%s; the queue %s expires after 10 minutes', failure, name)
         try:
-            sweep(api, quote(endpoint.virtual_host, safe=''), name)
-        except Failure as failure:
-            logging.error('%s; users %s-... may be left, ./roles.py --remove removes them', failure, name)
+            sweep(management.api(endpoint, management_url), endpoint.virtual_host, name)
+        except management.Refused as refused:
+            logging.error('%s; users %s-... may be left, ./roles.py --remove removes them', refused, name)
 
 
-def sweep(api, vhost, prefix):
+def sweep(call, vhost, prefix):
     """Remove the users and the policies whose names begin with `prefix`, as far as this user may."""
-    for path in 'users', f'policies/{vhost}':
-        refusal_by_api(api, remove, path, prefix)
+    for path in 'users', f'policies/{management.part(vhost)}':
+        refusal_by_api(call, remove, path, prefix)
 
 
-def remove(api, path, prefix):
-    for found in management.call(api, 'GET', path):
+def remove(call, path, prefix):
+    for found in call(path):
         if found['name'].startswith(prefix):
-            management.call(api, 'DELETE', f'{path}/{quote(found["name"], safe="")}')
+            call(f'{path}/{management.part(found["name"])}', 'DELETE')

@@ -37,22 +37,24 @@ import logging
 import os
 import secrets
 import time
-from urllib.parse import quote
+from urllib.parse import unquote, urlsplit
 
 import common
 import management
 import rights
 import script
 from common import Failure
+from management import part
 
 OURS = 'siamese'  # a tag that gives no right: roles.py made this user
 NOTHING, ANYTHING = '^$', '.*'
+EVENTS = r'^siamese\.events-'  # the queue in which monitor.py has what the event exchange tells
 KINDS = ('configure', 'write', 'read')
-ROLES = {  # tag; which names they may configure, write to, read from
-    'subscriber': ('', NOTHING, NOTHING, ANYTHING),
-    'publisher': ('', NOTHING, ANYTHING, NOTHING),
-    'monitoring': ('monitoring', NOTHING, NOTHING, NOTHING),
-    'administrator': ('administrator', ANYTHING, ANYTHING, ANYTHING),
+ROLES = {  # tags; which names they may configure, write to, read from
+    'subscriber': ([], NOTHING, NOTHING, ANYTHING),
+    'publisher': ([], NOTHING, ANYTHING, NOTHING),
+    'monitoring': (['monitoring'], EVENTS, EVENTS, rf'{EVENTS}|^siamese\.dead$|^amq\.rabbitmq\.event$'),
+    'administrator': (['administrator'], ANYTHING, ANYTHING, ANYTHING),
 }
 EXPECTED = {  # of rights.OPERATIONS
     'subscriber': {'connect', 'consume', 'get', 'purge'},
@@ -66,22 +68,21 @@ SUMMARY = ('{tried} rights tried, {allowed} allowed, {refused} refused, {wrong} 
            'stopped: {stopped}')
 
 
-def put_user(api, user, tag='', **secret):
+def put_user(call, user, tags, **secret):
     """Make a user, or change one; `secret` is a password, or a password_hash with its hashing_algorithm."""
-    tags = ','.join(filter(None, (tag, OURS)))
-    management.call(api, 'PUT', f'users/{quote(user, safe="")}', {'tags': tags, **secret})
+    call(f'users/{part(user)}', 'PUT', {'tags': ','.join(tags), **secret})
 
 
-def put_rights(api, vhost, user, patterns):
-    management.call(api, 'PUT', f'permissions/{vhost}/{quote(user, safe="")}', dict(zip(KINDS, patterns)))
+def put_rights(call, vhost, user, patterns):
+    call(f'permissions/{part(vhost)}/{part(user)}', 'PUT', dict(zip(KINDS, patterns)))
 
 
-def find(api, path):
+def find(call, path):
     """Return what the API has at `path`, None if there is nothing."""
     try:
-        return management.call(api, 'GET', path)
+        return call(path)
     except management.Refused as refused:
-        if refused.code != 404:
+        if refused.status != 404:
             raise
     return None
 
@@ -91,12 +92,12 @@ def tags_of(user):
     return user['tags'].split(',') if isinstance(user['tags'], str) else user['tags']
 
 
-def why_not(api):
+def why_not(call):
     """Return why this user may not create users, or ''."""
     try:
-        tags = tags_of(management.call(api, 'GET', 'whoami'))
+        tags = tags_of(call('whoami'))
     except management.Refused as refused:
-        if refused.code not in (401, 403):
+        if refused.status not in (401, 403):
             raise
         return str(refused)
     return '' if 'administrator' in tags else f'it is no administrator, but {",".join(tags) or "has no tag"}'
@@ -113,15 +114,16 @@ def given(role):
 
 def create(args):
     """Make a user for each role, or restore its rights; show the passwords that are made."""
-    users = {role: find(args.api, f'users/{quote(user_name(args, role), safe="")}') for role in ROLES}
+    vhost = args.endpoint.virtual_host
+    users = {role: find(args.call, f'users/{part(user_name(args, role))}') for role in ROLES}
     strangers = [user['name'] for user in users.values() if user and OURS not in tags_of(user)]
     if strangers and not args.overwrite:
         raise Failure(f'{", ".join(strangers)}: not made by roles.py, and left alone; choose another --prefix, or '
                       '--overwrite them', 1)
-    if not find(args.api, f'vhosts/{args.vhost}'):
-        raise Failure(f'no virtual host {args.endpoint.virtual_host!r}; see AMQP_URL, or rabbitmqctl add_vhost', 1)
+    if not find(args.call, f'vhosts/{part(vhost)}'):
+        raise Failure(f'no virtual host {vhost!r}; see AMQP_URL, or rabbitmqctl add_vhost', 1)
     logging.info('passwords that are made are shown on stdout, this once')
-    for role, (tag, *patterns) in ROLES.items():
+    for role, (tags, *patterns) in ROLES.items():
         name, before, password = user_name(args, role), users[role], given(role)
         secret = {'password': password or secrets.token_urlsafe(18)}
         shown = f'(from {role.upper()}_PASSWORD)' if password else secret['password']
@@ -129,53 +131,51 @@ def create(args):
         if before and name not in strangers and not password:
             secret, shown = {key: before[key] for key in ('password_hash', 'hashing_algorithm')}, '(as it was)'
         with rights.undisturbed():
-            put_user(args.api, name, tag, **secret)
-            put_rights(args.api, args.vhost, name, patterns)
+            put_user(args.call, name, [*tags, OURS], **secret)
+            put_rights(args.call, vhost, name, patterns)
             print(CREATED.format(user=name, password=shown, what=what))
 
 
 def remove(args):
     """Undo create(): take the rights on this virtual host, and the user unless it has others; and what checks left."""
     for role in ROLES:
-        name = user_name(args, role)
-        path = f'users/{quote(name, safe="")}'
-        user = find(args.api, path)
+        name, vhost = user_name(args, role), args.endpoint.virtual_host
+        path = f'users/{part(name)}'
+        user = find(args.call, path)
         if not user or OURS not in tags_of(user):
             print(f'{name}: {"not made by roles.py, left alone" if user else "not there"}')
             continue
-        held = management.call(args.api, 'GET', f'{path}/permissions')
-        others = [right['vhost'] for right in held if right['vhost'] != args.endpoint.virtual_host]
-        if others:
-            management.call(args.api, 'DELETE', f'permissions/{args.vhost}/{quote(name, safe="")}')
-        else:
-            management.call(args.api, 'DELETE', path)
+        others = [held['vhost'] for held in args.call(f'{path}/permissions') if held['vhost'] != vhost]
+        args.call(f'permissions/{part(vhost)}/{part(name)}' if others else path, 'DELETE')
         print(f'{name}: ' + (f'rights removed; stays, for it has some on {", ".join(others)}' if others else 'removed'))
-    rights.sweep(args.api, args.vhost, rights.TEMPORARY)
+    rights.sweep(args.call, args.endpoint.virtual_host, rights.TEMPORARY)
 
 
 def check(args):
     """Try every right of every role, print the matrix and what is wrong with it; return the exit status."""
     started, name, matrix, findings, users = time.monotonic(), rights.TEMPORARY + secrets.token_hex(4), {}, [], {}
     args.endpoint = reachable(args.endpoints)
-    limited = why_not(args.api)
+    limited = why_not(args.call)
     if limited:
         logging.warning('user %r may not create users (%s): trying what it may do itself, and the roles whose '
-                        'passwords are in the environment', management.login_of(args.api)[0], limited)
+                        'passwords are in the environment', args.endpoint.credentials.username, limited)
     try:
         users = logins(args, name, limited)
         for who, login in users.items():
             if not script.stop_requested():
-                matrix[who] = rights.try_all(args.endpoint, args.api, name, *login)
+                user = rights.as_user(args.endpoint, *login)
+                matrix[who] = rights.try_all(args.endpoint, user, args.management_url, name)
         findings = [line for role in ROLES for line in deviations(role, matrix.get(role, {}))]
-        findings += [line for role in ROLES if not limited for line in loose_patterns(args, role)]
+        findings += [line for role in ROLES if not limited for line in strange_patterns(args, role)]
     finally:
-        rights.tidy_up(args.endpoint, args.api, name)
+        rights.tidy_up(args.endpoint, args.management_url, name)
     refused = [bool(refusal) for refusals in matrix.values() for refusal in refusals.values()]
     missing = ', '.join(role for role in ROLES if role not in matrix)
     whole = len(refused) == len(users) * len(rights.OPERATIONS)
     status = 1 if findings else 0 if whole and not missing else 3
     if not args.quiet:
         print_matrix(matrix)
+    if args.json != '-':
         print(*findings, sep='\n', end='\n' * bool(findings))
     script.report(args, SUMMARY, {
         'broker': common.place(args.endpoint), 'users': {who: user for who, (user, _) in users.items()},
@@ -204,9 +204,9 @@ def logins(args, name, limited):
     """Return {role: (user, password)} of whom to try; where a password is not known, that of a user made like it."""
     found = {role: (user_name(args, role), given(role)) for role in ROLES}
     if limited:
-        mine = management.login_of(args.api)
-        return {mine[0]: mine, **{role: login for role, login in found.items() if login[1]}}
-    originals = {role: find(args.api, f'users/{quote(user, safe="")}') for role, (user, _) in found.items()}
+        mine, given_ones = args.endpoint.credentials, {role: login for role, login in found.items() if login[1]}
+        return {mine.username: (mine.username, mine.password), **given_ones}
+    originals = {role: find(args.call, f'users/{part(user)}') for role, (user, _) in found.items()}
     if None in originals.values():
         missing = [user for role, (user, _) in found.items() if not originals[role]]
         raise Failure(f'there is no user {", ".join(missing)}; see ./roles.py --create', 1)
@@ -214,16 +214,16 @@ def logins(args, name, limited):
         if not password:
             found[role] = twin, secret = f'{name}-{role}', secrets.token_urlsafe(18)
             with rights.undisturbed():
-                put_user(args.api, twin, ','.join(tags_of(originals[role])), password=secret)
+                put_user(args.call, twin, tags_of(originals[role]), password=secret)
                 patterns = patterns_of(args, user)
                 if patterns:
-                    put_rights(args.api, args.vhost, twin, patterns)
+                    put_rights(args.call, args.endpoint.virtual_host, twin, patterns)
     return found
 
 
 def patterns_of(args, user):
     """Return what a user may configure, write to and read from, None if it may not use the virtual host."""
-    found = find(args.api, f'permissions/{args.vhost}/{quote(user, safe="")}')
+    found = find(args.call, f'permissions/{part(args.endpoint.virtual_host)}/{part(user)}')
     return found and [found[kind] for kind in KINDS]
 
 
@@ -240,12 +240,15 @@ def deviations(role, refusals):
     return lines
 
 
-def loose_patterns(args, role):
-    """Return a line for each pattern of a role that should match no name and does: perhaps one that was not tried."""
+def strange_patterns(args, role):
+    """Return a line for each pattern of a role that is not as in ROLES: it may match names that were not tried.
+
+    What is narrower than any name is only tried: somebody has chosen it.
+    """
     found = patterns_of(args, user_name(args, role)) or []
-    return [f'{role}: a right too many: the pattern {pattern!r} for {kind}, expected {NOTHING!r}'
-            for kind, pattern, expected in zip(KINDS, found, ROLES[role][1:])
-            if expected == NOTHING and pattern not in ('', NOTHING)]
+    return [f'{role}: {"a right too many" if expected == NOTHING else "other rights"}: the pattern {pattern!r} for '
+            f'{kind}, expected {expected!r}' for kind, pattern, expected in zip(KINDS, found, ROLES[role][1:])
+            if expected not in (ANYTHING, pattern or NOTHING)]
 
 
 def print_matrix(matrix):
@@ -270,34 +273,38 @@ def parse_args(argv):
     parser.add_argument('--prefix', type=script.name, default='siamese', metavar='NAME',
                         help='the users are called NAME-subscriber ... (default: %(default)s)')
     parser.add_argument('--overwrite', action='store_true', help='with --create: also users that roles.py did not make')
-    parser.add_argument('--management-url', default=os.environ.get('MANAGEMENT_URL'), metavar='URL',
-                        help='http(s)://user:password@host:port (default: MANAGEMENT_URL, else the host of --url)')
     script.add_url_flags(parser)
+    management.add_flag(parser)
     script.add_output_flags(parser)
     args = script.parse(parser, argv)
-    args.api = args.management_url or management.url_of(args.url)
+    if args.json and not args.check:
+        parser.error('--json goes with --check')
     try:
-        management.check(args.api)
+        management.api(args.endpoints[0], args.management_url)
     except ValueError as error:
         parser.error(str(error))
-    if not any(management.login_of(args.api)):
-        credentials = args.endpoints[0].credentials
-        args.api = management.log_in(args.api, credentials.username, credentials.password)
-    args.endpoints = [rights.as_user(endpoint, *management.login_of(args.api)) for endpoint in args.endpoints]
-    args.endpoint = args.endpoints[0]
-    args.vhost = quote(args.endpoint.virtual_host, safe='')
+    url = urlsplit(args.management_url or '')
+    if url.username:  # this user is the administrator, also over AMQP
+        args.endpoints = [rights.as_user(endpoint, unquote(url.username), unquote(url.password or ''))
+                          for endpoint in args.endpoints]
+        args.management_url = url._replace(netloc=url.netloc.rpartition('@')[2]).geturl()
+    args.endpoint, args.call = args.endpoints[0], management.api(args.endpoints[0], args.management_url)
     return args
 
 
 def main(argv=None):
     args = parse_args(argv)
-    if args.check:
-        return check(args)
-    limited = why_not(args.api)
-    if limited:
-        raise Failure(f'user {management.login_of(args.api)[0]!r} may not create or remove users ({limited}); let an '
-                      'administrator do it, or see --check', 1)
-    return create(args) if args.create else remove(args)
+    try:
+        if args.check:
+            return check(args)
+        limited = why_not(args.call)
+        if limited:
+            raise Failure(f'user {args.endpoint.credentials.username!r} may not create or remove users ({limited}); '
+                          'let an administrator do it, or see --check', 1)
+        return create(args) if args.create else remove(args)
+    except management.Refused as refused:
+        hint = '' if refused.status else '; is rabbitmq_management enabled, is MANAGEMENT_URL right?'
+        raise Failure(f'{refused}{hint}', 1 if 400 <= refused.status < 500 else 3) from None
 
 
 if __name__ == '__main__':

@@ -330,10 +330,10 @@ import {module} as producer
 import script
 
 def lost(link, reason, again):
-    for tag in list(link.unconfirmed):
+    for tag in list(link.outbox.unconfirmed):
         if {claims}:
             link.confirmed(pika.frame.Method(1, pika.spec.Basic.Ack(tag)))
-    link.unconfirmed.clear()
+    link.outbox.unconfirmed.clear()
     careful(link, reason, again)
 
 careful, delivery.Link._lost = delivery.Link._lost, lost

@@ -5,14 +5,18 @@ import json
 import os
 import signal
 import threading
+import urllib.request
 from types import SimpleNamespace
 from urllib.parse import quote, unquote
 
+import pika
 import pytest
 from conftest import PATIENCE, wait_until
 
+import common
 import management
 import proxy
+import rights
 import roles
 
 AS_IT_SHOULD_BE = """\
@@ -35,8 +39,8 @@ PASSWORDS = {f'{role.upper()}_PASSWORD': f'secret-of-{role}/@' for role in roles
 
 @pytest.fixture
 def api(broker):
-    """A function that calls the management API as the administrator."""
-    return lambda *args: management.call(broker.management_url, *args)
+    """The management API, called as the administrator."""
+    return management.api(common.endpoints(broker.url, 'test')[0], broker.management_url)
 
 
 @pytest.fixture
@@ -45,7 +49,7 @@ def manage(start, broker, url, api):
 
     start(), run(): the script; user(), url() of a role, which has its password from PASSWORDS; permit(): its patterns.
     """
-    prefix, vhost = f'test-{os.urandom(4).hex()}', url.rpartition('/')[2]
+    prefix, vhost = f'test-{os.urandom(4).hex()}', url.rpartition('/')[2]  # percent-encoded
 
     def start_it(*flags, **env):
         return start('roles.py', '--prefix', prefix, *flags, **{'MANAGEMENT_URL': broker.management_url, **env})
@@ -61,18 +65,18 @@ def manage(start, broker, url, api):
         return url.replace('guest:guest', f'{user(role)}:{password}')
 
     def permit(role, *patterns):
-        roles.put_rights(broker.management_url, vhost, user(role), patterns)
+        roles.put_rights(api, unquote(vhost), user(role), patterns)
 
     yield SimpleNamespace(start=start_it, run=run, prefix=prefix, vhost=vhost, user=user, url=url_of, permit=permit)
-    for found in api('GET', 'users'):
+    for found in api('users'):
         if found['name'].startswith((prefix, 'siamese.check-')):
-            api('DELETE', f'users/{found["name"]}')
+            api(f'users/{found["name"]}', 'DELETE')
 
 
 def left_behind(api, vhost):
     """Return the names of whatever a check made."""
     paths = 'users', f'policies/{vhost}', f'queues/{vhost}', f'exchanges/{vhost}', 'permissions'
-    return [found for path in paths for found in api('GET', path)
+    return [found for path in paths for found in api(path)
             if found.get('name', found.get('user', '')).startswith('siamese.check-')]
 
 
@@ -86,14 +90,14 @@ def test_the_roles_are_made_and_checked_and_removed(manage, api):
     assert [(user, what) for user, _, what in lines] == [(manage.user(role), 'created') for role in roles.ROLES]
     for user, password, _ in lines:
         assert len(password) >= 20 and password not in made.err
-        assert api('GET', f'permissions/{manage.vhost}/{user}')
+        assert api(f'permissions/{manage.vhost}/{user}')
     checked = manage.run('--check')
     assert checked.status == 0 and checked.out.startswith(AS_IT_SHOULD_BE), checked
     assert checked.out.endswith('stopped: all tried\n') and checked.err == ''
     assert not left_behind(api, manage.vhost)
     removed = manage.run('--remove')
     assert removed.status == 0 and removed.out.count('removed\n') == 4
-    assert not [user for user in api('GET', 'users') if user['name'].startswith(manage.prefix)]
+    assert not [user for user in api('users') if user['name'].startswith(manage.prefix)]
     gone = manage.run('--check')
     assert gone.status == 1 and manage.user('monitoring') in gone.err and 'see ./roles.py --create' in gone.err
     assert manage.run('--remove').out.count('not there\n') == 4
@@ -114,36 +118,36 @@ def test_passwords_from_the_environment_are_not_shown_and_let_in(manage):
 
 def test_created_again_they_keep_their_passwords_and_get_their_rights_back(manage, api):
     manage.run('--create', **PASSWORDS)
-    before = {role: api('GET', f'users/{manage.user(role)}') for role in roles.ROLES}
+    before = {role: api(f'users/{manage.user(role)}') for role in roles.ROLES}
     manage.permit('publisher', '.*', '', '')
-    api('PUT', f'users/{manage.user("subscriber")}', {
+    api(f'users/{manage.user("subscriber")}', 'PUT', {
         **{key: before['subscriber'][key] for key in ('password_hash', 'hashing_algorithm')},
         'tags': f'{roles.OURS},policymaker'})
     again = manage.run('--create', PUBLISHER_PASSWORD='another')
     assert again.status == 0 and again.out.count('was there, rights restored') == 4
     assert again.out.count('(as it was)') == 3 and 'another' not in again.out
-    after = {role: api('GET', f'users/{manage.user(role)}') for role in roles.ROLES}
+    after = {role: api(f'users/{manage.user(role)}') for role in roles.ROLES}
     assert after.pop('publisher') != before.pop('publisher') and after == before
     assert manage.run('--check', **{**PASSWORDS, 'PUBLISHER_PASSWORD': 'another'}).status == 0
 
 
 def test_users_of_others_are_left_alone(manage, api):
     user = f'users/{manage.user("publisher")}'
-    api('PUT', user, {'password': 'theirs', 'tags': 'management'})
-    theirs = api('GET', user)
+    api(user, 'PUT', {'password': 'theirs', 'tags': 'management'})
+    theirs = api(user)
     refused = manage.run('--create')
     assert refused.status == 1 and f'{manage.user("publisher")}: not made by roles.py, and left alone' in refused.err
-    assert refused.out == '' and api('GET', user) == theirs
-    assert manage.user('subscriber') not in [found['name'] for found in api('GET', 'users')]
+    assert refused.out == '' and api(user) == theirs
+    assert manage.user('subscriber') not in [found['name'] for found in api('users')]
     assert f'{manage.user("publisher")}: not made by roles.py, left alone' in manage.run('--remove').out
-    assert api('GET', user) == theirs
+    assert api(user) == theirs
     taken = manage.run('--create', '--overwrite')
     assert taken.status == 0 and 'overwritten' in taken.out and manage.run('--check').status == 0
 
 
 def test_users_with_rights_on_another_virtual_host_stay(manage, api, url):
     other = f'{manage.vhost}-other'
-    api('PUT', f'vhosts/{other}')
+    api(f'vhosts/{other}', 'PUT')
     try:
         manage.run('--create')
         assert manage.run('--create', AMQP_URL=url.replace(manage.vhost, other)).status == 0
@@ -153,7 +157,7 @@ def test_users_with_rights_on_another_virtual_host_stay(manage, api, url):
         checked = manage.run('--check')
         assert checked.status == 1 and checked.out.count('a right too few: connect is refused') == 4
     finally:
-        api('DELETE', f'vhosts/{other}')
+        api(f'vhosts/{other}', 'DELETE')
 
 
 # ---- what is wrong is found
@@ -163,7 +167,7 @@ def test_a_right_too_many_is_found_and_named(manage, api):
     manage.run('--create')
     manage.permit('subscriber', '^$', 'amq.default', '.*')
     manage.permit('publisher', '^$', '.*', '.*')
-    api('PUT', f'users/{manage.user("monitoring")}', {'password': 'x', 'tags': 'administrator'})
+    api(f'users/{manage.user("monitoring")}', 'PUT', {'password': 'x', 'tags': 'administrator'})
     checked = manage.run('--check')
     lines = checked.out.splitlines()
     assert checked.status == 1 and lines[-1].startswith('48 rights tried, 28 allowed, 20 refused, 9 wrong')
@@ -189,18 +193,20 @@ def test_a_right_to_a_name_that_is_not_tried_is_found(manage):
 def test_the_right_to_configure_is_found(manage):
     manage.run('--create')
     manage.permit('monitoring', '.*', '^$', '^$')
-    checked = manage.run('--check')
-    assert checked.status == 1 and [line for line in checked.out.splitlines() if 'too many' in line] == [
+    checked = manage.run('--check', '--quiet')
+    standard = roles.ROLES['monitoring'][1:]
+    assert checked.status == 1 and checked.out.splitlines()[:-1] == [
         'monitoring: a right too many: declare is allowed', 'monitoring: a right too many: delete is allowed',
-        "monitoring: a right too many: the pattern '.*' for configure, expected '^$'"]
+        *(f'monitoring: other rights: the pattern {pattern!r} for {kind}, expected {expected!r}'
+          for kind, pattern, expected in zip(roles.KINDS, ('.*', '^$', '^$'), standard))]
 
 
 def test_a_right_too_few_is_found_and_named(manage, api):
     manage.run('--create')
     manage.permit('publisher', '^$', '^$', '^$')
     manage.permit('administrator', '.*', '.*', '^amq')
-    api('PUT', f'users/{manage.user("monitoring")}', {'password': 'x', 'tags': 'management'})
-    api('DELETE', f'permissions/{manage.vhost}/{manage.user("subscriber")}')
+    api(f'users/{manage.user("monitoring")}', 'PUT', {'password': 'x', 'tags': 'management'})
+    api(f'permissions/{manage.vhost}/{manage.user("subscriber")}', 'DELETE')
     checked = manage.run('--check')
     lines = [line.partition(' (')[0] for line in checked.out.splitlines() if 'too few' in line]
     assert checked.status == 1 and 'too many' not in checked.out
@@ -216,12 +222,13 @@ def test_a_right_too_few_is_found_and_named(manage, api):
 @pytest.fixture
 def tenant(api, broker, url, manage):
     """The URLs of a user as a shared plan has it: everything in its virtual host, and no users."""
-    api('PUT', f'users/{manage.prefix}-tenant', {'password': 'secret', 'tags': 'management'})
-    api('PUT', f'permissions/{manage.vhost}/{manage.prefix}-tenant', {'configure': '.*', 'write': '.*', 'read': '.*'})
-    login = f'{manage.prefix}-tenant:secret'
+    name = f'{manage.prefix}-tenant'
+    api(f'users/{name}', 'PUT', {'password': 'secret', 'tags': 'management'})
+    roles.put_rights(api, unquote(manage.vhost), name, ['.*'] * 3)
+    login = f'{name}:secret'
     yield {'AMQP_URL': url.replace('guest:guest', login),
            'MANAGEMENT_URL': broker.management_url.replace('guest:guest', login)}
-    api('DELETE', f'users/{manage.prefix}-tenant')
+    api(f'users/{name}', 'DELETE')
 
 
 def test_a_user_who_may_not_create_users_is_told_so_and_checked(manage, tenant, api):
@@ -276,7 +283,7 @@ def test_the_scripts_as_publisher_and_as_subscriber(manage, run, producer, consu
             assert refused.status == 1 and f"user '{manage.user(role)}' lacks a right" in refused.err
             assert right in refused.err and 'Traceback' not in refused.err
     got = run(*consumer, '--count', 3, '--idle', PATIENCE, '--url', manage.url('subscriber'))
-    assert got.status == 0 and '3 ' in got.out.splitlines()[-1], got
+    assert got.status == 0 and '\n3 ' in f'\n{got.out}', got
 
 
 def test_a_subscriber_rejects_into_the_dead_letters(manage, run, channel):
@@ -314,13 +321,28 @@ def test_a_queue_that_is_deleted_ends_a_publisher(manage, run, start, channel):
 
 def test_monitoring_reads_the_api_and_no_secrets(manage, broker):
     manage.run('--create', **PASSWORDS)
-    mine = management.log_in(broker.management_url, manage.user('monitoring'), PASSWORDS['MONITORING_PASSWORD'])
+    call = management.api(common.endpoints(manage.url('monitoring'), 'test')[0], broker.management_url.replace(
+        'guest:guest@', ''))
     for path in 'overview', 'queues', 'connections', 'nodes', f'queues/{manage.vhost}':
-        assert management.call(mine, 'GET', path) is not None
-    for method, path in ('GET', 'users'), ('GET', 'permissions'), ('DELETE', f'vhosts/{manage.vhost}'):
+        assert call(path) is not None
+    for path, method in ('users', 'GET'), ('permissions', 'GET'), (f'vhosts/{manage.vhost}', 'DELETE'):
         with pytest.raises(management.Refused) as refused:
-            management.call(mine, method, path)
-        assert refused.value.code == 401 and 'secret-of' not in str(refused.value)
+            call(path, method)
+        assert refused.value.status == 401 and 'secret-of' not in str(refused.value)
+
+
+def test_monitoring_has_what_watching_takes(manage, url):
+    """The dead letters, and a queue of its own for what the event exchange tells."""
+    manage.run('--create', **PASSWORDS)
+    connection = pika.BlockingConnection(pika.URLParameters(manage.url('monitoring')))
+    with connection:
+        for verb in (lambda channel: channel.queue_declare('siamese.events-1', exclusive=True, auto_delete=True),
+                     lambda channel: channel.queue_bind('siamese.events-1', 'amq.rabbitmq.event', 'connection.*'),
+                     lambda channel: channel.basic_consume('siamese.events-1', print),
+                     lambda channel: channel.basic_consume('siamese.dead', print)):
+            assert rights.refusal_by_amqp(connection, lambda channel, _, verb=verb: verb(channel), '') == ''
+        for queue in 'siamese.blocks', 'siamese.dead.letters':
+            assert rights.refusal_by_amqp(connection, lambda channel, queue: channel.basic_get(queue), queue)
 
 
 # ---- garbage, and whatever else happens
@@ -328,10 +350,10 @@ def test_monitoring_reads_the_api_and_no_secrets(manage, broker):
 
 @pytest.mark.parametrize('flags, complaint', [
     ([], 'one of the arguments --create --check --remove is required'), (['--create', '--check'], 'not allowed with'),
+    (['--create', '--json', '-'], '--json goes with --check'),
     (['--check', '--management-url', 'amqp://u:secret@h'], 'bad management URL'),
     (['--check', '--management-url', 'http://u:secret@h:x'], 'bad management URL'),
     (['--check', '--management-url', 'http://u:sec/ret@h'], 'bad management URL'),
-    (['--check', '--management-url', 'https://u:secret@h?cacertfile=/none'], 'cannot read cacertfile'),
     (['--check', '--url', 'amqp://u:secret@h:x'], 'bad AMQP URL'), (['--create', '--prefix', ''], 'printable')])
 def test_bad_flags_take_one_line_and_tell_no_password(run, flags, complaint):
     done = run('roles.py', *flags)
@@ -344,7 +366,7 @@ def test_a_broker_that_is_away_or_none_or_refuses_takes_one_line(run, broker, ur
     for flag in '--create', '--check', '--remove':
         for env, complaint, status in (
                 ({'MANAGEMENT_URL': 'http://guest:guest@127.0.0.1:1'}, 'Connection refused', 3),
-                ({'MANAGEMENT_URL': no_api}, 'no management API at 127.0.0.1', 3),
+                ({'MANAGEMENT_URL': no_api}, 'no management API at http://127.0.0.1', 3),
                 ({'MANAGEMENT_URL': broker.management_url.replace('guest@', 'secret@')}, "user 'guest'", 1)):
             done = run('roles.py', flag, **env)
             assert done.status == status and complaint in done.err and done.out == '', done
@@ -399,7 +421,7 @@ def test_what_a_killed_check_left_is_removed(manage, api, url):
     assert [found for found in left_behind(api, manage.vhost) if 'tags' in found]
     manage.run('--remove')
     queue, = left_behind(api, manage.vhost)
-    assert queue['arguments'] == {'x-expires': 600_000}  # it goes by itself
+    assert queue['arguments']['x-expires'] == 600_000  # it goes by itself
 
 
 def test_a_broker_that_goes_away_during_a_check(manage, api, url):
@@ -409,3 +431,23 @@ def test_a_broker_that_goes_away_during_a_check(manage, api, url):
         done = manage.run('--check', AMQP_URL=between.url)
     assert done.status == 3 and 'cannot go on at 127.0.0.1' in done.err and 'Traceback' not in done.err, done
     assert not [found for found in left_behind(api, manage.vhost) if 'tags' in found]
+
+
+@pytest.mark.parametrize('amqp_url, url, base', [
+    ('amqp://a:b@host/v', None, 'http://host:15672'), ('amqps://a:b@host:1/v', None, 'https://host:15671'),
+    ('amqp://a:b@[::1]:1', None, 'http://[::1]:15672'), ('amqps://h', 'http://[::1]:80', 'http://[::1]:80'),
+    ('amqps://a:b@x.rmq.cloudamqp.com/v', None, 'https://x.rmq.cloudamqp.com:443'),
+    ('amqp://a:b@x.rmq.cloudamqp.com/v', None, 'https://x.rmq.cloudamqp.com:443'),
+    ('amqp://h', 'https://x.rmq.cloudamqp.com', 'https://x.rmq.cloudamqp.com:443'),
+    ('amqp://h', 'https://proxy/rabbit/', 'https://proxy:15671/rabbit')])
+def test_where_the_api_is(monkeypatch, amqp_url, url, base):
+    asked = []
+
+    def open_it(_self, request, timeout):
+        asked.append(request.full_url)
+        raise OSError('no network')
+
+    monkeypatch.setattr(urllib.request.OpenerDirector, 'open', open_it)
+    with pytest.raises(management.Refused, match='no network'):
+        management.api(common.endpoints(amqp_url, 'test')[0], url)('overview')
+    assert asked == [f'{base}/api/overview']
