@@ -42,7 +42,7 @@ NOT_INSTALLED = """{} was not found. Install RabbitMQ:
     Docker            docker run --rm -p 127.0.0.1:5672:5672 rabbitmq:3
                       (then without broker.py: scripts look at localhost:5672 by themselves)
 or set RABBITMQ_HOME to the folder whose sbin/ holds rabbitmq-server."""
-LIMIT = 60  # seconds for a start, a graceful stop, one call of rabbitmqctl
+LIMIT = 120  # seconds for a start, a graceful stop, one call of rabbitmqctl; a busy machine is slow
 ENDING = (signal.SIGINT, signal.SIGTERM)
 
 CONF = """\
@@ -179,8 +179,11 @@ class Broker:
     def ctl(self, *args, node=0):
         """Run rabbitmqctl on a node (0.6 s); return its stdout as text or raise CtlFailed."""
         command = [f'{self.server}/rabbitmqctl', *map(str, args)]
-        done = subprocess.run(command, env=self._environment(node), stdin=subprocess.DEVNULL,
-                              capture_output=True, encoding='utf-8', timeout=LIMIT)
+        try:
+            done = subprocess.run(command, env=self._environment(node), stdin=subprocess.DEVNULL,
+                                  capture_output=True, encoding='utf-8', timeout=LIMIT)
+        except subprocess.TimeoutExpired as error:
+            raise CtlFailed(-signal.SIGKILL, command, str(error)) from None
         if done.returncode:
             raise CtlFailed(done.returncode, command, done.stdout + done.stderr)
         return done.stdout

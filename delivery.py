@@ -294,7 +294,8 @@ class Link:
         server = self.connection.server_properties
         text = f'{server.get("product")} {server.get("version")} at {common.place(self.endpoint)}'
         if self.counts['connections']:
-            text += f', back after {now - self.away_since:.1f} s, {again} messages to send again'
+            text += f', back after {now - self.away_since:.1f} s'
+            text += f', {again} messages to send again' if again else ''
         if not self.quiet:
             logging.info('ready: %s', text)
         self.quiet = False

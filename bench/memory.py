@@ -20,14 +20,38 @@ SHARES = (0.1, 0.25, 0.5, 0.75, 1)  # of the run's time
 FLAT = 1.1  # how much more than after the first tenth is still called flat
 
 
-def sample(processes):
-    """Return [(s since the start, [MB of each process])] once a second, until one of them ends."""
+def watch(*commands):
+    """Run scripts side by side until the first ends, and those with --count too; return (rows, s they ran).
+
+    A row is (name, MB after each of SHARES of the time, the highest by the first of these, flat or GROWS). Exits when
+    one fails, or was too fast to tell.
+    """
+    processes = [subprocess.Popen([sys.executable, *map(str, command)], cwd=ROOT, stdin=subprocess.DEVNULL,
+                                  stdout=subprocess.DEVNULL) for command in commands]
     samples, began = [], time.monotonic()
-    while all(process.poll() is None for process in processes):
-        memory = [psutil.Process(process.pid).memory_info().rss / 1e6 for process in processes]
-        samples.append((time.monotonic() - began, memory))
-        time.sleep(1)
-    return samples
+    try:
+        while all(process.poll() is None for process in processes):
+            memory = [psutil.Process(process.pid).memory_info().rss / 1e6 for process in processes]
+            samples.append((time.monotonic() - began, memory))
+            time.sleep(1)
+        for command, process in zip(commands, processes):
+            if '--count' not in command:
+                process.terminate()
+            process.wait()
+    finally:
+        for process in processes:
+            process.kill()
+    if failed := [command[0] for command, process in zip(commands, processes) if process.returncode]:
+        sys.exit(f'failed: {", ".join(failed)}')
+    if len(samples) < 10:
+        sys.exit('too short to tell: raise the number of messages')
+    rows, end = [], samples[-1][0]
+    for number, (name, *_) in enumerate(commands):
+        values = [next(memory[number] for at, memory in samples if at >= share * end) for share in SHARES]
+        growth = max(memory[number] for at, memory in samples if at >= SHARES[0] * end) / values[0]
+        rows.append((name, *(f'{value:.1f}' for value in values), f'{growth:.2f}',
+                     'flat' if growth <= FLAT else 'GROWS'))
+    return rows, end
 
 
 def main(argv=None):
@@ -36,22 +60,11 @@ def main(argv=None):
     parser.add_argument('--write', action='store_true', help='write the section of bench/RESULTS.md')
     args = parser.parse_args(argv)
     conditions = machine()
-    names = 'perf_producer.py', 'perf_consumer.py'
     with broker.throwaway() as throwaway:
         conditions += ', RabbitMQ ' + throwaway.ctl('version').strip()
         print(f'{args.count:,} messages: some minutes ...', file=sys.stderr)
-        processes = [subprocess.Popen([sys.executable, name, '--count', str(args.count), '--quiet', '--url',
-                                       throwaway.url], cwd=ROOT) for name in names]
-        samples = sample(processes)
-        failed = [process.args[1] for process in processes if process.wait()]
-    if failed or len(samples) < 10:
-        sys.exit(f'failed: {", ".join(failed)}' if failed else 'too short to tell: raise --count')
-    rows, end = [], samples[-1][0]
-    for number, name in enumerate(names):
-        values = [next(memory[number] for at, memory in samples if at >= share * end) for share in SHARES]
-        growth = max(memory[number] for at, memory in samples if at >= SHARES[0] * end) / values[0]
-        rows.append((name, *(f'{value:.1f}' for value in values), f'{growth:.2f}',
-                     'flat' if growth <= FLAT else 'GROWS'))
+        rows, end = watch(*([name, '--count', args.count, '--quiet', '--url', throwaway.url]
+                            for name in ('perf_producer.py', 'perf_consumer.py')))
     lines = [f'{conditions}; one run of {args.count:,} messages in {end:.0f} s. Resident memory in MB after so much of '
              f'the time; highest after the first tenth, by that at the first tenth.', '',
              *table(('', *(f'{share:.0%}' for share in SHARES), 'highest', ''), rows)]

@@ -18,9 +18,9 @@ import sys
 import time
 import uuid
 
+import memory
 import pika
 from harness import ROOT, machine, put, table
-from memory import FLAT, SHARES, sample
 
 import broker
 
@@ -130,28 +130,17 @@ def starts(url, rounds):
 
 
 def memories(url, count):
-    """Return the rows of memory over `count` messages: (name, MB after shares of the time, highest, the promise)."""
-    rows, fast, ends = [], ['--rate', 10**6], ['--count', count]
+    """Return the rows of memory over `count` messages: those of memory.watch, and the promise."""
+    rows, common = [], ['--url', url, '--quiet']
     with running('fanout_consumer.py', 'bench', '--url', url):  # makes the queue
         pass
-    for pair in ({'fanout_producer.py': [*fast, '--ttl', 3600, *ends], 'fanout_consumer.py': ['bench', *ends]},
-                 {'ack_producer.py': [*fast, *ends], 'ack_consumer.py': ['--ack', 99, '--reject', 1]},
-                 {'rpc_client.py': ['--window', WINDOW, *ends], 'rpc_server.py': []}):
-        print(f'memory of {" and ".join(pair)}: {count:,} messages ...', file=sys.stderr)
-        processes = [subprocess.Popen([sys.executable, name, *map(str, flags), '--url', url, '--quiet'], cwd=ROOT,
-                                      stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=ENVIRONMENT)
-                     for name, flags in pair.items()]
-        samples = sample(processes)
-        for process in processes:
-            process.terminate()
-            process.wait()
-        end = samples[-1][0]
-        for number, name in enumerate(pair):
-            values = [next(memory[number] for at, memory in samples if at >= share * end) for share in SHARES]
-            growth = max(memory[number] for at, memory in samples if at >= SHARES[0] * end) / values[0]
-            rows.append((name, *(f'{value:.1f}' for value in values), f'{growth:.2f}',
-                         'flat' if growth <= FLAT else 'GROWS', f'≤ {HIGHEST} MB' if name != 'rpc_server.py' else ''))
-    return rows
+    fast, ends = ['--rate', 10**6, *common], ['--count', count]
+    for pair in ((['fanout_producer.py', '--ttl', 3600, *fast, *ends], ['fanout_consumer.py', 'bench', *common, *ends]),
+                 (['ack_producer.py', *fast, *ends], ['ack_consumer.py', '--ack', 99, '--reject', 1, *common]),
+                 (['rpc_client.py', '--window', WINDOW, *common, *ends], ['rpc_server.py', *common])):
+        print(f'memory of {" and ".join(name for name, *_ in pair)}: {count:,} messages ...', file=sys.stderr)
+        rows += memory.watch(*pair)[0]
+    return [(*row, f'≤ {HIGHEST} MB' if row[0] != 'rpc_server.py' else '') for row in rows]
 
 
 def main(argv=None):
@@ -172,7 +161,7 @@ def main(argv=None):
              'From start to ready:', '', *table(('', 's', 'ratio', 'promised'), started), '',
              f'Resident memory in MB after so much of the time of {args.messages:,} messages; the highest after the '
              'first tenth, by that at the first tenth:', '',
-             *table(('', *(f'{share:.0%}' for share in SHARES), 'highest', '', 'promised'), kept)]
+             *table(('', *(f'{share:.0%}' for share in memory.SHARES), 'highest', '', 'promised'), kept)]
     if args.write:
         put('Scenarios 3 to 5: questions, start, memory', lines)
     else:

@@ -64,6 +64,27 @@ def test_the_node_in_use_freezes(start, tmp_path, cluster, urls):
            **QUORUM)
 
 
+def test_the_network_between_the_nodes_is_cut(start, tmp_path, cluster, urls):
+    """The node in use is left alone, and pauses until it sees the others again; the next URL is taken meanwhile."""
+    others = "['n1@localhost', 'n2@localhost']"
+
+    def each_node(code, nodes=range(3)):
+        for node in nodes:
+            cluster.ctl('eval', code, node=node)
+
+    def inject(_):
+        each_node('application:set_env(rabbit, cluster_partition_handling, pause_minority).')
+        each_node(f'[begin erlang:set_cookie(N, wrong), erlang:disconnect_node(N) end || N <- {others}].', [0])
+
+    def heal():
+        each_node(f'[erlang:set_cookie(N, erlang:get_cookie()) || N <- {others}].', [0])
+
+    try:
+        endure(start, tmp_path, ','.join(urls), inject, heal, also=NACKS, **QUORUM)
+    finally:
+        each_node('application:set_env(rabbit, cluster_partition_handling, ignore).')
+
+
 def test_a_classic_queue_whose_home_is_killed(start, tmp_path, cluster, urls):
     """It is away as long as its home; then everything is there."""
     declare(urls[2], 'classic')
