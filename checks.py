@@ -7,6 +7,7 @@ A check is a function in CHECKS. It gets a candidate.Candidate, and returns what
 import re
 import signal
 from collections import Counter
+from urllib.parse import urlsplit
 
 import pika
 from pika.exceptions import ChannelClosedByBroker
@@ -89,7 +90,7 @@ def latency(broker):
     _, consumer = flow(broker, broker.name('paced'), '--count', count, '--rate', RATE,
                        warm_up=count // RATE // 5)  # the first fifth is left out, in whole seconds
     median, p99 = (consumer['latency_us'][quantile] / 1000 for quantile in ('median', 'p99'))
-    return f'p50 {median:.2f} ms, p99 {p99:.2f} ms at {RATE} msg/s', {'p50 ms': median, 'p99 ms': p99}
+    return f'p50 {median:.2f} ms, p99 {p99:.2f} ms at {RATE} msg/s', {'p50, ms': median, 'p99, ms': p99}
 
 
 def fanout(broker):
@@ -149,7 +150,7 @@ def rpc(broker):
     if client['answered'] != count:
         raise Failed(f'{client["answered"]} of {count} questions answered')
     median = client['latency_us']['median'] / 1000
-    return f'{count} right answers, median {median:.2f} ms', {'rpc ms': median}
+    return f'{count} right answers, median {median:.2f} ms', {'median, ms': median}
 
 
 def reconnect(broker):
@@ -171,19 +172,16 @@ def reconnect(broker):
             for seconds in re.findall(r'back after ([\d.]+) s', said(process))]
     if len(away) < 2:
         raise Failed('a script did not notice that its connection was cut')
-    return f'back after {max(away):.1f} s, {count} messages, none missing', {'back s': max(away)}
+    return f'back after {max(away):.1f} s, {count} messages, none missing', {'back after, s': max(away)}
 
 
 def through(endpoint, url):
     """Return the first URL of `url` as proxy.py needs it: with a port, and for amqps with the name to be verified."""
-    url = re.split(r'[,\s]+', url.strip())[0]
-    scheme, _, rest = url.partition('://')
-    netloc, slash, path = rest.partition('/')
-    login = netloc.rpartition('@')[0] or 'guest:guest'
-    host = f'[{endpoint.host}]' if ':' in endpoint.host else endpoint.host
-    if scheme == 'amqps':
-        path += f'{"&" if "?" in path else "?"}server_name_indication={endpoint.host}'
-    return f'{scheme}://{login}@{host}:{endpoint.port}{slash}{path}'
+    parts = urlsplit(re.split(r'[,\s]+', url.strip())[0])
+    login, host = parts.netloc.rpartition('@')[0] or 'guest:guest', endpoint.host
+    name = [f'server_name_indication={host}'] if parts.scheme == 'amqps' else []
+    return parts._replace(netloc=f'{login}@{f"[{host}]" if ":" in host else host}:{endpoint.port}',
+                          query='&'.join([*filter(None, [parts.query]), *name])).geturl()
 
 
 def dead_letters(broker):
@@ -221,8 +219,8 @@ def limits(broker):
             facts[size] = attempt(connection, broker.name('classic'), body=b'x' * LARGE)
             broker.published += 1
     if facts['durable classic queue'] != 'allowed':
-        raise (NotPossible if 'ACCESS_REFUSED' in facts['durable classic queue'] else Failed)(
-            f'a durable queue is {facts["durable classic queue"]}')
+        why = f'a durable queue is {facts["durable classic queue"]}'
+        raise (NotPossible if re.search('ACCESS_REFUSED|limit', why) else Failed)(why)
     if broker.published > broker.budget:
         raise Failed(f'{broker.published:,} messages were used, that is more than --budget {broker.budget:,}')
     return f'{broker.published:,} of {broker.budget:,} messages used; channels: {facts["channels"]}', {}

@@ -5,16 +5,21 @@ Starts the real scripts as processes, one check after the other, one broker afte
 its own (siamese.compare-*), which are removed at the end, also after Ctrl-C. Nothing else on the broker is touched, so
 it may be a shared one. Needs no management API. Takes about a minute for each broker.
 
-    $ ./compare.py $OLD $NEW
+    $ ./compare.py --only integrity --only priority
+                     RabbitMQ 3.10.8
+                     127.0.0.1:29104/%2F
+    integrity        pass: 20 blocks
+    priority         pass: 30 messages, highest first
+    RabbitMQ 3.10.8 at 127.0.0.1:29104/%2F: 2 pass
 
 A cell says pass, FAIL, or not possible: the plan or the rights do not allow it, which is no fault of the broker. What
 one broker does otherwise than another and may do is named below the table. --budget N: no more than N messages are
 published on each broker, over no more than 6 connections at a time, through no more than 20 queues; free plans count
-them. Exit status: 0 no check failed, 1 a check failed, 2 usage, 3 could not tell: a broker was away,
-nothing was possible, or Ctrl-C.
+them. Exit status: 0 no check failed, 1 a check failed, 2 usage, 3 could not tell: a broker was away, nothing was
+possible, or Ctrl-C.
 
 Examples:
-    ./compare.py $AMQP_URL                            # is this broker all right?
+    ./compare.py                                      # is the broker at AMQP_URL all right?
     ./compare.py $OLD $NEW --html brokers.html        # a page with charts to pass on
     ./compare.py $CLOUDAMQP --budget 2000             # a free plan
     ./compare.py $OLD $NEW --only throughput
@@ -22,6 +27,7 @@ Examples:
 
 import itertools
 import logging
+import os
 import signal
 import tempfile
 import textwrap
@@ -29,6 +35,7 @@ import time
 
 import candidate
 import checks
+import common
 import page
 import script
 
@@ -127,7 +134,8 @@ def judge(columns):
 
 def parse_args(argv):
     parser = script.parser(__doc__)
-    parser.add_argument('urls', nargs='+', metavar='URL', help='a broker; of a cluster all URLs, comma separated')
+    parser.add_argument('urls', nargs='*', default=[os.environ.get('AMQP_URL') or common.DEFAULT_URL], metavar='URL',
+                        help='a broker; of a cluster all URLs, comma separated (default: AMQP_URL)')
     parser.add_argument('--budget', type=script.number(int, 500), default=checks.BUDGET, metavar='N',
                         help='publish at most N messages on each broker (default: %(default)s)')
     parser.add_argument('--only', action='append', choices=checks.CHECKS, metavar='CHECK',

@@ -1,18 +1,22 @@
 """The page of compare.py --html: a table and charts in one file that needs nothing else."""
 
+import itertools
 from html import escape
 
 STYLE = """
 :root { color-scheme: light dark; font: 16px/1.4 system-ui, sans-serif; }
 body { max-width: 70rem; margin: 2rem auto; padding: 0 1rem; }
-table { border-collapse: collapse; width: 100%; margin: 1rem 0 2rem; }
+table { border-collapse: collapse; table-layout: fixed; width: 100%; margin: 1rem 0 2rem; }
 th, td { border-bottom: 1px solid #8886; padding: .4rem .6rem; text-align: left; vertical-align: top; }
-small { display: block; font-weight: normal; overflow-wrap: anywhere; opacity: .75; }
+th, td { overflow-wrap: anywhere; }
+td:first-child, th:first-child { width: 9rem; }
+small { display: block; font-weight: normal; opacity: .75; }
 b { display: inline-block; border-radius: .3rem; padding: 0 .4rem; margin-right: .4rem; color: #fff; }
 .pass { background: #1a7f37; } .FAIL { background: #cf222e; } .not { background: #6e7781; }
 .charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(20rem, 1fr)); gap: 1.5rem; }
 figure { margin: 0; } figcaption { font-weight: bold; } svg { width: 100%; height: auto; }
 """
+HUES = 210, 160, 45, 280, 100  # of the brokers
 BAR, ROOM, WIDTH = 22, 34, 360  # heights of a bar and of a broker with its label; width of a chart
 
 
@@ -43,14 +47,15 @@ def charts(columns):
                             for figure in result['figures'])
     for check, figure in figures:
         values = [(column, column['checks'][check]['figures'].get(figure)) for column in columns]
-        values = [(f'{column["broker"]}, {column["place"]}', value) for column, value in values if value is not None]
-        most = max(value for _, value in values) or 1
+        values = [(hue, f'{column["broker"]}, {column["place"]}', value)
+                  for hue, (column, value) in zip(itertools.cycle(HUES), values) if value is not None]
+        most = max(value for _, _, value in values) or 1
         bars = ''.join(
             f'<text x="0" y="{ROOM * 2 * at + 14}" font-size="12" fill="currentColor">{escape(label)}</text>'
             f'<rect x="0" y="{ROOM * 2 * at + 20}" width="{(WIDTH - 80) * value / most:.1f}" height="{BAR}"'
-            f' fill="hsl({210 + 150 * at} 60% 50%)"/>'
+            f' fill="hsl({hue} 60% 45%)"/>'
             f'<text x="{(WIDTH - 80) * value / most + 6:.1f}" y="{ROOM * 2 * at + 36}" font-size="14"'
             f' fill="currentColor">{value:,.{0 if value > 100 else 2}f}</text>'
-            for at, (label, value) in enumerate(values))
-        yield (f'<figure><figcaption>{escape(check)}, {escape(figure)}</figcaption>'
+            for at, (hue, label, value) in enumerate(values))
+        yield (f'<figure><figcaption>{escape(check)}: {escape(figure)}</figcaption>'
                f'<svg viewBox="0 0 {WIDTH} {ROOM * 2 * len(values)}" role="img">{bars}</svg></figure>')

@@ -151,6 +151,12 @@ def channel(url):
         connection.close()
 
 
+def sync(broker):
+    """Have the broker write to disk what was declared. When RabbitMQ dies a moment after a declaration, it forgets the
+    queue, and with it what was confirmed."""
+    assert broker.ctl('eval', 'mnesia:sync_log().').strip() == 'ok'
+
+
 def waiting(channel, queue):
     """Return how many messages wait in a queue."""
     return channel.queue_declare(queue, passive=True).method.message_count

@@ -5,7 +5,7 @@ import signal
 
 import pytest
 from blocks import GENESIS, message
-from conftest import drain, wait_until
+from conftest import drain, sync, wait_until
 
 import broker as broker_module
 
@@ -74,6 +74,7 @@ def test_killed_validator_killed_broker_killed_producer(run, producers, validato
         wait_until(lambda: ledger_lines(ledger, 'validated') > 50, '50 blocks validated')
         checking[0].process.kill()
         wait_until(lambda: ledger_lines(ledger, 'validated') > 100, '100 blocks validated')
+        sync(broker)
         broker.kill()
         mining[0].process.kill()
         broker.start()

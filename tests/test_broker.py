@@ -329,6 +329,7 @@ def test_exception_in_the_body_beside_another_broker(place, one):
 def test_message_survives(one, steps):
     """And a paused node can be stopped gracefully."""
     put(one.url, steps[-1], b'durable and persistent')
+    one.ctl('eval', 'mnesia:sync_log().')  # or a queue just declared may be forgotten
     for step in steps:
         getattr(one, step)()
     assert not is_open(one.url)

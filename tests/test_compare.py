@@ -120,6 +120,14 @@ def test_who_may_not_declare_is_told_so(compare, tmp_path, broker, url):
     nothing_left(broker, url)
 
 
+def test_what_the_plan_does_not_allow_is_no_failure(compare, tmp_path, broker, url, channel):
+    channel.queue_declare('of somebody else', durable=True)
+    broker.ctl('set_vhost_limits', '-p', pika.URLParameters(url).virtual_host, '{"max-queues": 1}')
+    done = result(compare(url, '--only', 'limits met'), tmp_path)
+    assert verdicts(done.json['brokers'][0]) == {'limits met': 'not possible'} and done.status == 3
+    assert 'queue limit' in done.err
+
+
 def test_one_that_disappears_midway(compare, tmp_path, other):
     running = compare(other.url, '--budget', BUDGET, '--only', 'integrity', '--only', 'latency', '--only', 'RPC')
     running.wait_for('integrity: pass')

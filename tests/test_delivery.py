@@ -11,7 +11,7 @@ import pika
 import pytest
 import trustme
 from blocks import chain, put
-from conftest import Running, drain, wait_until
+from conftest import Running, drain, sync, wait_until
 
 import audit
 import books
@@ -87,20 +87,22 @@ def test_a_deleted_queue_is_declared_again_for_the_consumer(start, channel, run)
 def test_what_was_not_confirmed_when_the_broker_died_is_sent_again(start, tmp_path):
     with broker_module.throwaway() as broker:
         env, ledger = {'AMQP_URL': broker.url}, tmp_path / 'run.jsonl'
-        producer = start('producer.py', '--count', 40, '--difficulty', 2, '--rate', 20, '--ledger', ledger,
+        producer = start('producer.py', '--count', 100, '--difficulty', 2, '--rate', 20, '--ledger', ledger,
                          '--json', tmp_path / 'summary', **env)
-        producer.wait_for(' 5 of 40 ', producer.out)
+        producer.wait_for(' 1 of 100 ', producer.out)
+        sync(broker)
         broker.pause()
-        producer.wait_for(' 15 of 40 ', producer.out)
+        mined = len(producer.out)
+        wait_until(lambda: len(producer.out) >= mined + 10, '10 more blocks')
         broker.kill()
         broker.start()
         done = producer.end()
         summary = json.loads((tmp_path / 'summary').read_text())
-        assert done.status == 0 and summary['accepted'] == 40 and summary['sent_again'] >= 5
+        assert done.status == 0 and summary['accepted'] == 100 and summary['sent_again'] >= 5
         validator = start('validate.py', '--difficulty', 2, '--idle', 2, '--ledger', ledger, '--quiet', **env).end()
         assert validator.status == 0, validator.err
     verdict = json.loads(start('audit.py', ledger, '--json', '-', '--quiet').end().out)
-    assert verdict['exit_status'] == 0 and verdict['ok'] == 40
+    assert verdict['exit_status'] == 0 and verdict['ok'] == 100
 
 
 def test_what_was_delivered_over_a_lost_connection_is_not_handed_out(channel, url, broker):

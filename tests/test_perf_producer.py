@@ -5,7 +5,7 @@ import json
 import signal
 
 import pytest
-from conftest import drain, spell, wait_until
+from conftest import drain, spell, sync, wait_until
 
 import broker as broker_module
 import perf
@@ -119,7 +119,7 @@ def test_every_confirmed_message_survives_a_killed_broker(start, tmp_path):
         producer = start('perf_producer.py', '--persistent', '--rate', 2000, '--count', 12_000, '--json', '-',
                          AMQP_URL=broker.url)
         producer.wait_for('ready')
-        wait_until(lambda: 'siamese.perf' in broker.ctl('list_queues', '--no-table-headers', 'name'), 'the queue')
+        sync(broker)
         broker.kill()
         producer.wait_for('broker gone')
         broker.start()

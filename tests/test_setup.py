@@ -16,7 +16,7 @@ def machine(tmp_path):
         shutil.copy(ROOT / name, tmp_path / name)
     bin = tmp_path / 'bin'
     bin.mkdir()
-    for tool in 'sh', 'dirname', 'id', 'sed', 'rm', 'mkdir':
+    for tool in 'sh', 'dirname', 'id', 'sed', 'rm', 'mkdir', 'tail':
         (bin / tool).symlink_to(shutil.which(tool))
 
     def run(python, *argv, **env):
@@ -53,9 +53,12 @@ def test_a_broker_that_is_there_needs_nothing(machine):
     assert (done.returncode, done.stdout, done.stderr) == (0, '', '')
 
 
-def test_no_second_broker(machine):
+def test_no_second_broker(machine, tmp_path):
+    (tmp_path / 'bin' / 'debootstrap').write_text('#!/bin/sh\necho no mirror\nexit 1\n')
+    (tmp_path / 'bin' / 'debootstrap').chmod(0o755)
     done = machine(REAL, 'rabbitmq4')
-    assert done.returncode == 3 and 'setup: without RabbitMQ 4.x: it needs debootstrap' in done.stderr
+    assert done.returncode == 3 and 'setup: without RabbitMQ 4.x: debootstrap could not download it' in done.stderr
+    assert 'no mirror' in done.stderr and not (tmp_path / '.rabbitmq4' / 'sbin').exists()
 
 
 def test_peers_that_cannot_be_had_are_named_and_left_out(machine):
