@@ -32,7 +32,8 @@ pdf: .venv/pdf ## One PDF of README and docs, with the diagrams drawn: siamese.p
 bench: .venv/dev ## Measure side by side with peers and bare limits, and write bench/RESULTS.md.
 	@$(ACTIVATE) ./setup.sh broker && ./setup.sh peers && \
 		python bench/run.py && python bench/perf_peers.py --write && python bench/memory.py --write && \
-		python bench/rpc.py --write && python bench/accepted.py --write
+		python bench/rpc.py --write && python bench/accepted.py --write && \
+		python bench/years.py --write
 
 clean: ## Remove what make made (not what apt installed).
 	rm -rf .venv .rabbitmq4 siamese.pdf docs/.mermaid bench/.peers .hypothesis .pytest_cache .ruff_cache __pycache__ */__pycache__

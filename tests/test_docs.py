@@ -13,15 +13,21 @@ from conftest import PATIENCE, ROOT
 import broker as broker_module
 
 # In the order in which a person would run them.
-SAMPLES = ['producer.py', 'validate.py', 'audit.py', 'perf_producer.py', 'perf_consumer.py',
+SAMPLES = ['monitor.py', 'producer.py', 'validate.py', 'audit.py', 'perf_producer.py', 'perf_consumer.py',
            'fanout_producer.py', 'fanout_consumer.py', 'ack_producer.py', 'ack_consumer.py',
+<<<<<<< HEAD
            'rpc_server.py', 'rpc_client.py', 'roles.py', 'broker.py', 'compare.py']
-PAGES = ['fanout.md', 'acknowledge.md', 'rpc.md', 'access.md']  # of docs/, whose commands can be run
+PAGES = ['fanout.md', 'acknowledge.md', 'rpc.md', 'access.md', 'monitor.md']  # of docs/, whose commands can be run
+=======
+           'rpc_server.py', 'rpc_client.py', 'broker.py']
+PAGES = ['fanout.md', 'acknowledge.md', 'rpc.md', 'monitor.md']  # of docs/, whose commands can be run
+>>>>>>> issue6
 
 
 def normal(text):
     """Return text with numbers, hashes, times and runs of blanks made alike."""
     text = re.sub(r'\b[0-9a-f]{16}…', 'HASH', text)
+    text = re.sub(r'-[0-9a-f]{8}-', '-RUN-', text)
     text = re.sub(r'broker\.py@\S+', 'broker.py@HOST', text)
     lines = [re.sub(r' +', ' ', re.sub(r'\d[\d,.:]*', 'N', line)).strip() for line in text.strip().splitlines()]
     # How many lines a second there are depends on the machine.
@@ -55,6 +61,7 @@ def environment(**more):
     return {**ours, 'PATH': venv_first, 'PYTHONUTF8': '1', **more}
 
 
+<<<<<<< HEAD
 @pytest.fixture
 def variables(broker, url, run):
     """Where the broker is; and no roles are left there that a sample made."""
@@ -65,16 +72,24 @@ def variables(broker, url, run):
 
 @pytest.mark.pair
 def test_the_samples_in_the_docstrings(copy, broker, variables, run):
+=======
+def test_the_samples_in_the_docstrings(copy, broker, url, run):
+>>>>>>> issue6
     run('fanout_consumer.py', 'bert', '--duration', 0)  # there is a queue that listens to fanout_producer.py
     run('roles.py', '--create', **variables)
     for name in SAMPLES:
         docstring = ast.get_docstring(ast.parse((ROOT / name).read_text()))
         sample = re.search(r'^    \$ .*\n(?:    .*\n)+', docstring, re.MULTILINE)[0]
         (command, output), = sessions(re.sub(r'^    ', '', sample, flags=re.MULTILINE))
+<<<<<<< HEAD
         # compare.py shows the URL, and leaves nothing behind.
         shown = {'AMQP_URL': broker.url} if name == 'compare.py' else variables
         done = subprocess.run(['sh', '-c', command], cwd=copy, env=environment(**shown), encoding='utf-8',
                               capture_output=True, timeout=PATIENCE)
+=======
+        done = subprocess.run(['sh', '-c', command], cwd=copy, encoding='utf-8', capture_output=True, timeout=PATIENCE,
+                              env=environment(AMQP_URL=url, MANAGEMENT_URL=broker.management_url))
+>>>>>>> issue6
         assert done.returncode == 0, done.stderr
         log = done.stderr if name == 'broker.py' else ''  # its sample shows the log as well
         assert normal(log + done.stdout) == normal(output), command
@@ -115,8 +130,13 @@ def test_the_commands_in_the_readme(copy):
 
 
 @pytest.mark.parametrize('page', PAGES)
+<<<<<<< HEAD
 def test_the_commands_in_the_docs(copy, variables, page):
     in_one_shell(steps_of(ROOT / 'docs' / page), copy, **variables)
+=======
+def test_the_commands_in_the_docs(copy, broker, url, page):
+    in_one_shell(steps_of(ROOT / 'docs' / page), copy, AMQP_URL=url, MANAGEMENT_URL=broker.management_url)
+>>>>>>> issue6
 
 
 def test_links_in_the_documents_lead_somewhere():

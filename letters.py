@@ -1,0 +1,112 @@
+"""Dead letters: what a message from siamese.dead says of its death, and how it goes back where it came from.
+
+Its properties are taken apart as bytes: what pika cannot decode, or decodes to something else (a float to a whole
+number), goes back as it came.
+"""
+
+import json
+import re
+import struct
+from datetime import datetime
+
+from pika import data
+
+import wire
+
+# Of the properties in their order on the wire: the bit of its flag, and its size in bytes (None: a short string).
+FIELDS = {15: None, 14: None, 13: 'table', 12: 1, 11: 1, 10: None, 9: None, 8: None, 7: None, 6: 8, 5: None, 4: None,
+          3: None, 2: None}
+HEADERS, USER_ID = 13, 4
+UNDECODED = {b'T': 9, b'D': 6}  # bytes of the values at which pika may stumble, with their type
+# What death added, and the addresses of copies, which have arrived long ago.
+NOT_SENT_BACK = re.compile(b'x-death|x-(first|last)-death-.*|x-delivery-count|CC|BCC', re.DOTALL)
+
+
+class AsItWas(wire.Properties):
+    """Properties that are sent as the bytes they are made of."""
+
+    def encode(self):
+        return [self.encoded]
+
+
+def fields(encoded):
+    """Yield (bit, bytes) of each property that is there."""
+    flags, at = struct.unpack_from('>H', encoded)[0], 2
+    for bit, size in FIELDS.items():
+        if flags >> bit & 1:
+            if size == 'table':
+                end = at + 4 + struct.unpack_from('>L', encoded, at)[0]
+            else:
+                end = at + (size or 1 + encoded[at])
+            yield bit, encoded[at:end]
+            at = end
+
+
+def entries(table):
+    """Yield (name, where its value begins, where it ends, bytes of both) of each header of a table, all as it came."""
+    at = 4
+    while at < len(table):
+        begin = at + 1 + table[at]
+        try:
+            _, end = data.decode_value(table, begin)
+        except Exception:  # noqa: BLE001  whatever a stranger's bytes make pika stumble over
+            end = begin + UNDECODED.get(table[begin:begin + 1], len(table))
+        yield table[at + 1:begin], begin, end, table[at:end]
+        at = end
+
+
+def back(letter, user):
+    """Return the properties with which `user` sends a dead letter, of history.dead_letter(), back into its queue.
+
+    The header x-death and the like are left out, and so is the time to live, which the broker has taken out already.
+    A user_id other than `user` is left out as well: the broker would refuse it.
+    """
+    kept = {}
+    for bit, encoded in fields(letter['encoded']):
+        if bit == HEADERS:
+            table = b''.join(entry for name, _, _, entry in entries(encoded) if not NOT_SENT_BACK.fullmatch(name))
+            encoded = struct.pack('>L', len(table)) + table
+        if bit != USER_ID or encoded[1:] == user.encode():
+            kept[bit] = encoded
+    return AsItWas(struct.pack('>H', sum(1 << bit for bit in kept)) + b''.join(kept.values()))
+
+
+def read(method, properties, body, now):
+    """Return what is known of a dead letter as the dict that history.store_dead() takes; never raises."""
+    death = _death(properties.encoded)
+    keys = death.get('routing-keys')
+    at = death.get('time')
+    at = at.timestamp() if isinstance(at, datetime) else now
+    facts = {'queue': death.get('queue'), 'reason': death.get('reason', 'unknown'),
+             'exchange': death.get('exchange', method.exchange),
+             'routing_key': keys[0] if isinstance(keys, list) and keys else method.routing_key,
+             'sender': properties.app_id or properties.user_id, 'message_id': properties.message_id}
+    return {**{name: _text(value) for name, value in facts.items()}, 'body': body, 'encoded': properties.encoded,
+            # The time in the header is that of the first death in this queue.
+            'at': at if death.get('count') == 1 and now - 86400 * 366 < at < now else now,
+            'properties': _readable(properties), 'redelivered': method.redelivered}
+
+
+def _death(encoded):
+    """Return the latest entry of the header x-death: a dict, {} if there is none."""
+    try:
+        table = dict(fields(encoded))[HEADERS]
+        begin = next(begin for name, begin, _, _ in entries(table) if name == b'x-death')
+        death = data.decode_value(table, begin)[0][0]
+    except Exception:  # noqa: BLE001  whatever a stranger may have written there
+        return {}
+    return death if isinstance(death, dict) else {}
+
+
+def _readable(properties):
+    found = {'content_type': properties.content_type, **{
+        name: value for name, value in vars(properties).items() if name != 'encoded' and value is not None}}
+    try:
+        return json.loads(json.dumps(found, default=str, skipkeys=True))
+    except (ValueError, RecursionError):
+        return {'content_type': 'undecodable: nested too deep'}
+
+
+def _text(value):
+    value = value.decode(errors='backslashreplace') if isinstance(value, bytes) else str(value or '')
+    return value.encode(errors='backslashreplace').decode()
