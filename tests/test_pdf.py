@@ -6,7 +6,7 @@ import subprocess
 import pytest
 from conftest import PATIENCE, ROOT
 from pypdf import PdfReader
-from test_docs import answer_of, copy, environment, normal  # noqa: F401  copy is a fixture
+from test_docs import answer_of, copy, environment, normal
 
 MARGIN = 30  # points: less than that from the edge there is nothing
 
@@ -15,8 +15,8 @@ MARGIN = 30  # points: less than that from the edge there is nothing
 def made(tmp_path_factory):
     """The folder of a clean clone in which make pdf was called, and what that printed."""
     folder = copy.__wrapped__(tmp_path_factory.mktemp('clone'))
-    done = subprocess.run(['make', '--no-print-directory', 'pdf'], cwd=folder, env=environment(), encoding='utf-8', capture_output=True,
-                          timeout=4 * PATIENCE)
+    done = subprocess.run(['make', '--no-print-directory', 'pdf'], cwd=folder, env=environment(), encoding='utf-8',
+                          capture_output=True, timeout=4 * PATIENCE)
     assert done.returncode == 0, done.stdout + done.stderr
     return folder, done.stdout
 
@@ -77,7 +77,8 @@ def test_no_glyph_is_missing(pdf):
 
 
 def test_the_diagrams_are_drawn(pdf):
-    sources = [block for path in documents() for block in re.findall(r'```mermaid\n(.*?)```', path.read_text(), re.DOTALL)]
+    everything = ''.join(path.read_text() for path in documents())
+    sources = re.findall(r'```mermaid\n(.*?)```', everything, re.DOTALL)
     assert len(sources) >= 7
     text = squeezed(''.join(page.extract_text() for page in pdf.pages))
     assert 'graphLR' not in text and '-->' not in text
