@@ -26,6 +26,10 @@ soak: .venv/run $(BROKER) ## Random faults for MINUTES=10 on a cluster of three 
 lint: .venv/dev ## Check the style.
 	@$(ACTIVATE) ruff check .
 
+audit: .venv/dev ## Ask PyPI for known holes in what requirements*.txt bring.
+	@$(ACTIVATE) pip install -q --disable-pip-version-check 'pip-audit>=2.7,<3' && \
+		for file in requirements*.txt; do pip-audit --strict --progress-spinner off -r $$file || exit; done
+
 pdf: .venv/pdf ## One PDF of README and docs, with the diagrams drawn: siamese.pdf.
 	@$(ACTIVATE) ./setup.sh pdf && python docs/pdf.py siamese.pdf
 
@@ -47,4 +51,4 @@ clean: ## Remove what make made (not what apt installed).
 .venv/dev: requirements.txt requirements-pdf.txt requirements-dev.txt setup.sh
 	@./setup.sh venv requirements-dev.txt && touch $@ .venv/run .venv/pdf
 
-.PHONY: help demo shell test rabbitmq4 soak lint pdf bench clean
+.PHONY: help demo shell test rabbitmq4 soak lint audit pdf bench clean

@@ -122,7 +122,7 @@ def writable_or_stdout(path):
 
 def parse(parser, argv):
     """Parse the flags, set up the log, and turn args.url into args.endpoints; bad ones exit 2 with one line."""
-    if '_ARGCOMPLETE' in os.environ:  # the shell asks what may come next, and has argcomplete (CONTRIBUTING.md)
+    if '_ARGCOMPLETE' in os.environ:  # the shell asks what may come next, and has argcomplete (docs/answers.md)
         import argcomplete
         argcomplete.autocomplete(parser)
     args = parser.parse_args(argv)

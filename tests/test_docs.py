@@ -25,7 +25,8 @@ Purpose of the scripts/scenarios
 Best practice?
 How does the best practice deployment look like?
 One broker accessible via VPN for pure internal use, and one for public / cloud?
-Only one broker for internal and public / cloud, and which security mechanisms are there (authentication / authorization)?
+Only one broker for internal and public / cloud, and which security mechanisms are there \
+(authentication / authorization)?
 The following test cases shall be possible to test
 1 producer, n subscribers
 n producers and 1 subscriber
@@ -191,6 +192,13 @@ def test_every_question_of_the_wiki_has_an_answer_and_a_command():
         if len(following) <= len(level):  # it has no questions below it
             answer, _, command = body.partition('```console\n$ ')
             assert answer.strip() and command, title
+
+
+@pytest.mark.parametrize('page', ['blocks', 'perf', 'fanout', 'acknowledge', 'rpc', 'availability', 'monitor'])
+def test_each_scenario_has_a_page_with_diagram_commands_and_what_it_proves(page):
+    text = (ROOT / 'docs' / f'{page}.md').read_text()
+    assert '```mermaid\n' in text and '```console\n$ ' in text
+    assert '\n## What it proves, and what it does not\n' in text
 
 
 def test_flags_that_the_documents_mention_exist(run):
