@@ -18,7 +18,7 @@ shell: .venv/run $(BROKER) ## A shell with a throwaway broker: AMQP_URL is set, 
 	@$(ACTIVATE) ./setup.sh broker && ./broker.py $${SHELL:-sh}
 
 test: .venv/dev $(BROKER) ## Every test, on real brokers.
-	@$(ACTIVATE) ./setup.sh broker && ./setup.sh browser && python -m pytest -n 2 --dist loadscope $(ARGS)
+	@$(ACTIVATE) ./setup.sh broker && ./setup.sh pdf && python -m pytest -n 2 --dist loadscope $(ARGS)
 
 rabbitmq4: ## RabbitMQ 4.x beside the one installed, in .rabbitmq4; then: make demo|shell|test|soak BROKER=rabbitmq4.
 	@./setup.sh rabbitmq4
@@ -29,17 +29,24 @@ soak: .venv/run $(BROKER) ## Random faults for MINUTES=10 on a cluster of three 
 lint: .venv/dev ## Check the style.
 	@$(ACTIVATE) ruff check .
 
+audit: .venv/dev ## Ask PyPI for known holes in what requirements*.txt bring.
+	@$(ACTIVATE) pip install -q --disable-pip-version-check 'pip-audit>=2.7,<3' && \
+		for file in requirements*.txt; do pip-audit --strict --progress-spinner off -r $$file || exit; done
+
+pdf: .venv/pdf ## One PDF of README and docs, with the diagrams drawn: siamese.pdf.
+	@$(ACTIVATE) ./setup.sh pdf && python docs/pdf.py siamese.pdf
+
 bench: .venv/dev ## Measure side by side with peers and bare limits, and write bench/RESULTS.md.
 	@$(ACTIVATE) ./setup.sh broker && ./setup.sh peers && \
 		python bench/run.py && python bench/perf_peers.py --write && python bench/memory.py --write && \
 		python bench/rpc.py --write && python bench/accepted.py --write && \
-		python bench/years.py --write
+		python bench/years.py --write && python bench/pages.py --write
 
 screenshots: .venv/dev ## Take the pictures of docs/dashboard.md anew.
 	@$(ACTIVATE) ./setup.sh browser && python docs/screenshots.py
 
 clean: ## Remove what make made (not what apt installed).
-	rm -rf .venv .rabbitmq4 bench/.peers .hypothesis .pytest_cache .ruff_cache __pycache__ */__pycache__
+	rm -rf .venv .rabbitmq4 siamese.pdf docs/.mermaid bench/.peers .hypothesis .pytest_cache .ruff_cache __pycache__ */__pycache__
 
 .venv/run: requirements.txt setup.sh
 	@./setup.sh venv requirements.txt && touch $@
@@ -47,7 +54,10 @@ clean: ## Remove what make made (not what apt installed).
 .venv/page: requirements.txt requirements-dashboard.txt requirements-monitor.txt setup.sh
 	@./setup.sh venv requirements-dashboard.txt && ./setup.sh venv requirements-monitor.txt && touch $@
 
-.venv/dev: requirements.txt requirements-dashboard.txt requirements-monitor.txt requirements-dev.txt setup.sh
-	@./setup.sh venv requirements-dev.txt && touch $@ .venv/run .venv/page
+.venv/pdf: requirements-pdf.txt setup.sh
+	@./setup.sh venv requirements-pdf.txt && touch $@
 
-.PHONY: help demo dashboard shell test rabbitmq4 soak lint bench screenshots clean
+.venv/dev: $(wildcard requirements*.txt) setup.sh
+	@./setup.sh venv requirements-dev.txt && touch $@ .venv/run .venv/page .venv/pdf
+
+.PHONY: help demo dashboard shell test rabbitmq4 soak lint audit pdf bench screenshots clean

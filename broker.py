@@ -381,6 +381,9 @@ def main(argv=None):
     parser.add_argument('--nodes', type=int, choices=(1, 3), default=1, help='3: a cluster (default: 1)')
     parser.add_argument('--management', action='store_true', help='with the management plugin (HTTP API)')
     parser.add_argument('command', nargs=argparse.REMAINDER, help='what to run, with its own flags')
+    if '_ARGCOMPLETE' in os.environ:  # the shell asks what may come next, and has argcomplete
+        import argcomplete
+        argcomplete.autocomplete(parser)
     args = parser.parse_args(argv)
     command = args.command[args.command[:1] == ['--']:]
     if command and not shutil.which(command[0]):

@@ -122,6 +122,9 @@ def writable_or_stdout(path):
 
 def parse(parser, argv):
     """Parse the flags, set up the log, and turn args.url into args.endpoints; bad ones exit 2 with one line."""
+    if '_ARGCOMPLETE' in os.environ:  # the shell asks what may come next, and has argcomplete (docs/answers.md)
+        import argcomplete
+        argcomplete.autocomplete(parser)
     args = parser.parse_args(argv)
     log_name = getattr(args, 'name', parser.prog).replace('%', '%%')
     logging.basicConfig(format=f'%(asctime)s {log_name} %(message)s', datefmt='%H:%M:%S', force=True,

@@ -4,6 +4,7 @@
 #   ./setup.sh venv requirements.txt   a virtual environment .venv with these requirements
 #   ./setup.sh broker                  a RabbitMQ for broker.py to start, if there is none
 #   ./setup.sh browser                 a Chromium for the tests of dashboard.py, if there is none
+#   ./setup.sh pdf                     that, and what docs/pdf.py draws and prints with: fonts, and mermaid in docs/.mermaid
 #   ./setup.sh rabbitmq4               a second one in .rabbitmq4: RabbitMQ 4.x of Debian 13; RABBITMQ_HOME=.rabbitmq4
 #   ./setup.sh peers                   what bench/perf_peers.py measures beside us, in bench/.peers
 #
@@ -58,6 +59,20 @@ browser() {
     done
     say 'no Chromium is installed here'
     apt_install chromium || { say 'install Chromium or Chrome (as root: apt-get install chromium), then again'; exit 3; }
+}
+
+pdf() {
+    browser
+    # The documents quote Arabic, Chinese and Japanese, and characters beyond 16 bits.
+    for character in 0645 503c 30fc 1d11e 20bb7 1f407; do
+        [ -n "$(fc-list ":charset=$character")" ] || { apt_install fonts-dejavu-core fonts-noto-cjk fonts-symbola && break; } ||
+            { say "no font has the character U+$character; see DejaVu, Noto Sans CJK, Symbola"; exit 3; }
+    done
+    if [ ! -d docs/.mermaid/node_modules ]; then
+        command -v npm >/dev/null || apt_install npm || { say 'npm is needed, to fetch mermaid'; exit 3; }
+        say 'fetching mermaid into docs/.mermaid: npm install @mermaid-js/tiny@12'
+        npm install --silent --no-save --prefix docs/.mermaid @mermaid-js/tiny@12 >/dev/null
+    fi
 }
 
 # Its packages need the C library of Debian 13. So they are only unpacked, and each of the three programs sees their /usr
