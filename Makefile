@@ -32,7 +32,7 @@ clean: ## Remove what make made (not what apt installed).
 .venv/run: requirements.txt setup.sh
 	@./setup.sh venv requirements.txt && touch $@
 
-.venv/dev: requirements.txt requirements-dev.txt setup.sh
+.venv/dev: requirements.txt requirements-monitor.txt requirements-dev.txt setup.sh
 	@./setup.sh venv requirements-dev.txt && touch $@ .venv/run
 
 .PHONY: help demo shell test soak lint bench clean
