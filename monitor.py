@@ -51,6 +51,7 @@ from tables import ago, plain, table, when
 
 PREFETCH = 20  # dead letters in memory at once; a body may be large
 DAY = 86400  # s
+JUST_STARTED = 10  # s until a broker has figures, at the most
 SOON = 5  # s until the next look when one failed
 RETRY = 6  # collections between attempts to send a mail
 LOOK_BACK = {'day': 31 * DAY, 'month': 731 * DAY}  # s a report looks back unless --since says more
@@ -212,7 +213,7 @@ def once(args):
     db, call = history.open_for_writing(path), management.api(endpoint, args.management_url)
     try:
         if history.own(db, path, common.place(endpoint)):  # else a monitor.py does it every few seconds
-            figures.collect(db, call, endpoint.virtual_host)
+            collect_at_last(db, call, endpoint.virtual_host)
             history.note(db, state='up', since=history.fact(db, 'since'))
         else:
             call('overview')
@@ -246,6 +247,18 @@ def once(args):
         write_json(args.json, {'broker': history.broker(db), 'queues': queues, 'clients': clients,
                                'warnings': warnings})
     return 0
+
+
+def collect_at_last(db, call, vhost):
+    """Collect once; a broker that has only just started has figures after some seconds."""
+    deadline = time.monotonic() + JUST_STARTED
+    while True:
+        try:
+            return figures.collect(db, call, vhost)
+        except management.Refused as refused:  # noqa: PERF203
+            if refused.status != 503 or time.monotonic() > deadline:
+                raise
+            time.sleep(0.5)
 
 
 # ------------------------------------------------------------------------------------------------- reports
