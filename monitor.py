@@ -51,6 +51,8 @@ from tables import ago, plain, table, when
 
 PREFETCH = 20  # dead letters in memory at once; a body may be large
 DAY = 86400  # s
+JUST_STARTED = 10  # s until a broker has figures, at the most
+SOON = 5  # s until the next look when one failed
 RETRY = 6  # collections between attempts to send a mail
 LOOK_BACK = {'day': 31 * DAY, 'month': 731 * DAY}  # s a report looks back unless --since says more
 LABELS = {'day': '%Y-%m-%d', 'month': '%Y-%m', 'year': '%Y'}
@@ -94,15 +96,14 @@ def watch(args):
                 books['stored'] += receive(db, link, closed, args)
             if time.monotonic() < due:
                 continue
-            due, now = time.monotonic() + args.interval, time.time()
-            if args.duration is not None:
-                due = min(due, link.started + args.duration)
+            now, looked = time.time(), False
             note_state(db, link, args, now)
             if link.is_ready:
                 if epoch != link.epoch:
                     epoch, closed = link.epoch, None  # nobody told us what happened meanwhile
-                books['collected'] += collect(db, call, link, closed)
-                if closed is None and history.fact(db, 'events') and link.is_ready:
+                looked = collect(db, call, link, closed)
+                books['collected'] += looked
+                if closed is None and history.fact(db, 'events') and link.channel.is_open:
                     listen(link.channel, link)
                     closed = {}
                 history.settle(db, session(link), now - history.UNSETTLED)
@@ -110,6 +111,9 @@ def watch(args):
             if history.fact(db, 'forgot', 0) < now - 3600:
                 history.forget(db, now - args.retention * DAY)
                 history.note(db, forgot=now)
+            due = time.monotonic() + (args.interval if looked else min(args.interval, SOON))
+            if args.duration is not None:
+                due = min(due, link.started + args.duration)
     if not link.connection.is_open and link.is_down:  # closed in good order: the broker has every acknowledgement
         history.settle(db, session(link), time.time() + 1)
     script.report(args, SUMMARY, {**link.summary(), **{key: books[key] for key in ('stored', 'collected', 'mails')}})
@@ -209,7 +213,7 @@ def once(args):
     db, call = history.open_for_writing(path), management.api(endpoint, args.management_url)
     try:
         if history.own(db, path, common.place(endpoint)):  # else a monitor.py does it every few seconds
-            figures.collect(db, call, endpoint.virtual_host)
+            collect_at_last(db, call, endpoint.virtual_host)
             history.note(db, state='up', since=history.fact(db, 'since'))
         else:
             call('overview')
@@ -243,6 +247,18 @@ def once(args):
         write_json(args.json, {'broker': history.broker(db), 'queues': queues, 'clients': clients,
                                'warnings': warnings})
     return 0
+
+
+def collect_at_last(db, call, vhost):
+    """Collect once; a broker that has only just started has figures after some seconds."""
+    deadline = time.monotonic() + JUST_STARTED
+    while True:
+        try:
+            return figures.collect(db, call, vhost)
+        except management.Refused as refused:  # noqa: PERF203
+            if refused.status != 503 or time.monotonic() > deadline:
+                raise
+            time.sleep(0.5)
 
 
 # ------------------------------------------------------------------------------------------------- reports
