@@ -88,6 +88,7 @@ def test_the_network_between_the_nodes_is_cut(start, tmp_path, cluster, urls):
 def test_a_classic_queue_whose_home_is_killed(start, tmp_path, cluster, urls):
     """It is away as long as its home; then everything is there."""
     declare(urls[2], 'classic')
+    nacks = int(cluster.ctl('version').split('.')[0]) > 3  # RabbitMQ 4 nacks what a dead home cannot take, 3 returns it
     endure(start, tmp_path, ','.join(urls), lambda _: cluster.kill(2), lambda: cluster.start(2),
-           producer=('message returned', 'back after'), consumer=('consumer cancelled', 'back after'), queues=PROOFS,
-           also=NACKS)
+           producer=NACKS if nacks else ('message returned', 'back after'), also=() if nacks else NACKS,
+           consumer=('consumer cancelled', 'back after'), queues=PROOFS)
