@@ -27,7 +27,7 @@ bench: .venv/dev ## Measure side by side with peers and bare limits, and write b
 	@$(ACTIVATE) ./setup.sh broker && ./setup.sh peers && \
 		python bench/run.py && python bench/perf_peers.py --write && python bench/memory.py --write && \
 		python bench/rpc.py --write && python bench/accepted.py --write && \
-		python bench/years.py --write
+		python bench/years.py --write && python bench/pages.py --write
 
 screenshots: .venv/dev ## Take the pictures of docs/dashboard.md anew.
 	@$(ACTIVATE) ./setup.sh browser && python docs/screenshots.py
