@@ -18,13 +18,13 @@ CHANNEL_COLUMNS = 'connection_details.name,' + ','.join(
 def look(call, vhost):
     """Return what the management API tells of a virtual host, as a dict; raise management.Refused.
 
-    It has broker (facts for history.note), queues and uptime (as history.collect takes them), clients (as see_clients
-    does), and events, whether the event exchange is there.
+    It has broker (facts for history.note), queues, uptime and process (as history.collect takes them), clients (as
+    see_clients does), and events, whether the event exchange is there.
     """
     vhost, missing = management.part(vhost), []
     overview = call('overview?columns=product_name,product_version,rabbitmq_version')
     try:
-        nodes = call('nodes?columns=name,running,uptime,mem_alarm,disk_free_alarm')
+        nodes = call('nodes?columns=name,os_pid,running,uptime,mem_alarm,disk_free_alarm')
     except management.Refused as refused:
         nodes = []
         missing.append(f'no alarms, and only clients of its own user: {refused}; it needs the tag monitoring')
@@ -50,6 +50,7 @@ def look(call, vhost):
             'alarms': [f'{what} alarm on {name}' for name, found in alarms.items() for what in found]
                       + [f'{node["name"]} does not run' for node in nodes if not node.get('running', True)]},
         'uptime': nodes[0]['uptime'] / 1000 if len(nodes) == 1 else None,
+        'process': nodes[0].get('os_pid') if len(nodes) == 1 else None,
         # An exclusive queue, for the answers to one client say, ends with its connection. Its name never comes again.
         'queues': [queue_of(row) for row in call(f'queues/{vhost}?columns={QUEUE_COLUMNS}')
                    if not row.get('exclusive')],
@@ -116,5 +117,5 @@ def collect(db, call, vhost, closed=None):
         for id in set(client['connections']) & set(closed or ()):
             del client['connections'][id]
     history.note(db, **found['broker'], events=found['events'])
-    history.collect(db, now, found['queues'], found['uptime'])
+    history.collect(db, now, found['queues'], found['uptime'], found['process'])
     history.see_clients(db, now, found['clients'], 0 if closed is None else PATIENCE)

@@ -172,17 +172,19 @@ def grown(old, new, restarted=False, several=False):
     return new - old if new >= old and not restarted else new
 
 
-def collect(db, at, queues, uptime=None):
+def collect(db, at, queues, uptime=None, process=None):
     """Store the figures of all queues at the time `at`: what they count since the last time goes into the buckets.
 
     `queues` are dicts with name, type, state, ready, unacked, consumers, the RATES, and the COUNTED as the broker
     counts them since its start (None where it does not tell). `uptime` is that of its only node in s, None if there
-    are several. What the broker counted before the first call is left out.
+    are several, and `process` tells that node from one that started later. What the broker counted before the first
+    call is left out.
     """
     with transaction(db):
         last, before = fact(db, 'collected'), fact(db, 'uptime')
-        restarted = bool(uptime and before and (uptime < before or (
-            at - last > AWAY and abs((at - uptime) - (last - before)) > RESTARTED)))
+        restarted = bool(uptime and before and (
+            uptime < before or process != fact(db, 'process')
+            or (at - last > AWAY and abs((at - uptime) - (last - before)) > RESTARTED)))
         known = {row['name']: row for row in db.execute('SELECT * FROM queue')}
         for queue in queues:
             row = known.pop(queue['name'], None) or _queue(db, queue['name'])
@@ -207,7 +209,7 @@ def collect(db, at, queues, uptime=None):
                            state='gone', oldest_since=None, alone_since=None)
                 _store('queue', db, row)
                 db.execute('DELETE FROM sample WHERE queue = ?', [row['id']])
-        note(db, collected=at, uptime=uptime)
+        note(db, collected=at, uptime=uptime, process=process)
 
 
 def _queue(db, name):
@@ -445,7 +447,8 @@ def _client(db, at, name, user):
 
 def _change(row, before, now, at):
     """Note in a client's row that its connections were `before`, and are `now`."""
-    if set(now) - set(before) and (row['state'] == 'gone' or set(before) - set(now)):
+    left = set(before) - set(now)  # the API names a connection for a while after its successor has come
+    if now and (row['state'] == 'gone' or any(now[id][0] > before[old][0] for id in now for old in left)):
         row['interruptions'] += 1
         row['last_interruption'], row['back'] = row['since'] if row['state'] == 'gone' else row['last_seen'], at
     if now and row['state'] in ('gone', 'new'):

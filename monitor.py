@@ -51,6 +51,7 @@ from tables import ago, plain, table, when
 
 PREFETCH = 20  # dead letters in memory at once; a body may be large
 DAY = 86400  # s
+SOON = 5  # s until the next look when one failed
 RETRY = 6  # collections between attempts to send a mail
 LOOK_BACK = {'day': 31 * DAY, 'month': 731 * DAY}  # s a report looks back unless --since says more
 LABELS = {'day': '%Y-%m-%d', 'month': '%Y-%m', 'year': '%Y'}
@@ -94,15 +95,14 @@ def watch(args):
                 books['stored'] += receive(db, link, closed, args)
             if time.monotonic() < due:
                 continue
-            due, now = time.monotonic() + args.interval, time.time()
-            if args.duration is not None:
-                due = min(due, link.started + args.duration)
+            now, looked = time.time(), False
             note_state(db, link, args, now)
             if link.is_ready:
                 if epoch != link.epoch:
                     epoch, closed = link.epoch, None  # nobody told us what happened meanwhile
-                books['collected'] += collect(db, call, link, closed)
-                if closed is None and history.fact(db, 'events') and link.is_ready:
+                looked = collect(db, call, link, closed)
+                books['collected'] += looked
+                if closed is None and history.fact(db, 'events') and link.channel.is_open:
                     listen(link.channel, link)
                     closed = {}
                 history.settle(db, session(link), now - history.UNSETTLED)
@@ -110,6 +110,9 @@ def watch(args):
             if history.fact(db, 'forgot', 0) < now - 3600:
                 history.forget(db, now - args.retention * DAY)
                 history.note(db, forgot=now)
+            due = time.monotonic() + (args.interval if looked else min(args.interval, SOON))
+            if args.duration is not None:
+                due = min(due, link.started + args.duration)
     if not link.connection.is_open and link.is_down:  # closed in good order: the broker has every acknowledgement
         history.settle(db, session(link), time.time() + 1)
     script.report(args, SUMMARY, {**link.summary(), **{key: books[key] for key in ('stored', 'collected', 'mails')}})

@@ -84,6 +84,13 @@ def test_a_node_that_restarts_and_counts_beyond_where_it_was_is_noticed_by_its_u
     assert history.queues(db)[0]['published'] == 15
 
 
+def test_a_node_that_restarted_and_is_up_for_longer_than_before_is_another_process(db):
+    history.collect(db, NOON, [queue(published=10)], uptime=10, process='1')
+    history.collect(db, NOON + 5, [queue(published=11)], uptime=15, process='1')
+    history.collect(db, NOON + 40, [queue(published=15)], uptime=20, process='2')
+    assert history.queues(db)[0]['published'] == 16
+
+
 def test_a_node_that_restarted_while_nobody_looked_and_a_clock_that_was_set(db):
     history.collect(db, NOON, [queue(published=10)], uptime=100)
     history.collect(db, NOON + 5000, [queue(published=15)], uptime=500)
@@ -181,7 +188,7 @@ def test_a_dead_letter_that_comes_again_is_stored_once_and_its_twin_is_not_lost(
     assert history.store_dead(db, again, 'second', NOON + 1) == 1
     assert history.store_dead(db, again, 'third', NOON + 2) == 0
     history.settle(db, 'third', NOON + 3)
-    assert history.store_dead(db, twins, 'fourth', NOON + 4) == 2
+    assert history.store_dead(db, again, 'fourth', NOON + 4) == 2  # they were acknowledged, so these are others
     assert history.dead_letters(db)[1] == history.report(db, 'day')[0]['expired'] == 4
 
 
@@ -217,12 +224,14 @@ def test_a_client_that_comes_back_was_interrupted(db):
     seen(db, 2, 'a')
     assert history.clients(db)[0]['interruptions'] == 0
     seen(db, 3, 'b')  # it was back before anybody looked
+    seen(db, 3.2, 'b', 'c')  # the API still names the one that is gone
+    seen(db, 3.4, 'c')
     seen(db, 4)
     assert history.clients(db)[0]['state'] == 'gone' and history.clients(db)[0]['since'] == 4
-    seen(db, 7, 'c')
+    seen(db, 7, 'd')
     row, = history.clients(db)
-    assert (row['interruptions'], row['last_interruption'], row['back'], row['state']) == (2, 4, 7, 'idle')
-    assert row['sent'] == 30 and row['received'] == 3 and row['does'] == 'sends'
+    assert (row['interruptions'], row['last_interruption'], row['back'], row['state']) == (3, 4, 7, 'idle')
+    assert row['sent'] == 40 and row['received'] == 4 and row['does'] == 'sends'
 
 
 def test_what_the_event_exchange_tells_of_clients(db):
