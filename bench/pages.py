@@ -74,8 +74,7 @@ def main(argv=None):
     lines = [f'{args.queues} queues, {args.years:g} years of hours ({rows:,} buckets), {LETTERS:,} dead letters, '
              f'{args.queues} clients; each page asked for {TIMES} times, one after the other. {conditions}.', '',
              *table(['page', 'median s', 'longest s', 'kB'],
-                    [[name, f'{median:.3f}', f'{longest:.3f}', f'{size:.0f}']
-                     for name, median, longest, size in found])]
+                    [[name, f'{median:.3f}', f'{longest:.3f}', f'{kb:.0f}'] for name, median, longest, kb in found])]
     if args.write:
         put('The pages of dashboard.py', lines)
     else:

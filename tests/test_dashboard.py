@@ -399,7 +399,9 @@ def test_500_queues_are_paged_found_and_sorted(db, serve, visit):
     rows = tab.get_by_role('region', name='queues').get_by_role('row')
     expect(rows).to_have_count(widgets.ROWS + 1)
     expect(rows.nth(1).get_by_role('cell').nth(2)).to_have_text('499')
+    tab.wait_for_function('window.socket && window.socket.connected')  # what is clicked before that is lost
     tab.get_by_role('button', name='Queue', exact=True).click()
+    expect(rows.nth(1)).to_contain_text('queue.000')
     tab.get_by_label('Next page').click()
     expect(tab.get_by_text('26-50 of 500')).to_be_visible()
     tab.get_by_label('Find a queue').fill('321')
