@@ -48,7 +48,7 @@ def parse_args(argv):
     parser = script.parser(__doc__)
     script.add_rate_flag(parser, default=1)
     parser.add_argument('--priority', type=priority, default=0, metavar='P', help='0 to 9, or random (default: 0)')
-    parser.add_argument('--ttl', type=script.number(float, 0.001), metavar='S', help='time to live (default: for ever)')
+    script.add_ttl_flag(parser)
     script.add_broker_flags(parser, queue='siamese.ack')
     return script.parse(parser, argv)
 
@@ -57,14 +57,13 @@ def main(argv=None):
     args = parse_args(argv)
     sent = 0
     with delivery.connected(args, declare) as link:
-        while link.goes_on(sent):
+        while link.goes_on(sent, link.started + sent / args.rate):
             sent += 1
             level = random.randint(0, 9) if args.priority == 'random' else args.priority
             body, properties = greeting.message(link, sent, priority=level, expiration=delivery.expiration(args.ttl))
             link.publish('', args.queue, body, properties)
             if not args.quiet:
                 print(LINE.format(name=args.name, tally=script.tally(sent, args.count), level=level))
-            link.wait_until(link.started + sent / args.rate)
     script.report(args, SUMMARY, {
         **link.summary(), 'sent': sent, 'accepted': link.counts['accepted'], 'sent_again': link.counts['sent again']})
     return link.status

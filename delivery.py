@@ -147,8 +147,8 @@ class Link:
         self.done = 0
         self.on_tick, self.on_accepted = lambda: None, lambda messages: None
         self.write_ledger = books.writer(args.ledger, by=args.name, run=self.run)
-        self._tick()
         self._connect()
+        self.ioloop.call_later(TICK, self._tick)
 
     # ---- what scripts call
 
@@ -206,17 +206,19 @@ class Link:
         if not getattr(self.args, 'auto_ack', False):
             channel.basic_reject(method.delivery_tag, requeue=False)
 
-    def goes_on(self, done):
-        """Serve the connection, and return whether the run goes on after `done` messages; self.reason says why not."""
+    def goes_on(self, done, due=0.0):
+        """Serve the connection until time.monotonic() is `due`; return whether the run goes on after `done` messages.
+
+        If it does not, that is told at once, and self.reason says why.
+        """
         if not done:  # the first try to connect comes before the work; a wrong password need not wait for it
             self.wait(lambda: self.is_ready or self.failures or script.stop_requested())
-        self.done, in_time = done, self.poll()
-        if script.stop_requested():
-            self.reason = script.stop_requested()
-        elif self.args.count and done >= self.args.count:
-            self.reason = 'count reached'
-        elif not in_time:
-            self.reason = 'duration over'
+        self.done = done
+        self.poll()
+        if time.monotonic() < due:
+            self.ioloop.call_later(due - time.monotonic(), lambda: None)  # wakes the loop in time
+        self.wait(lambda: time.monotonic() >= due or self._end_of_run())
+        self.reason = self._end_of_run() or self.reason
         return not self.reason
 
     def wait(self, done):
@@ -224,16 +226,11 @@ class Link:
         while not done():
             self._turn()
 
-    def wait_until(self, due):
-        """Serve the connection until time.monotonic() is `due` or the script is asked to stop."""
-        self.ioloop.call_later(max(0, due - time.monotonic()), lambda: None)  # wakes the loop in time
-        self.wait(lambda: time.monotonic() >= due or script.stop_requested())
-
     def poll(self):
         """Serve the connection without waiting: heartbeats, confirms, reconnecting; return False after --duration."""
         self.ioloop.call_later(0, lambda: None)
         self._turn()
-        return self.args.duration is None or time.monotonic() < self.started + self.args.duration
+        return self._in_time()
 
     @property
     def room(self):
@@ -311,6 +308,17 @@ class Link:
         self.last_activity = time.monotonic()
 
     # ---- the connection
+
+    def _in_time(self):
+        return self.args.duration is None or time.monotonic() < self.started + self.args.duration
+
+    def _end_of_run(self):
+        """Return why the run is over, or ''."""
+        if script.stop_requested():
+            return script.stop_requested()
+        if self.args.count and self.done >= self.args.count:
+            return 'count reached'
+        return '' if self._in_time() else 'duration over'
 
     def _turn(self):
         self.connection.flush()

@@ -37,8 +37,7 @@ def declare(channel, link):
 def parse_args(argv):
     parser = script.parser(__doc__)
     script.add_rate_flag(parser, default=1)
-    parser.add_argument('--ttl', type=script.number(float, 0.001), default=10, metavar='S',
-                        help='time to live (default: %(default)s)')
+    script.add_ttl_flag(parser, default=10)
     parser.add_argument('--exchange', type=script.name, default='siamese.fanout', help='default: %(default)s')
     script.add_broker_flags(parser)
     return script.parse(parser, argv)
@@ -48,13 +47,12 @@ def main(argv=None):
     args = parse_args(argv)
     sent = 0
     with delivery.connected(args, declare, retry_returned=False) as link:
-        while link.goes_on(sent):
+        while link.goes_on(sent, link.started + sent / args.rate):
             sent += 1
             body, properties = greeting.message(link, sent, expiration=delivery.expiration(args.ttl))
             link.publish(args.exchange, '', body, properties)
             if not args.quiet:
                 print(LINE.format(name=args.name, tally=script.tally(sent, args.count)))
-            link.wait_until(link.started + sent / args.rate)
     unheard = link.counts['returned']
     link.status = link.status or 3 * bool(unheard)
     script.report(args, SUMMARY, {

@@ -53,7 +53,7 @@ def parse_args(argv):
                         help='bytes of the body (default: %(default)s)')
     parser.add_argument('--persistent', action='store_true', help='the broker writes messages to disk')
     parser.add_argument('--priority', type=script.number(int, 0, 255), metavar='P', help='priority of the messages')
-    parser.add_argument('--ttl', type=script.number(float, 0), metavar='S', help='messages expire after S seconds')
+    script.add_ttl_flag(parser)
     script.add_rate_flag(parser)
     perf.add_flags(parser)
     script.add_broker_flags(parser, queue='siamese.perf', types=('classic', 'quorum', 'stream'))
@@ -86,9 +86,7 @@ def main(argv=None):
             delivery_mode=2 if args.persistent else 1, expiration=delivery.expiration(args.ttl)))
         link.wait(lambda: link.is_ready or script.stop_requested())
         started, wall = time.monotonic(), time.time() - time.monotonic()
-        while link.goes_on(sent):
-            if args.rate:
-                link.wait_until(started + sent / args.rate)
+        while link.goes_on(sent, started + sent / (args.rate or math.inf)):
             now = time.monotonic()
             ready = 1 + int((now - started) * args.rate) if args.rate else math.inf
             numbers = range(sent, min(ready, sent + link.room, args.count or math.inf))

@@ -24,6 +24,7 @@ Examples:
 
 import json
 import logging
+import math
 import time
 
 import pika
@@ -58,7 +59,7 @@ def main(argv=None):
         logging.warning(common.doubt(args.difficulty, args.min, args.max))
     block, mined, attempts, busy = common.GENESIS, 0, 0, 0.0
     with delivery.connected(args, declare) as link:
-        while link.goes_on(mined):
+        while link.goes_on(mined, link.started + mined / (args.rate or math.inf)):
             previous, started = block, time.monotonic()
             block, tries = common.mine(previous, args.difficulty, args.min, args.max, idle=link.poll)
             took = time.monotonic() - started
@@ -71,8 +72,6 @@ def main(argv=None):
                 message_id=f'{args.name}-{link.run}-{mined}', content_type='application/json', app_id=args.name))
             if not args.quiet:
                 print(LINE.format(tally=script.tally(mined, args.count), tries=tries, took=took, **body))
-            if args.rate:
-                link.wait_until(link.started + mined / args.rate)
     script.report(args, SUMMARY, {
         **link.summary(), 'mined': mined, 'accepted': link.counts['accepted'], 'sent_again': link.counts['sent again'],
         'attempts': attempts, 'mining_s': round(busy, 3), 'attempts_per_s': round(attempts / busy) if busy else 0})

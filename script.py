@@ -15,6 +15,8 @@ import sys
 
 import common
 
+LONGEST_TTL = 315_360_000  # s: ten years, the most that RabbitMQ takes
+
 
 class Parser(argparse.ArgumentParser):
     """An ArgumentParser whose errors take one line and never repeat a password."""
@@ -69,10 +71,15 @@ def add_rate_flag(parser, default=None):
                         help=f'at most R messages/s (default: {default or "no limit"})')
 
 
+def add_ttl_flag(parser, default=None):
+    parser.add_argument('--ttl', type=number(float, 0.001, LONGEST_TTL), default=default, metavar='S',
+                        help=f'time to live (default: {default or "for ever"})')
+
+
 def add_consumer_flags(parser, prefetch):
     parser.add_argument('--prefetch', type=number(int, 1, 65535), default=prefetch, metavar='N',
                         help='messages delivered ahead of the work (default: %(default)s)')
-    parser.add_argument('--idle', type=number(float, 0), metavar='S', help='stop when nothing came for S seconds')
+    parser.add_argument('--idle', type=number(float, 0.001), metavar='S', help='stop when nothing came for S seconds')
 
 
 def add_proof_flags(parser):

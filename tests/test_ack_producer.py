@@ -7,6 +7,8 @@ import time
 import pytest
 from conftest import Running, drain, wait_until, waiting
 
+import script
+
 
 def test_an_independent_reader_finds_every_message(run, channel):
     before = time.time()
@@ -30,7 +32,7 @@ def test_one_line_per_message_and_a_summary(run):
 
 
 def test_it_sends_one_every_second(run):
-    summary = json.loads(run('ack_producer.py', '--count', 2, '--json', '-', '--quiet').out)
+    summary = json.loads(run('ack_producer.py', '--count', 3, '--json', '-', '--quiet').out)
     assert summary['duration_s'] >= 2
 
 
@@ -51,8 +53,13 @@ def test_a_time_to_live_ends_in_the_dead_letters(run, channel):
         ('expired', 'siamese.ack', '200')}
 
 
+def test_the_longest_time_to_live_is_taken(run, channel):
+    assert run('ack_producer.py', '--count', 1, '--ttl', script.LONGEST_TTL).status == 0
+    assert [properties.expiration for properties, _ in drain(channel, 'siamese.ack')] == ['315360000000']
+
+
 @pytest.mark.parametrize('flags', [('--priority', 10), ('--priority', 'high'), ('--priority', -1), ('--ttl', 0),
-                                   ('--ttl', 'x'), ('--rate', 0)])
+                                   ('--ttl', 'x'), ('--ttl', 'inf'), ('--ttl', script.LONGEST_TTL + 1), ('--rate', 0)])
 def test_bad_flags(flags):
     done = Running('ack_producer.py', *flags).end()
     assert done.status == 2 and done.err.count('\n') == 1 and flags[0] in done.err

@@ -38,6 +38,19 @@ def test_a_wrong_password_and_a_missing_virtual_host_end_at_once(run, url):
         assert done.status == 1 and complaint in done.err and 'wrong@' not in done.err and done.err.count('\n') == 1
 
 
+@pytest.mark.parametrize('command', [['producer.py', '--difficulty', 0], ['perf_producer.py'], ['fanout_producer.py'],
+                                     ['ack_producer.py']])
+@pytest.mark.parametrize('limit', [('--count', 1), ('--duration', 0.5)])
+def test_what_limits_a_run_need_not_wait_for_the_next_message(run, command, limit):
+    done = run(*command, '--rate', 0.001, '--json', '-', *limit)  # one message in 17 minutes
+    assert json.loads(done.out)['sent' if command[0] != 'producer.py' else 'mined'] == 1, done.err
+
+
+def test_to_give_up_at_once(run, url):
+    done = run('validate.py', '--give-up-after', 0, '--url', re.sub(':[0-9]+/', ':1/', url))
+    assert done.status == 3 and 'no broker at 127.0.0.1:1/' in done.err and 'Traceback' not in done.err
+
+
 @pytest.mark.pair
 def test_a_refused_right_ends_at_once(run, url, broker):
     broker.ctl('add_user', 'reader', 'secret')
