@@ -6,10 +6,13 @@ export RABBITMQ_HOME := $(CURDIR)/.$(BROKER)
 endif
 
 help: ## Show this list.
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: .venv/run $(BROKER) ## Two producers, two validators, a real broker (AMQP_URL, or one of its own) and the verdict.
 	@$(ACTIVATE) if [ -n "$$AMQP_URL" ]; then ./demo.sh; else ./setup.sh broker && ./broker.py ./demo.sh; fi
+
+dashboard: .venv/page $(BROKER) ## A broker, some traffic, monitor.py, and the page that shows it all, until Ctrl-C.
+	@$(ACTIVATE) ./setup.sh broker && ./broker.py --management ./dashboard.sh
 
 shell: .venv/run $(BROKER) ## A shell with a throwaway broker: AMQP_URL is set, the scripts are at hand.
 	@$(ACTIVATE) ./setup.sh broker && ./broker.py $${SHELL:-sh}
@@ -37,7 +40,10 @@ bench: .venv/dev ## Measure side by side with peers and bare limits, and write b
 	@$(ACTIVATE) ./setup.sh broker && ./setup.sh peers && \
 		python bench/run.py && python bench/perf_peers.py --write && python bench/memory.py --write && \
 		python bench/rpc.py --write && python bench/accepted.py --write && \
-		python bench/years.py --write
+		python bench/years.py --write && python bench/pages.py --write
+
+screenshots: .venv/dev ## Take the pictures of docs/dashboard.md anew.
+	@$(ACTIVATE) ./setup.sh browser && python docs/screenshots.py
 
 clean: ## Remove what make made (not what apt installed).
 	rm -rf .venv .rabbitmq4 siamese.pdf docs/.mermaid bench/.peers .hypothesis .pytest_cache .ruff_cache __pycache__ */__pycache__
@@ -45,10 +51,13 @@ clean: ## Remove what make made (not what apt installed).
 .venv/run: requirements.txt setup.sh
 	@./setup.sh venv requirements.txt && touch $@
 
+.venv/page: requirements.txt requirements-dashboard.txt requirements-monitor.txt setup.sh
+	@./setup.sh venv requirements-dashboard.txt && ./setup.sh venv requirements-monitor.txt && touch $@
+
 .venv/pdf: requirements-pdf.txt setup.sh
 	@./setup.sh venv requirements-pdf.txt && touch $@
 
-.venv/dev: requirements.txt requirements-pdf.txt requirements-dev.txt setup.sh
-	@./setup.sh venv requirements-dev.txt && touch $@ .venv/run .venv/pdf
+.venv/dev: $(wildcard requirements*.txt) setup.sh
+	@./setup.sh venv requirements-dev.txt && touch $@ .venv/run .venv/page .venv/pdf
 
-.PHONY: help demo shell test rabbitmq4 soak lint audit pdf bench clean
+.PHONY: help demo dashboard shell test rabbitmq4 soak lint audit pdf bench screenshots clean

@@ -13,6 +13,7 @@ import pika
 from pika.exceptions import ChannelClosedByBroker
 
 import audit
+import books
 import common
 import perf
 import proxy
@@ -26,7 +27,7 @@ RETURNS = 25  # a quorum queue of RabbitMQ 4.0 gives a message up after 20
 
 def judge(ledger):
     """Raise Failed unless the books of a run are valid."""
-    verdict, status, _ = audit.judge(audit.audit(audit.read([ledger])))
+    verdict, status, _ = audit.judge(audit.audit(books.read([ledger])))
     if status:
         raise Failed(verdict)
 

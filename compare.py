@@ -36,8 +36,8 @@ import time
 import candidate
 import checks
 import common
-import page
 import script
+import sheet
 
 WIDTH = 120  # columns
 ENDING = (signal.SIGINT, signal.SIGTERM)
@@ -159,7 +159,7 @@ def main(argv=None):
         print('\n'.join(table(columns)))
     if args.html:
         with open(args.html, 'w', encoding='utf-8') as file:
-            file.write(page.html(columns, differences(columns), verdicts))
+            file.write(sheet.html(columns, differences(columns), verdicts))
     script.report(args, '{verdict}', {
         'verdict': '\n'.join(verdicts), 'exit_status': status, 'brokers': columns,
         'differences': dict(differences(columns))})

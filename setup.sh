@@ -3,7 +3,8 @@
 #
 #   ./setup.sh venv requirements.txt   a virtual environment .venv with these requirements
 #   ./setup.sh broker                  a RabbitMQ for broker.py to start, if there is none
-#   ./setup.sh pdf                     what docs/pdf.py draws and prints with: Chromium, fonts, and mermaid in docs/.mermaid
+#   ./setup.sh browser                 a Chromium for the tests of dashboard.py, if there is none
+#   ./setup.sh pdf                     that, and what docs/pdf.py draws and prints with: fonts, and mermaid in docs/.mermaid
 #   ./setup.sh rabbitmq4               a second one in .rabbitmq4: RabbitMQ 4.x of Debian 13; RABBITMQ_HOME=.rabbitmq4
 #   ./setup.sh peers                   what bench/perf_peers.py measures beside us, in bench/.peers
 #
@@ -52,11 +53,16 @@ broker() {
     fi
 }
 
+browser() {
+    for name in chromium chromium-browser google-chrome; do
+        command -v $name >/dev/null && return
+    done
+    say 'no Chromium is installed here'
+    apt_install chromium || { say 'install Chromium or Chrome (as root: apt-get install chromium), then again'; exit 3; }
+}
+
 pdf() {
-    for browser in chromium-headless-shell chromium chromium-browser google-chrome; do
-        command -v $browser >/dev/null && break
-    done || apt_install chromium-headless-shell ||
-        { say 'Chromium is needed; Debian has it in the package chromium-headless-shell'; exit 3; }
+    browser
     # The documents quote Arabic, Chinese and Japanese, and characters beyond 16 bits.
     for character in 0645 503c 30fc 1d11e 20bb7 1f407; do
         [ -n "$(fc-list ":charset=$character")" ] || { apt_install fonts-dejavu-core fonts-noto-cjk fonts-symbola && break; } ||

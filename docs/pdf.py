@@ -21,7 +21,7 @@ from markdown_it import MarkdownIt
 
 ROOT = Path(__file__).parent.parent
 MERMAID = ROOT / 'docs/.mermaid/node_modules/@mermaid-js/tiny/dist/mermaid.tiny.js'
-BROWSERS = ['chromium-headless-shell', 'chromium', 'chromium-browser', 'google-chrome']
+BROWSERS = ['chromium', 'chromium-browser', 'google-chrome']
 LIMIT = 120  # seconds for the browser; it takes about 5
 
 PAGE = """<!doctype html>

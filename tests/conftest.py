@@ -26,7 +26,7 @@ import broker as broker_module  # noqa: E402
 settings.register_profile('patient', deadline=None)  # a stalled machine must not fail a test
 settings.load_profile('patient')
 
-PATIENCE = 60  # s until a test that waits for something gives up; a stalled machine must not fail it
+PATIENCE = 120  # s until a test that waits for something gives up; a stalled machine must not fail it
 
 
 def wait_until(condition, what='condition', patience=PATIENCE):

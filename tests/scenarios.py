@@ -6,7 +6,8 @@ A scenario is a line of SCENARIOS.
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from conftest import wait_until
+import pika
+from conftest import wait_until, waiting
 
 import audit
 import books
@@ -28,7 +29,7 @@ class Scenario:
     """A producer and a consumer that are to survive a fault, their queue, and their ledger."""
 
     def __init__(self, start, url, queue, ledger, *flags):
-        self.start, self.queue, self.ledger = start, queue, ledger
+        self.start, self.url, self.queue, self.ledger = start, url, queue, ledger
         ledger.touch()
         self.flags = ['--ledger', ledger, '--url', url, *flags]
         producer, self.consume = SCENARIOS[queue]
@@ -48,20 +49,32 @@ class Scenario:
             events = self.read()
             sent = {event['id'] for event in events if event['event'] == 'attempted' and event['at'] > since}
             out = [event for event in events if event['event'] == 'validated' and event['id'] in sent]
-            return len(out) >= FLOW and min(event['at'] for event in events if event['event'] == 'accepted'
-                                            and event['id'] in sent)
+            accepted = [event['at'] for event in events if event['event'] == 'accepted' and event['id'] in sent]
+            return len(out) >= FLOW and accepted and min(accepted)
         return wait_until(through, self)
 
     def stop(self):
         """Stop both and take out what is left; return what the audit finds, which must be valid."""
         ends = [running.stop() for running in (self.producer, self.consumer)]
-        drain = self.start(*self.consume, '--quiet', '--idle', 1, '--name', 'drain', *self.flags).end()
-        for done in (*ends, drain):
-            assert 'Traceback' not in done.err and done.status in (0, 3 * (done is drain)), done.err
+        ends += drain(self.start, self.url, self.queue, *self.consume, *self.flags)
+        for number, done in enumerate(ends):
+            assert 'Traceback' not in done.err and done.status in (0, 3 * (number > 1)), done.err
         found = audit.audit(self.read())
         assert audit.judge(found)[1] == 0, (found, [done.err for done in ends])
         assert found['ok'] == found['attempted'] == found['accepted'] and len(found['ok']) > 2 * FLOW
         return found
+
+
+def drain(start, url, queue, *consume):
+    """Let consumers take out what is left, one after the other until nothing is; return how they ended."""
+    ends = []
+
+    def is_empty():
+        ends.append(start(*consume, '--url', url, '--quiet', '--idle', 1, '--name', f'drain{len(ends)}').end())
+        with pika.BlockingConnection([pika.URLParameters(one) for one in url.split(',')]) as connection:
+            return not waiting(connection.channel(), queue)
+    wait_until(is_empty, f'an empty queue {queue}')
+    return ends
 
 
 def said(running):

@@ -15,7 +15,7 @@ import broker as broker_module
 # In the order in which a person would run them.
 SAMPLES = ['monitor.py', 'producer.py', 'validate.py', 'audit.py', 'perf_producer.py', 'perf_consumer.py',
            'fanout_producer.py', 'fanout_consumer.py', 'ack_producer.py', 'ack_consumer.py',
-           'rpc_server.py', 'rpc_client.py', 'roles.py', 'broker.py', 'compare.py']
+           'rpc_server.py', 'rpc_client.py', 'dashboard.py', 'roles.py', 'broker.py', 'compare.py']
 # Of docs/, those with commands; compare.md shows a sample of two brokers' URLs.
 PAGES = sorted(path.name for path in (ROOT / 'docs').glob('*.md')
                if '```console' in path.read_text() and path.name != 'compare.md')
@@ -79,11 +79,10 @@ PDF version of this Wiki
 def normal(text):
     """Return text with numbers, hashes, times and runs of blanks made alike."""
     text = re.sub(r'\b[0-9a-f]{16}…', 'HASH', text)
-    text = re.sub(r'-[0-9a-f]{8}-', '-RUN-', text)
     text = re.sub(r'broker\.py@\S+', 'broker.py@HOST', text)
     lines = [re.sub(r' +', ' ', re.sub(r'\d[\d,.:]*', 'N', line)).strip() for line in text.strip().splitlines()]
     # How many lines a second there are depends on the machine.
-    return [line for line, before in zip(lines, [None, *lines]) if line != before or not line.startswith('N s ')]
+    return [line for line in lines if not re.match('N s (sent|received) ', line)]
 
 
 def sessions(text):

@@ -13,7 +13,7 @@ import psutil
 import pytest
 import sympy
 from conftest import PATIENCE, ROOT, spell, wait_until
-from scenarios import FLOW, GONE, PROOFS, SCENARIOS, Scenario, endure, said
+from scenarios import FLOW, GONE, PROOFS, SCENARIOS, Scenario, drain, endure, said
 
 import audit
 import books
@@ -225,9 +225,9 @@ def test_a_right_that_is_taken_away(start, url, broker, tmp_path):
             for running in scenario.producer, scenario.consumer:
                 done = running.end()
                 assert done.status == 1 and "user 'clerk' lacks a right" in done.err and 'Traceback' not in done.err
-            drain = start(*scenario.consume, '--idle', 1, '--quiet', '--ledger', scenario.ledger).end()
+            drain(start, url, scenario.queue, *scenario.consume, '--ledger', scenario.ledger)
             found = audit.audit(scenario.read())
-            assert audit.judge(found)[1] == 0 and found['accepted'], (found, drain.err)
+            assert audit.judge(found)[1] == 0 and found['accepted'], found
     finally:
         broker.ctl('delete_user', 'clerk')
 
@@ -309,9 +309,8 @@ def test_twenty_producers_wait_for_a_broker_that_dies_twice_while_it_starts(star
             done = producer.end()
             assert done.status == 0 and 'Traceback' not in done.err, done.err
         for command, queue in ((('validate.py', '--difficulty', 1), 'blocks'), (('perf_consumer.py',), 'perf')):
-            done = start(*command, '--queue', queue, '--idle', 10, '--quiet', '--ledger', ledger, '--url',
-                         broker.url).end()
-            assert done.status == 0, done.err
+            ends = drain(start, broker.url, queue, *command, '--queue', queue, '--ledger', ledger)
+            assert ends[0].status == 0, ends[0].err
     found = audit.audit(books.read([ledger]))
     assert audit.judge(found)[1] == 0 and len(found['ok']) == len(found['accepted']) == 20 * count, found
 
@@ -359,6 +358,6 @@ def test_what_is_not_sent_again_is_found(start, url, tmp_path, queue, claims):
         between.release()
         careless.wait_for('back after')
         careless.stop()
-    start(*consumer, '--idle', 1, '--quiet', '--ledger', ledger).end()
+    drain(start, url, queue, *consumer, '--ledger', ledger)
     found = audit.audit(books.read([ledger]))
     assert len(found['lost' if claims else 'in doubt']) >= FLOW and audit.judge(found)[1] == claims, found

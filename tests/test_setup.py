@@ -53,6 +53,12 @@ def test_a_broker_that_is_there_needs_nothing(machine):
     assert (done.returncode, done.stdout, done.stderr) == (0, '', '')
 
 
+def test_no_browser(machine):
+    done = machine(REAL, 'browser')
+    assert done.returncode == 3 and 'no Chromium is installed here' in done.stderr
+    assert 'apt-get install chromium' in done.stderr
+
+
 def test_no_second_broker(machine, tmp_path):
     (tmp_path / 'bin' / 'debootstrap').write_text('#!/bin/sh\necho no mirror\nexit 1\n')
     (tmp_path / 'bin' / 'debootstrap').chmod(0o755)

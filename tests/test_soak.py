@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from conftest import replace_once
+from conftest import PATIENCE, replace_once
 
 import proxy
 
@@ -26,8 +26,9 @@ def test_a_broker_of_somebody_else_suffers_what_clients_can_do(run, url, broker)
     assert queues == ['siamese.dead'] and not broker.ctl('list_connections', '--quiet', '--no-table-headers', 'pid')
 
 
-def test_a_cluster_of_its_own(run, tmp_path):
-    done = run('soak.py', '--minutes', 0.2, '--seed', 2, '--folder', tmp_path / 'kept', '--json', tmp_path / 'summary')
+def test_a_cluster_of_its_own(start, tmp_path):
+    done = start('soak.py', '--minutes', 0.2, '--seed', 2, '--folder', tmp_path / 'kept', '--json',
+                 tmp_path / 'summary').end(3 * PATIENCE)
     assert done.status == 0 and 'Traceback' not in done.err, done.err
     summary = json.loads((tmp_path / 'summary').read_text())
     lines = done.out.splitlines()
