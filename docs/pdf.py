@@ -27,7 +27,7 @@ LIMIT = 120  # seconds for the browser; it takes about 5
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>siamese</title><style>
 @page { size: A4; margin: 18mm 14mm; @bottom-center { content: counter(page); font: 8pt 'DejaVu Sans', sans-serif } }
-body { font-variant-ligatures: none; font: 9pt/1.45 'DejaVu Sans', 'Noto Sans CJK JP', Symbola, sans-serif; margin: 0 }
+body { font: 9pt/1.45 'DejaVu Sans', 'Noto Sans CJK JP', Symbola, sans-serif; font-variant-ligatures: none; margin: 0 }
 section { break-before: page }
 h1 { font-size: 17pt } h2 { font-size: 13pt } h3 { font-size: 10.5pt }
 h1, h2, h3, h4 { break-after: avoid; break-inside: avoid; line-height: 1.25 }
