@@ -82,7 +82,7 @@ def clients_of(connections, channels, consumers):
         for n, value in enumerate(value for key in ('publish', 'deliver_get') for value in stats(key)):
             flow[n] += value
     for row in consumers:
-        queues.setdefault(row['channel_details'].get('connection_name'), set()).add(row['queue']['name'])
+        queues.setdefault(dict(row['channel_details']).get('connection_name'), set()).add(row['queue']['name'])
     for row in connections:
         if 'user' not in row:  # it is being opened or closed
             continue

@@ -27,10 +27,10 @@ LIMIT = 120  # seconds for the browser; it takes about 5
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>siamese</title><style>
 @page { size: A4; margin: 18mm 14mm; @bottom-center { content: counter(page); font: 8pt 'DejaVu Sans', sans-serif } }
-body { font: 9pt/1.45 'DejaVu Sans', 'Noto Sans CJK JP', Symbola, sans-serif; margin: 0 }
+body { font: 9pt/1.45 'DejaVu Sans', 'Noto Sans CJK JP', Symbola, sans-serif; font-variant-ligatures: none; margin: 0 }
 section { break-before: page }
 h1 { font-size: 17pt } h2 { font-size: 13pt } h3 { font-size: 10.5pt }
-h1, h2, h3 { break-after: avoid; line-height: 1.25 }
+h1, h2, h3, h4 { break-after: avoid; break-inside: avoid; line-height: 1.25 }
 code, pre { font-family: 'DejaVu Sans Mono', 'Noto Sans Mono CJK JP', Symbola, monospace; font-size: 0.88em }
 pre { background: #f4f4f4; padding: 2mm; white-space: pre-wrap; overflow-wrap: anywhere }
 pre code { font-size: 6.9pt; line-height: 1.4 } /* 120 columns are as wide as the page */

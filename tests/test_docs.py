@@ -203,7 +203,7 @@ def test_each_scenario_has_a_page_with_diagram_commands_and_what_it_proves(page)
 def test_flags_that_the_documents_mention_exist(run):
     text = ''.join(path.read_text() for path in [ROOT / 'README.md', *(ROOT / 'docs').glob('*.md')])
     mentioned = {}
-    for script, flags in re.findall(r'\./(\w+\.py)([^`|\n]*)', text):
+    for script, flags in re.findall(r'\./(\w+\.py)([^`|;&\n]*)', text):
         mentioned.setdefault(script, set()).update(re.findall(r'(?<= )--[a-z-]+', flags))
     for script, flags in mentioned.items():
         known = set(re.findall(r'--[a-z-]+', run(script, '--help').out))
