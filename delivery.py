@@ -186,8 +186,9 @@ class Link:
             stop = min(self.done + max(BATCH, ack_every), self.args.count or math.inf)
             while self.inbox and self.done < stop and not script.stop_requested():
                 self.done += 1
-                yield self.inbox.popleft()
-                if self.to_ack >= ack_every:
+                delivery = self.inbox.popleft()
+                yield delivery
+                if self.to_ack >= ack_every or delivery[1].redelivered:  # so what breaks connections comes first again
                     self._send_acks()
             if idle and not self.inbox and self.is_ready and time.monotonic() - self.last_activity > idle:
                 self.reason = f'nothing came for {idle:g} s'

@@ -36,6 +36,7 @@ import delivery
 import script
 from delivery import Invalid
 
+STUBBORN = 3  # connections that the broker closed after the answer to the same question
 UNUSED = 60_000  # ms without a server after which the broker deletes the queue
 ERROR = {'error': 'this is no whole number of 1 to 300 digits'}
 
@@ -64,11 +65,19 @@ def main(argv=None):
     args = parse_args(argv)
     from sympy import isprime  # only now: it takes 0.3 s and 30 MB
     books, first, last = Counter(), 0.0, 0.0
+    suspect, epoch, times = None, 0, 0  # what was redelivered first on the last connection, and on how many in a row
     with delivery.connected(args, declare, retry_returned=False) as link:
         for channel, method, properties, body in link.messages(args.idle):
             if not properties.reply_to or not isinstance(properties.reply_to, str):  # bytes if they are no UTF-8
                 link.refuse(Invalid('no reply_to', properties.content_type), channel, method, properties, body)
                 continue
+            if method.redelivered and link.epoch > epoch:
+                question = properties.reply_to, properties.correlation_id, body
+                suspect, epoch, times = question, link.epoch, times + 1 if question == suspect else 1
+                if times == STUBBORN:
+                    link.refuse(Invalid('the broker takes no answer to it', properties.reply_to), channel, method,
+                                properties, body)
+                    continue
             number = int(body) if re.fullmatch(b'0|[1-9][0-9]{0,299}', body) else None
             answer = ERROR if number is None else isprime(number)
             channel.basic_publish('', properties.reply_to, json.dumps(answer).encode(), pika.BasicProperties(

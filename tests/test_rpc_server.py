@@ -107,6 +107,21 @@ def test_addresses_that_lead_lead_nowhere_are_counted(start, ask):
     assert 'gone' in done.err and done.err.count('nobody listens at') == 1
 
 
+def test_an_answer_that_makes_the_broker_close_is_given_up(start, channel, ask):
+    """RabbitMQ 3.10.8 closes the connection at an answer to an address that it did not make itself."""
+    server = start('rpc_server.py', '--json', '-')
+    for number in b'5', b'7', b'9', b'11':
+        ask(number, number.decode(), 'amq.rabbitmq.reply-to.garbage.key' if number in (b'7', b'9') else 'answers')
+    wait_until(lambda: waiting(channel, 'siamese.dead') == 2, 'two dead letters')
+    ask(b'13', '13')
+    wait_until(lambda: waiting(channel, 'siamese.rpc') == 0, 'an empty queue')
+    found = {properties.correlation_id: answer for properties, answer in ask.answers(3)}
+    assert found == {'5': True, '11': True, '13': True}
+    done = server.stop()
+    assert done.status == 1 and json.loads(done.out)['reasons'] == {'the broker takes no answer to it': 2}
+    assert {properties.correlation_id for properties, _ in drain(channel, 'siamese.dead')} == {'7', '9'}
+
+
 def test_a_server_killed_among_questions_loses_none(start, channel, ask):
     numbers = random.Random(1).sample(range(10**11, 10**12), 500)
     for number in numbers:
