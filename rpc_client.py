@@ -101,10 +101,10 @@ def read(properties, body, highest):
         answer = json.loads(body) if len(body) <= MAX_BODY else None
     except (ValueError, RecursionError):
         answer = None
-    answer = answer.get('error') if isinstance(answer, dict) else answer
-    if not isinstance(answer, (bool, str)):
+    error = answer.get('error') if isinstance(answer, dict) else None
+    if not isinstance(answer, bool) and not isinstance(error, str):
         raise Invalid('neither true nor false nor an error', body[:40])
-    return int(named[1]), int(named[2]), answer
+    return int(named[1]), int(named[2]), answer if error is None else error
 
 
 def parse_args(argv):
@@ -114,7 +114,8 @@ def parse_args(argv):
     parser.add_argument('--timeout', type=script.number(float, 0.001), default=5, metavar='S',
                         help='ask again after S seconds without an answer (default: %(default)s)')
     parser.add_argument('--verify', action='store_true', help='check the answers')
-    script.add_broker_flags(parser, queue='siamese.rpc')
+    parser.add_argument('--queue', type=script.name, default='siamese.rpc', help='default: %(default)s')
+    script.add_broker_flags(parser)
     return script.parse(parser, argv)
 
 

@@ -144,7 +144,8 @@ def test_late_and_duplicate_answers(start, server):
 BAD_ANSWERS = {**{f'body: {name}': ('1-1', body) for name, (_, body) in MALFORMED.items()},
                'no number': ('x', b'true'), 'not asked': ('99-1', b'true'), 'even': ('2-1', b'true'),
                'no id': (None, b'true'), 'a number': ('1-1', b'1'), 'a list': ('1-1', b'[true]'),
-               'Python': ('1-1', b'True'), 'long': ('9' * 200, b'true'), 'no error': ('1-1', b'{"error": 1}')}
+               'Python': ('1-1', b'True'), 'long': ('9' * 200, b'true'), 'no error': ('1-1', b'{"error": 1}'),
+               'true as an error': ('1-1', b'{"error": true}'), 'text': ('1-1', b'"true"')}
 
 
 def test_what_is_no_answer_is_rejected_into_the_dead_letters(start, server, channel):
