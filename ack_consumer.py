@@ -73,14 +73,14 @@ def parse_args(argv):
     return args
 
 
-def warn(hello, ends, rejected, stuck):
-    """Log the trap that a delivery shows: its last one, `rejected` often, or all that --prefetch allows is lost."""
+def warn(hello, ends, forever, stuck):
+    """Log the trap that a delivery shows: its last one, rejected for ever, or all that --prefetch allows is lost."""
     if ends:
         logging.warning('%s %d: delivered %d times, the broker gives it up and moves it to %s', hello.producer,
                         hello.number, LIMIT + 1, common.DEAD_LETTER_QUEUE)
-    elif rejected == LIMIT:
+    elif forever:
         logging.warning('%s %d: rejected %d times; a classic queue never gives up, see --queue-type quorum',
-                        hello.producer, hello.number, rejected)
+                        hello.producer, hello.number, LIMIT)
     if stuck:
         logging.warning('all that --prefetch allows is lost: the broker sends no more until this process ends; then '
                         'they are back in the queue')
@@ -114,7 +114,8 @@ def main(argv=None):
                                   remarks=''.join(f', {remark}' for remark in remarks), decision=decision,
                                   **hello._asdict()))
             if decision != 'acked':
-                warn(hello, ends, times if decision == 'rejected' else 0, held[link.epoch] == args.prefetch)
+                forever = decision == 'rejected' and times == LIMIT and args.queue_type == 'classic'
+                warn(hello, ends, forever, held[link.epoch] == args.prefetch)
     received, invalid = books['acked'] + books['rejected'] + books['lost'], sum(link.reasons.values())
     link.judge(received + invalid, invalid)
     script.report(args, SUMMARY, {

@@ -126,6 +126,7 @@ def test_a_quorum_queue_gives_a_message_up_after_21_deliveries(start, run, chann
     if flag == '--reject':
         done = run('ack_consumer.py', '--reject', 100, '--count', 42, *kind)
         assert done.err.count('delivered 21 times, the broker gives it up and moves it to siamese.dead') == 2
+        assert 'a classic queue' not in done.err
     else:
         for _ in range(21):
             done = run('ack_consumer.py', '--lose', 100, '--count', 2, *kind)
