@@ -58,16 +58,16 @@ def refusal(error, endpoint, failures=0):
     if 'CERTIFICATE_VERIFY_FAILED' in cause(error):
         return Failure(f'the certificate of {endpoint.host} cannot be verified ({cause(error)}); '
                        'add ?cacertfile=FILE to the URL', 1)
-    if 'no AMQP 0-9-1' in cause(error) and failures > PATIENCE:
+    if 'no AMQP 0-9-1' in cause(error) and failures >= PATIENCE:
         return Failure(f'{endpoint.host}:{endpoint.port} speaks {cause(error)}; is the port right, or amqps?', 3)
     if isinstance(error, ChannelClosedByBroker):
         if error.reply_code == 403 and 'reserved' in text:
-            return Failure(f'the broker refuses the name: {error.reply_text}; choose another --queue', 1)
+            return Failure(f'the broker refuses the name: {error.reply_text}; choose another', 1)
         if lacks_right(error):
             return Failure(f'user {user!r} lacks a right: {error.reply_text}; see rabbitmqctl set_permissions', 1)
         if error.reply_code == 406 and 'invalid arg' in text:
             return Failure(f'the broker refuses the queue: {error.reply_text}; see --queue-arg and --queue-type', 1)
         if error.reply_code == 406 and 'inequivalent' in text:
-            return Failure(f'the queue exists with other properties: {error.reply_text}; '
-                           'delete it, or choose --queue or --queue-type', 1)
+            return Failure(f'it exists with other properties: {error.reply_text}; '
+                           'delete it, or choose another name or --queue-type', 1)
     return None

@@ -76,6 +76,7 @@ class Outbox:
         self.suspect = None  # it was alone on its way
         for message in [self.unconfirmed.pop(tag) for tag in tags if tag in self.unconfirmed]:
             if message.returned and not self.retry_returned:
+                self.link.counts['returned'] += 1
                 self._record('returned', message)
             elif message.returned or isinstance(frame.method, pika.spec.Basic.Nack):
                 self._retry(message, 'returned' if message.returned else 'nacked')
@@ -90,9 +91,10 @@ class Outbox:
 
     def returned(self, _channel, method, properties, _body):
         """The callback of add_on_return_callback: no queue takes a message."""
+        waiting = False
         for message in self.unconfirmed.values():  # basic.return has no delivery tag and comes before the confirm
             if message.properties.message_id == properties.message_id:
-                message.returned = True
+                message.returned = waiting = True
         if self.retry_returned:
             if not self.returning:
                 self.returning = True
@@ -102,7 +104,7 @@ class Outbox:
         if not self.link.alone:
             logging.warning('nobody listens at %s', method.exchange or method.routing_key)
         self.link.alone = True
-        self.link.counts['returned'] += 1
+        self.link.counts['returned'] += not waiting  # else when it is confirmed: it may yet be cut off
 
     def lost(self, reason):
         """The channel is gone: what is not confirmed is to be sent again, first of all."""

@@ -68,7 +68,7 @@ def add_queue_type_flag(parser, types=('classic', 'quorum')):
 
 def add_rate_flag(parser, default=None):
     parser.add_argument('--rate', type=number(float, 0.001), default=default, metavar='R',
-                        help=f'at most R messages/s (default: {default or "no limit"})')
+                        help=f'R messages/s; what is late is made up for (default: {default or "no limit"})')
 
 
 def add_ttl_flag(parser, default=None):
@@ -201,6 +201,6 @@ def run(main):
         logging.error('%s', failure)
         status = failure.status
     except OSError as error:
-        logging.error('%s', error)
+        logging.error('%s', error if error.filename else f'cannot write the output: {error.strerror}')
         status = 3
     sys.exit(status)

@@ -310,14 +310,18 @@ def main(argv=None):
     os.makedirs(folder, exist_ok=True)
     open(f'{folder}/run.jsonl', 'x').close()
     where = 'your broker' if args.yours else 'a cluster of its own'
-    print(f'seed {args.seed}, {args.minutes * 60:g} s of faults on {where}')
+    if args.json != '-':
+        print(f'seed {args.seed}, {args.minutes * 60:g} s of faults on {where}')
     try:
         times = soak(args, folder)
     except (broker.NotInstalled, broker.DidNotStart) as error:
+        if not args.folder and not os.path.getsize(f'{folder}/run.jsonl'):
+            shutil.rmtree(folder)
         raise common.Failure(str(error), 3) from None
     except common.Failure as failure:
         raise common.Failure(f'{failure}; see {folder}', failure.status) from None
-    print(*table(times), sep='\n')
+    if args.json != '-':
+        print(*table(times), sep='\n')
     found = audit.audit(books.read([f'{folder}/run.jsonl']))
     verdict, status, _ = audit.judge(found)
     script.report(args, '{books}\n{verdict}', {

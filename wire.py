@@ -113,20 +113,20 @@ class Connection(pika.SelectConnection):
     """A SelectConnection whose owner calls flush() before and after each turn of the loop."""
 
     def __init__(self, *args, **kwargs):
-        self.outbox, self.outbox_size = [], 0
+        self.emitted, self.emitted_size = [], 0
         super().__init__(*args, **kwargs)
 
     def flush(self):
         """Hand the transport what was emitted since the last time, in one piece."""
-        if self.outbox and self._transport:
-            data = b''.join(self.outbox)
-            self.outbox, self.outbox_size = [], 0
+        if self.emitted and self._transport:
+            data = b''.join(self.emitted)
+            self.emitted, self.emitted_size = [], 0
             super()._adapter_emit_data(data)
 
     @property
     def unsent(self):
         """How many bytes wait for the socket."""
-        return self.outbox_size + (self._get_write_buffer_size() if self._transport else 0)
+        return self.emitted_size + (self._get_write_buffer_size() if self._transport else 0)
 
     def abort(self, why):
         """Drop the connection without a word to a broker that does not answer; it is lost for the reason `why`."""
@@ -136,8 +136,8 @@ class Connection(pika.SelectConnection):
         return Channel(self, channel_number, on_open_callback)
 
     def _adapter_emit_data(self, data):
-        self.outbox.append(data)
-        self.outbox_size += len(data)
+        self.emitted.append(data)
+        self.emitted_size += len(data)
 
     def _proto_connection_made(self, transport):
         transport._MAX_RECV_BYTES = AT_ONCE

@@ -110,4 +110,4 @@ def test_a_quorum_queue(run, channel):
     assert run('producer.py', '--count', 3, '--queue', 'q', '--queue-type', 'quorum', '--quiet').status == 0
     assert len(drain(channel, 'q')) == 3
     done = run('producer.py', '--count', 3, '--queue', 'q', '--quiet')
-    assert done.status == 1 and 'the queue exists with other properties' in done.err
+    assert done.status == 1 and 'it exists with other properties' in done.err

@@ -87,7 +87,9 @@ def test_streams_that_take_nothing(url, redirection):
     command = f'{sys.executable} producer.py --difficulty 0 --count 1 {redirection}'
     done = subprocess.run(['sh', '-c', command], cwd=ROOT, env={**os.environ, 'AMQP_URL': url}, capture_output=True,
                           encoding='utf-8', timeout=60)
-    assert done.returncode == (3 if redirection == '> /dev/full' else 0) and 'Traceback' not in done.stderr
+    full = redirection == '> /dev/full'
+    assert done.returncode == (3 if full else 0) and 'Traceback' not in done.stderr
+    assert ('cannot write the output: No space left on device' in done.stderr) is full
 
 
 def test_progress_is_shown_on_a_terminal_only(start, url):

@@ -37,9 +37,9 @@ def connection():
     channel = wire.Channel(one, 1, None)
     channel._set_state(channel.OPEN)
     channel._consumers, channel._cancelled = {'ctag': consume}, set()
-    one._channels, one._frame_buffer, one.bytes_received, one.outbox = {1: channel}, b'', 0, []
+    one._channels, one._frame_buffer, one.bytes_received, one.emitted = {1: channel}, b'', 0, []
     one._process_frame = lambda value: channel._handle_content_frame(value) if value.channel_number else None
-    one._body_max_length, one.bytes_sent, one.frames_sent, one.outbox_size = FRAME_MAX - 8, 0, 0, 0
+    one._body_max_length, one.bytes_sent, one.frames_sent, one.emitted_size = FRAME_MAX - 8, 0, 0, 0
     return one, delivered
 
 
@@ -65,7 +65,7 @@ def test_pika_reads_what_it_writes(body, exchange, routing_key, mandatory):
     one, _ = connection()
     properties = pika.BasicProperties(message_id='m', content_type='text/plain')
     one._channels[1].basic_publish(exchange, routing_key, body, properties, mandatory)
-    data, values = b''.join(one.outbox), []
+    data, values = b''.join(one.emitted), []
     while data:
         taken, value = frame.decode_frame(data)
         values.append(value)
