@@ -78,6 +78,9 @@ def main(argv=None):
             link.ack(method.delivery_tag)
             run, gap = (hello.producer, hello.run), hello.number - last[hello.producer, hello.run] - 1
             last[run], different[run] = max(last[run], hello.number), different[run] + (times == 1)
+            if len(last) > greeting.REMEMBERED:
+                oldest_run = next(iter(last))
+                books['missed'] += max(0, last.pop(oldest_run) - different.pop(oldest_run))
             remarks = {'overdue': hello.overdue, 'redelivered': method.redelivered,
                        'sent again': delivery.attempt_of(properties) > 1}
             remarks = [remark for remark, applies in remarks.items() if applies]
@@ -90,7 +93,7 @@ def main(argv=None):
     invalid = sum(link.reasons.values())
     link.judge(books['received'] + invalid, invalid)
     script.report(args, SUMMARY, {
-        **link.summary(), 'received': books['received'], 'missed': sum((last - different).values()),
+        **link.summary(), 'received': books['received'], 'missed': books['missed'] + sum((last - different).values()),
         'invalid': invalid, 'reasons': link.reasons, 'oldest_s': round(oldest, 3), 'overdue': books['overdue'],
         'redelivered': books['redelivered'], 'sent_again': books['sent again']})
     return link.status
