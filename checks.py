@@ -15,6 +15,7 @@ from pika.exceptions import ChannelClosedByBroker
 import audit
 import books
 import common
+import history
 import perf
 import proxy
 from candidate import IDLE, Failed, NotPossible, printed, said
@@ -185,6 +186,24 @@ def through(endpoint, url):
                           query='&'.join([*filter(None, [parts.query]), *name])).geturl()
 
 
+def unread(broker):
+    """Scenario 7: monitor.py names exactly the messages that expired while nobody was there."""
+    ledger, file, count, queue = f'{broker.folder}/unread', f'{broker.folder}/history', 5, broker.name('unread')
+    broker.run('perf_producer.py', '--count', count, '--ttl', 0.2, '--queue', queue, '--ledger', ledger)
+    monitor = broker.ready('monitor.py', '--history', file)
+    db = history.open_for_reading(file)
+
+    def named():
+        letters, _ = history.dead_letters(db, queue=queue, reason='expired', limit=-1)
+        return sorted(letter['message_id'] for letter in letters)
+
+    broker.wait(lambda: len(named()) >= count, f'not {count} messages named by monitor.py')
+    broker.end(monitor, number=signal.SIGTERM)
+    if named() != sorted(event['id'] for event in books.read([ledger]) if event['event'] == 'accepted'):
+        raise Failed(f'monitor.py names others than the {count} that expired')
+    return f'{count} expired, each named', {}
+
+
 def dead_letters(broker):
     """Bad input: what a consumer rejects is kept, unaltered, with the reason."""
     count, queue = 5, broker.name('strange')
@@ -253,7 +272,7 @@ def give_back(connection, queue):
         channel.basic_reject(method.delivery_tag, requeue=True)
 
 
-CHECKS = {  # in the order of the table; a later scenario takes its place before dead letters
+CHECKS = {  # in the order of the table
     'integrity': integrity,
     'm x n': many_to_many,
     'non-ASCII': non_ascii,
@@ -264,6 +283,7 @@ CHECKS = {  # in the order of the table; a later scenario takes its place before
     'priority': priority,
     'RPC': rpc,
     'reconnect': reconnect,
+    'nobody there': unread,
     'dead letters': dead_letters,
     'limits met': limits,
 }
