@@ -215,9 +215,8 @@ class Link:
         if not done:  # the first try to connect comes before the work; a wrong password need not wait for it
             self.wait(lambda: self.is_ready or self.failures or script.stop_requested())
         self.done = done
-        self.poll()
-        if time.monotonic() < due:
-            self.ioloop.call_later(due - time.monotonic(), lambda: None)  # wakes the loop in time
+        self.ioloop.call_later(max(0, due - time.monotonic()), lambda: None)  # wakes the loop in time
+        self._turn()
         self.wait(lambda: time.monotonic() >= due or self._end_of_run())
         self.reason = self._end_of_run() or self.reason
         return not self.reason

@@ -31,6 +31,12 @@ def squeezed(text):
     return re.sub(r'\s', '', text)
 
 
+def text_of(pdf):
+    """Return the text of all pages without blanks and without the page numbers, which come first on each."""
+    return squeezed(''.join(page.extract_text().lstrip().removeprefix(str(number))
+                            for number, page in enumerate(pdf.pages, 1)))
+
+
 def documents():
     more = (ROOT / 'README.md').read_text().partition('## More\n')[2]
     return [ROOT / name for name in ['README.md', *re.findall(r'\]\(([^)]+\.md)\)', more)]]
@@ -45,13 +51,13 @@ def test_every_document_is_in_it():
 
 
 def test_all_headings_and_all_code_are_on_the_pages(pdf):
-    text = squeezed(''.join(page.extract_text() for page in pdf.pages))
+    text = text_of(pdf)
     for path in documents():
         source = path.read_text()
         for heading in re.findall(r'^#+ (.*)', re.sub(r'```.*?```', '', source, flags=re.DOTALL), re.MULTILINE):
             assert squeezed(heading.replace('`', '')) in text, f'{path.name}: {heading}'
-        for block in re.findall(r'^```(?:console|sh|json)?\n(.*?)^```', source, re.MULTILINE | re.DOTALL):
-            for line in block.splitlines():
+        for kind, block in re.findall(r'^```(\w*)\n(.*?)^```', source, re.MULTILINE | re.DOTALL):
+            for line in block.splitlines() if kind != 'mermaid' else ():
                 assert not line.isascii() or squeezed(line) in text, f'{path.name}: {line}'
 
 
@@ -80,7 +86,7 @@ def test_the_diagrams_are_drawn(pdf):
     everything = ''.join(path.read_text() for path in documents())
     sources = re.findall(r'```mermaid\n(.*?)```', everything, re.DOTALL)
     assert len(sources) >= 7
-    text = squeezed(''.join(page.extract_text() for page in pdf.pages))
+    text = text_of(pdf)
     assert 'graphLR' not in text and '-->' not in text
     labels = {label for source in sources for label in re.findall(r'[{(\[/]([a-z_]+\.py)[)}\]/]', source)}
     assert labels and all(label in text for label in labels)
