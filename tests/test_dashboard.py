@@ -19,8 +19,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from playwright.sync_api import expect, sync_playwright
 
-import dashboard
 import history
+import listener
 import login
 import views
 import widgets
@@ -500,7 +500,7 @@ def test_a_text_that_turns_the_reading_direction_is_spelled_out():
 @pytest.mark.parametrize('host, yes', [('127.0.0.1', True), ('127.1.2.3', True), ('::1', True), ('localhost', True),
                                        ('0.0.0.0', False), ('::', False), ('10.0.0.1', False), ('example.org', False)])
 def test_loopback(host, yes):
-    assert dashboard.is_loopback(host) is yes
+    assert listener.is_loopback(host) is yes
 
 
 def test_without_nicegui_it_says_what_to_install():
