@@ -51,6 +51,8 @@ def policy(path):
     fields = {'issuer', 'certificates', 'audience', 'recipient', 'roles'}
     if not isinstance(told, dict) or set(told) != fields or not isinstance(told['roles'], list):
         raise ValueError(f'expected an object with {", ".join(sorted(fields))}')
+    if not all(isinstance(told[field], str) for field in fields - {'roles'}):
+        raise ValueError('all but roles is to be text')
     roles = {}
     for line in told['roles']:
         if not isinstance(line, dict) or not {'attribute', 'value', 'role'} <= set(line) <= {
