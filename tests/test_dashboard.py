@@ -22,6 +22,7 @@ from playwright.sync_api import expect, sync_playwright
 import history
 import listener
 import login
+import tokens
 import views
 import widgets
 
@@ -322,9 +323,9 @@ def test_bad_flags(run, flags, words):
 
 def test_a_token_ends_the_session_early():
     token = 'eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJhbGljZSIsImV4cCI6MTc5MDAwMDMwMH0.c2ln'  # {"sub":"alice","exp":1790000300}
-    assert login.expiry(token) == 1790000300
+    assert tokens.expiry(token) == 1790000300
     for text in 'guest', 'a.b.c', 'a.bnVsbA.c', 'a.eyJleHAiOiJ4In0.c', '..':
-        assert login.expiry(text) == math.inf
+        assert tokens.expiry(text) == math.inf
 
 
 # ------------------------------------------------------------------------------------- what the pages show
