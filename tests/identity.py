@@ -99,6 +99,6 @@ def encoded(xml):
 if __name__ == '__main__':
     folder, *who = sys.argv[1:]
     if who:
-        print(encoded(Provider(folder).assertion(*who)))
+        print(Provider(folder).assertion(*who))
     else:
         make(folder)

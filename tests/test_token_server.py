@@ -293,6 +293,8 @@ def test_keys_can_be_changed_while_it_runs(place, server, provider, oauth2_broke
         unknown = server.token(provider.assertion('alice', 'shop'))
         with pytest.raises(pika.exceptions.ProbableAuthenticationError):
             pika.BlockingConnection(as_user(oauth2_broker, unknown))
+        oauth2_broker.ctl('add_uaa_key', 'k3', f'--pem-file={place.folder}/keys/k3.pub')
+        pika.BlockingConnection(as_user(oauth2_broker, unknown)).close()
     finally:
         os.rename(place.folder / 'keys/k2.pem', place.folder / 'k2.pem')
         (place.folder / 'keys/k3.pem').unlink(missing_ok=True)
