@@ -12,6 +12,7 @@ import zlib
 from identity import SHA1, SHA256, encoded, unsigned
 
 FAR = 'https://elsewhere.example'
+SHA1_SIGNATURE = {**SHA256, 'sign_alg': SHA1['sign_alg']}
 SHA1_DIGEST = {**SHA256, 'digest_alg': SHA1['digest_alg']}
 HMAC = 'http://www.w3.org/2001/04/xmldsig-more#hmac-sha256'
 
@@ -138,6 +139,7 @@ ATTACKS = {
     'by another key': (by_a_stranger, BROKEN),
     'by another key, our certificate': (stranger_and_certificate, BROKEN),
     'SHA-1': (lambda provider, _: provider.assertion('alice', 'shop', algorithms=SHA1), 'SHA1'),
+    'SHA-1 as signature': (lambda provider, _: provider.assertion('alice', 'shop', algorithms=SHA1_SIGNATURE), 'SHA1'),
     'SHA-1 as digest': (lambda provider, _: provider.assertion('alice', 'shop', algorithms=SHA1_DIGEST), 'SHA1'),
     'no algorithm': (after(replaced(r'(SignatureMethod Algorithm=")[^"]*', r'\1none')), BROKEN),
     'HMAC with the certificate as key': (after(replaced(r'(SignatureMethod Algorithm=")[^"]*', rf'\1{HMAC}')), BROKEN),
