@@ -86,7 +86,7 @@ def _endpoint(url, name):
     parameters.port = parts.port or (5671 if parts.scheme == 'amqps' else 5672)
     parameters.virtual_host = unquote(parts.path[1:]) or '/'
     if tokens.claims(unquote(parts.username or '')):
-        raise ValueError('bad AMQP URL: a token stands behind a colon: amqp://:TOKEN@host:port/vhost')
+        raise ValueError('bad AMQP URL: a token is written as the password, after a colon and no user name')
     if parts.username is not None or tokens.COMMAND in os.environ:
         parameters.credentials = tokens.credentials(unquote(parts.username or ''), unquote(parts.password or ''))
     parameters.client_properties = {'connection_name': name, 'product': 'siamese'}
