@@ -235,6 +235,7 @@ def test_login_is_the_brokers(broker, db, serve, visit):
     assert tab.context.cookies()[0]['httpOnly'] and tab.context.cookies()[0]['sameSite'] == 'Lax'
     tab.get_by_role('button', name='Log out').click()
     expect(tab.get_by_role('button', name='Log in')).to_be_visible()
+    tab.wait_for_load_state()  # its style sheet too: leaving before would count as a failed request
     tab.goto(base)
     assert '/login' in tab.url
     ended = serve.running.stop()
