@@ -14,11 +14,14 @@ demo: .venv/run $(BROKER) ## Two producers, two validators, a real broker (AMQP_
 dashboard: .venv/page $(BROKER) ## A broker, some traffic, monitor.py, and the page that shows it all, until Ctrl-C.
 	@$(ACTIVATE) ./setup.sh broker && ./broker.py --management ./dashboard.sh
 
+claims: .venv/dev $(BROKER) ## SAML 2.0 assertions, token_server.py, a broker, and what three users may do there.
+	@$(ACTIVATE) ./setup.sh broker && ./setup.sh saml && ./claims.sh
+
 shell: .venv/run $(BROKER) ## A shell with a throwaway broker: AMQP_URL is set, the scripts are at hand.
 	@$(ACTIVATE) ./setup.sh broker && ./broker.py $${SHELL:-sh}
 
 test: .venv/dev $(BROKER) ## Every test, on real brokers.
-	@$(ACTIVATE) ./setup.sh broker && ./setup.sh pdf && python -m pytest -n 2 --dist loadscope $(ARGS)
+	@$(ACTIVATE) ./setup.sh broker && ./setup.sh pdf && ./setup.sh saml && python -m pytest -n 2 --dist loadscope $(ARGS)
 
 rabbitmq4: ## RabbitMQ 4.x beside the one installed, in .rabbitmq4; then: make demo|shell|test|soak BROKER=rabbitmq4.
 	@./setup.sh rabbitmq4
@@ -60,4 +63,4 @@ clean: ## Remove what make made (not what apt installed).
 .venv/dev: $(wildcard requirements*.txt) setup.sh
 	@./setup.sh venv requirements-dev.txt && touch $@ .venv/run .venv/page .venv/pdf
 
-.PHONY: help demo dashboard shell test rabbitmq4 soak lint audit pdf bench screenshots clean
+.PHONY: help demo dashboard claims shell test rabbitmq4 soak lint audit pdf bench screenshots clean

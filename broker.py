@@ -4,7 +4,8 @@
 Starts the RabbitMQ that is installed here, as any user, on free ports of 127.0.0.1, with its own data,
 settings and epmd; one that runs already is left alone. The command finds it in AMQP_URL (with --nodes 3:
 three URLs, comma separated) and, with --management, its HTTP API in MANAGEMENT_URL. Without a command it
-stays up until Ctrl-C and prints both for other terminals. Pairs with every script here, and comes first.
+stays up until Ctrl-C and prints both for other terminals. With --oauth2 it also takes tokens for passwords.
+Pairs with every script here, and comes first.
 
     $ ./broker.py sh -c 'echo the broker is at $AMQP_URL'
     18:21:07 broker.py@vm:4711 starting RabbitMQ
@@ -17,6 +18,7 @@ without a command; 2 usage; 3 RabbitMQ is not installed or did not start.
 Examples:
     ./broker.py ./producer.py --count 3
     ./broker.py --nodes 3 --management bash
+    ./broker.py --oauth2 public.pem bash              # tokens (JWT) work as passwords, see docs/access.md
     RABBITMQ_HOME=.rabbitmq4 ./broker.py bash         # RabbitMQ 4.x, see make rabbitmq4
 """
 
@@ -58,6 +60,13 @@ cluster_formation.peer_discovery_backend = classic_config
 cluster_formation.discovery_retry_limit = 20
 cluster_formation.discovery_retry_interval = 100
 """
+OAUTH2 = """\
+auth_backends.1 = internal
+auth_backends.2 = rabbit_auth_backend_oauth2
+auth_oauth2.resource_server_id = siamese
+auth_oauth2.algorithms.1 = RS256
+auth_oauth2.default_key = k1
+"""
 # The only one that cleans up, in a session of its own: when its stdin closes, because we closed it or died,
 # it kills what the last line named and removes the folder. It made that too, so nothing is ever unguarded.
 GUARD = """
@@ -93,14 +102,16 @@ class CtlFailed(subprocess.CalledProcessError):
 
 
 @contextlib.contextmanager
-def throwaway(nodes=1, management=False, started=True):
+def throwaway(nodes=1, management=False, started=True, oauth2=()):
     """Yield a Broker of `nodes` nodes (several: a cluster), and leave no trace of it afterwards.
 
     It accepts AMQP (takes 5 s; three nodes 15 s) or, with started=False, waits for its start(), at URLs
-    that are known already. Raises NotInstalled or DidNotStart.
+    that are known already. `oauth2` are public keys (PEM, as text): tokens (JWT, RS256) for the audience
+    siamese that are signed with their private keys are taken as passwords; their kid is k1 for the first key,
+    k2 ... Raises NotInstalled or DidNotStart.
     """
     for last_try in (False, False, True):
-        with contextlib.closing(Broker(nodes, management)) as broker:
+        with contextlib.closing(Broker(nodes, management, oauth2)) as broker:
             try:
                 if started:
                     broker.start()
@@ -119,7 +130,7 @@ class Broker:
     as http://USER:PASSWORD@HOST:PORT, None without management. Data survive stop() or kill() and start().
     """
 
-    def __init__(self, nodes, management):
+    def __init__(self, nodes, management, oauth2):
         self.server, self.epmd = find_server()
         self.processes = {}  # 'epmd' or number of a node: Popen
         parent = tempfile.gettempdir()
@@ -136,11 +147,16 @@ class Broker:
         self.url = ','.join(self.urls)
         self.management_url = f'http://guest:guest@127.0.0.1:{self.ports[0][2]}' if management else None
         peers = [f'cluster_formation.classic_config.nodes.{n + 1} = n{n}@localhost\n' for n in range(nodes)]
+        keys = OAUTH2 if oauth2 else ''
+        for number, key in enumerate(oauth2, 1):
+            self._write(f'k{number}.pem', key)
+            keys += f'auth_oauth2.signing_keys.k{number} = {self.folder}/k{number}.pem\n'
         for number, (amqp, _, http) in enumerate(self.ports):
-            self._write(f'n{number}.conf', CONF.format(amqp=amqp, http=http) + ''.join(peers))
+            self._write(f'n{number}.conf', CONF.format(amqp=amqp, http=http) + ''.join(peers) + keys)
         properties = f'[{{throwaway, "{self.token}"}}]'
         self._write('advanced.config', f'[{{rabbit, [{{server_properties, {properties}}}]}}].')
-        self._write('enabled_plugins', '[rabbitmq_management].' if management else '[].')
+        plugins = ['rabbitmq_management'] * management + ['rabbitmq_auth_backend_oauth2'] * bool(oauth2)
+        self._write('enabled_plugins', f'[{",".join(plugins)}].')
         self._write('.erlang.cookie', secrets.token_hex(20))
 
     def start(self, node=None):
@@ -373,6 +389,18 @@ def end_early(number, _):
     sys.exit(128 + number)
 
 
+def public_key(path):
+    """An argparse type: the file of a public key; returns its text."""
+    try:
+        with open(path, encoding='ascii') as file:
+            text = file.read()
+    except (OSError, UnicodeError) as error:
+        raise argparse.ArgumentTypeError(f'cannot read {path}: {getattr(error, "strerror", "no PEM file")}') from None
+    if '-----BEGIN PUBLIC KEY-----' not in text:
+        raise argparse.ArgumentTypeError(f'{path} holds no PUBLIC KEY; openssl pkey -pubout makes it of a private one')
+    return text
+
+
 def main(argv=None):
     about, _, examples = __doc__.partition('Examples:')
     parser = argparse.ArgumentParser(usage=argparse.SUPPRESS, allow_abbrev=False,
@@ -380,6 +408,8 @@ def main(argv=None):
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--nodes', type=int, choices=(1, 3), default=1, help='3: a cluster (default: 1)')
     parser.add_argument('--management', action='store_true', help='with the management plugin (HTTP API)')
+    parser.add_argument('--oauth2', type=public_key, action='append', default=[], metavar='PUBLIC_KEY.pem',
+                        help='take tokens that are signed RS256 with this key, kid k1 (again: k2 ...)')
     parser.add_argument('command', nargs=argparse.REMAINDER, help='what to run, with its own flags')
     if '_ARGCOMPLETE' in os.environ:  # the shell asks what may come next, and has argcomplete
         import argcomplete
@@ -394,7 +424,7 @@ def main(argv=None):
     say('starting RabbitMQ' + (f', {args.nodes} nodes' if args.nodes > 1 else ''))
     began = time.monotonic()
     try:
-        with throwaway(args.nodes, args.management) as broker:
+        with throwaway(args.nodes, args.management, oauth2=args.oauth2) as broker:
             say(f'RabbitMQ is up after {time.monotonic() - began:.1f} s')
             variables = {'AMQP_URL': broker.url}
             if broker.management_url:

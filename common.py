@@ -18,6 +18,8 @@ from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
 import pika
 
+import tokens
+
 DEFAULT_URL = 'amqp://guest:guest@localhost:5672/%2F'
 DEAD_LETTERS = os.environ.get('DEAD_LETTER_PREFIX', 'siamese')  # compare.py leaves those of others alone
 DEAD_LETTER_EXCHANGE, DEAD_LETTER_QUEUE = f'{DEAD_LETTERS}.dlx', f'{DEAD_LETTERS}.dead'
@@ -83,8 +85,10 @@ def _endpoint(url, name):
     parameters.host = parts.hostname
     parameters.port = parts.port or (5671 if parts.scheme == 'amqps' else 5672)
     parameters.virtual_host = unquote(parts.path[1:]) or '/'
-    if parts.username is not None:
-        parameters.credentials = pika.PlainCredentials(unquote(parts.username), unquote(parts.password or ''))
+    if tokens.claims(unquote(parts.username or '')):
+        raise ValueError('bad AMQP URL: a token is written as the password, after a colon and no user name')
+    if parts.username is not None or tokens.COMMAND in os.environ:
+        parameters.credentials = tokens.credentials(unquote(parts.username or ''), unquote(parts.password or ''))
     parameters.client_properties = {'connection_name': name, 'product': 'siamese'}
     if parts.scheme == 'amqps':
         parameters.ssl_options = _tls(tls)

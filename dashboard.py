@@ -23,12 +23,10 @@ Examples:
 """
 
 import asyncio
-import ipaddress
-import socket
-import ssl
 import time
 
 import history
+import listener
 import management
 import script
 from common import Failure
@@ -41,16 +39,10 @@ def parse_args(argv):
     parser = script.parser(__doc__)
     parser.add_argument('--history', default=history.DEFAULT_FILE, metavar='FILE',
                         help='what monitor.py writes (default: %(default)s)')
-    parser.add_argument('--host', default='127.0.0.1', metavar='ADDRESS', help='default: %(default)s')
-    parser.add_argument('--port', type=script.number(int, 0, 65535), default=8080, metavar='N',
-                        help='0 is a free one (default: %(default)s)')
-    parser.add_argument('--certfile', metavar='FILE', help='certificate of this server: https')
-    parser.add_argument('--keyfile', metavar='FILE', help='its key, if it is not in the same file')
-    parser.add_argument('--no-tls', action='store_true', help='http also beyond loopback: a proxy does TLS')
+    listener.add_flags(parser, 8080)
     parser.add_argument('--login', action='store_true', help='demand a login at a loopback address too')
     parser.add_argument('--session', type=script.number(float, 1), default=SESSION, metavar='S',
                         help='seconds until one has to log in again (default: %(default)s)')
-    parser.add_argument('--duration', type=script.number(float, 0), metavar='S', help='stop after S seconds')
     parser.add_argument('--unread-after', type=script.number(float, 0), default=300, metavar='S',
                         help='warn of messages that wait for S seconds without a consumer (default: %(default)s)')
     management.add_flag(parser)
@@ -59,50 +51,17 @@ def parse_args(argv):
     args = script.parse(parser, argv)
     try:
         management.api(args.endpoints[0], args.management_url)
-        if args.certfile:
-            ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(args.certfile, args.keyfile)
     except ValueError as error:
         parser.error(str(error))
-    except OSError as error:
-        parser.error(f'cannot use --certfile and --keyfile: {error}')
-    if not is_loopback(args.host):
-        args.login = True
-        if not args.certfile and not args.no_tls:
-            parser.error(f'at {args.host} passwords would cross the network in clear: give --certfile and --keyfile, '
-                         'or --no-tls if a proxy does TLS')
+    listener.check(parser, args, 'passwords')
+    args.login = args.login or not listener.is_loopback(args.host)
     return args
-
-
-def is_loopback(host):
-    """Return whether an address is reached from this machine only."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == 'localhost'
-
-
-def listen(host, port):
-    """Return a socket that listens there, so that whoever reads our first line can connect; raise Failure."""
-    try:
-        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        return socket.create_server((host, port), family=family)
-    except OSError as error:
-        raise Failure(f'cannot listen at {host}, port {port}: {error.strerror}; see --host and --port', 3) from None
 
 
 async def serve(args, listening, site, gate):
     """Let the ASGI application `site` answer at a socket until it is told to stop; return what the Gate counted."""
-    import uvicorn
-    guarded = gate(site, args)
-    server = uvicorn.Server(uvicorn.Config(
-        guarded, log_config=None, log_level='info' if args.verbose else 'warning', ssl_certfile=args.certfile,
-        ssl_keyfile=args.keyfile, timeout_graceful_shutdown=2))
-
-    def stop():
-        server.should_exit = True
-    if args.duration is not None:
-        asyncio.get_running_loop().call_later(args.duration, stop)
-    await server.serve(sockets=[listening])
+    guarded = gate(site, args)  # here, for its semaphore belongs to the loop in Python 3.9
+    await listener.serve(args, listening, guarded)
     return guarded.counts
 
 
@@ -113,12 +72,10 @@ def main(argv=None):
         import views
     except ModuleNotFoundError as error:
         raise Failure(f'{error.name} is not installed: pip install -r requirements-dashboard.txt', 3) from None
-    listening = listen(args.host, args.port)
-    port = listening.getsockname()[1]
-    args.cookie = f'siamese-{port}'  # the browser does not tell cookies of different ports apart
+    listening, place = listener.listen(args)
+    args.cookie = f'siamese-{listening.getsockname()[1]}'  # the browser does not tell cookies of different ports apart
     if not args.quiet:
-        host = f'[{args.host}]' if ':' in args.host else args.host
-        print(f'{"https" if args.certfile else "http"}://{host}:{port} shows {args.history}')
+        print(f'{place} shows {args.history}')
     began = time.monotonic()
     counts = asyncio.run(serve(args, listening, views.site(args), login.Gate))
     script.report(args, SUMMARY, {**counts, 'duration_s': time.monotonic() - began,

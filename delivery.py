@@ -31,6 +31,7 @@ from pika.exceptions import ConnectionClosedByClient
 import books
 import common
 import script
+import tokens
 import wire
 from common import Failure
 from faults import cause, lacks_right, refusal
@@ -139,6 +140,7 @@ class Link:
         self.denied = None  # the Failure, where the user may not declare and therefore only looks
         self.refused = set()  # ids of the endpoints that refused us since the last success; pika's are not hashable
         self.is_ready = self.closing = self.is_down = self.stop_noted = self.alone = False
+        self.secret = ''  # the token that the broker has
         self.quiet = False  # while a channel is opened because of nacks
         self.epoch = self.failures = self.ack_tag = self.to_ack = 0
         self.inbox = deque()  # delivered, not yet looked at
@@ -341,6 +343,7 @@ class Link:
             self.stop_noted = True
             logging.info('%s: finishing what is in hand; once more stops at once', script.stop_requested())
         self._send_acks()
+        self._renew()
         script.show_progress(self.done, now - self.started, self.args)
         self.on_tick()
         patience = self.args.give_up_after
@@ -359,6 +362,15 @@ class Link:
         elif waited > 2 * CONFIRM_DEADLINE and self.connection.is_open:
             self.connection.abort('a channel cannot be closed')
 
+    def _renew(self):
+        """Give the broker the next token before the one that it has expires."""
+        credentials = self.endpoint.credentials
+        if self.connection.is_open and isinstance(credentials, tokens.Credentials):
+            token = credentials.renew()
+            if token != self.secret:
+                self.secret = token
+                self.connection.update_secret(token, 'renewed')
+
     def _connect(self):
         self.endpoint, self.denied = next(self.endpoints), None
         self.connection = wire.Connection(
@@ -366,6 +378,7 @@ class Link:
             on_close_callback=self._on_down, custom_ioloop=self.ioloop)
 
     def _on_open(self, connection):
+        self.secret = getattr(self.endpoint.credentials, 'token', '')
         connection.add_on_connection_blocked_callback(self._on_blocked)
         connection.add_on_connection_unblocked_callback(self._on_unblocked)
         self._open_channel()
@@ -408,7 +421,9 @@ class Link:
         self.quiet = self.quiet and again == self._open_channel
         told = self.quiet or (self.outbox.returning and again == self._open_channel)
         if not self.failure and not told and (self.is_ready or not self.failures):
-            what = 'channel closed' if again == self._open_channel else 'broker gone' if self.is_ready else 'no broker'
+            refused = tokens.COMMAND in cause(reason) or '(403)' in cause(reason)
+            what = ('channel closed' if again == self._open_channel else 'broker gone' if self.is_ready else
+                    'no login' if refused else 'no broker')
             logging.warning('%s at %s (%s), trying again', what, common.place(self.endpoint), cause(reason))
         if self.is_ready:
             self.record('lost', reason=cause(reason))
@@ -421,6 +436,8 @@ class Link:
     def _refusal(self, reason, again):
         """Return the Failure that ends the run: what cannot heal, and at each URL if it is the connection."""
         failure = refusal(reason, self.endpoint, self.failures // len(self.args.endpoints))
+        if failure and again == self._connect and getattr(self.endpoint.credentials, 'reject', bool)():
+            return None
         if self.denied and getattr(reason, 'reply_code', 0) == 404:
             failure = Failure(f'{self.denied}; nor is it there: {cause(reason)}; let an administrator run this once', 1)
         if not failure or again != self._connect:

@@ -9,9 +9,11 @@ from pika.exceptions import (
     ProbableAuthenticationError,
 )
 
+import tokens
 from common import Failure
 
 PATIENCE = 4  # failures
+EXPIRED = 'JWT token has expired'  # RabbitMQ of an open connection
 
 
 def cause(error):
@@ -39,7 +41,7 @@ def is_poison(error):
 def lacks_right(error):
     """Return whether the broker closed a channel because the user may not do what was asked."""
     return (isinstance(error, ChannelClosedByBroker) and error.reply_code == 403
-            and not any(other in str(error.args) for other in ('reserved', 'exclusive')))
+            and not any(other in str(error.args) for other in ('reserved', 'exclusive', EXPIRED)))
 
 
 def refusal(error, endpoint, failures=0):
@@ -49,12 +51,16 @@ def refusal(error, endpoint, failures=0):
     The reply code in the text decides. A load balancer may answer for a broker that is away, so what does not speak
     AMQP is refused only after several `failures`.
     """
-    text, user = str(error.args), getattr(endpoint.credentials, 'username', '')
+    text, login = str(error.args), endpoint.credentials
+    user, rights = f'user {getattr(login, "username", "")!r}', 'rabbitmqctl set_permissions'
+    if isinstance(login, tokens.Credentials):
+        user, rights = 'this token', 'the scopes of the token'
     if isinstance(error, ProbableAuthenticationError) and '(403)' in text:
-        return Failure(f'the broker refuses user {user!r}: wrong name or password; see AMQP_URL', 1)
+        return Failure(login.refusal() if isinstance(login, tokens.Credentials) else
+                       f'the broker refuses {user}: wrong name or password; see AMQP_URL', 1)
     if isinstance(error, ProbableAccessDeniedError) and '(530)' in text and 'limit' not in text:
-        return Failure(f'no virtual host {endpoint.virtual_host!r}, or no right for user {user!r} to use it; '
-                       'see AMQP_URL, or rabbitmqctl add_vhost and set_permissions', 1)
+        return Failure(f'no virtual host {endpoint.virtual_host!r}, or no right for {user} to use it; '
+                       f'see AMQP_URL, rabbitmqctl add_vhost, {rights}', 1)
     if 'CERTIFICATE_VERIFY_FAILED' in cause(error):
         return Failure(f'the certificate of {endpoint.host} cannot be verified ({cause(error)}); '
                        'add ?cacertfile=FILE to the URL', 1)
@@ -64,7 +70,9 @@ def refusal(error, endpoint, failures=0):
         if error.reply_code == 403 and 'reserved' in text:
             return Failure(f'the broker refuses the name: {error.reply_text}; choose another', 1)
         if lacks_right(error):
-            return Failure(f'user {user!r} lacks a right: {error.reply_text}; see rabbitmqctl set_permissions', 1)
+            return Failure(f'{user} lacks a right: {error.reply_text}; see {rights}', 1)
+        if EXPIRED in text and not getattr(login, 'command', None):
+            return Failure(f'the token has expired; {tokens.REMEDY}', 1)
         if error.reply_code == 406 and 'invalid arg' in text:
             return Failure(f'the broker refuses the queue: {error.reply_text}; see --queue-arg and --queue-type', 1)
         if error.reply_code == 406 and 'inequivalent' in text:

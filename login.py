@@ -5,11 +5,8 @@ Gate stands in front of every request and every websocket. No password is kept: 
 """
 
 import asyncio
-import base64
 import html
-import json
 import logging
-import math
 import re
 import secrets
 import time
@@ -22,6 +19,7 @@ from starlette.requests import HTTPConnection, Request
 from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse
 
 import management
+import tokens
 
 Session = namedtuple('Session', 'user administrator ends')  # ends: time.time()
 
@@ -73,15 +71,6 @@ def whoami(rules, user, password):
     about = management.api(endpoint, url)('whoami')
     tags = about['tags']  # a list since RabbitMQ 3.9, before that and elsewhere a text
     return about['name'], set(tags if isinstance(tags, list) else tags.split(','))
-
-
-def expiry(password):
-    """Return when a JWT expires (s since 1970), inf for what is none. The broker has checked its signature before."""
-    try:
-        claims = password.split('.')[1]
-        return float(json.loads(base64.urlsafe_b64decode(claims + '=' * (-len(claims) % 4)))['exp'])
-    except (IndexError, ValueError, TypeError, KeyError):
-        return math.inf
 
 
 def session_of(cookie):
@@ -172,7 +161,7 @@ class Gate:
         for cookie in [cookie for cookie in _sessions if not session_of(cookie)]:
             end(cookie)
         cookie = secrets.token_urlsafe(32)
-        ends = min(time.time() + self.rules.session, expiry(password))
+        ends = min(time.time() + self.rules.session, tokens.expiry(password))
         _sessions[cookie] = Session(name, 'administrator' in tags, ends)
         answer = RedirectResponse(target, 303)
         answer.set_cookie(self.rules.cookie, cookie, max_age=int(ends - time.time()), httponly=True, samesite='lax',

@@ -9,6 +9,8 @@ import urllib.error
 import urllib.request
 from urllib.parse import quote, unquote, urlsplit
 
+import tokens
+
 PATIENCE = 5  # s
 CLOUD = '.cloudamqp.com'  # has it at the usual port of https
 
@@ -44,9 +46,9 @@ def api(endpoint, url=None):
         raise ValueError('bad management URL: expected http://user:password@host:port') from None
     if not parts.hostname or '@' in parts.path:
         raise ValueError('bad management URL: expected http://user:password@host:port')
-    user, password = ((unquote(parts.username), unquote(parts.password or '')) if parts.username else
-                      (endpoint.credentials.username, endpoint.credentials.password))
-    login = base64.b64encode(f'{user}:{password}'.encode()).decode()
+    login = (tokens.credentials(unquote(parts.username or ''), unquote(parts.password or ''))
+             if parts.username or parts.password else endpoint.credentials)
+    user = f'user {login.username!r}' if login.username else 'this token'
     base = f'{parts.scheme}://{host}{parts.path.rstrip("/")}'
     context = secure.context if secure else ssl.create_default_context()
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}),
@@ -54,15 +56,18 @@ def api(endpoint, url=None):
 
     def call(path, method='GET', body=None):
         request = urllib.request.Request(f'{base}/api/{path}', None if body is None else json.dumps(body).encode(),
-                                         {'Authorization': f'Basic {login}', 'Content-Type': 'application/json'},
-                                         method=method)
+                                         {'Content-Type': 'application/json'}, method=method)
         try:
+            secret = base64.b64encode(f'{login.username}:{login.password}'.encode()).decode()
+            request.add_header('Authorization', f'Basic {secret}')
             with opener.open(request, timeout=PATIENCE) as response:
                 answer = response.read()
                 return json.loads(answer) if answer else None
         except urllib.error.HTTPError as error:
-            why = f'the management API at {base} answers {error.code} {error.reason} to user {user!r}'
+            why = f'the management API at {base} answers {error.code} {error.reason} to {user}'
             raise Refused(why, error.code) from None
+        except tokens.NoToken as error:
+            raise Refused(f'no login for the management API at {base} ({error})', 0) from None
         except (OSError, ValueError, http.client.HTTPException) as error:
             raise Refused(f'no management API at {base} ({getattr(error, "reason", None) or error})', 0) from None
     return call

@@ -205,7 +205,7 @@ def logins(args, name, limited):
     found = {role: (user_name(args, role), given(role)) for role in ROLES}
     if limited:
         mine, given_ones = args.endpoint.credentials, {role: login for role, login in found.items() if login[1]}
-        return {mine.username: (mine.username, mine.password), **given_ones}
+        return {mine.username or 'this token': (mine.username, mine.password), **given_ones}
     originals = {role: find(args.call, f'users/{part(user)}') for role, (user, _) in found.items()}
     if None in originals.values():
         missing = [user for role, (user, _) in found.items() if not originals[role]]

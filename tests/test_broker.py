@@ -205,7 +205,8 @@ def test_command_that_is_no_program(place):
     assert 'Traceback' not in done.stderr and text in done.stderr.splitlines()[-1]
 
 
-@pytest.mark.parametrize('args', [['--nodes', '2'], ['--nodes', 'x'], ['--count', '3'], ['--man', 'true']])
+@pytest.mark.parametrize('args', [['--nodes', '2'], ['--nodes', 'x'], ['--count', '3'], ['--man', 'true'],
+                                  ['--oauth2', '/none'], ['--oauth2', 'README.md'], ['--oauth2', sys.executable]])
 def test_bad_usage(args):
     done = run(*args)
     assert done.returncode == 2

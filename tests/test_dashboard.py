@@ -19,9 +19,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from playwright.sync_api import expect, sync_playwright
 
-import dashboard
 import history
+import listener
 import login
+import tokens
 import views
 import widgets
 
@@ -234,6 +235,7 @@ def test_login_is_the_brokers(broker, db, serve, visit):
     assert tab.context.cookies()[0]['httpOnly'] and tab.context.cookies()[0]['sameSite'] == 'Lax'
     tab.get_by_role('button', name='Log out').click()
     expect(tab.get_by_role('button', name='Log in')).to_be_visible()
+    tab.wait_for_load_state()  # its style sheet too: leaving before would count as a failed request
     tab.goto(base)
     assert '/login' in tab.url
     ended = serve.running.stop()
@@ -322,9 +324,9 @@ def test_bad_flags(run, flags, words):
 
 def test_a_token_ends_the_session_early():
     token = 'eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJhbGljZSIsImV4cCI6MTc5MDAwMDMwMH0.c2ln'  # {"sub":"alice","exp":1790000300}
-    assert login.expiry(token) == 1790000300
+    assert tokens.expiry(token) == 1790000300
     for text in 'guest', 'a.b.c', 'a.bnVsbA.c', 'a.eyJleHAiOiJ4In0.c', '..':
-        assert login.expiry(text) == math.inf
+        assert tokens.expiry(text) == math.inf
 
 
 # ------------------------------------------------------------------------------------- what the pages show
@@ -500,7 +502,7 @@ def test_a_text_that_turns_the_reading_direction_is_spelled_out():
 @pytest.mark.parametrize('host, yes', [('127.0.0.1', True), ('127.1.2.3', True), ('::1', True), ('localhost', True),
                                        ('0.0.0.0', False), ('::', False), ('10.0.0.1', False), ('example.org', False)])
 def test_loopback(host, yes):
-    assert dashboard.is_loopback(host) is yes
+    assert listener.is_loopback(host) is yes
 
 
 def test_without_nicegui_it_says_what_to_install():

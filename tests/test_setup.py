@@ -59,6 +59,12 @@ def test_no_browser(machine):
     assert 'apt-get install chromium' in done.stderr
 
 
+def test_no_xmlsec1(machine):
+    done = machine(REAL, 'saml')
+    assert done.returncode == 3 and 'no xmlsec1 is installed here' in done.stderr
+    assert 'apt-get install xmlsec1' in done.stderr
+
+
 def test_no_second_broker(machine, tmp_path):
     (tmp_path / 'bin' / 'debootstrap').write_text('#!/bin/sh\necho no mirror\nexit 1\n')
     (tmp_path / 'bin' / 'debootstrap').chmod(0o755)
