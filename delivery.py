@@ -397,7 +397,7 @@ class Link:
     def _on_channel_closed(self, _channel, reason):
         if not self.connection.is_open or self.closing:
             return
-        if lacks_right(reason) and not self.is_ready and not self.denied:
+        if lacks_right(reason, self.endpoint.credentials) and not self.is_ready and not self.denied:
             self.denied = refusal(reason, self.endpoint)
             logging.info('may not declare (%s): looking whether everything is there', cause(reason))
             self._open_channel()

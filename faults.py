@@ -1,6 +1,7 @@
 """What an error of pika means: its cause in a few words, and whether waiting can heal it."""
 
 import re
+import time
 
 from pika.exceptions import (
     ChannelClosedByBroker,
@@ -13,7 +14,6 @@ import tokens
 from common import Failure
 
 PATIENCE = 4  # failures
-EXPIRED = 'JWT token has expired'  # RabbitMQ of an open connection
 
 
 def cause(error):
@@ -38,10 +38,18 @@ def is_poison(error):
     return isinstance(error, ConnectionClosedByBroker) and error.reply_code in (501, 502, 503, 505, 540)
 
 
-def lacks_right(error):
-    """Return whether the broker closed a channel because the user may not do what was asked."""
-    return (isinstance(error, ChannelClosedByBroker) and error.reply_code == 403
-            and not any(other in str(error.args) for other in ('reserved', 'exclusive', EXPIRED)))
+def lacks_right(error, login):
+    """Return whether the broker closed a channel because the user, with the credentials `login`, may not do that."""
+    return (isinstance(error, ChannelClosedByBroker) and error.reply_code == 403 and not is_over(error, login)
+            and not any(other in str(error.args) for other in ('reserved', 'exclusive')))
+
+
+def is_over(error, login):
+    """Return whether the broker closed a channel because the token `login` has expired."""
+    if not isinstance(login, tokens.Credentials) or getattr(error, 'reply_code', 0) != 403:
+        return False
+    # A reply has 255 bytes; after a long name there is no room in it for the reason.
+    return 'oauth2 returned an error' in str(error.args) or time.time() >= login.expires
 
 
 def refusal(error, endpoint, failures=0):
@@ -69,9 +77,9 @@ def refusal(error, endpoint, failures=0):
     if isinstance(error, ChannelClosedByBroker):
         if error.reply_code == 403 and 'reserved' in text:
             return Failure(f'the broker refuses the name: {error.reply_text}; choose another --queue', 1)
-        if lacks_right(error):
+        if lacks_right(error, login):
             return Failure(f'{user} lacks a right: {error.reply_text}; see {rights}', 1)
-        if EXPIRED in text and not getattr(login, 'command', None):
+        if is_over(error, login) and not login.command:
             return Failure(f'the token has expired; {tokens.REMEDY}', 1)
         if error.reply_code == 406 and 'invalid arg' in text:
             return Failure(f'the broker refuses the queue: {error.reply_text}; see --queue-arg and --queue-type', 1)

@@ -186,7 +186,7 @@ def test_a_command_that_fails_for_longer_than_a_token_lives(start, broker, chann
     consumer.wait_for('AMQP_TOKEN_COMMAND fails with status 1; run it by hand, trying again')
     wait_until(lambda: time.time() > end + 1, 'the end of the token')
     channel.queue_delete('siamese.blocks')
-    wait_until(lambda: re.search(f'{unquote(bare.rpartition("/")[2])}.*JWT token has expired', log_of(broker)), 'that')
+    wait_until(lambda: re.search(f'{unquote(bare.rpartition("/")[2])}.*JWT token has expired', log_of(broker)), 'it')
     works.touch()
     consumer.wait_for('AMQP_TOKEN_COMMAND works again')
     consumer.wait_for('back after')
