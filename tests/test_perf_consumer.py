@@ -37,6 +37,7 @@ def put(channel, messages):
 def test_pairs(start, encoding, kind, confirm):
     flags = '--queue-type', kind, '--count', 2023, '--json', '-'
     consumer = start('perf_consumer.py', *flags)
+    consumer.wait_for('ready')  # a quorum queue that elects its leader may lose what is not confirmed
     producer = start('perf_producer.py', '--encoding', encoding, '--confirm', confirm, *flags)
     sent, received = producer.end(), consumer.end()
     assert sent.status == received.status == 0, sent.err + received.err
