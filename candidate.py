@@ -93,7 +93,8 @@ class Candidate:
             process = subprocess.Popen(
                 [str(word) for word in command], stdin=subprocess.DEVNULL, stdout=out, stderr=err,
                 start_new_session=True,  # Ctrl-C is for us
-                env={**os.environ, 'AMQP_URL': url or self.url, 'PYTHONUTF8': '1', 'DEAD_LETTER_PREFIX': self.prefix})
+                env={**os.environ, 'AMQP_URL': url or self.url, 'MANAGEMENT_URL': '', 'PYTHONUTF8': '1',
+                     'DEAD_LETTER_PREFIX': self.prefix})
         self.names |= {f'{self.prefix}.dlx', f'{self.prefix}.dead'}  # every script declares them
         process.script, process.base = argv[0], base
         self.processes.append(process)
