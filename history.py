@@ -25,6 +25,7 @@ ERRORS = ('expired', 'rejected', 'other')  # by us, for each dead letter
 FIGURES = (*COUNTED, *ERRORS, 'ready_high', 'unacked_high')  # of a bucket
 RATES = ('publish_rate', 'deliver_rate', 'ack_rate')
 ALL = 0  # in place of the id of a queue: all of them but siamese.dead
+SMOOTH = 15  # s over which rates are taken; the broker brings its counters up to date every 5 s, or less often
 RECENT = 900  # s for which samples are kept
 UNSETTLED = 60  # s after which the broker has an acknowledgement, if the connection is still the same
 AWAY = 60  # s without a collection, in which a node may have started anew and been up for longer than before
@@ -195,6 +196,7 @@ def collect(db, at, queues, uptime=None, process=None):
                 row[f'raw_{name}'] = raw
                 row[name] += figures[name]
             row.update({key: value for key, value in queue.items() if key not in COUNTED}, seen=at)
+            row.update(_rates(db, row, at))
             row['oldest_since'] = _oldest(db, row, at)
             row['alone_since'] = (row['alone_since'] or at) if row['ready'] and not row['consumers'] else None
             _store('queue', db, row)
@@ -220,6 +222,16 @@ def _queue(db, name):
 def _store(table, db, row):
     names = ', '.join(row)
     db.execute(f'REPLACE INTO {table} ({names}) VALUES ({", ".join(f":{name}" for name in row)})', row)
+
+
+def _rates(db, row, at):
+    """Return the RATES of a queue since the first sample of the last SMOOTH s; {} if there is none: the broker's hold.
+
+    The broker's own are often 0 between two updates of its counters (RabbitMQ 3.10.8).
+    """
+    then = db.execute('SELECT at, published, delivered, acked FROM sample WHERE queue = ? AND at >= ? AND at < ? '
+                      'ORDER BY at LIMIT 1', [row['id'], at - SMOOTH - 1, at]).fetchone()
+    return {rate: (row[name] - then[name]) / (at - then['at']) for rate, name in zip(RATES, COUNTED)} if then else {}
 
 
 def _oldest(db, row, at):
@@ -413,7 +425,9 @@ def see_clients(db, at, present, patience=0):
             grew = [sum(grown(before.get(id, [0, 0, 0])[n], counts[n]) for id, counts in now.items()) for n in (1, 2)]
             row['sent'], row['received'] = row['sent'] + grew[0], row['received'] + grew[1]
             if now:
-                _turn(row, there.get('state', row['state']), at)
+                moved = ' and '.join(word for word, count in zip(('sends', 'receives'), grew) if count)
+                state = there.get('state', row['state'])
+                _turn(row, moved if moved and state == 'idle' else state, at)
                 row.update(does=there.get('does', row['does']), last_seen=at)
             _store('client', db, row)
 

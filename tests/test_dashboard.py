@@ -129,9 +129,11 @@ def log_in(tab, user, password):
 def watched(start, url, channel, file, broker):
     """A broker that monitor.py watches, with queue `work`, whose messages die after 10 ms without a consumer."""
     running = start('monitor.py', '--history', file, '--interval', 1, MANAGEMENT_URL=broker.management_url)
-    running.wait_for('ready')
     channel.confirm_delivery()
     channel.queue_declare('work', durable=True)
+    running.wait_for('ready')
+    with contextlib.closing(history.open_for_reading(str(file))) as db:  # what was before the first look is not counted
+        wait_until(lambda: history.broker(db)['collected'], 'a first look')
     return running
 
 
