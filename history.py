@@ -424,10 +424,11 @@ def see_clients(db, at, present, patience=0):
             _change(row, before, now, at)
             grew = [sum(grown(before.get(id, [0, 0, 0])[n], counts[n]) for id, counts in now.items()) for n in (1, 2)]
             row['sent'], row['received'] = row['sent'] + grew[0], row['received'] + grew[1]
+            moved = [word for n, word in ((1, 'sends'), (2, 'receives'))
+                     if any(counts[n] > before.get(id, counts)[n] for id, counts in now.items())]
             if now:
-                moved = ' and '.join(word for word, count in zip(('sends', 'receives'), grew) if count)
                 state = there.get('state', row['state'])
-                _turn(row, moved if moved and state == 'idle' else state, at)
+                _turn(row, ' and '.join(moved) if moved and state == 'idle' else state, at)
                 row.update(does=there.get('does', row['does']), last_seen=at)
             _store('client', db, row)
 

@@ -238,11 +238,16 @@ def test_a_client_that_comes_back_was_interrupted(db):
     assert history.clients(db)[0]['state'] == 'gone' and history.clients(db)[0]['since'] == 4
     seen(db, 7, 'd')
     row, = history.clients(db)
-    assert (row['interruptions'], row['last_interruption'], row['back']) == (3, 4, 7)
-    assert (row['does'], row['state']) == ('sends', 'sends and receives')
-    assert row['sent'] == 40 and row['received'] == 4
-    seen(db, 8, 'd')
-    assert history.clients(db)[0]['state'] == 'idle'
+    assert (row['interruptions'], row['last_interruption'], row['back'], row['state']) == (3, 4, 7, 'idle')
+    assert row['sent'] == 40 and row['received'] == 4 and row['does'] == 'sends'
+
+
+def test_what_a_client_does_by_what_its_counters_grew(db):
+    states = []
+    for at, counts in enumerate([(10, 1), (10, 2), (11, 3), (12, 3), (12, 3)]):
+        history.see_clients(db, at, {('alice', 'guest'): {'does': '', 'state': 'idle', 'connections': {'a': counts}}})
+        states.append(history.clients(db)[0]['state'])
+    assert states == ['idle', 'receives', 'sends and receives', 'sends', 'idle']
 
 
 def test_what_the_event_exchange_tells_of_clients(db):
