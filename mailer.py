@@ -11,7 +11,9 @@ from email.message import EmailMessage
 from email.utils import formatdate, make_msgid
 from urllib.parse import parse_qs, unquote, urlsplit
 
+import dead
 import history
+import notices
 from tables import plain, table, when
 
 TIMEOUT = 5  # s for each answer of the mail server
@@ -46,10 +48,10 @@ def server(url):
 
 def compose(db, sender, recipients, unread_after, since, now):
     """Return the EmailMessage that tells what happened after `since`, or None if there is nothing to tell."""
-    warnings = history.warnings(db, unread_after, since, now)
+    warnings = notices.warnings(db, unread_after, since, now)
     if not any(row['began'] > since for row in warnings if row['kind'] in ('unread', 'dead', 'interrupted')):
         return None
-    letters, count = history.dead_letters(db, since=since, requeued=False, limit=LISTED)
+    letters, count = dead.letters(db, since=since, requeued=False, limit=LISTED)
     count_of = {kind: sum(row['kind'] == kind for row in warnings) for kind in WHAT_TO_DO}
     titles = [f'{number} {what}' for number, what in (
         (count, 'messages not picked up'), (count_of['unread'], 'queues without a consumer'),
