@@ -39,43 +39,48 @@ def settle(db, session, before):
     db.execute('UPDATE dead SET settled = 1 WHERE NOT settled AND session = ? AND delivered < ?', [session, before])
 
 
-def letters(db, queue=None, reason=None, sender=None, since=None, requeued=None, search=None, limit=50, offset=0):
+def letters(db, queue=None, reason=None, since=None, requeued=None, search=None, limit=50, offset=0):
     """Return (dead letters, how many there are in all): the latest first, `limit` of them after the first `offset`.
 
     A dead letter is a dict: id; at: when it died; stored: when monitor.py got it; queue it died in; reason 'expired',
     'rejected', 'maxlen', 'delivery_limit' or 'unknown'; exchange and routing_key it was published with; sender (its
-    app_id or user_id, or ''); message_id ('' if it has none); size of the body in bytes; properties: a dict, with
-    headers as a dict in it; requeued: when it was sent back, or None. The body is in letter() only.
-    Only those of a queue, a reason, a sender, stored after `since`, `requeued` (True) or not (False), or with the text
+    app_id or user_id, or ''); message_id ('' if it has none); size of the body in bytes; requeued: when it was sent
+    back, or None. The rest is in letter() only.
+    Only those of a queue, a reason, stored after `since`, `requeued` (True) or not (False), or with the text
     `search` in queue, sender, message_id or routing_key.
     """
-    wanted = {'queue = ?': queue, 'reason = ?': reason, 'sender = ?': sender, 'stored > ?': since,
-              'requeued IS NOT NULL = ?': requeued}
-    where, values = [part for part, value in wanted.items() if value is not None], [
-        value for value in wanted.values() if value is not None]
-    if search:
-        where.append("instr(queue || ' ' || sender || ' ' || message_id || ' ' || routing_key, ?)")
-        values.append(search)
-    tail = f'FROM dead {"WHERE " + " AND ".join(where) if where else ""}'
-    count = db.execute(f'SELECT count(*) AS count {tail}', values).fetchone()['count']
+    wanted = {part: value for part, value in (('queue = ?', queue), ('reason = ?', reason), ('stored > ?', since),
+                                              (FOUND, search or None)) if value is not None}
+    state = {None: '1', True: 'requeued IS NOT NULL', False: 'requeued IS NULL'}[requeued]
+    tail, values = f'FROM dead WHERE {" AND ".join([state, *wanted])}', [*wanted.values()]
+    counted = f'SELECT count(*) AS count {tail}'
+    if since is None and not search:  # there may be millions
+        number = {None: 'count', True: 'count - waiting', False: 'waiting'}[requeued]
+        counted = f'SELECT ifnull(sum({number}), 0) AS count FROM tally WHERE {" AND ".join(["1", *wanted])}'
+    count = db.execute(counted, values).fetchone()['count']
     rows = db.execute(f'SELECT {LETTER} {tail} ORDER BY id DESC LIMIT ? OFFSET ?', [*values, limit, offset])
-    return [{**row, 'properties': json.loads(row['properties'])} for row in rows], count
+    return rows.fetchall(), count
 
 
-LETTER = 'id, at, stored, queue, reason, exchange, routing_key, sender, message_id, size, properties, requeued'
+LETTER = 'id, at, stored, queue, reason, exchange, routing_key, sender, message_id, size, requeued'
+FOUND = "instr(queue || ' ' || sender || ' ' || message_id || ' ' || routing_key, ?)"
 
 
 def letter(db, id):
-    """Return one dead letter as letters() does, with body (bytes) and encoded (properties as bytes), or None."""
-    row = db.execute(f'SELECT {LETTER}, body, encoded FROM dead WHERE id = ?', [id]).fetchone()
+    """Return one dead letter as letters() does, or None; with its body (bytes), properties (a dict, with headers as a
+    dict in it) and encoded (the properties as bytes)."""
+    row = db.execute(f'SELECT {LETTER}, properties, body, encoded FROM dead WHERE id = ?', [id]).fetchone()
     return row and {**row, 'properties': json.loads(row['properties'])}
 
 
-def by_queue(db, since=0, requeued=None):
-    """Return [{'queue', 'reason', 'count', 'stored': when the latest was}] of the letters stored after `since`."""
-    only = '' if requeued is None else f'AND requeued IS {"NOT " if requeued else ""}NULL'
-    return db.execute('SELECT queue, reason, count(*) AS count, max(stored) AS stored FROM dead '
-                      f'WHERE stored > ? {only} GROUP BY queue, reason ORDER BY queue, reason', [since]).fetchall()
+def by_queue(db, since=None):
+    """Return [{'queue', 'reason', 'count', 'waiting': not yet sent back}], of those stored after `since` if that is
+    given; then with 'stored', when the latest was."""
+    if since is None:  # there may be millions
+        return db.execute('SELECT * FROM tally WHERE count ORDER BY queue, reason').fetchall()
+    return db.execute('SELECT queue, reason, count(*) AS count, sum(requeued IS NULL) AS waiting, '
+                      'max(stored) AS stored FROM dead WHERE stored > ? GROUP BY queue, reason ORDER BY queue, reason',
+                      [since]).fetchall()
 
 
 def ids(db, which):

@@ -18,12 +18,13 @@ from urllib.parse import quote
 from common import DEAD_LETTER_QUEUE, Failure
 
 DEFAULT_FILE = 'siamese.db'
-VERSION = 1  # of the schema
+VERSION = 2  # of the schema
 PERIODS = ('hour', 'day', 'month', 'year')
 COUNTED = ('published', 'delivered', 'acked', 'redelivered')  # by the broker, for each queue
 ERRORS = ('expired', 'rejected', 'other')  # by us, for each dead letter
 FIGURES = (*COUNTED, *ERRORS, 'ready_high', 'unacked_high')  # of a bucket
 RATES = ('publish_rate', 'deliver_rate', 'ack_rate')
+GONE = 31 * 86400  # s
 ALL = 0  # in place of the id of a queue: all of them but siamese.dead
 
 SCHEMA = f"""
@@ -33,24 +34,41 @@ CREATE TABLE queue (
     ready INTEGER DEFAULT 0, unacked INTEGER DEFAULT 0, consumers INTEGER DEFAULT 0,
     oldest_since REAL, alone_since REAL, {', '.join(f'{rate} REAL DEFAULT 0' for rate in RATES)},
     {', '.join(f'{name} INTEGER DEFAULT 0, raw_{name} INTEGER DEFAULT 0' for name in COUNTED)});
+CREATE INDEX queue_there ON queue (name) WHERE state <> 'gone';
 CREATE TABLE sample (
     queue INTEGER, at REAL, ready INTEGER, unacked INTEGER, published INTEGER, delivered INTEGER, acked INTEGER,
     PRIMARY KEY (queue, at)) WITHOUT ROWID;
 CREATE TABLE bucket (
     period INTEGER, queue INTEGER, start INTEGER, {', '.join(f'{name} INTEGER DEFAULT 0' for name in FIGURES)},
-    PRIMARY KEY (period, queue, start)) WITHOUT ROWID;
+    PRIMARY KEY (period, start, queue)) WITHOUT ROWID;
 CREATE TABLE dead (
     id INTEGER PRIMARY KEY, stored REAL, at REAL, queue TEXT, reason TEXT, exchange TEXT, routing_key TEXT, sender TEXT,
     message_id TEXT, size INTEGER, properties TEXT, requeued REAL, body BLOB, encoded BLOB,
     digest BLOB, session TEXT, delivered REAL, settled INTEGER DEFAULT 0);
-CREATE INDEX dead_stored ON dead (stored);
+CREATE INDEX dead_stored ON dead (stored, requeued, queue, reason);
 CREATE INDEX dead_queue ON dead (queue, id);
+CREATE INDEX dead_requeued ON dead (requeued, id);
 CREATE INDEX dead_unsettled ON dead (digest) WHERE NOT settled;
+CREATE TABLE tally (
+    queue TEXT, reason TEXT, count INTEGER, waiting INTEGER, PRIMARY KEY (queue, reason)) WITHOUT ROWID;
+CREATE TRIGGER dead_came AFTER INSERT ON dead BEGIN
+    INSERT INTO tally VALUES (new.queue, new.reason, 1, 1)
+    ON CONFLICT DO UPDATE SET count = count + 1, waiting = waiting + 1;
+END;
+CREATE TRIGGER dead_went_back AFTER UPDATE OF requeued ON dead WHEN old.requeued IS NULL BEGIN
+    UPDATE tally SET waiting = waiting - 1 WHERE queue = new.queue AND reason = new.reason;
+END;
+CREATE TRIGGER dead_is_over AFTER DELETE ON dead BEGIN
+    UPDATE tally SET count = count - 1, waiting = waiting - (old.requeued IS NULL)
+    WHERE queue = old.queue AND reason = old.reason;
+END;
 CREATE TABLE client (
     name TEXT, user TEXT, does TEXT DEFAULT '', state TEXT, since REAL, first_seen REAL, last_seen REAL,
     interruptions INTEGER DEFAULT 0, last_interruption REAL, back REAL,
-    sent INTEGER DEFAULT 0, received INTEGER DEFAULT 0,
+    sent INTEGER DEFAULT 0, sent_at REAL, received INTEGER DEFAULT 0, received_at REAL,
     connections TEXT DEFAULT '{{}}', PRIMARY KEY (name, user)) WITHOUT ROWID;
+CREATE INDEX client_connected ON client (name, user) WHERE connections <> '{{}}';
+CREATE INDEX client_back ON client (back);
 PRAGMA user_version = {VERSION};
 """
 
@@ -148,8 +166,8 @@ def broker(db):
 
     state: 'up', 'away', or None before the first look; since: when that began; place: 'host:port/vhost'; product and
     version: 'RabbitMQ', '3.10.8'; nodes: [{'name', 'running', 'alarms': ['memory', 'disk'], 'uptime' in s}];
-    alarms: [str], e.g. 'memory alarm on rabbit@host'; missing: [str], what the broker lacks and what that costs;
-    collected: when figures were collected last; monitor: {'name', 'seen': when it last wrote, 'interval' in s}.
+    alarms: {str: since when}, e.g. 'memory alarm on rabbit@host'; missing: [str], what the broker lacks and what that
+    costs; collected: when figures were collected last; monitor: {'name', 'seen': when it last wrote, 'interval' in s}.
     """
     names = ('state', 'since', 'place', 'product', 'version', 'nodes', 'alarms', 'missing', 'collected', 'monitor')
     return {name: fact(db, name) for name in names}
@@ -201,18 +219,22 @@ def report(db, period, queue=None, since=0, until=None, total=False):
     start = "CAST(strftime('%s', start, 'unixepoch', 'start of year') AS INTEGER)" if period == 'year' else 'start'
     figures = ', '.join(f'{"max" if name.endswith("_high") else "sum"}(bucket.{name}) AS {name}' for name in FIGURES)
     queues = f"(SELECT {ALL} AS id, '' AS name)" if total else 'queue'
+    only = 'AND bucket.queue = (SELECT id FROM queue WHERE name = ?)' if queue is not None else ''
     return db.execute(
-        f'SELECT {start} AS start, name AS queue, {figures} FROM {queues} CROSS JOIN bucket '
-        f'ON period = ? AND bucket.queue = id AND start >= ? AND start < ? WHERE ? IS NULL OR name = ? '
-        f'GROUP BY 1, 2 ORDER BY 1, 2',
-        [PERIODS.index(stored), since, until or 1 << 40, queue, queue]).fetchall()
+        f'SELECT {start} AS start, name AS queue, {figures} FROM bucket CROSS JOIN {queues} ON bucket.queue = id '
+        f'WHERE period = ? AND start >= ? AND start < ? {only} GROUP BY 1, 2 ORDER BY 1, 2',
+        [PERIODS.index(stored), since, until or 1 << 40, *([queue] if only else [])]).fetchall()
 
 
-def forget(db, before):
-    """Delete what ended before a time: buckets, dead letters, clients and queues that are gone."""
+def forget(db, before, now):
+    """Delete what ended before a time: buckets, dead letters, clients and queues that are gone.
+
+    A client that is gone is forgotten after GONE s already: without a name of its own each run is another one.
+    """
     with transaction(db):
         for number, period in enumerate(PERIODS[:3]):
             db.execute('DELETE FROM bucket WHERE period = ? AND start < ?', [number, start_of(period, before)])
         db.execute('DELETE FROM dead WHERE stored < ?', [before])
-        db.execute("DELETE FROM client WHERE state = 'gone' AND last_seen < ?", [before])
-        db.execute("DELETE FROM queue WHERE state = 'gone' AND id NOT IN (SELECT queue FROM bucket)")
+        db.execute("DELETE FROM client WHERE state = 'gone' AND last_seen < ?", [max(before, now - GONE)])
+        months = f'SELECT queue FROM bucket WHERE period = {PERIODS.index("month")}'  # kept for the longest
+        db.execute(f"DELETE FROM queue WHERE state = 'gone' AND id NOT IN ({months})")

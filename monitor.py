@@ -25,9 +25,9 @@ Examples:
     ./monitor.py --requeue-dead siamese.blocks            # a queue, all, or '#17', one of them
 """
 
+import argparse
 import logging
 import os
-import smtplib
 import socket
 import sqlite3
 import time
@@ -53,7 +53,6 @@ from tables import plain
 PREFETCH = 20  # dead letters in memory at once; a body may be large
 DAY = 86400  # s
 SOON = 5  # s until the next look when one failed
-RETRY = 6  # collections between attempts to send a mail
 LINE = '{reason}  {queue}  {message_id}  {size:,} bytes  from {sender}'
 SUMMARY = ('{stored} dead letters stored, {collected} collections, {mails} mails sent; {duration_s:.1f} s; '
            'stopped: {stopped}')
@@ -77,13 +76,13 @@ def listen(channel, link):
 
 def watch(args):
     """Collect until told to stop; return the exit status."""
-    db, call = history.open_for_writing(args.history), management.api(args.endpoints[0], args.management_url)
+    db = history.open_for_writing(args.history)
     if not history.own(db, args.history, common.place(args.endpoints[0])):
         raise Failure(f'another monitor.py writes {args.history}; see --history', 2)
     history.note(db, mail=history.fact(db, 'mail', {'until': time.time(), 'sent': 0}))
     if args.prometheus:
         metrics.serve(args.history, args.prometheus)
-    books, due, epoch, closed = Counter(), 0.0, None, None
+    books, due, epoch, closed, end_mails = Counter(), 0.0, None, None, mailer.begin(args)
     with delivery.connected(args, declare) as link:
         while link.goes_on(books['stored']):
             link.wait(lambda due=due: link.inbox or time.monotonic() >= due or script.stop_requested())
@@ -96,22 +95,23 @@ def watch(args):
             if link.is_ready:
                 if epoch != link.epoch:
                     epoch, closed = link.epoch, None  # nobody told us what happened meanwhile
+                    call = management.api(link.endpoint, args.management_url)
                 looked = collect(db, call, link, closed)
                 books['collected'] += looked
                 if closed is None and history.fact(db, 'events') and link.channel.is_open:
                     listen(link.channel, link)
                     closed = {}
                 dead.settle(db, session(link), now - dead.UNSETTLED)
-            books['mails'] += post(db, args, now)
             if history.fact(db, 'forgot', 0) < now - 3600:
-                history.forget(db, now - args.retention * DAY)
+                history.forget(db, now - args.retention * DAY, now)
                 history.note(db, forgot=now)
             due = time.monotonic() + (args.interval if looked else min(args.interval, SOON))
             if args.duration is not None:
                 due = min(due, link.started + args.duration)
     if not link.connection.is_open and link.is_down:  # closed in good order: the broker has every acknowledgement
         dead.settle(db, session(link), time.time() + 1)
-    script.report(args, SUMMARY, {**link.summary(), **{key: books[key] for key in ('stored', 'collected', 'mails')}})
+    script.report(args, SUMMARY, {**link.summary(), 'stored': books['stored'], 'collected': books['collected'],
+                                  'mails': end_mails()})
     return link.status
 
 
@@ -151,11 +151,12 @@ def receive(db, link, closed, args):
 
 def hear(db, event, facts, closed, now, vhost):
     """Store what the event exchange tells of a connection."""
+    id, user = facts.get('name'), facts.get('user')
     if event == 'connection.closed':
-        closed[facts.get('name')] = now
-        clients.went(db, now, facts.get('name'))
-    elif event == 'connection.created' and facts.get('vhost') == vhost:
-        clients.came(db, now, facts.get('user_provided_name') or facts['name'], facts['user'], facts['name'])
+        closed[id] = now
+        clients.went(db, now, id)
+    elif event == 'connection.created' and facts.get('vhost') == vhost and id and user:
+        clients.came(db, now, facts.get('user_provided_name') or id, user, id)
     for id in [id for id, at in closed.items() if at < now - 60]:
         del closed[id]
 
@@ -177,26 +178,6 @@ def collect(db, call, link, closed):
             logging.warning('%s', text)
     link.counts['collections'] += 1
     return not any(text.startswith('no figures') for text in missing)
-
-
-def post(db, args, now):
-    """Send the mail that is due, if there is something to tell; return how many were sent."""
-    mail = history.fact(db, 'mail')
-    if not args.mail_to or now < mail['sent'] + args.mail_every or now < mail.get('retry', 0):
-        return 0
-    message = mailer.compose(db, args.mail_from, args.mail_to, args.unread_after or 0, mail['until'], now)
-    if not message:
-        return 0
-    try:
-        mailer.send(message, args.smtp)
-    except (OSError, smtplib.SMTPException) as error:
-        if 'retry' not in mail:
-            logging.warning('mail not sent, trying again every %g s: %s', RETRY * args.interval, plain(error))
-        history.note(db, mail={**mail, 'retry': now + RETRY * args.interval})
-        return 0
-    logging.info('mail sent: %s', message['Subject'])
-    history.note(db, mail={'until': now, 'sent': now})
-    return 1
 
 
 # --------------------------------------------------------------------------------------------------- flags
@@ -224,9 +205,9 @@ def parse_args(argv):
                         help='with --report: write it as CSV (- is stdout)')
     parser.add_argument('--unread-after', type=script.number(float, 0), metavar='S',
                         help='warn when a message waits so long and there is no consumer (default: 0; for mails 300)')
-    parser.add_argument('--mail-to', type=lambda text: text.split(','), metavar='ADDRESS[,ADDRESS]',
+    parser.add_argument('--mail-to', type=addresses, metavar='ADDRESS[,ADDRESS]',
                         help='mail what was not picked up')
-    parser.add_argument('--mail-from', default=f'siamese@{socket.gethostname()}', metavar='ADDRESS',
+    parser.add_argument('--mail-from', type=script.name, default=f'siamese@{socket.gethostname()}', metavar='ADDRESS',
                         help='default: %(default)s')
     parser.add_argument('--mail-every', type=script.number(float, 0), default=3600, metavar='S',
                         help='at most one mail in so many seconds (default: %(default)s)')
@@ -247,6 +228,14 @@ def parse_args(argv):
     except ValueError as error:
         parser.error(str(error))
     return args
+
+
+def addresses(text):
+    """An argparse type: where mails go, separated by commas."""
+    found = [address.strip() for address in text.split(',')]
+    if not text.isprintable() or not all(found):
+        raise argparse.ArgumentTypeError('expected addresses, separated by commas')
+    return found
 
 
 def day(text):

@@ -42,6 +42,8 @@ def situation(db, args, now):
         words, tone = 'monitor silent', 'warn'
     elif known['state'] == 'up':
         words, tone = f'{name} up', 'good'
+        notes += [(text.startswith('no figures'), text, '') for text in known['missing'] or []
+                  if not text.startswith('no exchange')]  # that one is not to be had in most virtual hosts
     elif known['state'] == 'away':
         words, tone = f'{name} away for {ago(now - known["since"])}', 'bad'
     else:

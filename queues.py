@@ -32,7 +32,7 @@ def collect(db, at, queues, uptime=None, process=None):
         restarted = bool(uptime and before and (
             uptime < before or process != fact(db, 'process')
             or (at - last > AWAY and abs((at - uptime) - (last - before)) > RESTARTED)))
-        known = {row['name']: row for row in db.execute('SELECT * FROM queue')}
+        known = {row['name']: row for row in db.execute("SELECT * FROM queue WHERE state <> 'gone'")}
         for queue in queues:
             row = known.pop(queue['name'], None) or row_of(db, queue['name'])
             figures = {}
@@ -52,11 +52,10 @@ def collect(db, at, queues, uptime=None, process=None):
             if any(figures.values()) or row['ready'] or row['unacked']:
                 add(db, row, at, ready_high=row['ready'], unacked_high=row['unacked'], **figures)
         for row in known.values():
-            if row['state'] != 'gone':
-                row.update(dict.fromkeys(['ready', 'unacked', 'consumers', *RATES, *(f'raw_{c}' for c in COUNTED)], 0),
-                           state='gone', oldest_since=None, alone_since=None)
-                put(db, 'queue', row)
-                db.execute('DELETE FROM sample WHERE queue = ?', [row['id']])
+            row.update(dict.fromkeys(['ready', 'unacked', 'consumers', *RATES, *(f'raw_{c}' for c in COUNTED)], 0),
+                       state='gone', oldest_since=None, alone_since=None)
+            put(db, 'queue', row)
+            db.execute('DELETE FROM sample WHERE queue = ?', [row['id']])
         note(db, collected=at, uptime=uptime, process=process)
 
 

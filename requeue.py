@@ -32,6 +32,8 @@ def send_back(args):
             if not link.goes_on(number):
                 break
             letter = dead.letter(db, id)
+            if not letter or letter['requeued']:  # somebody else was faster
+                continue
             if not letter['queue']:
                 unknown += 1
                 continue

@@ -30,6 +30,7 @@ from widgets import (
     toggle,
 )
 
+PATIENCE = 10  # s for a broker that is away, while somebody waits
 HERE = os.path.dirname(os.path.abspath(__file__))
 
 
@@ -70,7 +71,7 @@ async def show_dead(page, queue):
         letters, total = dead.letters(
             db, queues.value or None, reasons.value or None, requeued=DEAD_STATES[states.value],
             search=search.value or None, limit=ROWS, offset=(rows.pagination['page'] - 1) * ROWS)
-        return letters, total, dead.by_queue(db), dead.by_queue(db, requeued=False)
+        return letters, total, dead.by_queue(db)
 
     async def restart():
         rows.pagination = {**rows.pagination, 'page': 1}
@@ -80,14 +81,14 @@ async def show_dead(page, queue):
         found, _ = await look(page, read)
         if not found:
             return
-        letters, total, known, waiting = found
+        letters, total, known = found
         for select, name, first in ((queues, 'queue', 'all queues'), (reasons, 'reason', 'any reason')):
             options = {'': first, **{row[name]: plain(row[name]) for row in known if row[name]}}
             options.setdefault(select.value, plain(select.value))
             if select.options != options:
                 select.set_options(options)
         chosen['queue'] = queues.value
-        chosen['count'] = sum(row['count'] for row in waiting if queues.value in ('', row['queue']))
+        chosen['count'] = sum(row['waiting'] for row in known if queues.value in ('', row['queue']))
         administrator = bool(page.session() and page.session().administrator)
         again.set_text(f'Send {count(chosen["count"])} back' + (' to this queue' if queues.value else ''))
         unclear = re.fullmatch(r'all|#\d+', queues.value)  # would mean something else to monitor.py
@@ -172,6 +173,7 @@ async def requeue(args, which):
     """Run monitor.py --requeue-dead; return its exit status and its last line."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, os.path.join(HERE, 'monitor.py'), f'--requeue-dead={which}', f'--history={args.history}',
+        f'--give-up-after={PATIENCE}',
         stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
         env={**os.environ, 'AMQP_URL': args.url})  # not as a flag, where others on this machine could read it
     out = (await process.communicate())[0].decode(errors='replace').strip()

@@ -27,6 +27,7 @@ from widgets import (
     view_of,
 )
 
+STILL = 60  # s for which a message may wait although there is a consumer
 SPANS = {'hour': ('Hour', 48, '%d %b %H:%M'), 'day': ('Day', 31, '%d %b'), 'month': ('Month', 24, '%b %Y'),
          'year': ('Year', 10, '%Y')}  # of the history: label, how many, strftime
 
@@ -40,8 +41,9 @@ QUEUE_COLUMNS = [
 
 
 def queue_row(row, recent, now):
+    stuck = row['ready'] and not row['deliver_rate'] and now - row['oldest_since'] > STILL
     tone, state = (('off', row['state'] or 'new') if row['state'] != 'running' else
-                   ('warn', 'no consumer') if row['alone_since'] else
+                   ('warn', 'no consumer') if row['alone_since'] else ('warn', 'not read') if stuck else
                    ('good', 'active') if row['publish_rate'] or row['deliver_rate'] else ('off', 'idle'))
     values = [sample[3] for sample in smooth(recent)]
     return {'id': row['name'], 'name': plain(row['name']), 'href': f'/queue?name={quote(row["name"], safe="")}',

@@ -43,7 +43,7 @@ def fill_the_rest(db, names):
         'at': now, 'queue': f'siamese.queue-{number % names:03}', 'reason': 'expired', 'exchange': '',
         'routing_key': '', 'sender': 'alice', 'message_id': f'id-{number}', 'body': b'x' * 1000, 'encoded': b'',
         'properties': {}, 'redelivered': False} for number in range(LETTERS)], 'bench', now)
-    clients.see(db, now, {(f'client {number}', 'guest'): {'does': 'sends', 'state': 'sends', 'connections': {
+    clients.see(db, now, {(f'client {number}', 'guest'): {'does': 'sends', 'blocked': False, 'connections': {
         str(number): (0, 0)}} for number in range(names)})
 
 

@@ -71,7 +71,7 @@ def write_example(path):
                    'shop@web1:20117': ('sends', 50_000, 0), 'till@web2:311': ('receives orders.north', 0, 48_000)}
         for at, gone in (now - 9000, ()), (now - 4000, ('carol@south:911', 'till@web2:311')), (now - 3800, ()), (
                 now - 60, ('frank@south:1204',)), (now, ('frank@south:1204',)):
-            clients.see(db, at, {(name, 'guest'): {'does': does, 'state': does.split()[0], 'connections': {
+            clients.see(db, at, {(name, 'guest'): {'does': does, 'blocked': False, 'connections': {
                 f'{name} {at // 5000}': (int(sent * (at - now + 1e4) / 1e4), int(received * (at - now + 1e4) / 1e4))}}
                 for name, (does, sent, received) in people.items() if name not in gone})
         history.note(db, state='up', since=now - 3 * DAY, place='broker.example.org:5672/%2F', product='RabbitMQ',

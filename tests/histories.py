@@ -20,4 +20,4 @@ def letter(number=1, **facts):
 
 def seen(db, at, *connections, name='alice'):
     clients.see(db, at, {(name, 'guest'): {
-        'does': 'sends', 'state': 'idle', 'connections': dict.fromkeys(connections, (10, 1))}} if connections else {})
+        'does': 'sends', 'blocked': False, 'connections': dict.fromkeys(connections, (10, 1))}} if connections else {})

@@ -26,8 +26,17 @@ def test_a_client_that_comes_back_was_interrupted(db):
     assert (row['interruptions'], row['last_interruption'], row['back']) == (3, 4, 7)
     assert (row['does'], row['state']) == ('sends', 'sends and receives')
     assert row['sent'] == 40 and row['received'] == 4
-    seen(db, 8, 'd')
+    seen(db, 8 + clients.STEADY, 'd')
     assert clients.known(db)[0]['state'] == 'idle'
+
+
+def test_a_client_sends_also_where_the_broker_says_nothing_new_for_a_while(db):
+    states = []
+    for at, sent in enumerate((10, 20, 20, 30, 30, 30, 30, 30)):  # a look every 5 s
+        clients.see(db, 5 * at, {('alice', 'guest'): {'does': 'sends', 'blocked': at == 3, 'connections': {
+            'a': (sent, 0)}}})
+        states.append((clients.known(db)[0]['state'], clients.known(db)[0]['since']))
+    assert states == [('sends', 0)] * 3 + [('blocked', 15)] + [('sends', 20)] * 2 + [('idle', 30)] * 2
 
 
 def test_what_the_event_exchange_tells_of_clients(db):

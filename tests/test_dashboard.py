@@ -364,13 +364,13 @@ def test_states(db, serve, visit):
     tab = visit(serve())
     state = tab.locator('header .state')
     expect(state).to_have_text('RabbitMQ 3.10.8 up')
-    history.note(db, state='away', since=time.time() - 300, alarms=['memory alarm on n0@localhost'])
+    history.note(db, state='away', since=time.time() - 300, alarms={'memory alarm on n0@localhost': time.time()})
     expect(state).to_have_text('RabbitMQ 3.10.8 away for 5 min')
     expect(tab.locator('.note.bad').filter(has_text='memory alarm on n0@localhost')).to_be_visible()
     history.note(db, monitor={'name': 'm', 'seen': time.time() - 600, 'interval': 5})
     expect(state).to_have_text('monitor silent')
     expect(tab.locator('.note').first).to_contain_text('./monitor.py --history')
-    seen_now(db, alarms=[])
+    seen_now(db, alarms={})
     expect(state).to_have_text('RabbitMQ 3.10.8 up')
 
 
@@ -386,13 +386,13 @@ def test_without_a_history_it_says_what_to_do_and_recovers(file, serve, visit):
             expect(tab.get_by_text(words)).to_be_visible()
         collect(db, queue('work'))
         clients.see(db, time.time(), {
-            ('alice', 'guest'): {'does': 'sends', 'state': 'sends', 'connections': {'1': (0, 0)}}})
+            ('alice', 'guest'): {'does': 'sends', 'blocked': False, 'connections': {'1': (0, 0)}}})
         expect(tab.get_by_role('row').filter(has_text='alice')).to_be_visible()
 
 
 def test_clients_and_their_interruptions(db, serve, visit):
     now = time.time()
-    alice = {('alice', 'guest'): {'does': 'sends', 'state': 'sends', 'connections': {'1': (5, 0)}}}
+    alice = {('alice', 'guest'): {'does': 'sends', 'blocked': False, 'connections': {'1': (5, 0)}}}
     for at, present in (now - 400, alice), (now - 300, {}), (now - 200, alice):
         clients.see(db, at, present)
     cells = visit(serve() + '/clients').get_by_role('row').filter(has_text='alice').get_by_role('cell')
@@ -444,7 +444,7 @@ def test_on_a_phone_nothing_scrolls_sideways(db, serve, visit, scheme):
          properties={'headers': {'h' * 100: 'v' * 400}, 'app_id': 's' * 90})
     collect(db, queue(long, ready=123_456_789, consumers=0, published=10 ** 9), queue('short'))
     clients.see(db, time.time(), {(long, 'u' * 80): {
-        'does': f'receives {long}', 'state': 'idle', 'connections': {'1': (0, 0)}}})
+        'does': f'receives {long}', 'blocked': False, 'connections': {'1': (0, 0)}}})
     base = serve('--unread-after', 0)
     tab = visit(base, viewport={'width': 390, 'height': 844}, color_scheme=scheme)
     for path in '/', f'/queue?name={long}', '/clients', '/dead', '/login':

@@ -54,12 +54,18 @@ def test_retention(db):
     for days in range(4):
         queues.collect(db, NOON + days * 86400, [queue(published=days)], uptime=None)
         dead.store(db, [letter(days, at=NOON + days * 86400)], 's', NOON + days * 86400)
-    seen(db, NOON, 'a')
-    seen(db, NOON + 1)
-    history.forget(db, NOON + 2 * 86400)
+    seen(db, NOON + 2 * 86400, 'a')
+    seen(db, NOON + 2 * 86400 + 1)
+    for days in (3, 34):
+        assert len(clients.known(db)) == 1  # when nobody has seen it for a month it will not come back
+        history.forget(db, NOON + 2 * 86400, NOON + days * 86400)
     assert [row['expired'] for row in history.report(db, 'day')] == [1, 1]
     assert [row['message_id'] for row in dead.letters(db)[0]] == ['alice-3', 'alice-2']
     assert clients.known(db) == [] and len(history.report(db, 'month')) == 1
+    assert [row['name'] for row in queues.known(db, gone=True)] == ['q']
+    queues.collect(db, NOON + 4 * 86400, [], uptime=None)
+    history.forget(db, NOON + 60 * 86400, NOON + 60 * 86400)
+    assert queues.known(db, gone=True) == dead.by_queue(db) == []
 
 
 def count_up(path):

@@ -67,10 +67,10 @@ def test_the_mail_is_kept_while_the_mail_server_is_away_and_tells_all(start, bro
         mail, = mailbox.mails
         assert mail.to == ['ops@example.org', 'dev@example.org']
         subject = ' '.join(mail.mail['Subject'].split())
-        assert subject.startswith('siamese: 1 messages not picked up, 1 queues without a consumer at 127.0.0.1:')
+        assert subject.startswith('siamese: 1 message not picked up, 1 queue without a consumer at 127.0.0.1:')
         text = mail.mail.get_body(('plain',)).get_content()
         page = mail.mail.get_body(('html',)).get_content()
-        assert 'strange: 1 dead letters, expired' in text and 'unread: 1 messages and no consumer' in text
+        assert 'strange: 1 dead letter, expired' in text and 'unread: 1 message and no consumer' in text
         assert '--requeue-dead QUEUE sends them back' in text and 'Start a consumer' in text
         assert '<td>&lt;script&gt;alert(1)&lt;/script&gt;\\r\\nBcc: me</td>' in page and '<script>' not in page
         assert mail.mail['Bcc'] is None

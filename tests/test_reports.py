@@ -23,7 +23,7 @@ def test_once_says_all_that_matters_and_leaves_nothing_behind(run, broker, chann
     wait_until(lambda: '2 messages wait' in run(*flags).out, 'the messages')
     done = run(*flags, '--json', tmp_path / 'now.json')
     assert done.status == 0 and '\x1b' not in done.out and '2 warnings: 2 queues, 2 messages wait' in done.out
-    assert 'warning: siamese.dead: 1 messages and no consumer' in done.out
+    assert 'warning: siamese.dead: 1 message and no consumer' in done.out
     found = json.loads((tmp_path / 'now.json').read_text())
     assert {row['name']: row['ready'] for row in found['queues']} == {'\x1b[2Jevil': 1, 'siamese.dead': 1}
     assert not path.exists() and waiting(channel, 'siamese.dead') == 1

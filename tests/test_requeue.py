@@ -4,12 +4,16 @@ import struct
 from collections import Counter
 
 import pika
-from conftest import wait_until, waiting
+from conftest import drain, wait_until, waiting
 from greetings import DEAD_LETTERS, MALFORMED, declare_dead
+from histories import NOON, letter
 from raw import undecodable, with_header, with_message_id
 from watching import published, watch
 
 import dead
+import history
+import monitor
+import requeue
 
 
 def test_malformed_dead_letters_are_kept_as_they_are_and_go_back(start, run, broker, channel, tmp_path):
@@ -66,3 +70,14 @@ def test_requeue_of_one_of_a_queue_and_of_one_that_is_no_more(start, run, broker
     assert lost.status == 1 and '0 of 3 dead letters sent back, 3 returned' in lost.out
     assert dead.ids(db, 'all') == dead.ids(db, 'gone') and len(dead.ids(db, 'gone')) == 3
     assert run('monitor.py', '--requeue-dead', 'there', '--history', path).status == 3
+
+
+def test_what_somebody_else_sent_back_or_deleted_meanwhile_is_left_out(url, channel, tmp_path, monkeypatch):
+    path = str(tmp_path / 'siamese.db')
+    db = history.open_for_writing(path)
+    dead.store(db, [letter(number, queue='work', body=b'%d' % number) for number in (1, 2)], 's', NOON)
+    monkeypatch.setattr(dead, 'ids', lambda *_: [1, 2, 3])  # as it was a moment ago
+    dead.mark_requeued(db, [1], NOON)
+    channel.queue_declare('work', durable=True)
+    assert requeue.send_back(monitor.parse_args(['--requeue-dead', 'all', '--history', path, '--url', url])) == 1
+    assert [body for _, body in drain(channel, 'work')] == [b'2']
