@@ -1,4 +1,4 @@
-# Targets for people and for .ci/run. ARGS=... is passed on to pytest.
+# Targets for people and for .ci/run. ARGS=... is passed on to pytest, and to dashboard.py.
 ACTIVATE = . .venv/bin/activate &&
 MINUTES = 10
 ifdef BROKER # rabbitmq4
@@ -12,7 +12,7 @@ demo: .venv/run $(BROKER) ## Two producers, two validators, a real broker (AMQP_
 	@$(ACTIVATE) if [ -n "$$AMQP_URL" ]; then ./demo.sh; else ./setup.sh broker && ./broker.py ./demo.sh; fi
 
 dashboard: .venv/page $(BROKER) ## A broker, some traffic, monitor.py, and the page that shows it all, until Ctrl-C.
-	@$(ACTIVATE) ./setup.sh broker && ./broker.py --management ./dashboard.sh
+	@$(ACTIVATE) ./setup.sh broker && ./broker.py --management ./dashboard.sh $(ARGS)
 
 claims: .venv/dev $(BROKER) ## SAML 2.0 assertions, token_server.py, a broker, and what three users may do there.
 	@$(ACTIVATE) ./setup.sh broker && ./setup.sh saml && ./claims.sh

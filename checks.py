@@ -15,6 +15,7 @@ from pika.exceptions import ChannelClosedByBroker
 import audit
 import books
 import common
+import dead
 import history
 import perf
 import proxy
@@ -194,7 +195,7 @@ def unread(broker):
     db = history.open_for_reading(file)
 
     def named():
-        letters, _ = history.dead_letters(db, queue=queue, reason='expired', limit=-1)
+        letters, _ = dead.letters(db, queue=queue, reason='expired', limit=-1)
         return sorted(letter['message_id'] for letter in letters)
 
     broker.wait(lambda: len(named()) >= count, f'not {count} messages named by monitor.py')

@@ -24,5 +24,5 @@ begin grace ./perf_consumer.py
 begin frank ./fanout_producer.py
 begin anna ./fanout_consumer.py anna
 begin ivan ./ack_producer.py --rate 5
-begin judy ./ack_consumer.py --prefetch 10
+begin judy ./ack_consumer.py --lose 1 --reject 39 --prefetch 1000
 ./dashboard.py --history "$folder/siamese.db" "$@"

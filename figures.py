@@ -2,8 +2,10 @@
 
 import time
 
+import clients
 import history
 import management
+import queues
 
 EVENTS = 'amq.rabbitmq.event'
 PATIENCE = 10  # s until the API is believed that a connection is gone of which the event exchange told that it came
@@ -11,15 +13,14 @@ COUNTERS = {'publish': ('published', 'publish_rate'), 'deliver_get': ('delivered
             'ack': ('acked', 'ack_rate'), 'redeliver': ('redelivered', None)}
 QUEUE_COLUMNS = 'name,type,state,exclusive,messages_ready,messages_unacknowledged,consumers,' + ','.join(
     f'message_stats.{key},message_stats.{key}_details.rate' for key in COUNTERS)
-CHANNEL_COLUMNS = 'connection_details.name,' + ','.join(
-    f'message_stats.{key},message_stats.{key}_details.rate' for key in ('publish', 'deliver_get'))
+CHANNEL_COLUMNS = 'connection_details.name,message_stats.publish,message_stats.deliver_get'
 
 
 def look(call, vhost):
     """Return what the management API tells of a virtual host, as a dict; raise management.Refused.
 
-    It has broker (facts for history.note), queues, uptime and process (as history.collect takes them), clients (as
-    see_clients does), and events, whether the event exchange is there.
+    It has broker (facts for history.note), queues, uptime and process (as queues.collect takes them), clients (as
+    clients.see does), and events, whether the event exchange is there.
     """
     vhost, missing = management.part(vhost), []
     overview = call('overview?columns=product_name,product_version,rabbitmq_version')
@@ -62,7 +63,7 @@ def look(call, vhost):
 
 
 def queue_of(row):
-    """Return a queue of the management API as history.collect() takes it; the API leaves out much that is 0."""
+    """Return a queue of the management API as queues.collect() takes it; the API leaves out much that is 0."""
     queue = {'name': row['name'], 'type': row.get('type', 'classic'), 'state': row.get('state', 'running'),
              'ready': row.get('messages_ready', 0), 'unacked': row.get('messages_unacknowledged', 0),
              'consumers': row.get('consumers', 0)}
@@ -75,29 +76,24 @@ def queue_of(row):
 
 
 def clients_of(connections, channels, consumers):
-    """Return the clients as history.see_clients() takes them, from three lists of the management API."""
-    flows, queues, found = {}, {}, {}
+    """Return the clients as clients.see() takes them, from three lists of the management API."""
+    flows, read, found = {}, {}, {}
     for row in channels:
-        flow, stats = flows.setdefault((row.get('connection_details') or {}).get('name'), [0, 0, 0, 0]), stats_of(row)
-        for n, value in enumerate(value for key in ('publish', 'deliver_get') for value in stats(key)):
-            flow[n] += value
+        flow, stats = flows.setdefault((row.get('connection_details') or {}).get('name'), [0, 0]), stats_of(row)
+        for n, key in enumerate(('publish', 'deliver_get')):
+            flow[n] += stats(key)[0]
     for row in consumers:
-        queues.setdefault(dict(row['channel_details']).get('connection_name'), set()).add(row['queue']['name'])
+        read.setdefault(dict(row['channel_details']).get('connection_name'), set()).add(row['queue']['name'])
     for row in connections:
         if 'user' not in row:  # it is being opened or closed
             continue
         client = found.setdefault((row.get('user_provided_name') or row['name'], row['user']), {
-            'does': set(), 'state': set(), 'connections': {}})
-        sent, sends, received, receives = flows.get(row['name'], (0, 0, 0, 0))
-        client['connections'][row['name']] = sent, received
-        client['does'] |= {f'receives {queue}' for queue in queues.get(row['name'], ())}
-        client['does'] |= {'sends'} if sent else set()
-        client['state'] |= {word for word, true in (('sends', sends), ('receives', receives),
-                                                    ('blocked', row.get('state') == 'blocked')) if true}
-    return {key: {'connections': client['connections'], 'does': ', '.join(sorted(client['does'], reverse=True)),
-                  'state': 'blocked' if 'blocked' in client['state'] else
-                           ' and '.join(sorted(client['state'], reverse=True)) or 'idle'}
-            for key, client in found.items()}
+            'does': set(), 'blocked': False, 'connections': {}})
+        client['connections'][row['name']] = flows.get(row['name'], (0, 0))
+        client['does'] |= {f'receives {queue}' for queue in read.get(row['name'], ())}
+        client['does'] |= {'sends'} if client['connections'][row['name']][0] else set()
+        client['blocked'] |= row.get('state') == 'blocked'
+    return {key: {**client, 'does': ', '.join(sorted(client['does'], reverse=True))} for key, client in found.items()}
 
 
 def stats_of(row):
@@ -116,6 +112,8 @@ def collect(db, call, vhost, closed=None):
     for client in found['clients'].values():
         for id in set(client['connections']) & set(closed or ()):
             del client['connections'][id]
-    history.note(db, **found['broker'], events=found['events'])
-    history.collect(db, now, found['queues'], found['uptime'], found['process'])
-    history.see_clients(db, now, found['clients'], 0 if closed is None else PATIENCE)
+    before = history.fact(db, 'alarms', {})
+    alarms = {text: before.get(text, now) for text in found['broker']['alarms']}
+    history.note(db, **{**found['broker'], 'alarms': alarms}, events=found['events'])
+    queues.collect(db, now, found['queues'], found['uptime'], found['process'])
+    clients.see(db, now, found['clients'], 0 if closed is None else PATIENCE)

@@ -56,7 +56,7 @@ def entries(table):
 
 
 def back(letter, user):
-    """Return the properties with which `user` sends a dead letter, of history.dead_letter(), back into its queue.
+    """Return the properties with which `user` sends a dead letter, of dead.letter(), back into its queue.
 
     The header x-death and the like are left out, and so is the time to live, which the broker has taken out already.
     A user_id other than `user` is left out as well: the broker would refuse it.
@@ -72,7 +72,7 @@ def back(letter, user):
 
 
 def read(method, properties, body, now):
-    """Return what is known of a dead letter as the dict that history.store_dead() takes; never raises."""
+    """Return what is known of a dead letter as the dict that dead.store() takes; never raises."""
     death = _death(properties.encoded)
     keys = death.get('routing-keys')
     at = death.get('time')

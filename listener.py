@@ -65,6 +65,11 @@ async def serve(args, listening, site, **settings):
 
     def stop():
         server.should_exit = True
+
+    def on_signal(number, frame):  # uvicorn raises all of them again when it has ended, and script.run() wants one
+        server.__class__.handle_exit(server, number, frame)
+        del server._captured_signals[1:]
+    server.handle_exit = on_signal
     if args.duration is not None:
         asyncio.get_running_loop().call_later(args.duration, stop)
     await server.serve(sockets=[listening])

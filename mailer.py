@@ -4,17 +4,27 @@ There is no queue of mails. The history remembers (fact `mail`) until when it wa
 that stays as it is, so the mail that is sent later tells of all that came together.
 """
 
+import contextlib
 import html
+import logging
 import smtplib
+import sqlite3
 import ssl
+import threading
+import time
 from email.message import EmailMessage
-from email.utils import formatdate, make_msgid
+from email.utils import formatdate, make_msgid, parseaddr
 from urllib.parse import parse_qs, unquote, urlsplit
 
+import dead
 import history
-from tables import plain, table, when
+import notices
+from tables import many, plain, table, when
 
-TIMEOUT = 5  # s for each answer of the mail server
+TIMEOUT = 300  # s for each answer of the mail server; many let strangers wait, and look at a mail before they take it
+FINISH = 5  # s that a mail on its way may take when monitor.py ends
+LOOK = 5  # s between looks whether a mail is due
+RETRY = 6  # looks between attempts to send one
 LISTED = 100  # dead letters
 WHAT_TO_DO = {
     'broker': 'The broker does not answer. Is it running? The scripts keep trying, and lose nothing that it accepted.',
@@ -41,19 +51,72 @@ def server(url):
         raise ValueError(f'bad SMTP URL: cannot read cacertfile ({error})') from None
     if not parts.hostname:
         raise ValueError('bad SMTP URL: the host is missing; expected smtp://user:password@host:port')
-    return parts.scheme, parts.hostname, port, unquote(parts.username or ''), unquote(parts.password or ''), context
+    user, password = unquote(parts.username or ''), unquote(parts.password or '')
+    if not (user + password).isascii():
+        raise ValueError('bad SMTP URL: user and password may hold ASCII only')  # smtplib cannot send others
+    return parts.scheme, parts.hostname, port, user, password, context
+
+
+def begin(args):
+    """Send mails from now on, as the flags say; return a function that ends it and returns how many were sent.
+
+    It is done in a thread with a connection of its own to the history: a mail server may take minutes.
+    """
+    if not args.mail_to:
+        return lambda: 0
+    stop, sent = threading.Event(), []
+
+    args.look = min(args.interval, LOOK)
+
+    def work():
+        with contextlib.closing(history.open_for_writing(args.history)) as db:
+            while not stop.wait(args.look):
+                with contextlib.suppress(sqlite3.Error):  # the main thread says what is wrong with the file
+                    sent.extend(post(db, args, time.time()))
+
+    def end():
+        stop.set()
+        thread.join(FINISH)
+        return len(sent)
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    return end
+
+
+def post(db, args, now):
+    """Send the mail that is due, if there is something to tell; return a list of what was sent."""
+    mail = history.fact(db, 'mail')
+    if now < mail['sent'] + args.mail_every or now < mail.get('retry', 0):
+        return []
+    message = compose(db, args.mail_from, args.mail_to, args.unread_after or 0, mail['until'], now)
+    if not message:
+        return []
+    try:
+        refused = send(message, args.smtp)
+    except (OSError, smtplib.SMTPException) as error:
+        if 'retry' not in mail:
+            logging.warning('mail not sent, trying again every %g s: %s', RETRY * args.look, reason(error))
+        history.note(db, mail={**mail, 'retry': time.time() + RETRY * args.look})
+        return []
+    logging.info('mail sent: %s', message['Subject'])
+    for recipient, answer in refused.items():
+        logging.warning('mail not taken for %s: %s', plain(recipient), reason(answer))
+    history.note(db, mail={'until': now, 'sent': now})
+    return [message]
 
 
 def compose(db, sender, recipients, unread_after, since, now):
     """Return the EmailMessage that tells what happened after `since`, or None if there is nothing to tell."""
-    warnings = history.warnings(db, unread_after, since, now)
-    if not any(row['began'] > since for row in warnings if row['kind'] in ('unread', 'dead', 'interrupted')):
+    warnings = notices.warnings(db, unread_after, since, now)
+    if not any(since < row['began'] <= now for row in warnings):
         return None
-    letters, count = history.dead_letters(db, since=since, requeued=False, limit=LISTED)
+    letters, count = dead.letters(db, since=since, requeued=False, limit=LISTED)
     count_of = {kind: sum(row['kind'] == kind for row in warnings) for kind in WHAT_TO_DO}
-    titles = [f'{number} {what}' for number, what in (
-        (count, 'messages not picked up'), (count_of['unread'], 'queues without a consumer'),
-        (count_of['interrupted'], 'clients interrupted')) if number]
+    titles = ['broker away'] * count_of['broker'] + [f'{many(number, noun)}{more}' for number, noun, more in (
+        (count_of['alarm'], 'alarm', ''), (count, 'message', ' not picked up'),
+        (count_of['unread'], 'queue', ' without a consumer'), (count_of['interrupted'], 'client', ' interrupted'))
+        if number]
     place = history.broker(db)['place']
     intro = f'At {place}, from {when(since)} to {when(now)} UTC:'
     lines = [(row['text'], WHAT_TO_DO[row['kind']]) for row in warnings]
@@ -65,7 +128,8 @@ def compose(db, sender, recipients, unread_after, since, now):
     message = EmailMessage()
     message['Subject'] = f'siamese: {", ".join(titles)} at {place}'
     message['From'], message['To'] = sender, ', '.join(recipients)
-    message['Date'], message['Message-ID'] = formatdate(now), make_msgid(domain=sender.rpartition('@')[2])
+    message['Date'], message['Message-ID'] = formatdate(now), make_msgid(
+        domain=parseaddr(sender)[1].rpartition('@')[2] or None)
     text = [intro, '', *(f'* {plain(what)}\n  {remedy}' for what, remedy in lines)]
     text += ['', *table(heads, rows), more] if rows else []
     message.set_content('\n'.join(text).rstrip() + '\n')
@@ -80,7 +144,10 @@ def compose(db, sender, recipients, unread_after, since, now):
 
 
 def send(message, url):
-    """Send an EmailMessage; raise OSError or smtplib.SMTPException (an OSError as well) if that fails."""
+    """Send an EmailMessage; return {recipient: answer} of those for whom it was not taken.
+
+    Raises OSError or smtplib.SMTPException if it was taken for none.
+    """
     scheme, host, port, user, password, context = server(url)
     kind, tls = (smtplib.SMTP_SSL, {'context': context}) if scheme == 'smtps' else (smtplib.SMTP, {})
     with kind(host, port, timeout=TIMEOUT, **tls) as smtp:
@@ -93,4 +160,16 @@ def send(message, url):
             raise smtplib.SMTPNotSupportedError('it offers no TLS, so it gets no password; see smtps://')
         if user:
             smtp.login(user, password)
-        smtp.send_message(message)
+        return smtp.send_message(message)
+
+
+def reason(error):
+    """Return in a few words what a mail server said: an exception, or its (code, text)."""
+    if isinstance(error, smtplib.SMTPRecipientsRefused):
+        return '; '.join(f'{plain(recipient)}: {reason(answer)}' for recipient, answer in error.recipients.items())
+    if isinstance(error, smtplib.SMTPResponseException):
+        error = error.smtp_code, error.smtp_error
+    if isinstance(error, tuple):
+        code, text = error
+        error = f'{code} {text.decode(errors="replace") if isinstance(text, bytes) else text}'
+    return plain(error)

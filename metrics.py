@@ -1,6 +1,9 @@
 """The figures of a history for Prometheus, and so for Grafana."""
 
+import clients
+import dead
 import history
+import queues
 from common import Failure
 
 COUNTERS = {'published': 'Messages published to a queue', 'delivered': 'Messages delivered to consumers',
@@ -36,26 +39,26 @@ class Collector:
     def collect(self):
         from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
         db = history.open_for_reading(self.path)
-        queues, clients, broker = history.queues(db), history.clients(db), history.broker(db)
-        errors = history.dead_by_queue(db)
+        rows, people, broker = queues.known(db), clients.known(db), history.broker(db)
+        errors = dead.by_queue(db)
         db.close()
         for name, text in COUNTERS.items():
             yield filled(CounterMetricFamily(f'siamese_queue_{name}', text, labels=['queue']),
-                         [([row['name']], row[name]) for row in queues])
+                         [([row['name']], row[name]) for row in rows])
         for name, text in GAUGES.items():
             yield filled(GaugeMetricFamily(f'siamese_queue_{name}', text, labels=['queue']),
-                         [([row['name']], row[name]) for row in queues])
+                         [([row['name']], row[name]) for row in rows])
         yield filled(GaugeMetricFamily('siamese_queue_oldest_since_seconds', 'Since when the oldest message waits',
                                        labels=['queue']),
-                     [([row['name']], row['oldest_since']) for row in queues if row['oldest_since']])
+                     [([row['name']], row['oldest_since']) for row in rows if row['oldest_since']])
         yield filled(CounterMetricFamily('siamese_dead_letters', 'Dead letters', labels=['queue', 'reason']),
                      [([row['queue'], row['reason']], row['count']) for row in errors])
         yield filled(GaugeMetricFamily('siamese_client_connected', '1 if a client is connected, 0 if it is gone',
                                        labels=['client', 'user']),
-                     [([row['name'], row['user']], int(row['state'] != 'gone')) for row in clients])
+                     [([row['name'], row['user']], int(row['state'] != 'gone')) for row in people])
         yield filled(CounterMetricFamily('siamese_client_interruptions', 'How often a client was gone and came back',
                                          labels=['client', 'user']),
-                     [([row['name'], row['user']], row['interruptions']) for row in clients])
+                     [([row['name'], row['user']], row['interruptions']) for row in people])
         yield filled(GaugeMetricFamily('siamese_broker_up', '1 if the broker is there, 0 if it is away'),
                      [([], int(broker['state'] == 'up'))])
 

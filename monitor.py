@@ -25,19 +25,18 @@ Examples:
     ./monitor.py --requeue-dead siamese.blocks            # a queue, all, or '#17', one of them
 """
 
-import csv
-import json
+import argparse
 import logging
 import os
-import smtplib
 import socket
 import sqlite3
-import sys
 import time
 from calendar import timegm
 from collections import Counter
 
+import clients
 import common
+import dead
 import delivery
 import figures
 import history
@@ -45,23 +44,18 @@ import letters
 import mailer
 import management
 import metrics
+import reports
+import requeue
 import script
 from common import Failure
-from tables import ago, plain, table, when
+from tables import plain
 
 PREFETCH = 20  # dead letters in memory at once; a body may be large
 DAY = 86400  # s
-JUST_STARTED = 10  # s until a broker has figures, at the most
 SOON = 5  # s until the next look when one failed
-RETRY = 6  # collections between attempts to send a mail
-LOOK_BACK = {'day': 31 * DAY, 'month': 731 * DAY}  # s a report looks back unless --since says more
-LABELS = {'day': '%Y-%m-%d', 'month': '%Y-%m', 'year': '%Y'}
-LETTER = ('id', 'at', 'queue', 'reason', 'sender', 'message_id', 'size', 'requeued')
 LINE = '{reason}  {queue}  {message_id}  {size:,} bytes  from {sender}'
 SUMMARY = ('{stored} dead letters stored, {collected} collections, {mails} mails sent; {duration_s:.1f} s; '
            'stopped: {stopped}')
-BACK = ('{sent_back} of {found} dead letters sent back, {returned} returned, {unknown} from no known queue; '
-        '{duration_s:.1f} s; stopped: {stopped}')
 
 
 def declare(channel, link):
@@ -82,13 +76,13 @@ def listen(channel, link):
 
 def watch(args):
     """Collect until told to stop; return the exit status."""
-    db, call = history.open_for_writing(args.history), management.api(args.endpoints[0], args.management_url)
+    db = history.open_for_writing(args.history)
     if not history.own(db, args.history, common.place(args.endpoints[0])):
         raise Failure(f'another monitor.py writes {args.history}; see --history', 2)
     history.note(db, mail=history.fact(db, 'mail', {'until': time.time(), 'sent': 0}))
     if args.prometheus:
         metrics.serve(args.history, args.prometheus)
-    books, due, epoch, closed = Counter(), 0.0, None, None
+    books, due, epoch, closed, end_mails = Counter(), 0.0, None, None, mailer.begin(args)
     with delivery.connected(args, declare) as link:
         while link.goes_on(books['stored']):
             link.wait(lambda due=due: link.inbox or time.monotonic() >= due or script.stop_requested())
@@ -101,22 +95,23 @@ def watch(args):
             if link.is_ready:
                 if epoch != link.epoch:
                     epoch, closed = link.epoch, None  # nobody told us what happened meanwhile
+                    call = management.api(link.endpoint, args.management_url)
                 looked = collect(db, call, link, closed)
                 books['collected'] += looked
                 if closed is None and history.fact(db, 'events') and link.channel.is_open:
                     listen(link.channel, link)
                     closed = {}
-                history.settle(db, session(link), now - history.UNSETTLED)
-            books['mails'] += post(db, args, now)
+                dead.settle(db, session(link), now - dead.UNSETTLED)
             if history.fact(db, 'forgot', 0) < now - 3600:
-                history.forget(db, now - args.retention * DAY)
+                history.forget(db, now - args.retention * DAY, now)
                 history.note(db, forgot=now)
             due = time.monotonic() + (args.interval if looked else min(args.interval, SOON))
             if args.duration is not None:
                 due = min(due, link.started + args.duration)
     if not link.connection.is_open and link.is_down:  # closed in good order: the broker has every acknowledgement
-        history.settle(db, session(link), time.time() + 1)
-    script.report(args, SUMMARY, {**link.summary(), **{key: books[key] for key in ('stored', 'collected', 'mails')}})
+        dead.settle(db, session(link), time.time() + 1)
+    script.report(args, SUMMARY, {**link.summary(), 'stored': books['stored'], 'collected': books['collected'],
+                                  'mails': end_mails()})
     return link.status
 
 
@@ -134,21 +129,21 @@ def note_state(db, link, args, now):
 
 def receive(db, link, closed, args):
     """Store what was delivered, and acknowledge it; return how many dead letters are new."""
-    now, dead = time.time(), []
+    now, found = time.time(), []
     while link.inbox:
         channel, method, properties, body = link.inbox.popleft()
         if method.consumer_tag == 'events':
             hear(db, method.routing_key, properties.headers or {}, closed, now, link.endpoint.virtual_host)
         else:
-            dead.append(letters.read(method, properties, body, now))
+            found.append(letters.read(method, properties, body, now))
             tag = method.delivery_tag
-    if not dead:
+    if not found:
         return 0
-    new = history.store_dead(db, dead, session(link), now)
+    new = dead.store(db, found, session(link), now)
     if channel.is_open:
         channel.basic_ack(tag, multiple=True)
     if not args.quiet:
-        for letter in dead:
+        for letter in found:
             print(LINE.format(**{key: plain(value or '?') for key, value in letter.items() if key != 'body'},
                               size=len(letter['body'])))
     return new
@@ -156,11 +151,12 @@ def receive(db, link, closed, args):
 
 def hear(db, event, facts, closed, now, vhost):
     """Store what the event exchange tells of a connection."""
+    id, user = facts.get('name'), facts.get('user')
     if event == 'connection.closed':
-        closed[facts.get('name')] = now
-        history.client_went(db, now, facts.get('name'))
-    elif event == 'connection.created' and facts.get('vhost') == vhost:
-        history.client_came(db, now, facts.get('user_provided_name') or facts['name'], facts['user'], facts['name'])
+        closed[id] = now
+        clients.went(db, now, id)
+    elif event == 'connection.created' and facts.get('vhost') == vhost and id and user:
+        clients.came(db, now, facts.get('user_provided_name') or id, user, id)
     for id in [id for id, at in closed.items() if at < now - 60]:
         del closed[id]
 
@@ -182,156 +178,6 @@ def collect(db, call, link, closed):
             logging.warning('%s', text)
     link.counts['collections'] += 1
     return not any(text.startswith('no figures') for text in missing)
-
-
-def post(db, args, now):
-    """Send the mail that is due, if there is something to tell; return how many were sent."""
-    mail = history.fact(db, 'mail')
-    if not args.mail_to or now < mail['sent'] + args.mail_every or now < mail.get('retry', 0):
-        return 0
-    message = mailer.compose(db, args.mail_from, args.mail_to, args.unread_after or 0, mail['until'], now)
-    if not message:
-        return 0
-    try:
-        mailer.send(message, args.smtp)
-    except (OSError, smtplib.SMTPException) as error:
-        if 'retry' not in mail:
-            logging.warning('mail not sent, trying again every %g s: %s', RETRY * args.interval, plain(error))
-        history.note(db, mail={**mail, 'retry': now + RETRY * args.interval})
-        return 0
-    logging.info('mail sent: %s', message['Subject'])
-    history.note(db, mail={'until': now, 'sent': now})
-    return 1
-
-
-# ------------------------------------------------------------------------------------------------ one look
-
-def once(args):
-    """Print the situation now; return the exit status."""
-    kept = os.path.exists(args.history)
-    path, endpoint = args.history if kept else ':memory:', args.endpoints[0]
-    db, call = history.open_for_writing(path), management.api(endpoint, args.management_url)
-    try:
-        if history.own(db, path, common.place(endpoint)):  # else a monitor.py does it every few seconds
-            collect_at_last(db, call, endpoint.virtual_host)
-            history.note(db, state='up', since=history.fact(db, 'since'))
-        else:
-            call('overview')
-    except management.Refused as refused:
-        if args.check:
-            print(f'SIAMESE UNKNOWN - {plain(refused)}')
-            return 3
-        raise Failure(f'{refused}; is it running, is --management-url right?', 3) from None
-    now, queues, clients = time.time(), history.queues(db), history.clients(db)
-    warnings = history.warnings(db, args.unread_after or 0, now - DAY, now)
-    waiting = sum(row['ready'] for row in queues)
-    if args.check:
-        told = '; '.join(plain(row['text']) for row in warnings) or f'{len(queues)} queues'
-        print(f'SIAMESE {"WARNING" if warnings else "OK"} - {told.replace("|", "/")} | ready={waiting} '
-              f'unacked={sum(row["unacked"] for row in queues)} queues={len(queues)} warnings={len(warnings)}')
-        return 1 if warnings else 0
-    rows = [(row['name'], row['ready'], row['unacked'], row['consumers'],
-             '-' if not row['oldest_since'] else ago(now - row['oldest_since']) if kept else '?',
-             *(f'{row[rate]:,.1f}' for rate in history.RATES)) for row in queues]
-    print(*table(('queue', 'ready', 'unacked', 'consumers', 'oldest', 'in/s', 'out/s', 'acked/s'), rows), sep='\n')
-    shown = [row for row in clients if row['state'] != 'gone' or row['since'] > now - DAY]
-    if shown:
-        print('', *table(('client', 'user', 'state', 'for', 'does', 'interrupted', 'last (UTC)'), [
-            (row['name'], row['user'], row['state'], ago(now - row['since']), row['does'], row['interruptions'],
-             when(row['last_interruption'])) for row in shown]), sep='\n')
-    for row in warnings:
-        print(f'warning: {plain(row["text"])}')
-    print(f'{len(warnings) or "no"} warnings: {len(queues)} queues, {waiting:,} messages wait, '
-          f'{sum(row["state"] != "gone" for row in clients)} clients')
-    if args.json:
-        write_json(args.json, {'broker': history.broker(db), 'queues': queues, 'clients': clients,
-                               'warnings': warnings})
-    return 0
-
-
-def collect_at_last(db, call, vhost):
-    """Collect once; a broker that has only just started has figures after some seconds."""
-    deadline = time.monotonic() + JUST_STARTED
-    while True:
-        try:
-            return figures.collect(db, call, vhost)
-        except management.Refused as refused:  # noqa: PERF203
-            if refused.status != 503 or time.monotonic() > deadline:
-                raise
-            time.sleep(0.5)
-
-
-# ------------------------------------------------------------------------------------------------- reports
-
-def report(args):
-    """Print the history by day, month or year, or the dead letters; return the exit status."""
-    db = history.open_for_reading(args.history)
-    since = args.since if args.since is not None else time.time() - LOOK_BACK.get(args.report, time.time())
-    if args.report == 'dead':
-        found, _ = history.dead_letters(db, queue=args.queue, since=since, limit=-1)
-        heads, rows = LETTER, [[when(row[key]) if key in ('at', 'requeued') else row[key] for key in LETTER]
-                               for row in reversed(found)]
-    else:
-        found = history.report(db, args.report, args.queue, history.start_of(args.report, since))
-        heads = (args.report, 'queue', *history.FIGURES)
-        rows = [[when(row['start'], LABELS[args.report]), row['queue'], *(row[name] for name in history.FIGURES)]
-                for row in found]
-    if not rows:
-        raise Failure(f'nothing in {args.history} of that; see --queue and --since', 3)
-    if args.csv:
-        with open(sys.stdout.fileno() if args.csv == '-' else args.csv, 'w', newline='', encoding='utf-8',
-                  closefd=args.csv != '-') as file:
-            csv.writer(file).writerows([heads, *rows])
-    if args.json:
-        write_json(args.json, [dict(zip(heads, row)) for row in rows])
-    if '-' in (args.csv, args.json):
-        return 0
-    print(*table(heads, rows), sep='\n')
-    errors = len(rows) if args.report == 'dead' else sum(row[name] for row in found for name in history.ERRORS)
-    print(f'{len(rows)} lines, {errors:,} messages not picked up or refused')
-    return 0
-
-
-def write_json(path, content):
-    with open(sys.stdout.fileno() if path == '-' else path, 'w', closefd=path != '-') as file:
-        print(json.dumps(content), file=file)
-
-
-# ---------------------------------------------------------------------------------------- sending them back
-
-def declare_requeue(channel, link):
-    channel.confirm_delivery(link.confirmed, callback=link.ready)
-
-
-def requeue(args):
-    """Send dead letters back into the queues they died in; return the exit status."""
-    db, sent_back, unknown = history.open_for_writing(args.history), 0, 0
-    ids = history.dead_ids(db, args.requeue_dead)
-    if not ids:
-        raise Failure(f'no dead letter of {args.requeue_dead} waits in {args.history} to be sent back', 3)
-    print(f'{len(ids):,} dead letters of {plain(args.requeue_dead)} go back where they came from')
-    accepted = []
-    with delivery.connected(args, declare_requeue, window=1, retry_returned=False) as link:
-        link.on_accepted = accepted.extend
-        for number, id in enumerate(ids):
-            if not link.goes_on(number):
-                break
-            letter = history.dead_letter(db, id)
-            if not letter['queue']:
-                unknown += 1
-                continue
-            link.publish('', letter['queue'], letter['body'],
-                         letters.back(letter, link.endpoint.credentials.username))
-            link.flush()
-            if accepted:
-                history.mark_requeued(db, [id], time.time())
-                sent_back += len(accepted)
-                accepted.clear()
-        else:
-            link.reason = 'all are sent'
-    script.report(args, BACK, {**link.summary(), 'sent_back': sent_back, 'found': len(ids), 'unknown': unknown,
-                               'returned': link.counts['returned']})
-    return link.status or (0 if sent_back == len(ids) else 1)
 
 
 # --------------------------------------------------------------------------------------------------- flags
@@ -359,9 +205,9 @@ def parse_args(argv):
                         help='with --report: write it as CSV (- is stdout)')
     parser.add_argument('--unread-after', type=script.number(float, 0), metavar='S',
                         help='warn when a message waits so long and there is no consumer (default: 0; for mails 300)')
-    parser.add_argument('--mail-to', type=lambda text: text.split(','), metavar='ADDRESS[,ADDRESS]',
+    parser.add_argument('--mail-to', type=addresses, metavar='ADDRESS[,ADDRESS]',
                         help='mail what was not picked up')
-    parser.add_argument('--mail-from', default=f'siamese@{socket.gethostname()}', metavar='ADDRESS',
+    parser.add_argument('--mail-from', type=script.name, default=f'siamese@{socket.gethostname()}', metavar='ADDRESS',
                         help='default: %(default)s')
     parser.add_argument('--mail-every', type=script.number(float, 0), default=3600, metavar='S',
                         help='at most one mail in so many seconds (default: %(default)s)')
@@ -384,6 +230,14 @@ def parse_args(argv):
     return args
 
 
+def addresses(text):
+    """An argparse type: where mails go, separated by commas."""
+    found = [address.strip() for address in text.split(',')]
+    if not text.isprintable() or not all(found):
+        raise argparse.ArgumentTypeError('expected addresses, separated by commas')
+    return found
+
+
 def day(text):
     """An argparse type: a day as YYYY-MM-DD; return when it begins, in s since 1970 UTC."""
     return timegm(time.strptime(text, '%Y-%m-%d'))
@@ -392,7 +246,9 @@ def day(text):
 def main(argv=None):
     args = parse_args(argv)
     try:
-        return (once if args.once else report if args.report else requeue if args.requeue_dead else watch)(args)
+        if args.requeue_dead:
+            return requeue.send_back(args)
+        return (reports.once if args.once else reports.report if args.report else watch)(args)
     except sqlite3.Error as error:
         raise Failure(f'the history {args.history}: {error}; is the disk full?', 3) from None
 

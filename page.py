@@ -10,8 +10,10 @@ from urllib.parse import quote
 
 from nicegui import ui
 
+import dead
 import history
 import login
+import notices
 from common import Failure
 from tables import ago, plain
 from widgets import box, button, count, say, since
@@ -30,7 +32,7 @@ def situation(db, args, now):
     known = history.broker(db)
     monitor = known['monitor'] or {'seen': None, 'interval': 0}
     silent = now - (monitor['seen'] or 0)
-    warnings = history.warnings(db, args.unread_after, now - DAY, now)
+    warnings = notices.warnings(db, args.unread_after, now - DAY, now)
     notes = [(warning['kind'] in ('broker', 'alarm'), warning['text'], link_of(warning)) for warning in warnings]
     name = f'{known["product"] or "broker"} {known["version"] or ""}'.strip()
     if monitor['seen'] is None or silent > 3 * monitor['interval'] + 10:
@@ -40,13 +42,15 @@ def situation(db, args, now):
         words, tone = 'monitor silent', 'warn'
     elif known['state'] == 'up':
         words, tone = f'{name} up', 'good'
+        notes += [(text.startswith('no figures'), text, '') for text in known['missing'] or []
+                  if not text.startswith('no exchange')]  # that one is not to be had in most virtual hosts
     elif known['state'] == 'away':
         words, tone = f'{name} away for {ago(now - known["since"])}', 'bad'
     else:
         words, tone = 'looking for the broker', 'off'
     notes.sort(key=lambda note: not note[0])
     return SimpleNamespace(known=known, words=words, tone=tone, notes=notes, now=now,
-                           dead=history.dead_letters(db, requeued=False, limit=0)[1])
+                           dead=dead.letters(db, requeued=False, limit=0)[1])
 
 
 def link_of(warning):

@@ -18,6 +18,11 @@ def table(heads, rows):
                       for cell, width, to_right in zip(row, widths, right)).rstrip() for row in cells]
 
 
+def many(number, noun):
+    """Return how many there are of something: '1 message', '1,200 messages'."""
+    return f'{number:,} {noun}{"" if number == 1 else "s"}'
+
+
 def when(at, form='%Y-%m-%d %H:%M:%S'):
     """Return a time as text in UTC, '-' for None."""
     return '-' if at is None else time.strftime(form, time.gmtime(at))

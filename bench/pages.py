@@ -19,29 +19,32 @@ import urllib.request
 from harness import ROOT, machine, put, table
 from years import LONGEST, fill
 
+import clients
+import dead
 import history
+import queues
 
 PAGES = {'all queues': '/', 'one queue': '/queue?name=siamese.queue-007', 'dead letters': '/dead',
          'clients': '/clients'}
 LETTERS, SAMPLES, TIMES = 10_000, 180, 10
 
 
-def fill_the_rest(db, queues):
+def fill_the_rest(db, names):
     """Write what years.fill() leaves out: the last quarter of an hour, dead letters, clients."""
     now = time.time()
     with history.transaction(db):
         for number in range(SAMPLES):
             at = now - 5 * (SAMPLES - number)
-            history.collect(db, at, [
+            queues.collect(db, at, [
                 {'name': f'siamese.queue-{queue:03}', 'type': 'classic', 'state': 'running', 'ready': queue,
                  'unacked': 1, 'consumers': queue % 10, **dict.fromkeys(history.RATES, 7.5),
-                 **dict.fromkeys(history.COUNTED, number * 37)} for queue in range(queues)], 1e6 + at)
-    history.store_dead(db, [{
-        'at': now, 'queue': f'siamese.queue-{number % queues:03}', 'reason': 'expired', 'exchange': '',
+                 **dict.fromkeys(history.COUNTED, number * 37)} for queue in range(names)], 1e6 + at)
+    dead.store(db, [{
+        'at': now, 'queue': f'siamese.queue-{number % names:03}', 'reason': 'expired', 'exchange': '',
         'routing_key': '', 'sender': 'alice', 'message_id': f'id-{number}', 'body': b'x' * 1000, 'encoded': b'',
         'properties': {}, 'redelivered': False} for number in range(LETTERS)], 'bench', now)
-    history.see_clients(db, now, {(f'client {number}', 'guest'): {'does': 'sends', 'state': 'sends', 'connections': {
-        str(number): (0, 0)}} for number in range(queues)})
+    clients.see(db, now, {(f'client {number}', 'guest'): {'does': 'sends', 'blocked': False, 'connections': {
+        str(number): (0, 0)}} for number in range(names)})
 
 
 def main(argv=None):

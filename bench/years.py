@@ -21,22 +21,22 @@ from harness import ROOT, machine, put, table
 
 import broker
 import history
+import queues
 
 END = 1_795_521_600  # 2026-11-24 12:00 UTC, the last hour
 LONGEST, SHARE, LARGEST = 1.0, 5, 60  # s of an answer, % of a core, MB: what scenario 7 promises
 
 
-def fill(db, queues, years):
+def fill(db, names, years):
     """Write the buckets of so many queues and years, with something in each hour of each queue; return how many."""
-    names = [f'siamese.queue-{number:03}' for number in range(queues)]
     db.executemany('INSERT INTO queue (id, name, state) VALUES (?, ?, ?)',
-                   [(number, name, 'running') for number, name in enumerate(names, 1)])
+                   [(number + 1, f'siamese.queue-{number:03}', 'running') for number in range(names)])
     rows, step = 0, (3600, 86400)
     values = ', '.join('?' * (3 + len(history.FIGURES)))
     for period in (0, 1, 2):
         starts = sorted({history.start_of(history.PERIODS[period], at)
                          for at in range(END - round(years * 365.25 * 86400), END, step[min(period, 1)])})
-        for queue in range(queues + 1):
+        for queue in range(names + 1):
             with history.transaction(db):
                 db.executemany(f'INSERT INTO bucket VALUES ({values})', (
                     (period, queue, start, 3600 + start % 977, 3600, 3590, 10, start % 7, 3, 1, 250 + queue, 100)
@@ -55,7 +55,7 @@ def answers(db):
         'by month, each queue, all years': lambda: history.report(db, 'month'),
         'by year, each queue, all years': lambda: history.report(db, 'year'),
         'by day, all queues together, all years': lambda: history.report(db, 'day', total=True),
-        'all queues as they are now': lambda: history.queues(db)}
+        'all queues as they are now': lambda: queues.known(db)}
     found = []
     for name, ask in questions.items():
         began = time.perf_counter()
@@ -64,13 +64,13 @@ def answers(db):
     return found
 
 
-def weigh_collector(queues, seconds):
+def weigh_collector(names, seconds):
     """Return (% of a core, MB) of a monitor.py that collects every 5 s from a broker with so many queues."""
     with broker.throwaway(management=True) as throwaway, tempfile.TemporaryDirectory() as folder:
 
         connection = pika.BlockingConnection(pika.URLParameters(throwaway.url))
         channel = connection.channel()
-        for number in range(queues):
+        for number in range(names):
             channel.queue_declare(f'bench.{number}', durable=True)
             channel.basic_publish('', f'bench.{number}', b'Hello world')
             channel.basic_ack(channel.basic_get(f'bench.{number}')[0].delivery_tag)

@@ -21,7 +21,10 @@ from playwright.sync_api import sync_playwright
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, ROOT)
 
+import clients  # noqa: E402
+import dead  # noqa: E402
 import history  # noqa: E402
+import queues  # noqa: E402
 
 IMAGES = os.path.join(ROOT, 'docs', 'images')
 HOUR, DAY = 3600, 86_400
@@ -41,7 +44,7 @@ b { color: #7ee2a8; font-weight: normal }
 
 
 def figures(name, rate, at, total):
-    """Return a queue as history.collect() takes it, at a time at which `total` messages were sent to it."""
+    """Return a queue as queues.collect() takes it, at a time at which `total` messages were sent to it."""
     now = rate * (1.3 + math.sin(at / 240 + len(name))) / 1.3
     read = name != 'bert'
     return {'name': name, 'type': 'classic', 'state': 'running', 'ready': int(now % 5) if read else 10,
@@ -63,24 +66,24 @@ def write_example(path):
             week = 1 if time.gmtime(at).tm_wday < 5 else 0.4
             for name, rate in RATES.items():
                 totals[name] += rate * week * random.uniform(0.7, 1.2) * (at - before)
-            history.collect(db, at, [figures(name, rate, at, totals[name]) for name, rate in RATES.items()], 1e9 + at)
+            queues.collect(db, at, [figures(name, rate, at, totals[name]) for name, rate in RATES.items()], 1e9 + at)
         bodies = [b'Hello world', '{"testdict": {"مفتاح": "قيمة", "键": "值", "キー": "値"}}'.encode(),
                   b'\xff\xfe{"amount": 12}\x00' + b'<script>alert(1)</script>']
-        history.store_dead(db, [{
+        dead.store(db, [{
             'at': now - number * 2900, 'queue': ('bert', 'orders.north', 'invoices')[number % 3],
             'reason': ('expired', 'rejected', 'delivery_limit')[number % 3], 'exchange': 'siamese.fanout',
             'routing_key': '', 'sender': ('frank', 'shop', 'billing')[number % 3], 'message_id': f'id-{number}',
             'body': bodies[number % 3], 'encoded': b'', 'redelivered': False, 'properties': {
                 'content_type': 'application/json', 'headers': {'x-attempt': 1, 'x-first-death-reason': 'rejected'}}}
             for number in range(40, 0, -1)], 'example', now)
-        clients = {'alice@north:4711': ('sends', 4000, 0), 'bob@north:4802': ('sends', 3000, 0),
+        people = {'alice@north:4711': ('sends', 4000, 0), 'bob@north:4802': ('sends', 3000, 0),
                    'carol@south:911': ('receives siamese.blocks', 0, 6900), 'frank@south:1204': ('sends', 900, 0),
                    'shop@web1:20117': ('sends', 50_000, 0), 'till@web2:311': ('receives orders.north', 0, 48_000)}
         for at, gone in (now - 9000, ()), (now - 4000, ('carol@south:911', 'till@web2:311')), (now - 3800, ()), (
                 now - 60, ('frank@south:1204',)), (now, ('frank@south:1204',)):
-            history.see_clients(db, at, {(name, 'guest'): {'does': does, 'state': does.split()[0], 'connections': {
+            clients.see(db, at, {(name, 'guest'): {'does': does, 'blocked': False, 'connections': {
                 f'{name} {at // 5000}': (int(sent * (at - now + 1e4) / 1e4), int(received * (at - now + 1e4) / 1e4))}}
-                for name, (does, sent, received) in clients.items() if name not in gone})
+                for name, (does, sent, received) in people.items() if name not in gone})
         history.note(db, state='up', since=now - 3 * DAY, place='broker.example.org:5672/%2F', product='RabbitMQ',
                      version='3.10.8', collected=now, monitor={'name': 'monitor.py', 'seen': now + HOUR, 'interval': 5})
 

@@ -19,11 +19,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from playwright.sync_api import expect, sync_playwright
 
+import clients
+import dead
 import history
 import listener
 import login
+import queues
 import tokens
-import views
+import view_queues
 import widgets
 
 EVIL = '<img src=x onerror="window.hacked=1"><script>window.hacked=1</script>'
@@ -102,18 +105,18 @@ def seen_now(db, **facts):
 
 
 def queue(name, ready=0, unacked=0, consumers=1, **more):
-    """Return a queue as history.collect() takes it."""
+    """Return a queue as queues.collect() takes it."""
     return {'name': name, 'type': 'classic', 'state': 'running', 'ready': ready, 'unacked': unacked,
             'consumers': consumers, **dict.fromkeys(history.RATES, 0), **dict.fromkeys(history.COUNTED, 0), **more}
 
 
-def collect(db, *queues, at=None):
-    history.collect(db, at or time.time(), list(queues), 1e6)
+def collect(db, *rows, at=None):
+    queues.collect(db, at or time.time(), list(rows), 1e6)
 
 
 def bury(db, **letter):
     """Store a dead letter."""
-    history.store_dead(db, [{
+    dead.store(db, [{
         'at': time.time(), 'queue': 'work', 'reason': 'expired', 'exchange': '', 'routing_key': 'work',
         'sender': 'alice', 'message_id': '', 'body': b'hello', 'encoded': b'', 'properties': {}, 'redelivered': False,
         **letter}], 'test', time.time())
@@ -345,14 +348,14 @@ def test_history_by_hour_day_month_and_year(db, serve, visit):
     for period in 'Hour', 'Month', 'Year', 'Day':
         tab.get_by_role('button', name=period, exact=True).click()
         expected = history.report(db, period.lower(), 'work',
-                                  views.periods(period.lower(), now)[0])
+                                  view_queues.periods(period.lower(), now)[0])
         expect(rows).to_have_count(len(expected) + 1)
         for shown, row in zip(rows.all()[1:], reversed(expected)):
             expect(shown.get_by_role('cell').nth(1)).to_have_text(f'{row["published"]:,}')
             expect(shown.get_by_role('cell').nth(2)).to_have_text(f'{row["delivered"]:,}')
         expect(rows.nth(1).get_by_role('cell').nth(5)).to_have_text('1')  # expired
-        first = views.periods(period.lower(), now)[0]
-        expect(bars).to_contain_text(time.strftime(views.SPANS[period.lower()][2], time.gmtime(first)))
+        first = view_queues.periods(period.lower(), now)[0]
+        expect(bars).to_contain_text(time.strftime(view_queues.SPANS[period.lower()][2], time.gmtime(first)))
     assert len({len(history.report(db, period, 'work')) for period in history.PERIODS}) > 1
 
 
@@ -361,13 +364,13 @@ def test_states(db, serve, visit):
     tab = visit(serve())
     state = tab.locator('header .state')
     expect(state).to_have_text('RabbitMQ 3.10.8 up')
-    history.note(db, state='away', since=time.time() - 300, alarms=['memory alarm on n0@localhost'])
+    history.note(db, state='away', since=time.time() - 300, alarms={'memory alarm on n0@localhost': time.time()})
     expect(state).to_have_text('RabbitMQ 3.10.8 away for 5 min')
     expect(tab.locator('.note.bad').filter(has_text='memory alarm on n0@localhost')).to_be_visible()
     history.note(db, monitor={'name': 'm', 'seen': time.time() - 600, 'interval': 5})
     expect(state).to_have_text('monitor silent')
     expect(tab.locator('.note').first).to_contain_text('./monitor.py --history')
-    seen_now(db, alarms=[])
+    seen_now(db, alarms={})
     expect(state).to_have_text('RabbitMQ 3.10.8 up')
 
 
@@ -382,16 +385,16 @@ def test_without_a_history_it_says_what_to_do_and_recovers(file, serve, visit):
             tab.goto(tab.url.split('/', 3)[0] + '//' + tab.url.split('/', 3)[2] + path)
             expect(tab.get_by_text(words)).to_be_visible()
         collect(db, queue('work'))
-        history.see_clients(db, time.time(), {
-            ('alice', 'guest'): {'does': 'sends', 'state': 'sends', 'connections': {'1': (0, 0)}}})
+        clients.see(db, time.time(), {
+            ('alice', 'guest'): {'does': 'sends', 'blocked': False, 'connections': {'1': (0, 0)}}})
         expect(tab.get_by_role('row').filter(has_text='alice')).to_be_visible()
 
 
 def test_clients_and_their_interruptions(db, serve, visit):
     now = time.time()
-    alice = {('alice', 'guest'): {'does': 'sends', 'state': 'sends', 'connections': {'1': (5, 0)}}}
+    alice = {('alice', 'guest'): {'does': 'sends', 'blocked': False, 'connections': {'1': (5, 0)}}}
     for at, present in (now - 400, alice), (now - 300, {}), (now - 200, alice):
-        history.see_clients(db, at, present)
+        clients.see(db, at, present)
     cells = visit(serve() + '/clients').get_by_role('row').filter(has_text='alice').get_by_role('cell')
     expect(cells.nth(7)).to_have_text('1')
     expect(cells.nth(8)).to_have_text(re.compile('^5 min ago'))
@@ -440,8 +443,8 @@ def test_on_a_phone_nothing_scrolls_sideways(db, serve, visit, scheme):
     bury(db, queue=long, message_id='m' * 150, sender='s' * 90, body=b'x' * 500,
          properties={'headers': {'h' * 100: 'v' * 400}, 'app_id': 's' * 90})
     collect(db, queue(long, ready=123_456_789, consumers=0, published=10 ** 9), queue('short'))
-    history.see_clients(db, time.time(), {(long, 'u' * 80): {
-        'does': f'receives {long}', 'state': 'idle', 'connections': {'1': (0, 0)}}})
+    clients.see(db, time.time(), {(long, 'u' * 80): {
+        'does': f'receives {long}', 'blocked': False, 'connections': {'1': (0, 0)}}})
     base = serve('--unread-after', 0)
     tab = visit(base, viewport={'width': 390, 'height': 844}, color_scheme=scheme)
     for path in '/', f'/queue?name={long}', '/clients', '/dead', '/login':

@@ -1,0 +1,106 @@
+"""mailer.py: mails of monitor.py on a real mail server."""
+
+import email
+import email.policy
+import ssl
+import time
+from types import SimpleNamespace
+
+import pika
+import pytest
+import trustme
+from aiosmtpd.controller import Controller
+from aiosmtpd.smtp import AuthResult
+from conftest import wait_until
+from greetings import DEAD_LETTERS, declare_dead
+from watching import watch
+
+import broker as broker_module
+import dead
+import history
+import notices
+
+
+class Mailbox:
+    """A mail server that wants TLS and a password."""
+
+    def __init__(self, authority):
+        self.mails, self.logins = [], []
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        authority.issue_cert('127.0.0.1').configure_cert(context)
+        self.controller = Controller(self, hostname='127.0.0.1', port=broker_module.free_ports(1)[0],
+                                     auth_required=True, authenticator=self.log_in, tls_context=context,
+                                     require_starttls=True)
+
+    def log_in(self, server, session, envelope, mechanism, data):
+        self.logins.append((bool(session.ssl), data.login, data.password))
+        return AuthResult(success=data.password == b'open sesame', handled=False)
+
+    async def handle_DATA(self, server, session, envelope):
+        self.mails.append(SimpleNamespace(to=envelope.rcpt_tos, mail=email.message_from_bytes(
+            envelope.content, policy=email.policy.default)))
+        return '250 OK'
+
+
+def test_the_mail_is_kept_while_the_mail_server_is_away_and_tells_all(start, broker, channel, tmp_path):
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(tmp_path / 'ca.pem'))
+    mailbox, port = Mailbox(authority), None
+    port = mailbox.controller.port
+    declare_dead(channel)
+    channel.queue_declare('strange', durable=True, arguments={**DEAD_LETTERS, 'x-message-ttl': 1})
+    channel.queue_declare('unread', durable=True)
+    monitor, db = watch(start, broker, tmp_path / 'siamese.db', '--mail-to', 'ops@example.org,dev@example.org',
+                        '--mail-every', 3600, '--unread-after', 1,
+                        SMTP_URL=f'smtp://monitor:open%20sesame@127.0.0.1:{port}?cacertfile={tmp_path}/ca.pem')
+    channel.basic_publish('', 'strange', b'x', pika.BasicProperties(message_id='<script>alert(1)</script>\r\nBcc: me'))
+    line = monitor.wait_for('mail not sent, trying again')
+    assert 'refused' in line
+    channel.basic_publish('', 'unread', b'y')
+    wait_until(lambda: notices.warnings(db, 1, 0) and any(
+        row['kind'] == 'unread' for row in notices.warnings(db, 1, 0)), 'an unread message')
+    mailbox.controller.start()
+    try:
+        wait_until(lambda: mailbox.mails, 'a mail')
+        (secure, login, _), = mailbox.logins
+        assert secure and login == b'monitor'
+        mail, = mailbox.mails
+        assert mail.to == ['ops@example.org', 'dev@example.org']
+        subject = ' '.join(mail.mail['Subject'].split())
+        assert subject.startswith('siamese: 1 message not picked up, 1 queue without a consumer at 127.0.0.1:')
+        text = mail.mail.get_body(('plain',)).get_content()
+        page = mail.mail.get_body(('html',)).get_content()
+        assert 'strange: 1 dead letter, expired' in text and 'unread: 1 message and no consumer' in text
+        assert '--requeue-dead QUEUE sends them back' in text and 'Start a consumer' in text
+        assert '<td>&lt;script&gt;alert(1)&lt;/script&gt;\\r\\nBcc: me</td>' in page and '<script>' not in page
+        assert mail.mail['Bcc'] is None
+        channel.basic_publish('', 'strange', b'x', pika.BasicProperties(message_id='second'))
+        wait_until(lambda: dead.letters(db)[1] == 2, 'the second')
+        now = time.time()
+        wait_until(lambda: history.fact(db, 'collected') > now + 1, 'two more collections')
+        assert len(mailbox.mails) == 1  # the period is not over
+    finally:
+        mailbox.controller.stop()
+    done = monitor.stop()
+    assert done.status == 0 and 'open sesame' not in done.err + done.out and ', 1 mails sent; ' in done.out
+
+
+@pytest.mark.parametrize('kind', ['no TLS', 'wrong password'])
+def test_a_mail_server_that_gets_no_password_or_the_wrong_one(kind, start, broker, channel, tmp_path):
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(tmp_path / 'ca.pem'))
+    mailbox = Mailbox(authority)
+    if kind == 'no TLS':
+        mailbox.controller = Controller(mailbox, hostname='127.0.0.1', port=mailbox.controller.port,
+                                        authenticator=mailbox.log_in, auth_require_tls=False)
+    mailbox.controller.start()
+    try:
+        monitor, _ = watch(start, broker, tmp_path / 'siamese.db', '--mail-to', 'ops@example.org', '--smtp',
+                           f'smtp://me:hush@127.0.0.1:{mailbox.controller.port}?cacertfile={tmp_path}/ca.pem')
+        declare_dead(channel)
+        channel.basic_publish('siamese.dlx', '', b'x')
+        line = monitor.wait_for('mail not sent, trying again')
+        assert ('it offers no TLS' if kind == 'no TLS' else '535') in line and 'hush' not in line
+        assert mailbox.mails == [] and bool(mailbox.logins) == (kind == 'wrong password')
+    finally:
+        mailbox.controller.stop()

@@ -1,0 +1,74 @@
+"""reports.py: the situation now, and the history as table, CSV and JSON."""
+
+import csv
+import io
+import json
+
+import pytest
+from conftest import wait_until, waiting
+from greetings import declare_dead
+from watching import published, totals, watch
+
+import history
+
+
+def test_once_says_all_that_matters_and_leaves_nothing_behind(run, broker, channel, tmp_path):
+    path = tmp_path / 'none.db'
+    flags = ('monitor.py', '--once', '--history', path, '--management-url', broker.management_url)
+    assert run(*flags, '--check').out.startswith('SIAMESE OK - 0 queues | ready=0 ')
+    declare_dead(channel)
+    channel.queue_declare('\x1b[2Jevil', durable=True)
+    channel.basic_publish('', '\x1b[2Jevil', b'x')
+    channel.basic_publish('siamese.dlx', '', b'x')
+    wait_until(lambda: '2 messages wait' in run(*flags).out, 'the messages')
+    done = run(*flags, '--json', tmp_path / 'now.json')
+    assert done.status == 0 and '\x1b' not in done.out and '2 warnings: 2 queues, 2 messages wait' in done.out
+    assert 'warning: siamese.dead: 1 message and no consumer' in done.out
+    found = json.loads((tmp_path / 'now.json').read_text())
+    assert {row['name']: row['ready'] for row in found['queues']} == {'\x1b[2Jevil': 1, 'siamese.dead': 1}
+    assert not path.exists() and waiting(channel, 'siamese.dead') == 1
+
+
+def test_a_history_has_one_writer_and_one_broker(start, run, broker, tmp_path):
+    path = tmp_path / 'siamese.db'
+    monitor, db = watch(start, broker, path)
+    second = run('monitor.py', '--history', path)
+    assert second.status == 2 and 'another monitor.py writes' in second.err
+    flags = ('monitor.py', '--once', '--history', path, '--management-url', broker.management_url)
+    before = history.fact(db, 'place')
+    assert run(*flags).status == 0
+    monitor.stop()
+    assert run(*flags).status == 0
+    other = run(*flags, AMQP_URL=broker.url)
+    assert other.status == 2 and f'is the history of {before}, not of' in other.err
+
+
+def test_reports_as_csv_and_json_agree_with_the_table(start, run, broker, channel, tmp_path):
+    path = tmp_path / 'siamese.db'
+    _, db = watch(start, broker, path)
+    for queue in 'one', 'two':
+        channel.queue_declare(queue, durable=True)
+        published(channel, queue, 3)
+    wait_until(lambda: [totals(db).get(queue, (0,))[0] for queue in ('one', 'two')] == [3, 3], 'counts')
+    flags = ('monitor.py', '--report', 'day', '--history', path)
+    assert run(*flags).out.splitlines()[-1] == '2 lines, 0 messages not picked up or refused'
+    rows = list(csv.DictReader(io.StringIO(run(*flags, '--csv', '-').out)))
+    assert [(row['queue'], row['published']) for row in rows] == [('one', '3'), ('two', '3')]
+    found = json.loads(run(*flags, '--queue', 'two', '--json', '-').out)
+    assert [(row['queue'], row['published'], row['day']) for row in found] == [('two', 3, rows[0]['day'])]
+    assert run(*flags, '--since', '2099-01-01').status == 3
+    for period, length in (('month', 7), ('year', 4)):
+        assert run('monitor.py', '--report', period, '--history', path).out.splitlines()[1][:length] == (
+            rows[0]['day'][:length])
+
+
+@pytest.mark.parametrize('flags', [['--report', 'day'], ['--requeue-dead', 'all']])
+def test_a_history_that_is_not_there_or_holds_nothing(run, tmp_path, flags):
+    done = run('monitor.py', *flags, '--history', tmp_path / 'none.db')
+    assert done.status == 3 and done.err.count('\n') == 1 and 'Traceback' not in done.err
+
+
+def test_the_management_api_with_a_wrong_password(run, broker):
+    wrong = broker.management_url.replace('guest:guest', 'guest:wrong')
+    done = run('monitor.py', '--once', '--management-url', wrong)
+    assert done.status == 3 and "answers 401 Unauthorized to user 'guest'" in done.err and 'wrong' not in done.err
