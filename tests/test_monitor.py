@@ -239,6 +239,9 @@ def test_prometheus(start, broker, channel, tmp_path):
 
 @pytest.mark.parametrize('flags, said', [
     (['--smtp', 'http://me:secret@host'], 'bad SMTP URL'),
+    (['--smtp', 'smtp://me:secret%C3%A9@host'], 'ASCII only'),
+    (['--mail-to', 'ops@example.org,'], 'expected addresses'),
+    (['--mail-to', 'ops@example.org\nBcc: me'], 'expected addresses'),
     (['--management-url', 'ftp://me:secret@host'], 'bad management URL'),
     (['--management-url', 'http://me:se/cret@host'], 'bad management URL'),
     (['--check'], '--check goes with --once'),
