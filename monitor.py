@@ -246,9 +246,9 @@ def day(text):
 def main(argv=None):
     args = parse_args(argv)
     try:
-        if args.requeue_dead:
-            return requeue.send_back(args)
-        return (reports.once if args.once else reports.report if args.report else watch)(args)
+        if args.once:
+            return (reports.check if args.check else reports.once)(args)
+        return (reports.report if args.report else requeue.send_back if args.requeue_dead else watch)(args)
     except sqlite3.Error as error:
         raise Failure(f'the history {args.history}: {error}; is the disk full?', 3) from None
 
