@@ -295,6 +295,10 @@ def test_strangers_are_refused(db, serve):
     for headers in {'Host': 'evil.example'}, {'Origin': 'http://evil.example'}, {'Host': 'evil.example:80'}:
         assert ask(base, '/', headers).status == 403
         assert ask(base, SOCKET, upgrade(**headers)).status == 403
+    for headers in {'Host': '['}, {'Origin': 'http://['}:
+        assert ask(base, '/', headers).status == 400
+        assert ask(base, SOCKET, upgrade(**headers)).status == 403
+    assert 'Traceback' not in serve.running.stop().err
     base = serve('--login')
     assert ask(base, '/', {'Accept': 'text/html'}).getheader('location') == '/login?next=%2F'
     assert ask(base, SOCKET, upgrade()).status == 403

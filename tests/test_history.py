@@ -88,6 +88,15 @@ def test_several_processes_write_and_one_reads(tmp_path):
     assert dead.letters(reader)[1] == history.report(reader, 'year')[0]['expired'] == 100
 
 
+def test_a_history_that_nobody_writes_can_be_read_where_the_reader_may_not_write(tmp_path):
+    path = str(tmp_path / 'siamese.db')
+    db = history.open_for_writing(path)
+    dead.store(db, [letter()], 's', NOON)
+    db.close()
+    (tmp_path / 'siamese.db-shm').mkdir()  # so SQLite cannot make this file
+    assert dead.letters(history.open_for_reading(path))[1] == 1
+
+
 def test_a_file_that_is_no_history(tmp_path):
     path = tmp_path / 'notes.txt'
     with pytest.raises(Failure, match='cannot open'):
