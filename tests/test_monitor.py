@@ -61,6 +61,7 @@ def test_known_counts_while_node_and_monitor_restart(start, tmp_path):
         base = totals(db)
         broker.stop()
         wait_until(lambda: history.broker(db)['state'] == 'away', 'the broker away')
+        assert {row['publish_rate'] for row in queues.known(db)} == {0}
         broker.start()
         wait_until(lambda: history.broker(db)['state'] == 'up', 'the broker back')
         load(2)
