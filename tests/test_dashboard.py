@@ -405,13 +405,13 @@ def test_a_broker_that_is_away_is_not_waited_for_to_send_back(db, serve, visit, 
     assert dead.ids(db, 'all') == [1]
 
 
-def test_ctrl_c_pressed_twice_ends_it_without_a_traceback(db, serve, visit):
+def test_a_second_signal_ends_it_without_a_traceback(db, serve, visit):
     tab = visit(serve())
     expect(tab.get_by_text('No queues yet')).to_be_visible()
-    for _ in range(3):
-        serve.running.send(signal.SIGINT)
+    for number in signal.SIGINT, signal.SIGTERM:  # two of a kind may arrive as one
+        serve.running.send(number)
     done = serve.running.end()
-    assert 'Traceback' not in done.err and 'stopped: SIGINT' in done.out and done.status == 0
+    assert 'Traceback' not in done.err and 'stopped: SIG' in done.out and done.status == 0
 
 
 def test_without_a_history_it_says_what_to_do_and_recovers(file, serve, visit):

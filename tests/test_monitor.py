@@ -15,6 +15,7 @@ import broker as broker_module
 import clients
 import dead
 import history
+import monitor
 import queues
 
 # ---- figures against known counts
@@ -129,6 +130,15 @@ def test_the_event_exchange_tells_of_clients_between_two_collections(start, tmp_
         assert monitor.stop().status == 0
 
 
+@pytest.mark.parametrize('facts', [{}, {'vhost': '/'}, {'vhost': '/', 'name': 'a'}, {'vhost': '/', 'user': 'guest'},
+                                   {'vhost': 'other', 'name': 'a', 'user': 'guest'}])
+def test_events_that_say_too_little_or_are_of_others_are_passed_over(facts):
+    db = history.open_for_writing(':memory:')
+    for event in 'connection.created', 'connection.closed', 'connection.stats':
+        monitor.hear(db, event, facts, {}, 1.0, '/')
+    assert clients.known(db) == []
+
+
 # ---- scenario 7: nobody there
 
 def names_not_picked_up(run, path):
@@ -223,6 +233,11 @@ def test_a_broker_that_is_away_is_waited_for_or_given_up(run, tmp_path):
     done = run('monitor.py', '--history', tmp_path / 'm.db', '--give-up-after', 0.5, AMQP_URL=f'amqp://127.0.0.1:{port}')
     assert done.status == 3 and 'no broker at' in done.err and done.out.startswith('0 dead letters stored')
     assert history.broker(history.open_for_reading(str(tmp_path / 'm.db')))['state'] == 'away'
+
+
+def test_the_management_api_asked_is_that_of_the_node_that_is_there(start, url, tmp_path):
+    monitor = start('monitor.py', '--url', f'amqp://localhost:1,{url}', '--history', tmp_path / 'siamese.db')
+    monitor.wait_for('no management API at http://127.0.0.1:15672 ')
 
 
 def test_prometheus(start, broker, channel, tmp_path):
