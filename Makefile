@@ -45,8 +45,8 @@ bench: .venv/dev ## Measure side by side with peers and bare limits, and write b
 		python bench/rpc.py --write && python bench/accepted.py --write && \
 		python bench/years.py --write && python bench/pages.py --write
 
-screenshots: .venv/dev ## Take the pictures of docs/dashboard.md anew.
-	@$(ACTIVATE) ./setup.sh browser && python docs/screenshots.py
+screenshots: .venv/dev ## Take the pictures of README.md and docs/dashboard.md anew.
+	@$(ACTIVATE) ./setup.sh broker && ./setup.sh browser && python docs/screenshots.py
 
 clean: ## Remove what make made (not what apt installed).
 	rm -rf .venv .rabbitmq4 siamese.pdf docs/.mermaid bench/.peers .hypothesis .pytest_cache .ruff_cache __pycache__ */__pycache__

@@ -1,7 +1,11 @@
 #!/usr/bin/env python3
-"""Take the pictures of docs/dashboard.md: dashboard.py with an example's history, in Chromium. See make screenshots."""
+"""Take the pictures of README.md and docs/dashboard.md, in Chromium. See make screenshots.
+
+make demo is run for its picture; dashboard.py shows the history of an example.
+"""
 
 import contextlib
+import html
 import math
 import os
 import random
@@ -31,6 +35,12 @@ PICTURES = [  # file, page, width and height, colours, what to click
     ('queue', '/queue?name=orders.north', (1280, 900), 'light', None),
     ('dead-letter', '/dead', (1280, 900), 'light', 'id-2'), ('clients', '/clients', (1280, 560), 'light', None),
     ('phone', '/', (390, 844), 'dark', None)]
+LINES = 34  # of the terminal
+TERMINAL = """<!doctype html><meta charset="utf-8"><style>
+body { margin: 0; width: max-content; background: #16181d; color: #d6d9df; padding: 14px 18px }
+pre { font: 13px/1.45 'DejaVu Sans Mono', monospace; margin: 0 }
+b { color: #7ee2a8; font-weight: normal }
+</style><pre>"""
 
 
 def figures(name, rate, at, total):
@@ -86,8 +96,22 @@ def take(tab, base, name, path, click):
         tab.get_by_role('row').filter(has_text=click).first.get_by_role('button').click()
         tab.locator('pre.body').wait_for()
     tab.wait_for_timeout(1500)  # dialogs and charts move in
+    save(tab, name)
+
+
+def take_demo(browser):
+    """Take a picture of what a terminal shows after make demo: its last lines."""
+    done = subprocess.run([sys.executable, 'broker.py', './demo.sh'], cwd=ROOT, stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT, encoding='utf-8', check=True)
+    *lines, verdict = done.stdout.splitlines()
+    tab = browser.new_page(viewport={'width': 200, 'height': 100}, device_scale_factor=2)
+    tab.set_content(TERMINAL + html.escape('\n'.join(lines[1 - LINES:])) + f'\n<b>{html.escape(verdict)}</b></pre>')
+    save(tab, 'demo', full_page=True)
+
+
+def save(tab, name, **how):
     file = os.path.join(IMAGES, f'{name}.png')
-    tab.screenshot(path=file)
+    tab.screenshot(path=file, **how)
     Image.open(file).convert('RGB').quantize(256).save(file, optimize=True)
     print(f'{file}  {os.path.getsize(file) / 1000:.0f} kB')
 
@@ -105,6 +129,7 @@ def main():
             for name, path, (width, height), colours, click in PICTURES:
                 tab = browser.new_page(viewport={'width': width, 'height': height}, color_scheme=colours)
                 take(tab, base, name, path, click)
+            take_demo(browser)
             browser.close()
         finally:
             server.terminate()

@@ -55,7 +55,7 @@ def test_the_majority_is_lost_for_a_while(start, tmp_path, cluster, urls):
     def inject(_):
         cluster.kill(1)
         cluster.kill(2)
-        spell(3)
+        spell(30)
     endure(start, tmp_path, ','.join(urls), inject, cluster.start, producer=(), consumer=(), **QUORUM)
 
 

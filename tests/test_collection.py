@@ -67,6 +67,11 @@ def test_no_script_imports_another(name):
     assert not imported & {script[:-3] for script in SCRIPTS} - {'broker', 'audit'}
 
 
+@pytest.mark.parametrize('name', sorted(MODULES))
+def test_contributors_find_it(name):
+    assert f'`{name}`' in (ROOT / 'CONTRIBUTING.md').read_text()
+
+
 def test_python_3_9_is_promised_everywhere_and_kept():
     assert 'requires-python = ">=3.9"' in (ROOT / 'pyproject.toml').read_text()
     assert 'target-version = "py39"' in (ROOT / 'pyproject.toml').read_text()
