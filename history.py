@@ -89,7 +89,13 @@ def open_for_writing(path):
 def open_for_reading(path):
     """Open the history in the file `path`, which may be written to meanwhile; raise Failure if there is none."""
     with _understood(path):
-        return _of_our_version(_connect(f'file:{quote(path)}?mode=ro', uri=True), path)
+        try:
+            return _of_our_version(_connect(f'file:{quote(path)}?mode=ro', uri=True), path)
+        except sqlite3.OperationalError:
+            if not os.path.exists(path) or os.path.exists(f'{path}-wal'):
+                raise
+            # Nobody writes it, and we may not: SQLite would have to make files beside it.
+            return _of_our_version(_connect(f'file:{quote(path)}?immutable=1', uri=True), path)
 
 
 def _connect(path, **kind):

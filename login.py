@@ -96,7 +96,10 @@ class Gate:
         if scope['type'] not in ('http', 'websocket'):
             await self.app(scope, receive, send)
             return
-        answer = await self.judge(scope, receive)
+        try:
+            answer = await self.judge(scope, receive)
+        except ValueError:  # a Host or an Origin like http://[
+            answer = PlainTextResponse('This makes no sense.', 400)
         if answer and scope['type'] == 'websocket':
             await send({'type': 'websocket.close', 'code': 1008})
             return

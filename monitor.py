@@ -44,6 +44,7 @@ import letters
 import mailer
 import management
 import metrics
+import queues
 import reports
 import requeue
 import script
@@ -123,6 +124,7 @@ def note_state(db, link, args, now):
     """Store whether the broker is there."""
     state = 'up' if link.is_ready else 'away'
     if history.fact(db, 'state') != state:
+        queues.stand_still(db)
         history.note(db, state=state, since=now if link.is_ready else now - (time.monotonic() - link.away_since))
     history.note(db, monitor={'name': args.name, 'seen': now, 'interval': args.interval})
 
@@ -169,6 +171,7 @@ def collect(db, call, link, closed):
     except management.Refused as refused:
         if refused.status == 503:  # it starts
             return False
+        queues.stand_still(db)
         history.note(db, events=False, missing=[
             f'no figures of queues and clients: {refused}; rabbitmq-plugins enable rabbitmq_management, give the user '
             'the tag monitoring, or see --management-url'])
@@ -246,9 +249,9 @@ def day(text):
 def main(argv=None):
     args = parse_args(argv)
     try:
-        if args.requeue_dead:
-            return requeue.send_back(args)
-        return (reports.once if args.once else reports.report if args.report else watch)(args)
+        if args.once:
+            return (reports.check if args.check else reports.once)(args)
+        return (reports.report if args.report else requeue.send_back if args.requeue_dead else watch)(args)
     except sqlite3.Error as error:
         raise Failure(f'the history {args.history}: {error}; is the disk full?', 3) from None
 

@@ -59,6 +59,11 @@ def collect(db, at, queues, uptime=None, process=None):
         note(db, collected=at, uptime=uptime, process=process)
 
 
+def stand_still(db):
+    """Note that nothing flows, as far as anybody knows: there are no figures for a while."""
+    db.execute(f"UPDATE queue SET {', '.join(f'{rate} = 0' for rate in RATES)} WHERE state <> 'gone'")
+
+
 def _rates(db, row, at):
     """Return the RATES of a queue since the first sample of the last SMOOTH s; {} if there is none: the broker's hold.
 

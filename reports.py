@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import sqlite3
 import sys
 import time
 
@@ -15,13 +16,22 @@ import management
 import notices
 import queues
 from common import Failure
-from tables import ago, plain, table, when
+from tables import ago, many, plain, table, when
 
 DAY = 86400  # s
 JUST_STARTED = 10  # s until a broker has figures, at the most
 LOOK_BACK = {'day': 31 * DAY, 'month': 731 * DAY}  # s a report looks back unless --since says more
 LABELS = {'day': '%Y-%m-%d', 'month': '%Y-%m', 'year': '%Y'}
 LETTER = ('id', 'at', 'queue', 'reason', 'sender', 'message_id', 'size', 'requeued')
+
+
+def check(args):
+    """Print the situation now in one line, as Nagios wants it; return the exit status."""
+    try:
+        return once(args)
+    except (Failure, sqlite3.Error) as failure:
+        print(f'SIAMESE UNKNOWN - {plain(failure)}'.replace('|', '/'))
+        return 3
 
 
 def once(args):
@@ -36,15 +46,12 @@ def once(args):
         else:
             call('overview')
     except management.Refused as refused:
-        if args.check:
-            print(f'SIAMESE UNKNOWN - {plain(refused)}')
-            return 3
         raise Failure(f'{refused}; is it running, is --management-url right?', 3) from None
     now, rows, people = time.time(), queues.known(db), clients.known(db)
     warnings = notices.warnings(db, args.unread_after or 0, now - DAY, now)
     waiting = sum(row['ready'] for row in rows)
     if args.check:
-        told = '; '.join(plain(row['text']) for row in warnings) or f'{len(rows)} queues'
+        told = '; '.join(plain(row['text']) for row in warnings) or many(len(rows), 'queue')
         print(f'SIAMESE {"WARNING" if warnings else "OK"} - {told.replace("|", "/")} | ready={waiting} '
               f'unacked={sum(row["unacked"] for row in rows)} queues={len(rows)} warnings={len(warnings)}')
         return 1 if warnings else 0
@@ -59,8 +66,8 @@ def once(args):
              when(row['last_interruption'])) for row in shown]), sep='\n')
     for row in warnings:
         print(f'warning: {plain(row["text"])}')
-    print(f'{len(warnings) or "no"} warnings: {len(rows)} queues, {waiting:,} messages wait, '
-          f'{sum(row["state"] != "gone" for row in people)} clients')
+    print(f'{many(len(warnings), "warning") if warnings else "no warnings"}: {many(len(rows), "queue")}, '
+          f'{waiting:,} messages wait, {many(sum(row["state"] != "gone" for row in people), "client")}')
     if args.json:
         write_json(args.json, {'broker': history.broker(db), 'queues': rows, 'clients': people, 'warnings': warnings})
     return 0
@@ -103,7 +110,7 @@ def report(args):
         return 0
     print(*table(heads, rows), sep='\n')
     errors = len(rows) if args.report == 'dead' else sum(row[name] for row in found for name in history.ERRORS)
-    print(f'{len(rows)} lines, {errors:,} messages not picked up or refused')
+    print(f'{many(len(rows), "line")}, {many(errors, "message")} not picked up or refused')
     return 0
 
 

@@ -8,7 +8,7 @@ import history
 import letters
 import script
 from common import Failure
-from tables import plain
+from tables import many, plain
 
 SUMMARY = ('{sent_back} of {found} dead letters sent back, {returned} returned, {unknown} from no known queue; '
            '{duration_s:.1f} s; stopped: {stopped}')
@@ -24,7 +24,7 @@ def send_back(args):
     ids = dead.ids(db, args.requeue_dead)
     if not ids:
         raise Failure(f'no dead letter of {args.requeue_dead} waits in {args.history} to be sent back', 3)
-    print(f'{len(ids):,} dead letters of {plain(args.requeue_dead)} go back where they came from')
+    print(f'{many(len(ids), "dead letter")} of {plain(args.requeue_dead)} to send back')
     accepted = []
     with delivery.connected(args, declare, window=1, retry_returned=False) as link:
         link.on_accepted = accepted.extend

@@ -36,12 +36,11 @@ def fill(db, names, years):
     for period in (0, 1, 2):
         starts = sorted({history.start_of(history.PERIODS[period], at)
                          for at in range(END - round(years * 365.25 * 86400), END, step[min(period, 1)])})
-        for queue in range(names + 1):
-            with history.transaction(db):
-                db.executemany(f'INSERT INTO bucket VALUES ({values})', (
-                    (period, queue, start, 3600 + start % 977, 3600, 3590, 10, start % 7, 3, 1, 250 + queue, 100)
-                    for start in starts))
-            rows += len(starts)
+        with history.transaction(db):
+            db.executemany(f'INSERT INTO bucket VALUES ({values})', (
+                (period, queue, start, 3600 + start % 977, 3600, 3590, 10, start % 7, 3, 1, 250 + queue, 100)
+                for start in starts for queue in range(names + 1)))
+        rows += len(starts) * (names + 1)
     return rows
 
 

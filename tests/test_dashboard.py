@@ -5,6 +5,7 @@ import http.client
 import math
 import re
 import shutil
+import signal
 import socket
 import ssl
 import subprocess
@@ -294,6 +295,10 @@ def test_strangers_are_refused(db, serve):
     for headers in {'Host': 'evil.example'}, {'Origin': 'http://evil.example'}, {'Host': 'evil.example:80'}:
         assert ask(base, '/', headers).status == 403
         assert ask(base, SOCKET, upgrade(**headers)).status == 403
+    for headers in {'Host': '['}, {'Origin': 'http://['}:
+        assert ask(base, '/', headers).status == 400
+        assert ask(base, SOCKET, upgrade(**headers)).status == 403
+    assert 'Traceback' not in serve.running.stop().err
     base = serve('--login')
     assert ask(base, '/', {'Accept': 'text/html'}).getheader('location') == '/login?next=%2F'
     assert ask(base, SOCKET, upgrade()).status == 403
@@ -372,6 +377,41 @@ def test_states(db, serve, visit):
     expect(tab.locator('.note').first).to_contain_text('./monitor.py --history')
     seen_now(db, alarms={})
     expect(state).to_have_text('RabbitMQ 3.10.8 up')
+    expect(tab.locator('.note')).to_have_count(0)
+    history.note(db, missing=['no figures of queues and clients: ...', 'no exchange amq.rabbitmq.event ...'])
+    expect(tab.locator('.note.bad')).to_have_text('no figures of queues and clients: ...')
+    expect(tab.locator('.note')).to_have_count(1)
+
+
+def test_the_state_of_each_queue(db, serve, visit):
+    now = time.time()
+    for at, count in (now - 100, 0), (now - 95, 7), (now - 5, 7), (now, 14):
+        moved, stuck = {'published': count, 'delivered': count}, {'published': 7 if count else 0}
+        collect(db, queue('moves', **moved), queue('lonely', ready=1, consumers=0), queue('rests'),
+                queue('stuck', ready=stuck['published'], **stuck), queue('waits', ready=1, **moved), at=at)
+    tab = visit(serve())
+    for name, state in ('moves', 'active'), ('lonely', 'no consumer'), ('rests', 'idle'), ('stuck', 'not read'), (
+            'waits', 'active'):
+        expect(tab.get_by_role('row').filter(has_text=name).get_by_role('cell').nth(1)).to_have_text(state)
+
+
+def test_a_broker_that_is_away_is_not_waited_for_to_send_back(db, serve, visit, file):
+    bury(db, encoded=b'\0\0')
+    tab = visit(serve(AMQP_URL='amqp://127.0.0.1:1') + '/login?next=%2Fdead')
+    log_in(tab, 'guest', 'guest')
+    tab.get_by_role('button', name='Send 1 back').click()
+    tab.get_by_role('button', name='Send back', exact=True).click()
+    expect(tab.get_by_text('0 of 1 dead letters sent back')).to_be_visible()
+    assert dead.ids(db, 'all') == [1]
+
+
+def test_a_second_signal_ends_it_without_a_traceback(db, serve, visit):
+    tab = visit(serve())
+    expect(tab.get_by_text('No queues yet')).to_be_visible()
+    for number in signal.SIGINT, signal.SIGTERM:  # two of a kind may arrive as one
+        serve.running.send(number)
+    done = serve.running.end()
+    assert 'Traceback' not in done.err and 'stopped: SIG' in done.out and done.status == 0
 
 
 def test_without_a_history_it_says_what_to_do_and_recovers(file, serve, visit):

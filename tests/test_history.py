@@ -2,7 +2,9 @@
 
 import datetime
 import multiprocessing
+import os
 import sqlite3
+import tempfile
 
 import pytest
 from histories import NOON, letter, queue, seen
@@ -86,6 +88,26 @@ def test_several_processes_write_and_one_reads(tmp_path):
         writer.join(60)
         assert writer.exitcode == 0
     assert dead.letters(reader)[1] == history.report(reader, 'year')[0]['expired'] == 100
+
+
+def test_a_history_that_nobody_writes_can_be_read_by_whom_may_not_write():
+    with tempfile.TemporaryDirectory() as folder:  # tmp_path is closed to others
+        path = f'{folder}/siamese.db'
+        db = history.open_for_writing(path)
+        dead.store(db, [letter()], 's', NOON)
+        db.close()
+        os.chmod(folder, 0o555)
+        reader = os.fork()
+        if not reader:
+            status = 1
+            try:
+                if os.geteuid() == 0:  # who may do all
+                    os.setuid(65534)
+                status = int(dead.letters(history.open_for_reading(path))[1] != 1)
+            finally:
+                os._exit(status)
+        assert os.waitpid(reader, 0)[1] == 0
+        os.chmod(folder, 0o755)
 
 
 def test_a_file_that_is_no_history(tmp_path):

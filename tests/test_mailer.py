@@ -2,6 +2,7 @@
 
 import email
 import email.policy
+import socket
 import ssl
 import time
 from types import SimpleNamespace
@@ -13,11 +14,13 @@ from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import AuthResult
 from conftest import wait_until
 from greetings import DEAD_LETTERS, declare_dead
+from histories import NOON, letter
 from watching import watch
 
 import broker as broker_module
 import dead
 import history
+import mailer
 import notices
 
 
@@ -35,6 +38,12 @@ class Mailbox:
     def log_in(self, server, session, envelope, mechanism, data):
         self.logins.append((bool(session.ssl), data.login, data.password))
         return AuthResult(success=data.password == b'open sesame', handled=False)
+
+    async def handle_RCPT(self, server, session, envelope, address, options):
+        if address.startswith('nobody'):
+            return '550 no such user'
+        envelope.rcpt_tos.append(address)
+        return '250 OK'
 
     async def handle_DATA(self, server, session, envelope):
         self.mails.append(SimpleNamespace(to=envelope.rcpt_tos, mail=email.message_from_bytes(
@@ -104,3 +113,58 @@ def test_a_mail_server_that_gets_no_password_or_the_wrong_one(kind, start, broke
         assert mailbox.mails == [] and bool(mailbox.logins) == (kind == 'wrong password')
     finally:
         mailbox.controller.stop()
+
+
+def test_one_of_two_recipients_is_refused_and_that_is_said(start, broker, channel, tmp_path):
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(tmp_path / 'ca.pem'))
+    mailbox = Mailbox(authority)
+    mailbox.controller.start()
+    try:
+        monitor, _ = watch(start, broker, tmp_path / 'siamese.db', '--mail-to', 'nobody@example.org, ops@example.org',
+                           SMTP_URL=f'smtp://monitor:open%20sesame@127.0.0.1:{mailbox.controller.port}'
+                                    f'?cacertfile={tmp_path}/ca.pem')
+        channel.basic_publish('siamese.dlx', '', b'x')
+        assert '550 no such user' in monitor.wait_for('mail not taken for nobody@example.org')
+        assert [mail.to for mail in mailbox.mails] == [['ops@example.org']]
+        assert ', 1 mails sent; ' in monitor.stop().out
+    finally:
+        mailbox.controller.stop()
+
+
+def test_a_mail_server_that_says_nothing_keeps_nothing_up(start, broker, channel, tmp_path):
+    with socket.create_server(('127.0.0.1', 0)) as silent:
+        monitor, db = watch(start, broker, tmp_path / 'siamese.db', '--mail-to', 'ops@example.org', '--smtp',
+                            f'smtp://127.0.0.1:{silent.getsockname()[1]}')
+        channel.basic_publish('siamese.dlx', '', b'x')
+        silent.settimeout(60)
+        with silent.accept()[0] as asked:
+            channel.basic_publish('siamese.dlx', '', b'y')
+            wait_until(lambda: dead.letters(db)[1] == 2, 'two dead letters')
+            now = time.time()
+            wait_until(lambda: history.fact(db, 'collected') > now, 'a collection')
+            asked.setblocking(False)
+            with pytest.raises(BlockingIOError):  # it still waits for an answer
+                asked.recv(1)
+            done = monitor.stop()
+    assert done.status == 0 and ', 0 mails sent; ' in done.out and 'Traceback' not in done.err
+
+
+def test_what_is_worth_a_mail():
+    db = history.open_for_writing(':memory:')
+
+    def subject(since, now):
+        mail = mailer.compose(db, 'Monitor <me@example.org>', ['ops'], 300, since, now)
+        return mail and mail['Subject'].partition(' at ')[0]
+    history.note(db, place='h', state='up', since=NOON)
+    assert subject(0, NOON) is None
+    history.note(db, state='away', since=NOON)
+    assert subject(0, NOON + 299) is None
+    assert subject(0, NOON + 301) == 'siamese: broker away'
+    assert subject(NOON + 301, NOON + 4000) is None  # once
+    history.note(db, state='up', since=NOON + 5000, alarms={'disk alarm on n': NOON + 5000})
+    assert subject(NOON + 301, NOON + 5001) == 'siamese: 1 alarm'
+    assert subject(NOON + 5001, NOON + 6000) is None
+    dead.store(db, [letter(1), letter(2)], 's', NOON + 5500)
+    assert subject(NOON + 5001, NOON + 6000) == 'siamese: 1 alarm, 2 messages not picked up'
+    assert mailer.compose(db, 'Me <me@example.org>', ['ops'], 0, 0, NOON + 6000)['Message-ID'].endswith('@example.org>')

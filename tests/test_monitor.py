@@ -15,6 +15,7 @@ import broker as broker_module
 import clients
 import dead
 import history
+import monitor
 import queues
 
 # ---- figures against known counts
@@ -61,6 +62,7 @@ def test_known_counts_while_node_and_monitor_restart(start, tmp_path):
         base = totals(db)
         broker.stop()
         wait_until(lambda: history.broker(db)['state'] == 'away', 'the broker away')
+        assert {row['publish_rate'] for row in queues.known(db)} == {0}
         broker.start()
         wait_until(lambda: history.broker(db)['state'] == 'up', 'the broker back')
         load(2)
@@ -126,6 +128,15 @@ def test_the_event_exchange_tells_of_clients_between_two_collections(start, tmp_
             wait_until(lambda n=number: alice() and alice()['state'] == 'gone' and alice()['interruptions'] == n - 1,
                        f'what was heard of alice: {alice()}')
         assert monitor.stop().status == 0
+
+
+@pytest.mark.parametrize('facts', [{}, {'vhost': '/'}, {'vhost': '/', 'name': 'a'}, {'vhost': '/', 'user': 'guest'},
+                                   {'vhost': 'other', 'name': 'a', 'user': 'guest'}])
+def test_events_that_say_too_little_or_are_of_others_are_passed_over(facts):
+    db = history.open_for_writing(':memory:')
+    for event in 'connection.created', 'connection.closed', 'connection.stats':
+        monitor.hear(db, event, facts, {}, 1.0, '/')
+    assert clients.known(db) == []
 
 
 # ---- scenario 7: nobody there
@@ -224,6 +235,11 @@ def test_a_broker_that_is_away_is_waited_for_or_given_up(run, tmp_path):
     assert history.broker(history.open_for_reading(str(tmp_path / 'm.db')))['state'] == 'away'
 
 
+def test_the_management_api_asked_is_that_of_the_node_that_is_there(start, url, tmp_path):
+    monitor = start('monitor.py', '--url', f'amqp://localhost:1,{url}', '--history', tmp_path / 'siamese.db')
+    monitor.wait_for('no management API at http://127.0.0.1:15672 ')
+
+
 def test_prometheus(start, broker, channel, tmp_path):
     port = broker_module.free_ports(1)[0]
     name = 'a "queue" \\'
@@ -239,6 +255,9 @@ def test_prometheus(start, broker, channel, tmp_path):
 
 @pytest.mark.parametrize('flags, said', [
     (['--smtp', 'http://me:secret@host'], 'bad SMTP URL'),
+    (['--smtp', 'smtp://me:secret%C3%A9@host'], 'ASCII only'),
+    (['--mail-to', 'ops@example.org,'], 'expected addresses'),
+    (['--mail-to', 'ops@example.org\nBcc: me'], 'expected addresses'),
     (['--management-url', 'ftp://me:secret@host'], 'bad management URL'),
     (['--management-url', 'http://me:se/cret@host'], 'bad management URL'),
     (['--check'], '--check goes with --once'),

@@ -72,3 +72,11 @@ def test_the_management_api_with_a_wrong_password(run, broker):
     wrong = broker.management_url.replace('guest:guest', 'guest:wrong')
     done = run('monitor.py', '--once', '--management-url', wrong)
     assert done.status == 3 and "answers 401 Unauthorized to user 'guest'" in done.err and 'wrong' not in done.err
+
+
+def test_what_cannot_be_told_is_unknown_to_nagios(run, tmp_path):
+    path = tmp_path / 'notes.txt'
+    path.write_text('these are no figures, but a text that is longer than the head of a database | ' * 9)
+    done = run('monitor.py', '--once', '--check', '--history', path)
+    assert done.status == 3 and done.out.startswith(f'SIAMESE UNKNOWN - {path} is no history of monitor.py')
+    assert done.out.count('\n') == 1 and 'Traceback' not in done.err

@@ -62,7 +62,7 @@ def test_requeue_of_one_of_a_queue_and_of_one_that_is_no_more(start, run, broker
     channel.queue_declare('there', durable=True)
     first = dead.ids(db, 'there')[0]
     one = run('monitor.py', '--requeue-dead', f'#{first}', '--history', path)
-    assert one.status == 0 and one.out.startswith(f'1 dead letters of #{first} go back where they came from\n1 of 1 ')
+    assert one.status == 0 and one.out.startswith(f'1 dead letter of #{first} to send back\n1 of 1 ')
     assert channel.basic_get('there', auto_ack=True)[1].message_id == dead.letter(db, first)['message_id']
     assert run('monitor.py', '--requeue-dead', 'there', '--history', path).status == 0
     assert waiting(channel, 'there') == 2
