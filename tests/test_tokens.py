@@ -91,7 +91,7 @@ def with_token(bare, token):
 
 def test_every_script_works_with_a_token(start, bare, mint):
     token = mint()
-    running = [start(name, AMQP_URL=with_token(bare, token)) for name in SCRIPTS]
+    running = [start(*name.split(), AMQP_URL=with_token(bare, token)) for name in SCRIPTS]
     for script in running:
         script.wait_for('ready: RabbitMQ')
     for script in running:
