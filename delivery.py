@@ -39,7 +39,6 @@ from outbox import Message, Outbox
 
 BATCH = 50  # messages acknowledged at once, unless more than TICK passes
 TICK = 0.1  # s between looks at the clock and at signals
-UNSENT = 100_000  # bytes that may wait for the socket where there are no confirms to wait for
 FIRST_RETRY, LAST_RETRY = 0.2, 5.0  # s; the wait is random, from the first to a limit that doubles up to the last
 CONFIRM_DEADLINE = 60  # s; above it a confirm may never come (rabbitmq-server#14589), so the channel is opened anew
 
@@ -140,6 +139,7 @@ class Link:
         self.denied = None  # the Failure, where the user may not declare and therefore only looks
         self.refused = set()  # ids of the endpoints that refused us since the last success; pika's are not hashable
         self.is_ready = self.closing = self.is_down = self.stop_noted = self.alone = False
+        self.lost_by = ''  # the cause of the last failure
         self.secret = ''  # the token that the broker has
         self.quiet = False  # while a channel is opened because of nacks
         self.epoch = self.failures = self.ack_tag = self.to_ack = 0
@@ -167,7 +167,7 @@ class Link:
         outbox.backlog.append(Message(exchange, routing_key, body, properties, due or time.monotonic()))
         outbox.send()
         if not outbox.window:
-            self.wait(lambda: not outbox.backlog and self.connection.unsent < UNSENT)
+            self.wait(lambda: not outbox.backlog)
         elif len(outbox) >= outbox.window:
             self.wait(lambda: len(outbox) <= outbox.window // 2 or script.stop_requested())
 
@@ -185,8 +185,13 @@ class Link:
         while self.goes_on(self.done):
             if not self.inbox:
                 self._turn()
-            stop = min(self.done + max(BATCH, ack_every), self.args.count or math.inf)
+            unbidden = len(self.inbox) - self.args.prefetch  # without acknowledgements the broker sends all it has
+            stop = min(self.done + max(BATCH, ack_every, unbidden), self.args.count or math.inf)
+            soon = time.monotonic() + TICK  # what takes longer is not to keep answers and heartbeats waiting
             while self.inbox and self.done < stop and not script.stop_requested():
+                self.last_activity = time.monotonic()
+                if self.last_activity > soon:
+                    break
                 self.done += 1
                 delivery = self.inbox.popleft()
                 yield delivery
@@ -206,7 +211,9 @@ class Link:
         self.reasons[reason] += 1
         logging.warning('invalid: %s: %.100r (message_id %.100r)', reason, details, properties.message_id)
         self.record_delivery('invalid', method, properties, body, reason=reason)
-        if not getattr(self.args, 'auto_ack', False):
+        if getattr(self.args, 'queue_type', '') == 'stream':  # it keeps what is in it; RabbitMQ 3.10 would close
+            self.ack(method.delivery_tag)
+        elif not getattr(self.args, 'auto_ack', False):
             channel.basic_reject(method.delivery_tag, requeue=False)
 
     def goes_on(self, done, due=0.0):
@@ -307,7 +314,6 @@ class Link:
     def deliver(self, *delivery):
         """The callback of basic_consume: keeps a delivery for messages()."""
         self.inbox.append(delivery)
-        self.last_activity = time.monotonic()
 
     # ---- the connection
 
@@ -348,7 +354,8 @@ class Link:
         self.on_tick()
         patience = self.args.give_up_after
         if patience is not None and not self.is_ready and now - self.away_since > patience:
-            self.failure = Failure(f'no broker at {common.place(self.endpoint)} for {patience:g} s, '
+            why = f' ({self.lost_by})' if self.lost_by else ''
+            self.failure = Failure(f'no broker at {common.place(self.endpoint)} for {patience:g} s{why}, '
                                    f'{self.unaccepted} not accepted; is it running, is AMQP_URL right?', 3)
         oldest = self.outbox.oldest()
         if oldest and not self.blocked_since:
@@ -416,7 +423,7 @@ class Link:
         """The channel or the connection is gone: note it, and do `again` after a while."""
         self.outbox.lost(reason)
         self.inbox.clear()
-        self.opened, self.ack_tag, self.to_ack = None, 0, 0
+        self.opened, self.ack_tag, self.to_ack, self.lost_by = None, 0, 0, cause(reason)
         self.failure = self.failure or self._refusal(reason, again)
         self.quiet = self.quiet and again == self._open_channel
         told = self.quiet or (self.outbox.returning and again == self._open_channel)
@@ -426,6 +433,7 @@ class Link:
                     'no login' if refused else 'no broker')
             logging.warning('%s at %s (%s), trying again', what, common.place(self.endpoint), cause(reason))
         if self.is_ready:
+            self.counts['lost channels' if again == self._open_channel else 'lost connections'] += 1
             self.record('lost', reason=cause(reason))
             self.is_ready, self.away_since = False, time.monotonic()
         if self.timer:

@@ -6,6 +6,7 @@ import re
 import socket
 import ssl
 import threading
+import time
 
 import pika
 import pytest
@@ -136,6 +137,19 @@ def test_what_was_delivered_over_a_lost_connection_is_not_handed_out(channel, ur
     assert [again for *_, again in seen] == [False] * 5 + [True] * (len(seen) - 5)
     assert {id for id, *_ in seen} == {properties.message_id for properties, _ in messages}
     assert 'siamese.blocks\t0' in broker.ctl('list_queues', '-p', vhost(url), 'name', 'messages')
+
+
+def test_slow_work_does_not_keep_the_connection_waiting(channel, url, monkeypatch):
+    put(channel, chain('alice', 60))
+    args = validate.parse_args(['--url', url, '--count', '60'])
+    turns, turn = [], delivery.Link._turn
+    monkeypatch.setattr(delivery.Link, '_turn', lambda link: (turns.append(link.done), turn(link)))
+    with delivery.connected(args, validate.declare) as link:
+        for _ in link.messages():
+            slow = time.monotonic() + delivery.TICK / 4
+            while time.monotonic() < slow:
+                pass
+    assert max(after - before for before, after in zip(turns, turns[1:])) <= 5
 
 
 def test_a_full_queue_that_rejects_is_tried_until_there_is_room(start, channel, broker, url, tmp_path):
