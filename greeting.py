@@ -36,7 +36,7 @@ def read(properties, body):
     if not named or not named[1].isprintable():
         raise Invalid('message_id is no name, run and number', properties.message_id)
     sent = (properties.headers or {}).get('x-sent-ms')
-    if not isinstance(sent, int):
+    if not isinstance(sent, int) or isinstance(sent, bool):
         raise Invalid('header x-sent-ms is no number', sent)
     age = time.time() - sent / 1000
     lives = properties.expiration or ''

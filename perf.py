@@ -9,6 +9,7 @@ import time
 from collections import Counter
 
 import script
+from tables import many
 
 TEXT = {'testdict': {'مفتاح': 'قيمة', '键': '值', 'キー': '値', '𝄞𠮷': '🐇'}}  # the wiki's, and two beyond 16 bits
 PADDING = 'áßمفتاح键キー🐇'
@@ -46,8 +47,8 @@ def add_flags(parser):
 def queue_arg(text):
     """An argparse type: 'key=value' as (key, value), an int or a bool where it looks like one."""
     key, equals, value = text.partition('=')
-    if not key or not equals:
-        raise argparse.ArgumentTypeError(f'{text} is not KEY=VALUE')
+    if not equals or not text.isprintable() or not 0 < len(key.encode()) <= 255:
+        raise argparse.ArgumentTypeError(f'{text!a:.50} is not KEY=VALUE')
     if value.lower() in ('true', 'false'):
         return key, value.lower() == 'true'
     return key, int(value) if re.fullmatch(r'-?\d{1,18}', value) else value
@@ -60,10 +61,8 @@ def message_id(run, number, due):
 
 def due_of(message_id):
     """Return the microseconds since 1970 at which a message was due; None for the message_id of a stranger."""
-    try:
-        return int(message_id[-16:])
-    except (TypeError, ValueError):
-        return None
+    ours = isinstance(message_id, str) and re.fullmatch('[0-9a-f]{8}-[0-9]{10}-([0-9]{16})', message_id)
+    return int(ours[1]) if ours else None
 
 
 class Latencies:
@@ -101,7 +100,7 @@ def shown(percentiles):
 class Meter:
     """What a run counts: a line for each second, and the whole without the first seconds, --warm-up.
 
-    Scripts add to `counts` (of the `names`) and to `latencies`, and call at().
+    Scripts add to `counts` (of the `names`) and to `latencies`, and call at(), first when the time begins to count.
     """
 
     def __init__(self, args, link, names, latency):
@@ -109,20 +108,25 @@ class Meter:
         self.counts, self.latencies = Counter(), Latencies()
         self.all_counts, self.all_latencies = Counter(), Latencies()
         self.began = self.since = self.row_began = self.last = None
-        self.rows = 0
+        self.rows, self.is_warm = 0, not args.warm_up
         self.table = csv.writer(open(args.csv, 'w', newline='', buffering=1)) if args.csv else None
         if self.table:
             self.table.writerow(['time_s', *(f'{name}_per_s' for name in names), *(f'{q}_us' for q in QUANTILES)])
         link.on_tick = self.tick
 
     def announce(self, template, **more):
-        """Print the settings of the run as `template` shows them: the flags, and `more`."""
-        self.settings = template.format(**{**vars(self.args), **more})
+        """Print the settings of the run as `template` shows them, and those that are not usual: the flags, and `more`.
+        """
+        flags = vars(self.args)
+        unusual = [f'{name.replace("_", "-")} {flags[name]:g}{unit}' for name, unit in
+                   (('priority', ''), ('ttl', ' s'), ('warm_up', ' s')) if flags.get(name)]
+        unusual += [f'{key}={value}' for key, value in self.args.queue_arg]
+        self.settings = ', '.join([template.format(**flags, **more), *unusual])
         if not self.args.quiet:
             print(self.settings)
 
     def at(self, now):
-        """Note that something was counted at time.monotonic() `now`."""
+        """Note that it is time.monotonic() `now`, and that what was counted belongs to the time until then."""
         if self.last is None:
             self.began = self.since = self.row_began = now
         self.last = now
@@ -143,8 +147,9 @@ class Meter:
             print(f'{elapsed:4.0f} s  {line}{latency}{trouble}')
         if self.table:
             self.table.writerow([round(elapsed, 3), *rates, *(percentiles.get(q, '') for q in QUANTILES)])
-        if self.row_began - self.began < self.args.warm_up:
+        if not self.is_warm:
             self.counts, self.latencies, self.since = Counter(), Latencies(), now
+            self.is_warm = elapsed >= self.args.warm_up
         self._merge(now)
 
     def _merge(self, now):
@@ -154,14 +159,17 @@ class Meter:
 
     def summary(self):
         """Return the whole as a dict: settings, rates, latency percentiles, what spoiled it, and `figures` in words."""
-        self._merge(self.last)
-        took = self.last - self.since if self.last and self.since else 0
+        if self.is_warm and self.last:
+            self._merge(self.last)
+        took = max(0, self.last - self.since) if self.is_warm and self.last else 0
         rates = {f'{name}_per_s': round(self.all_counts[name] / took, 1) if took else 0 for name in self.names}
-        percentiles, counts = self.all_latencies.percentiles(), self.link.counts
-        spoiled = [f'{number:,} {what}' for what, number in (
-            ('reconnects', counts['connections'] - 1), ('nacked', counts['nacked']), ('returned', counts['returned']),
-            ('s blocked by the broker', round(self.link.blocked_s, 1))) if number > 0]
+        percentiles, counts, blocked_s = self.all_latencies.percentiles(), self.link.counts, self.link.blocked_s
+        spoiled = [many(counts[what], what[:-1]) for what in ('lost connections', 'lost channels') if counts[what]]
+        spoiled += [f'{counts[what]:,} {what}' for what in ('nacked', 'returned') if counts[what]]
+        spoiled += [f'{blocked_s:.1f} s blocked by the broker'] if blocked_s else []
         figures = f'{rates[f"{self.names[-1]}_per_s"]:,.0f} msg/s'
+        if not self.is_warm:
+            figures = f'no figures: it ended before the warm-up of {self.args.warm_up:g} s was over'
         if percentiles:
             figures += f', {self.latency} {"/".join(QUANTILES)} {shown(percentiles)}'
         if spoiled:

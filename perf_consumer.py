@@ -68,14 +68,16 @@ def compare(content_type, body):
 def parse_args(argv):
     parser = script.parser(__doc__)
     parser.add_argument('--ack-every', type=script.number(int, 1), default=100, metavar='N',
-                        help='messages acknowledged at once (default: %(default)s)')
-    parser.add_argument('--auto-ack', action='store_true', help='the broker forgets a message once it is sent')
+                        help='messages acknowledged at once, at most half of --prefetch (default: %(default)s)')
+    parser.add_argument('--auto-ack', action='store_true',
+                        help='the broker forgets a message once it is sent to us, also one that is wrong')
     parser.add_argument('--exit-when-empty', action='store_true', help='stop when the queue is empty')
     script.add_consumer_flags(parser, prefetch=500)
     perf.add_flags(parser)
     script.add_broker_flags(parser, queue='siamese.perf', types=('classic', 'quorum', 'stream'))
     parser.set_defaults(offset='first')
     args = script.parse(parser, argv)
+    args.ack_every = min(args.ack_every, max(1, args.prefetch // 2))  # a broker that waits for acks sends nothing
     if args.queue_type == 'stream' and (args.auto_ack or args.exit_when_empty):
         parser.error('a stream has no --auto-ack and is never empty')
     return args
@@ -91,9 +93,11 @@ def main(argv=None):
         if args.exit_when_empty:
             link.on_tick = lambda: (meter.tick(), stop_if_empty(link))
         for channel, method, properties, body in link.messages(args.idle, args.ack_every):
+            meter.counts['received'] += meter.last is not None  # the first one only starts the clock
             meter.at(time.monotonic())
-            meter.counts['received'] += 1
             redelivered += method.redelivered
+            if 'x-stream-offset' in (properties.headers or {}):
+                args.offset = properties.headers['x-stream-offset'] + 1  # where to go on after a lost connection
             try:
                 compare(properties.content_type, body)
             except Invalid as invalid:
@@ -102,8 +106,6 @@ def main(argv=None):
             due = perf.due_of(properties.message_id)
             if due:
                 meter.latencies.add(time.time_ns() // 1000 - due)
-            if args.queue_type == 'stream':
-                args.offset = properties.headers['x-stream-offset'] + 1  # where to go on after a lost connection
             link.record_delivery('validated', method, properties, body)
             if not args.auto_ack:
                 link.ack(method.delivery_tag)

@@ -13,7 +13,8 @@ confirms it. Pairs with perf_consumer.py; start any number of both. One process,
     1,000 msg/s, confirm latency min/median/p75/p95/p99/max 0.27/0.47/0.58/5.41/92/118 ms
 
 A confirm latency counts from the moment when a message was due, so a broker that stalls does not hide what it delays.
-Exit status: 0 every message accepted, 1 refused by the broker, 2 usage, 3 no broker within --give-up-after.
+Exit status: 0 every message accepted, 1 refused by the broker, 2 usage, 3 nothing sent, or no broker within
+--give-up-after.
 
 Examples:
     ./perf_producer.py --duration 30 --warm-up 5
@@ -84,8 +85,10 @@ def main(argv=None):
         properties = wire.template(len(perf.message_id(link.run, 0, 0)), pika.BasicProperties(
             content_type=f'application/json; charset={args.encoding}', app_id=args.name, priority=args.priority,
             delivery_mode=2 if args.persistent else 1, expiration=delivery.expiration(args.ttl)))
-        link.wait(lambda: link.is_ready or script.stop_requested())
+        while not link.is_ready and link.goes_on(0, time.monotonic() + delivery.TICK):
+            pass
         started, wall = time.monotonic(), time.time() - time.monotonic()
+        meter.at(started)
         while link.goes_on(sent, started + sent / (args.rate or math.inf)):
             now = time.monotonic()
             ready = 1 + int((now - started) * args.rate) if args.rate else math.inf
@@ -97,6 +100,9 @@ def main(argv=None):
             sent += len(numbers)
             meter.counts['sent'] += len(numbers)
             meter.at(time.monotonic())
+    if sent:  # it lasts until the next one would have been due, or as long as one waits for its confirm
+        meter.at(max(meter.last, meter.began + sent / (args.rate or math.inf), link.unaccepted and time.monotonic()))
+    link.status = link.status or 3 * (not sent)
     confirms = f'{link.counts["accepted"]:,} accepted' if args.confirm else 'no confirms, so nothing is proved'
     script.report(args, SUMMARY, {
         **link.summary(), **meter.summary(), 'sent': sent, 'accepted': link.counts['accepted'], 'confirms': confirms,

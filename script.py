@@ -95,8 +95,9 @@ def number(kind, low, high=math.inf):
     """Return an argparse type: a number of `kind` (int or float) from `low` to `high`."""
     def parse(text):
         value = kind(text)
-        if not low <= value <= high:
-            raise argparse.ArgumentTypeError(f'{text} is not from {low} to {high}')
+        if not low <= value <= high or value == math.inf:
+            to = 'up' if high == math.inf else f'to {high}'
+            raise argparse.ArgumentTypeError(f'{text} is not from {low} {to}')
         return value
     parse.__name__ = 'whole number' if kind is int else 'number'
     return parse

@@ -1,5 +1,6 @@
 """perf.py: the body is the wiki's in any size, percentiles are right, rows add up."""
 
+import argparse
 import json
 import math
 import random
@@ -89,6 +90,13 @@ def test_message_ids_tell_when_they_were_due(number, due):
     assert perf.due_of(id) == int(due * 1e6) and len(id) == len(perf.message_id('cafe0123', 0, 0))
 
 
-@pytest.mark.parametrize('stranger', [None, '', 'hello', b'bytes', 'ünïcode'])
+@pytest.mark.parametrize('text', ['x', '=1', 'x=\udcff', 'x=\n', 'x' * 256 + '=1'])
+def test_what_is_no_queue_argument(text):
+    with pytest.raises(argparse.ArgumentTypeError, match='is not KEY=VALUE'):
+        perf.queue_arg(text)
+
+
+@pytest.mark.parametrize('stranger', [None, '', 'hello', b'bytes', 'ünïcode', 'order 4000000000000000',
+                                      'cafe0123-0000000001-400000000000000x'])
 def test_message_ids_of_strangers(stranger):
     assert perf.due_of(stranger) is None

@@ -1,5 +1,6 @@
 """perf_consumer.py on a real broker: it receives, compares, names what differs; pairs with perf_producer.py."""
 
+import hashlib
 import json
 import signal
 
@@ -8,8 +9,10 @@ import pytest
 from conftest import drain, replace_once, wait_until
 from hypothesis import given
 from hypothesis import strategies as st
+from raw import undecodable
 
 import audit
+import delivery
 import perf
 import perf_consumer
 import proxy
@@ -73,14 +76,16 @@ def test_any_body_cut_short_is_noticed(size, content_type):
         perf_consumer.compare(content_type, BODY[:size])
 
 
-def test_a_byte_that_changes_on_the_way_is_caught(run, url, channel):
-    assert run('perf_producer.py', '--count', 50, '--quiet').status == 0
-    flip, _ = replace_once('键'.encode(), '锭'.encode())
+@pytest.mark.parametrize('encoding, of_it, differs', [('utf-8', 2, 'ad, not ae'), ('utf-16-le', 0, '2d, not 2e')])
+def test_a_byte_that_changes_on_the_way_is_caught(run, url, channel, encoding, of_it, differs):
+    name = encoding.replace('-le', '')
+    assert run('perf_producer.py', '--count', 50, '--encoding', name, '--quiet').status == 0
+    flip, _ = replace_once('键'.encode(encoding), '锭'.encode(encoding))
     with proxy.before(url, alter=flip) as between:
         done = run('perf_consumer.py', '--count', 50, '--json', '-', '--url', between.url)
     assert done.status == 1 and json.loads(done.out)['corrupt'] == 1
-    at = perf.body_of('utf-8', 256)[0].index('键'.encode())
-    assert f"invalid: corrupt: 'byte {at + 2} is ad, not ae' (message_id " in done.err
+    at = perf.body_of(name, 256)[0].index('键'.encode(encoding)) + of_it
+    assert f"invalid: corrupt: 'byte {at} is {differs}' (message_id " in done.err
     assert len(drain(channel, 'siamese.dead')) == 1  # the broker's own copy, unaltered
 
 
@@ -140,6 +145,29 @@ def test_a_stream_goes_on_where_the_connection_broke(start, broker, url):
     assert producer.end().status == 0
     done = consumer.end()
     assert done.status == 0 and json.loads(done.out)['received'] == 1000
+
+
+def test_what_is_wrong_in_a_stream_stays_there_and_is_passed_over(start, run, channel):
+    assert run('perf_producer.py', '--queue-type', 'stream', '--count', 3, '--quiet').status == 0
+    consumer = start('perf_consumer.py', '--queue-type', 'stream', '--idle', 2, '--json', '-')
+    consumer.wait_for('ready')
+    for properties in (pika.BasicProperties(content_type='text/plain'), *undecodable(UTF8.encode())):
+        channel.basic_publish('', QUEUE, b'bad', properties)
+    done = consumer.end()
+    summary = json.loads(done.out)
+    assert (summary['received'], summary['corrupt'], summary['connections']) == (6, 3, 1), done.err
+    assert done.status == 1 and summary['stopped'] == 'nothing came for 2 s' and 'Traceback' not in done.err
+
+
+def test_what_comes_unbidden_does_not_pile_up(run, url):
+    count = 10_000
+    assert run('perf_producer.py', '--count', count, '--quiet').status == 0
+    args, most = perf_consumer.parse_args(['--url', url, '--auto-ack', '--count', str(count)]), 0
+    with delivery.connected(args, perf_consumer.declare) as link:
+        for _ in link.messages():
+            hashlib.sha256(bytes(100_000))  # takes longer than reading
+            most = max(most, len(link.inbox))
+    assert link.done == count and most < 4000
 
 
 @pytest.mark.parametrize('flags, complaint', [

@@ -3,9 +3,11 @@
 import csv
 import json
 import signal
+import sys
+import time
 
 import pytest
-from conftest import drain, spell, sync, wait_until
+from conftest import Running, drain, spell, sync, wait_until
 
 import broker as broker_module
 import perf
@@ -70,16 +72,60 @@ def test_a_rate_is_kept_evenly(run, channel):
     assert all(4_998 <= gap <= 5_002 for gap in gaps)  # µs: due one by one, not in bursts
 
 
+def test_messages_arrive_one_by_one_and_not_in_bursts(start, channel):
+    producer, at = start('perf_producer.py', '--rate', 100, '--count', 500, '--quiet'), []
+    producer.wait_for('ready')
+    for _ in channel.consume(QUEUE, auto_ack=True):
+        at.append(time.monotonic())
+        if len(at) == 500:
+            break
+    gaps = [after - before for before, after in zip(at, at[1:])]
+    assert sorted(gaps)[len(gaps) // 2] > 0.005  # s: half of what they should be; in bursts most are 0
+    assert producer.end().status == 0
+
+
+@pytest.mark.parametrize('rate, count', [(1, 2), (20, 30)])
+def test_a_rate_is_right_for_few_messages_too(run, rate, count):
+    summary = summary_of(run('perf_producer.py', '--rate', rate, '--count', count, '--json', '-'))
+    assert rate * 0.7 < summary['sent_per_s'] <= rate and rate * 0.7 < summary['accepted_per_s'] <= rate
+    assert summary['measured_s'] >= count / rate
+
+
+def test_the_first_window_takes_its_time_as_well(run):
+    summary = summary_of(run('perf_producer.py', '--count', 50, '--size', 1_000_000, '--json', '-'))
+    assert summary['measured_s'] * 1e6 > summary['latency_us']['max'] * 0.98  # the last confirm waited that long
+
+
+def test_large_messages_wait_where_they_take_no_memory(url):
+    code = ('import resource, perf_producer; '
+            f'perf_producer.main(["--url", "{url}", "--count", "200", "--size", "1000000", "--quiet"]); '
+            'print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)')
+    done = Running(sys.executable, '-c', code).end()
+    assert int(done.out.split()[-1]) < 80_000, done.err  # kB; the window holds 200,000 kB
+
+
 def test_the_warm_up_is_left_out(run):
     summary = summary_of(run('perf_producer.py', '--rate', 100, '--duration', 4, '--warm-up', 2, '--json', '-'))
     assert summary['sent'] > 350 and summary['measured_s'] < 2.5
     assert summary['sent_per_s'] == pytest.approx(100, rel=0.1)
 
 
+def test_a_warm_up_that_is_not_over(run):
+    done = run('perf_producer.py', '--rate', 100, '--duration', 2.5, '--warm-up', 9, '--quiet')
+    assert done.status == 0
+    assert done.out.endswith('\nno figures: it ended before the warm-up of 9 s was over\n')
+    done = run('perf_consumer.py', '--exit-when-empty', '--warm-up', 9, '--json', '-')
+    summary = json.loads(done.out)
+    assert done.status == 0 and summary['received'] > 200
+    assert (summary['received_per_s'], summary['latency_us'], summary['measured_s']) == (0, {}, 0)
+
+
 def test_a_line_and_a_row_each_second(run, tmp_path):
-    done = run('perf_producer.py', '--rate', 50, '--duration', 3.5, '--csv', tmp_path / 'run.csv', '--name', 'alice')
+    done = run('perf_producer.py', '--rate', 50, '--duration', 3.5, '--csv', tmp_path / 'run.csv', '--name', 'alice',
+               '--ttl', 60, '--queue-arg', 'x-max-length=900')
     lines = done.out.splitlines()
-    assert lines.pop(0) == 'queue siamese.perf (classic), 256 bytes of utf-8, transient, confirm window 200, 50 msg/s'
+    assert lines.pop(0) == ('queue siamese.perf (classic), 256 bytes of utf-8, transient, confirm window 200, '
+                            '50 msg/s, ttl 60 s, x-max-length=900')
     assert [line.split()[:3] for line in lines[:3]] == [['1', 's', 'sent'], ['2', 's', 'sent'], ['3', 's', 'sent']]
     assert all('confirm latency ' in line and line.endswith(' ms') for line in lines[:3])
     assert lines[-2].startswith('17') and lines[-2].endswith('stopped: duration over')
@@ -124,7 +170,7 @@ def test_every_confirmed_message_survives_a_killed_broker(start, tmp_path):
         broker.start()
         producer.wait_for('back after')
         summary = summary_of(producer.stop())
-        assert summary['accepted'] == summary['sent'] > 0 and summary['spoiled'][0] == '1 reconnects'
+        assert summary['accepted'] == summary['sent'] > 0 and summary['spoiled'][0] == '1 lost connection'
         consumer = start('perf_consumer.py', '--exit-when-empty', '--ledger', tmp_path / 'c.jsonl', '--json', '-',
                          AMQP_URL=broker.url)
         assert summary_of(consumer.end())['corrupt'] == 0
@@ -145,6 +191,41 @@ def test_a_blocked_connection_is_shown_and_spoils_the_run(start, broker, channel
     assert done.status == 0 and 's blocked by the broker' in done.out.splitlines()[-1]
 
 
+def test_a_connection_that_is_blocked_from_the_start(start, broker, channel, tmp_path):
+    broker.ctl('set_vm_memory_high_watermark', 0)
+    try:
+        producer = start('perf_producer.py', '--count', 1000, '--json', tmp_path / 'summary')
+        producer.wait_for('  broker blocks publishers: low on memory, ', producer.out)
+    finally:
+        broker.ctl('set_vm_memory_high_watermark', 0.4)
+    assert producer.end().status == 0
+    summary = json.loads((tmp_path / 'summary').read_text())
+    blocked_s = float(summary['spoiled'][0].split()[0])
+    assert blocked_s > 0.5 and summary['measured_s'] > blocked_s
+    assert summary['accepted_per_s'] == pytest.approx(1000 / summary['measured_s'], rel=0.01)
+
+
+def test_a_broker_that_never_comes_back_spoils_the_run(start, tmp_path):
+    with broker_module.throwaway() as broker:
+        consumer = start('perf_consumer.py', '--json', '-', AMQP_URL=broker.url)
+        producer = start('perf_producer.py', '--rate', 100, '--json', tmp_path / 'summary', AMQP_URL=broker.url)
+        consumer.wait_for('ready')
+        producer.wait_for(' 1 s  sent ', producer.out)
+        broker.kill()
+        for running in consumer, producer:
+            running.wait_for('broker gone')
+        assert json.loads(consumer.stop().out)['spoiled'] == ['1 lost connection']
+        producer.send(signal.SIGTERM)
+        producer.wait_for('finishing what is in hand')
+        assert producer.stop().status == 130
+    assert json.loads((tmp_path / 'summary').read_text())['spoiled'] == ['1 lost connection']
+
+
+def test_a_duration_ends_it_though_no_broker_came(run):
+    done = run('perf_producer.py', '--duration', 0.5, '--url', 'amqp://127.0.0.1:1')
+    assert done.status == 3 and '0 sent, 0 accepted' in done.out and 'stopped: duration over' in done.out
+
+
 def test_nacks_spoil_the_run(start, channel):
     producer = start('perf_producer.py', '--count', 60, '--queue-arg', 'x-max-length=20', '--queue-arg',
                      'x-overflow=reject-publish', '--json', '-')
@@ -159,7 +240,8 @@ def test_nacks_spoil_the_run(start, channel):
 @pytest.mark.parametrize('flags, complaint', [
     (['--size', '10'], 'is not from 256'), (['--size', '257', '--encoding', 'utf-16'], 'do not hold the text'),
     (['--confirm', '-1'], 'is not from 0'), (['--queue-arg', 'x'], 'is not KEY=VALUE'), (['--rate', '0'], 'from 0.001'),
-    (['--csv', '-'], 'name of a file'), (['--csv', '/none/x'], 'cannot write'), (['--encoding', 'latin-1'], 'invalid')])
+    (['--rate', 'inf'], 'is not from 0.001 up'), (['--csv', '-'], 'name of a file'),
+    (['--csv', '/none/x'], 'cannot write'), (['--encoding', 'latin-1'], 'invalid')])
 def test_bad_flags(run, flags, complaint):
     done = run('perf_producer.py', *flags)
     assert done.status == 2 and complaint in done.err and done.err.count('\n') == 1 and done.out == ''
