@@ -11,7 +11,7 @@ any number of both, in any order.
     3 is prime, 1.3 ms
     5 is prime, 1.2 ms
     7 is prime, 1.1 ms
-    4 answered, 3 prime, 0 wrong, 0 errors; 0 asked again; answers: 0 late, 0 duplicate, 0 invalid
+    4 answered, 3 prime, 0 wrong, 0 errors; 0 asked again, 0 unanswered; answers: 0 late, 0 duplicate, 0 invalid
     8/s; latency min/median/p75/p95/p99/max 1.06/1.15/1.30/471/471/471 ms; stopped: count reached
 
 An answer to an earlier asking of the same number is late, a second one is a duplicate; what is no answer at all is
@@ -48,8 +48,9 @@ VERDICTS = {True: 'prime', False: 'not prime'}
 Question = namedtuple('Question', 'number first_asked asked epoch times')
 
 LINE = '{number} is {verdict}, {ms:.1f} ms{remark}'
-SUMMARY = ('{answered} answered, {prime} prime, {wrong} wrong, {errors} errors; {again} asked again; answers: {late} '
-           'late, {duplicate} duplicate, {invalid} invalid\n{answers_per_s:,.0f}/s; {latency}; stopped: {stopped}')
+SUMMARY = ('{answered} answered, {prime} prime, {wrong} wrong, {errors} errors; {again} asked again, {unanswered} '
+           'unanswered; answers: {late} late, {duplicate} duplicate, {invalid} invalid\n'
+           '{answers_per_s:,.0f}/s; {latency}; stopped: {stopped}')
 
 
 def answer_queue(link):
@@ -76,8 +77,9 @@ def ask(link, number, before=None):
 def ask_again(link, waiting):
     """Ask again what waits too long for its answer, or expects it in a queue that is gone; return how many."""
     patience, again = RETURNED if link.alone else link.args.timeout, 0
-    while waiting and not link.trouble:
-        question = next(iter(waiting.values()))  # the one that waits longest
+    for question in list(waiting.values()):  # the one that waits longest first
+        if link.trouble or script.stop_requested():
+            break
         if question.epoch == link.epoch and time.monotonic() - question.asked < patience:
             break
         if not again and not link.alone:
