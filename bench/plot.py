@@ -16,14 +16,19 @@ matplotlib.use('Agg')
 
 from matplotlib import pyplot
 
+COLUMNS = {'time_s', 'min_us', 'median_us', 'p95_us', 'p99_us', 'max_us'}
 BAND, LINES = ('min_us', 'max_us'), {'median_us': '-', 'p95_us': '--', 'p99_us': ':'}
 
 
 def read(path):
-    """Return the columns of a CSV file as {name: [float or nan]}."""
+    """Return the columns of a CSV file as {name: [float or nan]}; raise OSError or ValueError."""
     with open(path, newline='') as file:
         rows = list(csv.DictReader(file))
-    return {name: [float(row[name] or 'nan') for row in rows] for name in (rows[0] if rows else {})}
+    if not rows:
+        raise ValueError('no rows in it; did the run last a second?')
+    if not rows[0].keys() >= COLUMNS:
+        raise ValueError('not what --csv writes')
+    return {name: [float(row[name] or 'nan') for row in rows] for name in rows[0]}
 
 
 def draw(runs, out):
@@ -39,8 +44,9 @@ def draw(runs, out):
         for name, style in LINES.items():
             latencies.plot(time_s, [us / 1000 for us in columns[name]], style, color=color,
                            label=f'{label}: {name[:-3]}')
+    some = any(us > 0 for columns in runs.values() for us in columns['max_us'])  # none if the broker took nothing
     rates.set(ylabel='messages/s', ylim=(0, None), title='Rate')
-    latencies.set(xlabel='time [s]', ylabel='latency [ms]', yscale='log',
+    latencies.set(xlabel='time [s]', ylabel='latency [ms]', yscale='log' if some else 'linear',
                   title='Latency (shaded: from min to max of each second)')
     for axes in (rates, latencies):
         axes.grid(alpha=0.3)
@@ -53,12 +59,16 @@ def main(argv=None):
     parser.add_argument('files', nargs='+', metavar='CSV', help='what --csv wrote')
     parser.add_argument('--out', metavar='FILE', help='picture (default: the first file, as .png)')
     args = parser.parse_args(argv)
-    runs = {Path(path).stem: read(path) for path in args.files}
-    empty = [label for label, columns in runs.items() if not columns]
-    if empty:
-        parser.error(f'no rows in {", ".join(empty)}: did the run last a second?')
-    out = args.out or Path(args.files[0]).with_suffix('.png')
-    draw(runs, out)
+    out, runs = args.out or Path(args.files[0]).with_suffix('.png'), {}
+    for path in args.files:
+        try:
+            runs[path.removesuffix('.csv')] = read(path)
+        except (OSError, ValueError) as error:  # noqa: PERF203
+            parser.error(f'cannot draw {path}: {getattr(error, "strerror", None) or error}')
+    try:
+        draw(runs, out)
+    except (OSError, ValueError) as error:  # the latter: no format of a picture
+        parser.error(f'cannot write {out}: {error}')
     print(out)
 
 
