@@ -5,6 +5,7 @@
 #   ./setup.sh broker                  a RabbitMQ for broker.py to start, if there is none
 #   ./setup.sh browser                 a Chromium for the tests of dashboard.py, if there is none
 #   ./setup.sh saml                    xmlsec1, with which pysaml2 signs: the identity provider of the tests
+#   ./setup.sh strangers              amqp-publish and amqp-get of rabbitmq-c: a foreign client for the tests
 #   ./setup.sh pdf                     that, and what docs/pdf.py draws and prints with: fonts, and mermaid in docs/.mermaid
 #   ./setup.sh rabbitmq4               a second one in .rabbitmq4: RabbitMQ 4.x of Debian 13; RABBITMQ_HOME=.rabbitmq4
 #   ./setup.sh peers                   what bench/perf_peers.py measures beside us, in bench/.peers
@@ -66,6 +67,12 @@ saml() {
     command -v xmlsec1 >/dev/null && return
     say 'no xmlsec1 is installed here'
     apt_install xmlsec1 || { say 'install xmlsec1 (as root: apt-get install xmlsec1), then again'; exit 3; }
+}
+
+strangers() {
+    command -v amqp-publish >/dev/null && return
+    say 'no amqp-publish is installed here'
+    apt_install amqp-tools || { say 'install the tools of rabbitmq-c (as root: apt-get install amqp-tools), then again'; exit 3; }
 }
 
 pdf() {

@@ -81,6 +81,7 @@ def normal(text):
     text = re.sub(r'\b[0-9a-f]{16}…', 'HASH', text)
     text = re.sub(r'broker\.py@\S+', 'broker.py@HOST', text)
     text = re.sub(r'-[0-9a-f]{8}-', '-RUN-', text)
+    text = text.replace(', overdue', '')  # what comes to the head of its queue just before its time is over
     text = re.sub(r'(127\.0\.0\.\d:\d+)/[^\s,;)]+', r'\1/VHOST', text)
     lines = [re.sub(r' +', ' ', re.sub(r'\d[\d,.:]*', 'N', line)).strip() for line in text.strip().splitlines()]
     # How many lines a second there are depends on the machine.

@@ -9,7 +9,7 @@ import amqp
 import pika
 import pytest
 from blocks import is_prime
-from conftest import drain, wait_until, waiting
+from conftest import Running, drain, wait_until, waiting
 from greetings import MALFORMED, declare_dead
 from raw import with_addresses
 
@@ -151,6 +151,14 @@ def test_a_foreign_client_asks_directly(start, url):
         while len(answers) < 2:
             connection.drain_events(timeout=60)
     assert answers == {'7': b'true', '9': b'false'}
+
+
+def test_the_command_line_of_another_client_asks(start, url, ask):
+    start('rpc_server.py').wait_for('ready')
+    command = ['amqp-publish', '--url', url, '--routing-key', 'siamese.rpc', '--reply-to', 'answers', '--body', '97']
+    done = Running(*command).end()
+    assert done.status == 0, done.err
+    assert [(properties.correlation_id, answer) for properties, answer in ask.answers(1)] == [(None, True)]
 
 
 def test_the_tutorials_client_gets_its_answer(start, url):
