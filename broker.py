@@ -192,6 +192,21 @@ class Broker:
         """Let a paused node go on."""
         self._signal(node, signal.SIGCONT)
 
+    def isolate(self, node):
+        """Cut the network between a node of a cluster and the others; it pauses (pause_minority) until rejoin()."""
+        for each in self._numbers(None):
+            self.ctl('eval', 'application:set_env(rabbit, cluster_partition_handling, pause_minority).', node=each)
+        self.ctl('eval', '[begin erlang:set_cookie(N, wrong), erlang:disconnect_node(N) end || N <- nodes()].',
+                 node=node)
+
+    def rejoin(self, node):
+        """Mend the network again, and wait until all nodes are one cluster."""
+        others = ', '.join(f"'n{number}@localhost'" for number in self._numbers(None) if number != node)
+        self.ctl('eval', f'[erlang:set_cookie(N, erlang:get_cookie()) || N <- [{others}]].', node=node)
+        self._wait(time.monotonic() + LIMIT, node, self._is_one_cluster)
+        for each in self._numbers(None):
+            self.ctl('eval', 'application:set_env(rabbit, cluster_partition_handling, ignore).', node=each)
+
     def ctl(self, *args, node=0):
         """Run rabbitmqctl on a node (0.6 s); return its stdout as text or raise CtlFailed."""
         command = [f'{self.server}/rabbitmqctl', *map(str, args)]

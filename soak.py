@@ -2,29 +2,32 @@
 """Do to a broker, at random and again and again, what breaks brokers, and prove that nothing gets lost.
 
 Two producers and two consumers each of scenarios 1 and 2 are at work while faults come one after another: without
---url on a RabbitMQ cluster of its own (three nodes on loopback, quorum queues), where nodes are killed, stopped and
-frozen too; with --url on yours, where only clients suffer: their connections are cut, held up or refused, by a proxy in
+--url on a RabbitMQ cluster of its own (three nodes on loopback, quorum queues), where nodes are killed, stopped,
+frozen and cut off too; with --url on yours, where only clients suffer: their connections are cut, held up or refused, by a proxy in
 between (not with amqps://), and they are killed and started again. A fault is over when a message of each producer that
 was sent after it came out and was checked. At the end the queues are drained and removed, and audit.py judges the
 ledger. The same --seed makes the same faults in the same order.
 
     $ ./soak.py --minutes 0.4 --seed 7
     seed 7, 24 s of faults on a cluster of its own
-         0 s  kill a node               through again after 0.2 s
-         9 s  kill a script             through again after 0.2 s
-        11 s  cut connections           through again after 0.2 s
-        28 s  kill two nodes            through again after 5.3 s
+         0 s  kill a node               through again after 0.3 s
+         6 s  kill a script             through again after 0.2 s
+         8 s  cut connections           through again after 0.3 s
+        22 s  kill two nodes            through again after 0.1 s
+        37 s  black hole                through again after 0.1 s
     fault                    times  median     max
-    kill a node                  1   0.2 s   0.2 s
+    kill a node                  1   0.3 s   0.3 s
     kill a script                1   0.2 s   0.2 s
-    cut connections              1   0.2 s   0.2 s
-    kill two nodes               1   5.3 s   5.3 s
-    all                          4   0.2 s   5.3 s
-    2,357 attempted, 2,357 accepted, 2,357 ok, 7 redelivered, 0 sent again, 0 recovered, 0 in doubt
+    cut connections              1   0.3 s   0.3 s
+    kill two nodes               1   0.1 s   0.1 s
+    black hole                   1   0.1 s   0.1 s
+    all                          5   0.2 s   0.3 s
+    3,154 attempted, 3,154 accepted, 3,154 ok, 61 redelivered, 0 ack lost, 0 sent again, 0 recovered, 0 in doubt
     valid: all that was accepted came out, unaltered, every copy explained
 
-Ctrl-C ends the faults early, a second one everything. Exit status: 0 valid, 1 invalid, a script that failed or messages
-that no longer came through, 2 usage, 3 no RabbitMQ, or the audit could not tell.
+Ctrl-C ends the faults early, a second one everything; the queues on your broker are removed all the same. Exit status:
+0 valid, 1 invalid, a script that failed or messages that no longer came through, 2 usage, 3 no RabbitMQ, or the audit
+could not tell.
 
 Examples:
     ./soak.py --minutes 30
@@ -33,6 +36,7 @@ Examples:
 
 import contextlib
 import json
+import logging
 import os
 import random
 import secrets
@@ -46,11 +50,14 @@ import time
 from types import SimpleNamespace
 
 import pika
+from pika.adapters.utils.connection_workflow import AMQPConnectorException
+from pika.exceptions import AMQPError
 
 import audit
 import books
 import broker
 import common
+import faults
 import proxy
 import script
 
@@ -70,7 +77,7 @@ PRODUCERS = 'alice', 'bob', 'erin', 'frank'
 CONSUMERS = 'carol', 'dave', 'grace', 'heidi'
 LINE = '{at:6.0f} s  {fault:24}  through again after {took:.1f} s'
 ROW = '{:24} {:>5}  {:>6}  {:>6}'
-BOOKS = 'attempted', 'accepted', 'ok', 'redelivered', 'sent again', 'recovered', 'in doubt'
+BOOKS = 'attempted', 'accepted', 'ok', 'redelivered', 'ack lost', 'sent again', 'recovered', 'in doubt'
 
 
 # ---- the faults: each is a generator that yields when messages should come through again
@@ -141,6 +148,14 @@ def kill_two_nodes(world):
     yield
 
 
+def isolate_a_node(world):
+    node = world.random.randrange(3)
+    world.broker.isolate(node)
+    yield
+    world.wait(world.random.uniform(0, 10))
+    world.broker.rejoin(node)
+
+
 def raise_an_alarm(world):
     world.broker.ctl('set_vm_memory_high_watermark', 0)
     world.wait(world.random.uniform(0, 5))
@@ -155,7 +170,8 @@ def close_all_connections(world):
 
 OF_SCRIPTS = [kill_a_script]
 OF_CONNECTIONS = [cut_connections, reset_connections, black_hole, refuse_connections]
-OF_NODES = [kill_a_node, stop_a_node, freeze_a_node, kill_two_nodes, raise_an_alarm, close_all_connections]
+OF_NODES = [kill_a_node, stop_a_node, freeze_a_node, kill_two_nodes, isolate_a_node, raise_an_alarm,
+            close_all_connections]
 
 
 # ---- the run
@@ -193,14 +209,22 @@ def at_work(args, folder):
             for name in WORKERS:
                 start(name)
             yield world
-            endpoints = args.endpoints or common.endpoints(own.url, 'soak.py')
-            with pika.BlockingConnection(endpoints) as connection:
-                for queue in {queue for queue, _ in WORKERS.values()}:
-                    connection.channel().queue_delete(f'siamese.soak-{tag}.{queue}')
         finally:
             for process in running.values():
                 process.kill()
                 process.wait()
+            if args.yours:
+                remove(args.endpoints, [f'siamese.soak-{tag}.{queue}' for queue in {q for q, _ in WORKERS.values()}])
+
+
+def remove(endpoints, queues):
+    """Delete queues, or tell that they are left."""
+    try:
+        with pika.BlockingConnection(endpoints) as connection:
+            for queue in queues:
+                connection.channel().queue_delete(queue)
+    except (AMQPError, AMQPConnectorException, OSError) as error:
+        logging.error('%s are left, delete them (%s)', ' and '.join(queues), faults.cause(error))
 
 
 def news(ledger):
@@ -215,9 +239,12 @@ def news(ledger):
 
 
 def through(world, ledger, since):
-    """Wait until a message of each producer that was sent after time.time() `since` came out; return the seconds."""
+    """Wait until a message of each producer that was sent after time.time() `since` came out; return the seconds.
+
+    A signal ends that early.
+    """
     waiting, sent, came = set(PRODUCERS), {}, since
-    while waiting:
+    while waiting and not script.stop_requested():
         for event in news(ledger):
             if event['event'] == 'attempted' and event['at'] > since:
                 sent[event['id']] = event['by']
@@ -263,11 +290,14 @@ def soak(args, folder):
                 steps = fault(world)
                 next(steps)
                 took = through(world, ledger, time.time())
-                times.append((fault.__name__.replace('_', ' '), took))
-                if not args.quiet:
-                    print(LINE.format(at=time.monotonic() - started, fault=times[-1][0], took=took))
+                if not script.stop_requested():
+                    times.append((fault.__name__.replace('_', ' '), took))
+                    if not args.quiet:
+                        print(LINE.format(at=time.monotonic() - started, fault=times[-1][0], took=took))
                 next(steps, None)
                 world.wait(world.random.uniform(0, 2))
+        if script.stop_requested():
+            logging.info('%s: taking out what is left; once more stops at once', script.stop_requested())
         stop(world, PRODUCERS)
         stop(world, CONSUMERS)
         for name in CONSUMERS:
@@ -298,7 +328,7 @@ def parse_args(argv):
     script.add_output_flags(parser)
     args = script.parse(parser, argv)
     try:
-        args.endpoints = args.yours and common.endpoints(args.yours, 'soak.py')
+        args.endpoints = args.yours is not None and common.endpoints(args.yours, 'soak.py')
     except ValueError as error:
         parser.error(str(error))
     return args
@@ -320,6 +350,9 @@ def main(argv=None):
         raise common.Failure(str(error), 3) from None
     except common.Failure as failure:
         raise common.Failure(f'{failure}; see {folder}', failure.status) from None
+    except KeyboardInterrupt:
+        logging.error('interrupted; see %s', folder)
+        raise
     if args.json != '-':
         print(*table(times), sep='\n')
     found = audit.audit(books.read([f'{folder}/run.jsonl']))

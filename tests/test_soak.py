@@ -1,6 +1,7 @@
 """soak.py: faults come and go, nothing gets lost, and it notices when something does."""
 
 import json
+import signal
 
 import pytest
 from conftest import PATIENCE, replace_once
@@ -26,6 +27,17 @@ def test_a_broker_of_somebody_else_suffers_what_clients_can_do(run, url, broker)
     assert queues == ['siamese.dead'] and not broker.ctl('list_connections', '--quiet', '--no-table-headers', 'pid')
 
 
+def test_two_signals_leave_nothing_behind(start, url, broker, tmp_path):
+    soak = start('soak.py', '--url', url, '--queue-type', 'classic', '--minutes', 5, '--folder', tmp_path)
+    soak.wait_for('through again', soak.out)
+    soak.send(signal.SIGINT)
+    soak.wait_for('SIGINT: taking out what is left')
+    done = soak.stop()
+    assert done.status == 130 and f'interrupted; see {tmp_path}' in done.err and 'Traceback' not in done.err
+    queues = broker.ctl('list_queues', '-p', url.rpartition('/')[2], '--quiet', '--no-table-headers', 'name').split()
+    assert queues == ['siamese.dead']
+
+
 def test_a_cluster_of_its_own(start, tmp_path):
     done = start('soak.py', '--minutes', 0.2, '--seed', 2, '--folder', tmp_path / 'kept', '--json',
                  tmp_path / 'summary').end(3 * PATIENCE)
@@ -46,7 +58,8 @@ def test_a_byte_that_changes_on_the_way_is_caught(run, url, tmp_path):
 
 
 @pytest.mark.parametrize('flags, complaint', [
-    (['--minutes', '-1'], 'is not from 0'), (['--url', 'http://x'], 'bad AMQP URL'), (['--seed', 'x'], 'invalid')])
+    (['--minutes', '-1'], 'is not from 0'), (['--url', 'http://x'], 'bad AMQP URL'), (['--url', ''], 'no AMQP URL'),
+    (['--seed', 'x'], 'invalid')])
 def test_bad_flags(run, flags, complaint):
     done = run('soak.py', *flags)
     assert done.status == 2 and complaint in done.err and done.err.count('\n') == 1
