@@ -14,6 +14,7 @@ waits in the queue for lost, so drain it first. Its words are those of Jepsen's 
          0  unexpected   came out, but nobody had sent them
          0  duplicated   came out again, and no fault explains it
          0  redelivered  came out again: not acknowledged, or that was lost with a connection
+         0  ack lost     came out again: acknowledged, but that was lost between nodes (quorum queue)
          0  sent again   came out again: the producer had seen no confirm
          0  recovered    came out, though never confirmed
          0  expired      accepted, but nobody took them within their time to live
@@ -36,6 +37,7 @@ from collections import defaultdict
 
 import books
 import script
+from tables import plain
 
 MEANING = {  # in the order of the report; the faults are those that make a run invalid
     'attempted': 'by {producers}',
@@ -47,6 +49,7 @@ MEANING = {  # in the order of the report; the faults are those that make a run 
     'unexpected': 'came out, but nobody had sent them',
     'duplicated': 'came out again, and no fault explains it',
     'redelivered': 'came out again: not acknowledged, or that was lost with a connection',
+    'ack lost': 'came out again: acknowledged, but that was lost between nodes (quorum queue)',
     'sent again': 'came out again: the producer had seen no confirm',
     'recovered': 'came out, though never confirmed',
     'expired': 'accepted, but nobody took them within their time to live',
@@ -70,7 +73,8 @@ def audit(events):
     answers = defaultdict(set)  # (id, attempt) -> what the producer heard of it
     came_out = defaultdict(list)  # id -> deliveries
     closed, has_flags = set(), True  # (by, run, epoch) that ended in good order
-    queues, spans = {}, {}  # (by, run) -> queue; (by, run, epoch) -> [exchange, queue, first time, last time]
+    queues = {}  # (by, run) -> (queue, its type)
+    spans = {}  # (by, run, epoch) -> [exchange, queue, first time, last time]
     mortal = {}  # id -> the first attempt of a message with a time to live
     found = {name: set() for name in (*MEANING, 'unreadable', 'producers', 'consumers')}
     for event in events:
@@ -87,13 +91,15 @@ def audit(events):
         elif kind in ('accepted', 'nacked', 'returned', 'unknown', 'parked'):
             answers[event['id'], event['attempt']].add(kind)
         elif kind in SETTLED or kind in ('rejected', 'unsettled'):
-            came_out[event['id']].append({**event, 'queue': queues.get(process)})
+            queue, queue_type = queues.get(process, (None, None))
+            id = f'without message_id: {event["digest"]:.16}' if event['id'] is None else event['id']
+            came_out[id].append({**event, 'queue': queue, 'queue_type': queue_type})
             found['consumers'].add(event['by'])
         elif kind == 'closed':
             closed.add((*process, event['epoch']))
         elif kind == 'connected':
             has_flags &= 'LavinMQ' not in event['broker']  # redelivered does not survive its restart (lavinmq#1911)
-            queues[process] = event.get('queue')
+            queues[process] = event.get('queue'), event.get('queue_type')
             if event.get('exchange') and event.get('queue'):
                 spans[(*process, event['epoch'])] = [event['exchange'], event['queue'], event['at'], event['at']]
         if (*process, event['epoch']) in spans:
@@ -139,8 +145,9 @@ def judge_copies(copies, unanswered, closed, has_flags):
 
     Nothing may come over a connection that acknowledged it before; it may be acknowledged over one connection that was
     closed in good order, for then the broker had that; and only one copy of each attempt may lack the flag redelivered,
-    which RabbitMQ sets on all but the first delivery. A later attempt needs an earlier one that the producer saw
-    returned, nacked or cut off (`unanswered`).
+    which RabbitMQ sets on all but the first delivery. A quorum queue that sets it may lose what was acknowledged
+    (delivery.may_repeat). A later attempt needs an earlier one that the producer saw returned, nacked or cut off
+    (`unanswered`).
     """
     by_attempt = defaultdict(list)
     for copy in copies:
@@ -152,7 +159,10 @@ def judge_copies(copies, unanswered, closed, has_flags):
             replayed |= connection in settled
             settled |= {connection} if copy['event'] in SETTLED else set()
         first = sum(not copy['redelivered'] for copy in again)
-        if replayed or len(settled & closed) > 1 or (first > 1 and has_flags):
+        known_as_settled = replayed or len(settled & closed) > 1
+        if known_as_settled and first <= 1 and all(copy['queue_type'] == 'quorum' for copy in again):
+            yield 'ack lost'
+        elif known_as_settled or (first > 1 and has_flags):
             yield 'duplicated'
         elif len(again) > 1:
             yield 'redelivered'
@@ -168,7 +178,7 @@ def judge(found):
     if faults:
         return f'invalid: {", ".join(f"{len(found[name])} {name}" for name in faults)}', 1, faults
     if found['unreadable']:
-        return f'unknown: {", ".join(found["unreadable"][:SHOWN])} cannot be read', 3, faults
+        return f'unknown: {plain(", ".join(found["unreadable"][:SHOWN]))} cannot be read', 3, faults
     if not complete:
         return f'unknown: the ledgers know of no {"consumer" if found["attempted"] else "producer"}', 3, faults
     return 'valid: all that was accepted came out, unaltered, every copy explained', 0, faults
@@ -199,12 +209,12 @@ def main(argv=None):
     found = audit(books.read(args.ledgers))
     verdict, status, faults = judge(found)
     if not args.quiet:
-        who = {name: ', '.join(found[name]) or 'nobody' for name in ('producers', 'consumers')}
+        who = {name: plain(', '.join(found[name])) or 'nobody' for name in ('producers', 'consumers')}
         for name, meaning in MEANING.items():
             print(f'{len(found[name]):6}  {name:11}  {meaning.format(**who)}')
         for name in faults:
             for id in found[name][:SHOWN]:
-                print(f'{name}: {id}')
+                print(f'{name}: {plain(id)}')
             if len(found[name]) > SHOWN:
                 print(f'{name}: ... and {len(found[name]) - SHOWN} more')
     script.report(args, '{verdict}', {'verdict': verdict, 'exit_status': status, **{

@@ -1,10 +1,12 @@
 """The ledger of a run: JSON lines in which each script notes what it did, for audit.py to judge."""
 
 import json
+import math
 import os
 import time
 
-TYPES = {'at': (int, float), 'by': str, 'run': str, 'epoch': int, 'broker': str, 'queue': str, 'exchange': str,
+TYPES = {'at': (int, float), 'by': str, 'run': str, 'epoch': int, 'broker': str, 'queue': str,
+         'queue_type': str, 'exchange': str,
          'id': (str, type(None)), 'attempt': int, 'digest': str, 'redelivered': bool, 'expiration': str}
 KEYS = {  # of the events a ledger holds; every one also has at, by, run and epoch
     'connected': ('broker',), 'lost': (), 'closed': (),
@@ -44,7 +46,8 @@ def read(paths):
                 try:
                     event = json.loads(line)
                     readable = ({'at', 'by', 'run', 'epoch', *KEYS[event['event']]} <= event.keys()
-                                and all(isinstance(event[key], TYPES[key]) for key in event.keys() & TYPES))
-                except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+                                and all(isinstance(event[key], TYPES[key]) for key in event.keys() & TYPES)
+                                and math.isfinite(event['at']))
+                except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError):
                     readable = False
                 yield event if readable else {'event': 'unreadable', 'where': f'{path}:{number}'}

@@ -40,6 +40,7 @@ from outbox import Message, Outbox
 BATCH = 50  # messages acknowledged at once, unless more than TICK passes
 TICK = 0.1  # s between looks at the clock and at signals
 FIRST_RETRY, LAST_RETRY = 0.2, 5.0  # s; the wait is random, from the first to a limit that doubles up to the last
+REDECLARE = 10  # s; who deletes an exchange or a binding tells no consumer
 CONFIRM_DEADLINE = 60  # s; above it a confirm may never come (rabbitmq-server#14589), so the channel is opened anew
 
 
@@ -69,6 +70,24 @@ def look_only(channel):
     channel.exchange_declare = partial(channel.exchange_declare, passive=True)
 
 
+@contextmanager
+def noted(channel):
+    """Yield a list of what is declared and bound over a channel meanwhile, as functions that do it again."""
+    notes, verbs = [], {name: getattr(channel, name) for name in ('exchange_declare', 'queue_declare', 'queue_bind')}
+
+    def note(verb):
+        def do(*args, **how):
+            notes.append(partial(verb, *args, **how))
+            verb(*args, **how)
+        return do
+
+    for name, verb in verbs.items():
+        setattr(channel, name, note(verb))
+    yield notes
+    for name, verb in verbs.items():
+        setattr(channel, name, verb)
+
+
 def queue_arguments(args):
     """Return the arguments of a queue: its type, where rejected messages go (a stream keeps them), --queue-arg."""
     dead_letters = {} if args.queue_type == 'stream' else {'x-dead-letter-exchange': common.DEAD_LETTER_EXCHANGE}
@@ -84,6 +103,15 @@ def attempt_of(properties):
     """Return how often the producer had sent a message when it sent this copy (header x-attempt; 1 where unknown)."""
     attempt = (properties.headers or {}).get('x-attempt', 1)
     return int(attempt) if isinstance(attempt, int) and attempt > 0 else 1
+
+
+def may_repeat(args, method):
+    """Return whether the broker may deliver this over a connection that has acknowledged it already.
+
+    Quorum queues do, flagged as redelivered, after a cut between nodes: it takes acknowledgements with it that are
+    on their way within the cluster (RabbitMQ 3.10.8 and 4.0.5, tests/test_cluster.py).
+    """
+    return method.redelivered and args.queue_type == 'quorum'
 
 
 class Invalid(Exception):
@@ -185,6 +213,10 @@ class Link:
         while self.goes_on(self.done):
             if not self.inbox:
                 self._turn()
+            if self.is_ready and time.monotonic() > self.declared_at + REDECLARE:
+                self.declared_at = time.monotonic()
+                for declare in self.topology:
+                    declare()
             unbidden = len(self.inbox) - self.args.prefetch  # without acknowledgements the broker sends all it has
             stop = min(self.done + max(BATCH, ack_every, unbidden), self.args.count or math.inf)
             soon = time.monotonic() + TICK  # what takes longer is not to keep answers and heartbeats waiting
@@ -222,7 +254,7 @@ class Link:
         If it does not, that is told at once, and self.reason says why.
         """
         if not done:  # the first try to connect comes before the work; a wrong password need not wait for it
-            self.wait(lambda: self.is_ready or self.failures or script.stop_requested())
+            self.wait(lambda: self.is_ready or self.failures or script.stop_requested() or not self._in_time())
         self.done = done
         self.ioloop.call_later(max(0, due - time.monotonic()), lambda: None)  # wakes the loop in time
         self._turn()
@@ -306,7 +338,7 @@ class Link:
             logging.info('ready: %s', text)
         self.quiet = False
         self.counts['connections'] += 1
-        where = {key: value for key, value in vars(self.args).items() if key in ('exchange', 'queue')}
+        where = {key: value for key, value in vars(self.args).items() if key in ('exchange', 'queue', 'queue_type')}
         self.record('connected', broker=text, **where)
         self.is_ready, self.failures, self.away_since, self.last_activity = True, 0, None, now
         self.refused.clear()
@@ -336,7 +368,9 @@ class Link:
             self.channel, self.opened = self.opened, None
             if self.denied:
                 look_only(self.channel)
-            self.declare(self.channel, self)
+            with noted(self.channel) as self.topology:
+                self.declare(self.channel, self)
+            self.declared_at = time.monotonic()
         self.outbox.send()
         self.connection.flush()
         if self.failure and not self.closing:

@@ -89,13 +89,13 @@ def check_alone(block, zeros, lowest, highest):
         raise Invalid('proof not prime', block['proof'])
 
 
-def check_chain(block, known, attempt, epoch):
+def check_chain(block, known, attempt, epoch, may_repeat=False):
     """Check a block against those `known` of its chain, and add it; return 'valid', or how this copy came about.
 
     `known` maps (producer, run, height) to the hash and proof, followed by (attempt, epoch) of each copy; of a parent
     that only its child told of there is none. The same attempt within one epoch (connection) is a replay: the broker
-    had our acknowledgement. A later epoch means that it may have been lost, another attempt that the producer saw no
-    confirm. Raises Invalid.
+    had our acknowledgement, unless it `may_repeat` (delivery.may_repeat). A later epoch means that the acknowledgement
+    may have been lost, another attempt that the producer saw no confirm. Raises Invalid.
     """
     chain, height, previous = (block['producer'], block['run']), block['height'], block['previous']
     itself, parent = f'{block["hash"]} {block["proof"]}', f'{previous["hash"]} {previous["proof"]}'
@@ -104,7 +104,7 @@ def check_chain(block, known, attempt, epoch):
     before, *copies = known.get((*chain, height), (itself,))
     if before != itself:
         raise Invalid('second block at a height', f'{block["hash"][:16]} at height {height}')
-    if (attempt, epoch) in copies:
+    if (attempt, epoch) in copies and not may_repeat:
         raise Invalid('replayed', f'height {height}')
     known[(*chain, height)] = (itself, *copies, (attempt, epoch))
     known.setdefault((*chain, height - 1), (parent,))
@@ -132,7 +132,8 @@ def main(argv=None):
             try:
                 block = parse_block(properties, body)
                 check_alone(block, args.difficulty, args.min, highest)
-                verdict = check_chain(block, known, delivery.attempt_of(properties), link.epoch)
+                verdict = check_chain(block, known, delivery.attempt_of(properties), link.epoch,
+                                      delivery.may_repeat(args, method))
             except Invalid as invalid:
                 link.refuse(invalid, channel, method, properties, body)
                 continue

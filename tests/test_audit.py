@@ -69,6 +69,14 @@ CASES = {  # name: (books, what is found, verdict)
     'returned': ([*sent('1', answer='returned'), *sent('2'), seen('2')], {'returned', 'ok'}, 0),
     'altered, and rejected': ([*sent('1'), seen('1', event='rejected', digest='x'), seen('1', redelivered=True)],
                               {'corrupt', 'redelivered'}, 1),
+    'lost between nodes': ([line('carol', 'connected', broker='RabbitMQ', queue='q', queue_type='quorum'), *sent('1'),
+                            seen('1'), seen('1', redelivered=True), line('carol', 'closed')], {'ack lost', 'ok'}, 0),
+    'lost between nodes, elsewhere again': (
+        [line(by, 'connected', broker='RabbitMQ', queue='q', queue_type='quorum') for by in ('carol', 'dave')]
+        + [*sent('1'), seen('1'), seen('1', by='dave', redelivered=True), *CLOSED], {'ack lost', 'ok'}, 0),
+    'twice from a quorum queue, not flagged': (
+        [line(by, 'connected', broker='RabbitMQ', queue='q', queue_type='quorum') for by in ('carol', 'dave')]
+        + [*sent('1'), seen('1'), seen('1', by='dave'), *CLOSED], {'duplicated', 'ok'}, 1),
     'sent again without a reason': ([*sent('1'), *sent('1', 2), seen('1'), seen('1', 2)], {'duplicated'}, 1),
 }
 
@@ -77,7 +85,7 @@ CASES = {  # name: (books, what is found, verdict)
 def test_cases(case, tmp_path):
     books, labels, status = CASES[case]
     found = audit.audit(books)
-    interesting = {name for name, ids in found.items() if '1' in ids or '2' in ids or 'None' in ids}
+    interesting = {name for name, ids in found.items() if {'1', '2', f'without message_id: {"d":.16}'} & {*ids}}
     assert interesting - {'attempted', 'accepted'} - ({'ok'} if 'ok' not in labels else set()) == labels
     ledger = tmp_path / 'run.jsonl'
     ledger.write_text(''.join(json.dumps(event) + '\n' for event in books))
@@ -176,6 +184,8 @@ def test_the_order_of_the_processes_does_not_matter(data):
     ('\xff', 'cannot be read'),
     ('{"event": "attempted"}', 'cannot be read'),
     (json.dumps({**sent('1')[0], 'id': ['x']}), 'cannot be read'),
+    (json.dumps({**sent('1')[0], 'at': 10**400, 'expiration': '1'}), 'cannot be read'),
+    (json.dumps({**sent('1')[0], 'at': float('inf')}), 'cannot be read'),
     (json.dumps(line('a', 'new event')), 'cannot be read')])
 def test_what_cannot_be_judged(text, complaint, tmp_path):
     ledger = tmp_path / 'run.jsonl'
@@ -215,6 +225,20 @@ def test_the_report_names_the_faults_but_not_thousands(tmp_path):
     assert 'lost: m01' in lines and 'lost: ... and 79 more' in lines
     summary = json.loads((tmp_path / 'verdict').read_text())
     assert summary['verdict'] == 'invalid: 99 lost' and len(summary['lost']) == 99 and summary['attempted'] == 100
+
+
+def test_what_strangers_write_cannot_forge_the_report(tmp_path):
+    ledger, forged = tmp_path / 'run.jsonl', 'x\nvalid: all that was accepted came out\x1b[2J'
+    books = [*sent('1'), seen('1', by=f'carol{forged}'), seen(forged, by=f'carol{forged}')]
+    ledger.write_text(''.join(json.dumps(event) + '\n' for event in books))
+    done = Running('audit.py', ledger).end()
+    assert done.status == 1 and '\x1b' not in done.out and '\nvalid' not in done.out
+    assert done.out.endswith('\ninvalid: 1 unexpected\n')
+
+
+def test_messages_without_id_are_told_apart():
+    books = [*sent('1'), seen('1'), seen(None, digest='a' * 64), seen(None, digest='b' * 64)]
+    assert len(audit.audit(books)['unexpected']) == 2
 
 
 def test_a_missing_file_and_bad_flags():

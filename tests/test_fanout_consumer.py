@@ -157,6 +157,21 @@ def test_a_connection_that_breaks_in_between(start, run, broker, url):
     assert consumer.stop().status == 0
 
 
+def test_an_exchange_that_is_deleted_comes_back(start, channel):
+    """No consumer is told of that; so it looks after it by itself."""
+    consumer, producer = start('fanout_consumer.py', 'bert'), start('fanout_producer.py', '--rate', 20, '--quiet')
+    consumer.wait_for(' 3  ', consumer.out)
+    for exchange in 'siamese.fanout', 'siamese.dlx':
+        channel.exchange_delete(exchange)
+    producer.wait_for('nobody listens at siamese.fanout')
+    before = len(consumer.out)
+    wait_until(lambda: len(consumer.out) > before + 3, 'messages again')
+    channel.basic_publish('', 'bert', b'strange')
+    wait_until(lambda: waiting(channel, 'siamese.dead'), 'a dead letter')
+    assert producer.stop().status == 3 and consumer.stop().status == 1
+    assert 'back after' not in ''.join(consumer.err)  # over the same connection
+
+
 def test_a_quorum_queue(run):
     kind = ('--queue-type', 'quorum')
     assert run('fanout_consumer.py', 'bert', '--duration', 0.3, *kind).status == 3

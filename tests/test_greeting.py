@@ -16,8 +16,8 @@ from delivery import Invalid
 NAMES = st.text(st.characters(codec='utf-8', exclude_categories=('C', 'Z')), min_size=1, max_size=60)
 
 
-def link(name='alice', run='cafecafe', epoch=1):
-    return SimpleNamespace(args=SimpleNamespace(name=name), run=run, epoch=epoch)
+def link(name='alice', run='cafecafe', epoch=1, kind='classic'):
+    return SimpleNamespace(args=SimpleNamespace(name=name, queue_type=kind), run=run, epoch=epoch)
 
 
 def delivered(times_sent=1, redelivered=False):
@@ -72,6 +72,14 @@ def test_a_copy_within_one_connection(settled):
             greeting.count_copies(known, link(), *delivered(redelivered=True))
     else:
         assert greeting.count_copies(known, link(), *delivered(redelivered=True)) == 2
+
+
+def test_what_a_quorum_queue_delivers_again_though_it_was_acknowledged():
+    known = OrderedDict()
+    assert greeting.count_copies(known, link(kind='quorum'), *delivered()) == 1
+    assert greeting.count_copies(known, link(kind='quorum'), *delivered(redelivered=True)) == 2
+    with pytest.raises(Invalid, match='replayed'):
+        greeting.count_copies(known, link(kind='quorum'), *delivered())
 
 
 def test_a_copy_over_another_connection_or_of_another_attempt():

@@ -6,6 +6,7 @@ import json
 import signal
 from collections import Counter, OrderedDict
 from decimal import Decimal
+from types import SimpleNamespace
 
 import pika
 import pytest
@@ -17,6 +18,7 @@ from raw import undecodable, with_message_id
 
 import audit
 import broker as broker_module
+import delivery
 import validate
 import wire
 
@@ -25,12 +27,12 @@ NEXT = follow(GOLDEN, 4)
 TWO = message('alice', 'cafe', 2, GOLDEN, NEXT)
 
 
-def judge(properties, body, known=None, attempt=1, epoch=1, zeros=4):
+def judge(properties, body, known=None, attempt=1, epoch=1, zeros=4, may_repeat=False):
     """Return what validate.py says of one message."""
     try:
         block = validate.parse_block(properties, body)
         validate.check_alone(block, zeros, 100_000, 25_000_009)
-        return validate.check_chain(block, OrderedDict() if known is None else known, attempt, epoch)
+        return validate.check_chain(block, OrderedDict() if known is None else known, attempt, epoch, may_repeat)
     except validate.Invalid as invalid:
         return invalid.args[0]
 
@@ -143,6 +145,15 @@ def test_copies(attempt, epoch, verdict):
     known = OrderedDict()
     assert judge(*ONE, known, attempt=1, epoch=1) == 'valid'
     assert judge(*ONE, known, attempt=attempt, epoch=epoch) == verdict
+
+
+@pytest.mark.parametrize(('kind', 'redelivered', 'verdict'), [
+    ('quorum', True, 'redelivered'), ('quorum', False, 'replayed'), ('classic', True, 'replayed')])
+def test_a_copy_of_what_was_acknowledged(kind, redelivered, verdict):
+    known, may_repeat = OrderedDict(), delivery.may_repeat(
+        SimpleNamespace(queue_type=kind), SimpleNamespace(redelivered=redelivered))
+    assert judge(*ONE, known) == 'valid'
+    assert judge(*ONE, known, may_repeat=may_repeat) == verdict
 
 
 def test_what_it_remembers_is_bounded(monkeypatch):
