@@ -55,6 +55,8 @@ def endpoints(urls, name):
 
 
 def _endpoint(url, name):
+    if not url.isprintable():
+        raise ValueError('bad AMQP URL: write what cannot be printed in it as %XX, its bytes in UTF-8')
     try:
         parts = urlsplit(url)
         parts.port  # noqa: B018  the property parses
@@ -82,9 +84,15 @@ def _endpoint(url, name):
         parameters = pika.URLParameters('amqp://?' + urlencode({'heartbeat': 10, **query}))
     except ValueError:
         raise ValueError(f'bad AMQP URL: a value among {", ".join(query)} is out of range') from None
+    if (parameters.heartbeat or 0) > 65535:
+        raise ValueError('bad AMQP URL: heartbeat is a number of seconds up to 65535')
+    for host in parts.hostname, tls.get('server_name_indication', ''):
+        _check_host(host)
     parameters.host = parts.hostname
     parameters.port = parts.port or (5671 if parts.scheme == 'amqps' else 5672)
     parameters.virtual_host = unquote(parts.path[1:]) or '/'
+    if len(parameters.virtual_host.encode()) > 255:
+        raise ValueError('bad AMQP URL: the name of the virtual host has more than 255 bytes')
     if tokens.claims(unquote(parts.username or '')):
         raise ValueError('bad AMQP URL: a token is written as the password, after a colon and no user name')
     if parts.username is not None or tokens.COMMAND in os.environ:
@@ -97,10 +105,17 @@ def _endpoint(url, name):
     return parameters
 
 
+def _check_host(name):
+    try:
+        name.encode('idna')
+    except UnicodeError:
+        raise ValueError('bad AMQP URL: a part of the host is empty or longer than 63 characters') from None
+
+
 def _milliseconds(text):
     try:
         return int(text) / 1000
-    except ValueError:
+    except (ValueError, OverflowError):
         raise ValueError('bad AMQP URL: connection_timeout is a number of milliseconds') from None
 
 
@@ -111,7 +126,7 @@ def _tls(keys):
         context = ssl.create_default_context(cafile=keys.get('cacertfile'))
         if 'certfile' in keys:
             context.load_cert_chain(keys['certfile'], keys.get('keyfile'), keys.get('password', ''))
-    except (OSError, ssl.SSLError) as error:
+    except (OSError, ValueError) as error:
         raise ValueError(f'bad AMQP URL: cannot read cacertfile, certfile or keyfile ({error})') from None
     if keys.get('verify') == 'verify_none':
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE

@@ -26,6 +26,8 @@ def cause(error):
     text = getattr(error, 'reply_text', None) or getattr(error, 'strerror', None) or str(error)
     if 'Transport indicated EOF' in text:
         return 'closed by the other side'
+    if 'Timeout' in text:
+        return 'no answer'
     quoted = re.search(r"""\w+\(-?\d+, '(.*?)'|(no AMQP 0-9-1: [^"']*)""", text)  # in what pika turned into text
     return quoted[1] or quoted[2] if quoted else text or type(error).__name__
 
@@ -70,8 +72,11 @@ def refusal(error, endpoint, failures=0):
         return Failure(f'no virtual host {endpoint.virtual_host!r}, or no right for {user} to use it; '
                        f'see AMQP_URL, rabbitmqctl add_vhost, {rights}', 1)
     if 'CERTIFICATE_VERIFY_FAILED' in cause(error):
-        return Failure(f'the certificate of {endpoint.host} cannot be verified ({cause(error)}); '
-                       'add ?cacertfile=FILE to the URL', 1)
+        remedy = ('is that its name? see ?server_name_indication=NAME' if 'mismatch' in cause(error) else
+                  'add ?cacertfile=FILE to the URL')
+        return Failure(f'the certificate of {endpoint.host} cannot be verified ({cause(error)}); {remedy}', 1)
+    if 'WRONG_VERSION_NUMBER' in cause(error) and failures >= PATIENCE:
+        return Failure(f'{endpoint.host}:{endpoint.port} speaks no TLS; is the port right, or is it amqp://?', 3)
     if 'no AMQP 0-9-1' in cause(error) and failures >= PATIENCE:
         return Failure(f'{endpoint.host}:{endpoint.port} speaks {cause(error)}; is the port right, or amqps?', 3)
     if isinstance(error, ChannelClosedByBroker):

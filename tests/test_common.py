@@ -136,6 +136,11 @@ def test_several_urls_and_query_parameters():
     ('amqp://h?heartbeat=-1', 'out of range'), ('amqp://h?heartbeat=x', 'out of range'),
     ('amqp://h?connection_timeout=x', 'milliseconds'), ('amqp://h?verify=verify_none', 'need amqps'),
     ('amqps://h?verify=maybe', 'verify_peer'), ('amqps://h?cacertfile=/none', 'cannot read'), ('amqp://[::1', 'URL'),
+    ('amqps://h?cacertfile=%00', 'cannot read'), ('amqp://h/\udcff', 'cannot be printed'),
+    ('amqp://h/\x7f', 'cannot be printed'),
+    (f'amqp://h?connection_timeout=1{"0" * 400}', 'milliseconds'), ('amqp://h?heartbeat=65536', 'up to 65535'),
+    (f'amqp://h/{"v" * 256}', 'more than 255 bytes'), ('amqp://a..b', 'part of the host'),
+    (f'amqp://{"a" * 64}.b', 'part of the host'), ('amqps://h?server_name_indication=.x', 'part of the host'),
 ])
 def test_bad_urls_say_what_is_wrong(url, complaint):
     with pytest.raises(ValueError, match=complaint) as caught:

@@ -271,6 +271,45 @@ def test_tls_is_verified(run, url, tmp_path, channel):
     assert len(drain(channel, 'siamese.blocks')) == 2
 
 
+def test_tls_is_verified_at_each_url(run, url, tmp_path, channel):
+    """Two brokers with certificates of their own; the first is away, or not trusted."""
+    with contextlib.ExitStack() as stack:
+        betweens, urls = [], []
+        for name in 'one', 'two':
+            authority, tls = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            authority.cert_pem.write_to_path(str(tmp_path / name))
+            authority.issue_cert('localhost').configure_cert(tls)
+            betweens.append(stack.enter_context(proxy.before(url, tls)))
+            urls.append(betweens[-1].url.replace('amqp://', 'amqps://').replace('127.0.0.1', 'localhost'))
+        distrusted = f'{urls[0]}?cacertfile={tmp_path}/two,{urls[1]}?cacertfile={tmp_path}/two'
+        done = run('producer.py', '--count', 1, '--quiet', '--url', distrusted)
+        assert done.status == 0 and 'cannot be verified' in done.err and 'trying the next URL' in done.err
+        betweens[0].refuse()
+        trusted = f'{urls[0]}?cacertfile={tmp_path}/one,{urls[1]}?cacertfile={tmp_path}/two'
+        done = run('producer.py', '--count', 1, '--quiet', '--url', trusted)
+        assert done.status == 0 and 'no broker at localhost' in done.err
+    assert len(drain(channel, 'siamese.blocks')) == 2
+
+
+def test_tls_where_there_is_none_or_for_another_name(run, url, tmp_path):
+    done = run('producer.py', '--count', 1, '--url', url.replace('amqp:', 'amqps:'))
+    assert done.status == 3 and 'speaks no TLS; is the port right' in done.err.splitlines()[-1]
+    authority, tls = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.cert_pem.write_to_path(str(tmp_path / 'ca.pem'))
+    authority.issue_cert('elsewhere.example').configure_cert(tls)
+    with proxy.before(url, tls) as between:
+        secure = between.url.replace('amqp://', 'amqps://').replace('127.0.0.1', 'localhost')
+        done = run('producer.py', '--count', 1, '--url', f'{secure}?cacertfile={tmp_path / "ca.pem"}')
+    assert done.status == 1 and 'see ?server_name_indication=NAME' in done.err and 'cacertfile' not in done.err
+
+
+def test_a_duration_ends_it_while_the_broker_is_mute(run, url):
+    with proxy.before(url) as between:
+        between.hold()
+        done = run('validate.py', '--duration', 0.5, '--json', '-', '--url', between.url)
+    assert json.loads(done.out)['duration_s'] < 10, done.err  # pika waits for 15 s
+
+
 def test_the_ledger_tells_the_whole_story(run, tmp_path):
     ledger = tmp_path / 'run.jsonl'
     assert run('producer.py', '--count', 2, '--name', 'alice', '--ledger', ledger, '--difficulty', 1).status == 0
