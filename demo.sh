@@ -19,5 +19,9 @@ show dave ./validate.py --idle 5 &
 show alice ./producer.py --count 20 &
 show bob ./producer.py --count 20 &
 wait
+python3 - "$queue" <<'END'
+import os, sys, pika, common
+pika.BlockingConnection(common.endpoints(os.environ['AMQP_URL'], 'demo.sh')).channel().queue_delete(sys.argv[1])
+END
 echo
 ./audit.py "$ledger"
