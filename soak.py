@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 """Do to a broker, at random and again and again, what breaks brokers, and prove that nothing gets lost.
 
-Two producers and two consumers each of scenarios 1 and 2 are at work while faults come one after another: without
---url on a RabbitMQ cluster of its own (three nodes on loopback, quorum queues), where nodes are killed, stopped,
-frozen and cut off too; with --url on yours, where only clients suffer: their connections are cut, held up or refused, by a proxy in
-between (not with amqps://), and they are killed and started again. A fault is over when a message of each producer that
-was sent after it came out and was checked. At the end the queues are drained and removed, and audit.py judges the
+Two producers and two consumers each of scenarios 1 and 2 are at work while faults come one after another: without --url
+on a RabbitMQ cluster of its own (three nodes on loopback, quorum queues), where nodes are killed, stopped, frozen and
+cut off too; with --url on yours, where only clients suffer: their connections are cut, held up or refused, by a proxy
+in between (not with amqps://), and they are killed and started again. A fault is over when a message of each producer
+that was sent after it came out and was checked. At the end the queues are drained and removed, and audit.py judges the
 ledger. The same --seed makes the same faults in the same order.
 
     $ ./soak.py --minutes 0.4 --seed 7
