@@ -174,6 +174,8 @@ def mine(previous, zeros, low=MIN_PROOF, high=MAX_PROOF, idle=lambda: True):
         attempts += len(proofs)
         if not idle():
             return None, attempts
+    if not attempts:
+        raise Failure(f'no prime lies between {low} and {high}; use a larger --max', 2)
     raise Failure(f'none of the {attempts} primes between {low} and {high} gives a hash with {zeros} zeros; '
                   f'{_remedy(zeros, low)}', 2)
 

@@ -67,6 +67,11 @@ def test_a_range_without_solution_is_tried_once_and_noticed():
     assert sum(1 for n in range(100_001, 200_001) if is_prime(n)) == 8392
 
 
+def test_a_range_without_primes_is_noticed():
+    with pytest.raises(common.Failure, match='no prime lies between 24 and 27; use a larger --max'):
+        common.mine(common.GENESIS, 0, 24, 27)
+
+
 def test_a_search_can_be_ended():
     assert common.mine(common.GENESIS, 64, 10**11, 10**12, idle=lambda: False)[0] is None
 

@@ -74,7 +74,7 @@ def test_a_fault_of_the_network(start, url, tmp_path, fault):
 
 
 @contextlib.contextmanager
-def questions(start, url):
+def questions(start, url, client_back=GONE[-1], server_back=GONE[-1]):
     """Ask and answer, from before a fault to after it: no number is skipped, no answer is wrong."""
     def more():
         asked = len(client.out)
@@ -84,8 +84,8 @@ def questions(start, url):
     client = start('rpc_client.py', '--timeout', 2, '--url', url)
     more()
     yield client, server
-    for running in client, server:
-        running.wait_for(GONE[-1])
+    client.wait_for(client_back)
+    server.wait_for(server_back)
     more()
     done = client.stop()
     assert done.status == 0 and 'Traceback' not in done.err + server.stop().err, done.err
@@ -139,14 +139,16 @@ def stop_with_empty_queues(scenarios):
 
 
 def test_connections_closed_by_the_administrator(start, tmp_path, url, broker):
-    endure(start, tmp_path, url, lambda _: broker.ctl('close_all_connections', '-p', vhost(url), 'maintenance'))
+    with questions(start, url):
+        endure(start, tmp_path, url, lambda _: broker.ctl('close_all_connections', '-p', vhost(url), 'maintenance'))
 
 
 def test_a_limit_of_connections(start, tmp_path, url, broker):
     def inject(_):
         broker.ctl('set_vhost_limits', '-p', vhost(url), '{"max-connections": 0}')
         broker.ctl('close_all_connections', '-p', vhost(url), 'maintenance')
-    endure(start, tmp_path, url, inject, lambda: broker.ctl('clear_vhost_limits', '-p', vhost(url)))
+    with questions(start, url):
+        endure(start, tmp_path, url, inject, lambda: broker.ctl('clear_vhost_limits', '-p', vhost(url)))
 
 
 def test_a_virtual_host_that_is_down(start, tmp_path, url, broker):
@@ -156,16 +158,19 @@ def test_a_virtual_host_that_is_down(start, tmp_path, url, broker):
         broker.ctl('eval', f'rabbit_vhost_sup_sup:delete_on_all_nodes(<<"{vhost(url)}">>).')
         signal_all(everyone, signal.SIGCONT)
         spell(1)
-    endure(start, tmp_path, url, inject, lambda: broker.ctl('restart_vhost', '-p', vhost(url)))
+    with questions(start, url):
+        endure(start, tmp_path, url, inject, lambda: broker.ctl('restart_vhost', '-p', vhost(url)))
 
 
 @pytest.mark.parametrize('resource, alarm, clear', [
     ('memory', ('set_vm_memory_high_watermark', 0), ('set_vm_memory_high_watermark', 0.4)),
     ('disk', ('set_disk_free_limit', '9000GB'), ('set_disk_free_limit', '1MB'))])
 def test_an_alarm(start, tmp_path, url, broker, resource, alarm, clear):
+    log = f'broker blocks publishers: low on {resource}', 'no longer blocks publishers, after'
     try:
-        endure(start, tmp_path, url, lambda _: broker.ctl(*alarm), lambda: broker.ctl(*clear), consumer=(), producer=(
-            f'broker blocks publishers: low on {resource}', 'no longer blocks publishers, after'))
+        with questions(start, url, log[-1], server_back=''):  # the client, blocked, asks no more
+            endure(start, tmp_path, url, lambda _: broker.ctl(*alarm), lambda: broker.ctl(*clear), consumer=(),
+                   producer=log)
     finally:
         broker.ctl(*clear)
 
@@ -182,6 +187,13 @@ def test_a_deleted_queue(start, tmp_path, url, channel):
 
     endure(start, tmp_path, url, inject, queues=[*SCENARIOS][:-1],
            producer=('message returned', 'back after'), consumer=('consumer cancelled', 'back after'))
+
+
+def test_a_deleted_queue_of_questions(start, url, channel):
+    """What was in it is asked again."""
+    with questions(start, url, client_back='') as (_, server):
+        channel.queue_delete('siamese.rpc')
+        server.wait_for('consumer cancelled')
 
 
 def test_a_full_queue_that_rejects(start, tmp_path, url, broker):
@@ -224,14 +236,17 @@ def test_a_right_that_is_taken_away(start, url, broker, tmp_path):
     try:
         scenarios = [Scenario(start, url.replace('guest:guest', 'clerk:secret'), queue, tmp_path / queue)
                      for queue in SCENARIOS]
+        clerk = url.replace('guest:guest', 'clerk:secret')
+        pair = start('rpc_server.py', '--url', clerk), start('rpc_client.py', '--url', clerk)
         for scenario in scenarios:
             scenario.flows()
+        pair[1].wait_for(' is prime', pair[1].out)
         broker.ctl('set_permissions', '-p', vhost(url), 'clerk', '.*', '', '')
         broker.ctl('close_all_connections', '-p', vhost(url), 'maintenance')  # a channel remembers its rights
+        for running in (*pair, *(one for scenario in scenarios for one in (scenario.producer, scenario.consumer))):
+            done = running.end()
+            assert done.status == 1 and "user 'clerk' lacks a right" in done.err and 'Traceback' not in done.err
         for scenario in scenarios:
-            for running in scenario.producer, scenario.consumer:
-                done = running.end()
-                assert done.status == 1 and "user 'clerk' lacks a right" in done.err and 'Traceback' not in done.err
             drain(start, url, scenario.queue, *scenario.consume, '--ledger', scenario.ledger)
             found = audit.audit(scenario.read())
             assert audit.judge(found)[1] == 0 and found['accepted'], found
