@@ -33,6 +33,7 @@ ENVIRONMENT = {name: value for name, value in os.environ.items() if name != 'PYT
 BARE = 'import sys, pika; pika.BlockingConnection(pika.URLParameters(sys.argv[1])); print("ready", flush=True)'
 HIGHEST = 40  # MB, for those without sympy
 START, ONE, MANY = 1.5, 1, 4  # ratios: start-up at most, RPC one at a time and with a window at least
+HELP = 0.3  # s until --help is there
 
 
 # ---- the tutorial's form
@@ -129,6 +130,21 @@ def starts(url, rounds):
             for name, seconds in medians.items()]
 
 
+def slowest_help(rounds):
+    """Return a line that tells which script takes longest for its --help."""
+    took = {}
+    for name in [path.name for path in ROOT.glob('*.py') if os.access(path, os.X_OK)]:
+        seconds = []
+        for _ in range(rounds):
+            began = time.monotonic()
+            subprocess.run([sys.executable, name, '--help'], cwd=ROOT, stdout=subprocess.DEVNULL, check=True,
+                           env=ENVIRONMENT)
+            seconds.append(time.monotonic() - began)
+        took[name] = statistics.median(seconds)
+    name = max(took, key=took.get)
+    return f'Of {len(took)} scripts {name} takes longest for its --help: {took[name]:.2f} s (promised: {HELP} s).'
+
+
 def memories(url, count):
     """Return the rows of memory over `count` messages: those of memory.watch, and the promise."""
     rows, common = [], ['--url', url, '--quiet']
@@ -155,10 +171,11 @@ def main(argv=None):
         conditions += f', RabbitMQ {throwaway.ctl("version").strip()}, {args.rounds} rounds.'
         print('questions and starts ...', file=sys.stderr)
         asked, started = questions(throwaway.url, args.rounds), starts(throwaway.url, args.rounds)
+        helped = slowest_help(args.rounds)
         kept = memories(throwaway.url, args.messages)
     lines = [conditions, '', 'Questions: both sides of each pair, and the broker, on this machine.', '',
              *table(('', 'questions/s', 'ratio', 'promised'), asked), '',
-             'From start to ready:', '', *table(('', 's', 'ratio', 'promised'), started), '',
+             'From start to ready:', '', *table(('', 's', 'ratio', 'promised'), started), '', helped, '',
              f'Resident memory in MB after so much of the time of {args.messages:,} messages; the highest after the '
              'first tenth, by that at the first tenth:', '',
              *table(('', *(f'{share:.0%}' for share in memory.SHARES), 'highest', '', 'promised'), kept)]
