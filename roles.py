@@ -39,6 +39,7 @@ import secrets
 import time
 from urllib.parse import unquote, urlsplit
 
+import blocking
 import common
 import management
 import rights
@@ -154,7 +155,7 @@ def remove(args):
 def check(args):
     """Try every right of every role, print the matrix and what is wrong with it; return the exit status."""
     started, name, matrix, findings, users = time.monotonic(), rights.TEMPORARY + secrets.token_hex(4), {}, [], {}
-    args.endpoint = reachable(args.endpoints)
+    args.endpoint = blocking.reachable(args.endpoints)
     limited = why_not(args.call)
     if limited:
         logging.warning('user %r may not create users (%s): trying what it may do itself, and the roles whose '
@@ -185,19 +186,6 @@ def check(args):
         'stopped': script.stop_requested() or (f'not tried: {missing}' if missing else 'all tried'),
         'exit_status': status})
     return status
-
-
-def reachable(endpoints):
-    """Return the first of the endpoints that lets us in; raise the Failure of the last."""
-    endpoint, *others = endpoints
-    try:
-        with rights.connected(endpoint):
-            return endpoint
-    except Failure as failure:
-        if not others:
-            raise
-        logging.warning('%s; trying the next URL', failure)
-    return reachable(others)
 
 
 def logins(args, name, limited):

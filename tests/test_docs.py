@@ -16,7 +16,7 @@ import broker as broker_module
 SAMPLES = ['monitor.py', 'producer.py', 'validate.py', 'audit.py', 'perf_producer.py', 'perf_consumer.py',
            'fanout_producer.py', 'fanout_consumer.py', 'ack_producer.py', 'ack_consumer.py',
            'rpc_server.py', 'rpc_client.py', 'dashboard.py', 'roles.py', 'token_server.py', 'broker.py', 'compare.py']
-# Of docs/, those with commands; compare.md shows a sample of two brokers' URLs.
+# Of docs/, those with commands; compare.md compares two brokers, as test_compare.py does.
 PAGES = sorted(path.name for path in (ROOT / 'docs').glob('*.md')
                if '```console' in path.read_text() and path.name != 'compare.md')
 # The headings of answers.md: the wiki's questions and parts, in its words, in its order.

@@ -275,6 +275,23 @@ def test_monitor_and_roles_with_a_token(run, broker, bare, mint):
     assert run('roles.py', '--remove', '--prefix', 'token', **env).status == 0
 
 
+# ------------------------------------------------------------------------------------------------- compare.py
+
+def test_compare_logs_in_with_tokens_only(run, broker, bare, mint):
+    broker.ctl('clear_permissions', '-p', unquote(bare.rpartition('/')[2]), 'guest')
+    done = run('compare.py', bare, '--only', 'reconnect', '--budget', 500, AMQP_TOKEN_COMMAND=mint.command())
+    assert done.status == 0 and '1 pass' in done.out, done.err
+
+
+def test_a_token_that_expires_before_compare_is_through(run, bare, mint):
+    token = mint(5)  # latency alone takes longer
+    done = run('compare.py', with_token(bare, token), '--only', 'm x n', '--only', 'latency', '--only', 'priority')
+    assert done.status == 3 and 'priority         not known' in done.out and 'FAIL' not in done.out, done.err
+    assert 'the token expires in ' in done.err.splitlines()[0] and 'let AMQP_TOKEN_COMMAND' in done.err.splitlines()[0]
+    assert 'expired' in done.err.splitlines()[-1] or 'delete them: ' in done.err.splitlines()[-1]
+    assert 'Traceback' not in done.err and token not in done.err + done.out
+
+
 # ------------------------------------------------------------------------------------------------- the parts
 
 JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
