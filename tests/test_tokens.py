@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 from test_promises import SCRIPTS
 
 import broker as broker_module
+import candidate
 import common
 import management
 import tokens
@@ -281,6 +282,25 @@ def test_compare_logs_in_with_tokens_only(run, broker, bare, mint):
     broker.ctl('clear_permissions', '-p', unquote(bare.rpartition('/')[2]), 'guest')
     done = run('compare.py', bare, '--only', 'reconnect', '--budget', 500, AMQP_TOKEN_COMMAND=mint.command())
     assert done.status == 0 and '1 pass' in done.out, done.err
+
+
+@pytest.mark.parametrize('life, scopes, what', [
+    (-60, ALL, 'refuses this token'), (300, ['other.read:*/*'], 'no right for this token')])
+def test_a_token_that_lets_a_script_not_in_is_no_fault_of_the_broker(bare, mint, tmp_path, life, scopes, what):
+    broker = candidate.Candidate(with_token(bare, mint(life, *scopes)), 500)
+    broker.folder = tmp_path
+    with pytest.raises(candidate.Away, match=what):
+        broker.run('ack_producer.py', '--count', 1)
+
+
+def test_a_token_that_expires_while_a_script_of_compare_is_at_work(channel, bare, mint, tmp_path):
+    broker = candidate.Candidate(with_token(bare, mint(4)), 500)
+    broker.folder = tmp_path
+    consumer = broker.ready('validate.py')
+    wait_until(lambda: time.time() > broker.endpoint.credentials.expires + 1, 'its end')
+    channel.queue_delete('siamese.blocks')  # it declares it again
+    with pytest.raises(candidate.Away, match='the token has expired'):
+        broker.end(consumer)
 
 
 def test_a_token_that_expires_before_compare_is_through(run, bare, mint):
