@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import textwrap
 
 import pytest
 from conftest import PATIENCE, ROOT
@@ -141,8 +142,8 @@ def test_the_samples_in_the_docstrings(copy, broker, variables, run):
 
 def steps_of(path):
     """Return [(command, output)] of the console blocks of a document."""
-    blocks = re.findall(r'^```console\n(.*?)^```', path.read_text(), re.MULTILINE | re.DOTALL)
-    return list(sessions(''.join(blocks)))
+    blocks = re.findall(r'^( *)```console\n(.*?)^\1```', path.read_text(), re.MULTILINE | re.DOTALL)
+    return list(sessions(''.join(textwrap.dedent(block) for _, block in blocks)))
 
 
 def in_one_shell(steps, folder, **more):

@@ -56,7 +56,7 @@ def test_all_headings_and_all_code_are_on_the_pages(pdf):
         source = path.read_text()
         for heading in re.findall(r'^#+ (.*)', re.sub(r'```.*?```', '', source, flags=re.DOTALL), re.MULTILINE):
             assert squeezed(heading.replace('`', '')) in text, f'{path.name}: {heading}'
-        for kind, block in re.findall(r'^```(\w*)\n(.*?)^```', source, re.MULTILINE | re.DOTALL):
+        for kind, block in re.findall(r'^ *```(\w*)\n(.*?)^ *```', source, re.MULTILINE | re.DOTALL):
             for line in block.splitlines() if kind != 'mermaid' else ():
                 assert not line.isascii() or squeezed(line) in text, f'{path.name}: {line}'
 
