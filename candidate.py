@@ -37,7 +37,7 @@ class Failed(Exception):
 
 
 class Away(Exception):
-    """The broker is away, or lets us not in, so that nothing can be told; the message says why."""
+    """The broker is away, or does not let us in, so that nothing can be told; the message says why."""
 
 
 class Stopped(Exception):
