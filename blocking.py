@@ -18,7 +18,7 @@ ERRORS = (AMQPError, AMQPConnectorException, OSError)  # what pika raises when a
 
 @contextmanager
 def connected(endpoint):
-    """Be connected; raise Failure, with status 1 if the broker does not let us in, with 3 if it is or goes away."""
+    """Be connected; raise Failure, with status 1 if the broker does not let us in, with 3 if it is away, or goes."""
     endpoint, connection = copy.copy(endpoint), None
     endpoint.blocked_connection_timeout = endpoint.blocked_connection_timeout or PATIENCE
     try:

@@ -391,9 +391,12 @@ def test_keys_that_are_none_while_it_runs(tmp_path):
         assert refused.value.code == 503 and json.load(refused.value) == {'error': 'temporarily_unavailable'}
         path.unlink()
         assert server.token(provider.assertion('alice', 'shop')) and server.jwks()
+    (tmp_path / 'keys/k1.pem').unlink()
+    assert server.ask(encoded(provider.assertion('alice', 'shop')))[0] == 503
     done = server.stop()
-    assert done.err.count('refused, from 127.0.0.1: ') == done.err.count('k2.pem') == 2 * len(BAD_KEYS)
-    assert 'Traceback' not in done.err and f'5 tokens, {2 * len(BAD_KEYS)} refused' in done.out
+    assert done.err.count('k2.pem') == 2 * len(BAD_KEYS) and done.err.count(f'there is no key in {tmp_path}/keys') == 1
+    assert done.err.count('refused, from 127.0.0.1: ') == 2 * len(BAD_KEYS) + 1 and 'Traceback' not in done.err
+    assert f'{len(BAD_KEYS)} tokens, {2 * len(BAD_KEYS) + 1} refused' in done.out
 
 
 def half_sent(server, count, head=b'POST /token HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\na='):
