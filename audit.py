@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Read the ledgers of a run and say whether the broker can be trusted.
 
-Every script writes a ledger with --ledger FILE; several may share one. audit.py needs no broker. It takes what still
-waits in the queue for lost, so drain it first. Its words are those of Jepsen's checkers.
+Every script writes a ledger with --ledger FILE; several may share one. audit.py needs no broker. It counts what
+still waits in the queue as lost, so drain it first. Its words are those of Jepsen's checkers.
 
     $ ./audit.py run.jsonl
          3  attempted    by alice

@@ -10,21 +10,22 @@ import subprocess
 import sys
 import time
 
-import pika
-from pika.adapters.utils.connection_workflow import AMQPConnectorException
-from pika.exceptions import AMQPError, ChannelClosedByBroker
+from pika.exceptions import ChannelClosedByBroker
 
+import blocking
 import common
 import faults
 import script
+from common import Failure
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 AWAY = 10  # s without the broker after which a script gives up
 PATIENCE = 120  # s for one script, and for one condition
 IDLE = 1  # s without a message after which what still waited has come
-ERRORS = (AMQPError, AMQPConnectorException, OSError)  # what pika raises when a connection fails
 # What a script says when the plan or the rights do not allow something; the broker is not to blame for it.
 LIMITS = re.compile(r'lacks a right.*?: (.*?);|refuses the (?:queue|name): (.*?);|\((.*limit .*)\)')
+# And when the broker is away, or does not let us in (any more).
+AWAY_FOR = re.compile(r'no broker at|(?:no right for|refuses) (?:user|this token)|the token has expired')
 
 
 class NotPossible(Exception):
@@ -36,7 +37,7 @@ class Failed(Exception):
 
 
 class Away(Exception):
-    """The broker is away, or lets us not in, so that nothing can be told; the message says why."""
+    """The broker is away, or does not let us in, so that nothing can be told; the message says why."""
 
 
 class Stopped(Exception):
@@ -46,14 +47,15 @@ class Stopped(Exception):
 class Candidate:
     """A broker under comparison: names of our own on it, and the scripts that run against it.
 
-    place: what may be shown of its URL; folder: where scripts write to, to be set before the first one starts; server:
-    the broker's properties, after meet(); published: messages so far, as the scripts count them.
+    endpoint: pika parameters of its first URL, after meet() of the first that lets us in; server: the broker's
+    properties, after meet(); folder: where scripts write to, to be set before the first one starts; published: messages
+    so far, as the scripts count them.
     """
 
-    def __init__(self, url, budget):
-        self.url, self.budget = url, budget
-        self.endpoint = common.endpoints(url, f'compare.py@{os.getpid()}')[0]
-        self.place, self.server, self.published = common.place(self.endpoint), {}, 0
+    def __init__(self, urls, budget):
+        self.endpoints = common.endpoints(urls, f'compare.py@{os.getpid()}')
+        self.urls = [url for url in re.split(r'[,\s]+', urls) if url]
+        self.endpoint, self.budget, self.server, self.published = self.endpoints[0], budget, {}, 0
         self.prefix = f'siamese.compare-{secrets.token_hex(4)}'
         self.names, self.processes, self.facts, self.folder = set(), [], {}, None
 
@@ -66,20 +68,37 @@ class Candidate:
         """Return how many messages a step may publish: `most`, but no more than its `part` of the budget."""
         return max(5, min(most, int(self.budget * part)))
 
+    @property
+    def url(self):
+        """The URL of the endpoint."""
+        return self.urls[self.endpoints.index(self.endpoint)]
+
+    @property
+    def place(self):
+        """What may be shown of this URL."""
+        return common.place(self.endpoint)
+
     @contextlib.contextmanager
-    def channel(self):
-        """Yield a channel of our own; raise NotPossible or Away for what goes wrong on it."""
+    def channel(self, endpoint=None):
+        """Yield a channel of our own, at another `endpoint` if given; raise NotPossible or Away for what goes wrong."""
         try:
-            with pika.BlockingConnection(self.endpoint) as connection:
-                yield connection.channel()
-        except ChannelClosedByBroker as error:
-            raise (NotPossible if error.reply_code in (403, 406) else Away)(error.reply_text) from None
-        except ERRORS as error:
-            raise Away(faults.refusal(error, self.endpoint) or f'no broker at {self.place} ({faults.cause(error)})'
-                       ) from None
+            with blocking.connected(endpoint or self.endpoint) as connection:
+                try:
+                    yield connection.channel()
+                except ChannelClosedByBroker as error:
+                    if error.reply_code in (403, 406) and not faults.is_over(error, self.endpoint.credentials):
+                        raise NotPossible(error.reply_text) from None
+                    raise Away(faults.refusal(error, self.endpoint) or error.reply_text) from None
+        except Failure as failure:
+            raise Away(failure) from None
 
     def meet(self):
-        """Connect, and note what the broker says of itself."""
+        """Connect, the first time at the first URL that lets us in, and note what the broker says of itself."""
+        if not self.server:
+            try:
+                self.endpoint = blocking.reachable(self.endpoints)
+            except Failure as failure:
+                raise Away(failure) from None
         with self.channel() as channel:
             # BlockingConnection shows them to nobody.
             self.server = channel.connection._impl.server_properties
@@ -126,7 +145,7 @@ class Candidate:
         limit = status and LIMITS.search(f'{why};\n{said(process)}')
         if limit:
             raise NotPossible(next(filter(None, limit.groups())))
-        if 'no broker at' in why or 'no right for user' in why or 'refuses user' in why:
+        if AWAY_FOR.search(why):
             raise Away(why)
         if status not in right:
             wrong = ', '.join(f'{number} {what}' for what, number in summary.get('reasons', {}).items())
@@ -183,7 +202,7 @@ class Candidate:
         """Remove from the broker what we made; return the names that could not be removed. stop() comes before."""
         left, deadline = set(self.names), time.monotonic() + AWAY
         while left and time.monotonic() < deadline:
-            with contextlib.suppress(*ERRORS), pika.BlockingConnection(self.endpoint) as connection:
+            with contextlib.suppress(Failure), blocking.connected(self.endpoint) as connection:
                 for name in sorted(left):
                     for verb in ('queue_delete', 'exchange_delete'):
                         with contextlib.suppress(ChannelClosedByBroker):  # no right: then there is nothing of ours

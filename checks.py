@@ -4,18 +4,19 @@ A check is a function in CHECKS. It gets a candidate.Candidate, and returns what
 {name: number}; or it raises NotPossible, Failed or Away.
 """
 
+import copy
 import re
 import signal
 from collections import Counter
 from urllib.parse import urlsplit
 
 import pika
-from pika.exceptions import ChannelClosedByBroker
+from pika.exceptions import ChannelClosedByBroker, ConnectionClosedByBroker
 
 import audit
 import books
-import common
 import dead
+import faults
 import history
 import perf
 import proxy
@@ -24,6 +25,7 @@ from candidate import IDLE, Failed, NotPossible, printed, said
 BUDGET = 200_000  # messages
 RATE = 500  # messages/s at which latencies are measured
 LARGE = 20 * 2**20  # bytes: RabbitMQ takes 128 MiB up to 3.13, 16 MiB from 4.0
+GOES_AWAY = 320  # the code with which a broker that is stopped, or its administrator, closes connections
 RETURNS = 25  # a quorum queue of RabbitMQ 4.0 gives a message up after 20
 
 
@@ -179,11 +181,11 @@ def reconnect(broker):
 
 
 def through(endpoint, url):
-    """Return the first URL of `url` as proxy.py needs it: with a port, and for amqps with the name to be verified."""
-    parts = urlsplit(re.split(r'[,\s]+', url.strip())[0])
-    login, host = parts.netloc.rpartition('@')[0] or 'guest:guest', endpoint.host
+    """Return a URL as proxy.py needs it: with a port, and for amqps with the name to be verified."""
+    parts, host = urlsplit(url), endpoint.host
+    login = ''.join(parts.netloc.rpartition('@')[:2])  # with the @, if there is one
     name = [f'server_name_indication={host}'] if parts.scheme == 'amqps' else []
-    return parts._replace(netloc=f'{login}@{f"[{host}]" if ":" in host else host}:{endpoint.port}',
+    return parts._replace(netloc=f'{login}{f"[{host}]" if ":" in host else host}:{endpoint.port}',
                           query='&'.join([*filter(None, [parts.query]), *name])).geturl()
 
 
@@ -219,26 +221,25 @@ def dead_letters(broker):
 def limits(broker):
     """What the broker allows at most; the run keeps to --budget."""
     facts = broker.facts = {}
-    parameters = common.endpoints(broker.url, 'compare.py')[0]
-    parameters.heartbeat = None  # what does the broker propose?
-    with pika.BlockingConnection(parameters) as connection:
-        tuned = connection._impl.params
-        facts['frame'] = f'{tuned.frame_max:,} bytes'
-        facts['channels'] = f'{tuned.channel_max:,} a connection'
-        facts['heartbeat it proposes'] = f'{tuned.heartbeat} s'
-        facts['durable classic queue'] = attempt(connection, broker.name('classic'))
-        facts['quorum queue'] = attempt(connection, broker.name('quorum'), kind='quorum')
-        facts['stream'] = attempt(connection, broker.name('stream'), kind='stream')
-        facts['shared queue that is not durable'] = attempt(connection, broker.name('transient'), durable=False)
-        if facts['quorum queue'] == 'allowed':
-            facts[f'message returned {RETURNS} times to a quorum queue'] = give_back(
-                connection, broker.name('quorum'))
-            broker.published += 1
-        size = f'message of {LARGE >> 20} MiB'
-        facts[size] = 'not tried (--budget)'
-        if broker.budget >= BUDGET:
-            facts[size] = attempt(connection, broker.name('classic'), body=b'x' * LARGE)
-            broker.published += 1
+    endpoint = copy.copy(broker.endpoint)
+    endpoint.heartbeat = None  # what does the broker propose?
+    with broker.channel(endpoint) as channel:
+        tuned = channel.connection._impl.params
+    facts['frame'] = f'{tuned.frame_max:,} bytes'
+    facts['channels'] = f'{tuned.channel_max:,} a connection'
+    facts['heartbeat it proposes'] = f'{tuned.heartbeat} s'
+    facts['durable classic queue'] = attempt(broker, 'classic')
+    facts['quorum queue'] = attempt(broker, 'quorum', kind='quorum')
+    facts['stream'] = attempt(broker, 'stream', kind='stream')
+    facts['shared queue that is not durable'] = attempt(broker, 'transient', durable=False)
+    if facts['quorum queue'] == 'allowed':
+        facts[f'message returned {RETURNS} times to a quorum queue'] = give_back(broker, 'quorum')
+        broker.published += 1
+    size = f'message of {LARGE >> 20} MiB'
+    facts[size] = 'not tried (--budget)'
+    if broker.budget >= BUDGET:
+        facts[size] = attempt(broker, 'classic', body=b'x' * LARGE)
+        broker.published += 1
     if facts['durable classic queue'] != 'allowed':
         why = f'a durable queue is {facts["durable classic queue"]}'
         raise (NotPossible if re.search('ACCESS_REFUSED|limit', why) else Failed)(why)
@@ -247,30 +248,34 @@ def limits(broker):
     return f'{broker.published:,} of {broker.budget:,} messages used; channels: {facts["channels"]}', {}
 
 
-def attempt(connection, queue, durable=True, kind='classic', body=None):
+def attempt(broker, last, durable=True, kind='classic', body=None):
     """Declare a queue, and publish `body` to it; return 'allowed', or 'refused' with the reason."""
-    channel = connection.channel()
-    try:
-        channel.queue_declare(queue, durable=durable, arguments={'x-queue-type': kind})
-        if body:
-            channel.confirm_delivery()
-            channel.basic_publish('', queue, body)
-        channel.close()
-    except ChannelClosedByBroker as error:
-        return f'refused ({error.reply_text})'
+    queue = broker.name(last)
+    with broker.channel() as channel:
+        try:
+            channel.queue_declare(queue, durable=durable, arguments={'x-queue-type': kind})
+            if body:
+                channel.confirm_delivery()
+                channel.basic_publish('', queue, body)
+        except (ChannelClosedByBroker, ConnectionClosedByBroker) as error:
+            if error.reply_code == GOES_AWAY or faults.is_over(error, broker.endpoint.credentials):
+                raise
+            return 'refused ({})'.format(error.reply_text.partition('\n')[0])
     return 'allowed'
 
 
-def give_back(connection, queue):
+def give_back(broker, last):
     """Reject a message with requeue again and again; return what becomes of it."""
-    channel = connection.channel()
-    channel.basic_publish('', queue, b'', pika.BasicProperties(delivery_mode=2))
-    for times, (method, _, _) in enumerate(channel.consume(queue, inactivity_timeout=IDLE)):
-        if not method:
-            return f'given up after {times}'
-        if times == RETURNS:
-            return 'still there'
-        channel.basic_reject(method.delivery_tag, requeue=True)
+    queue = broker.name(last)
+    with broker.channel() as channel:
+        channel.confirm_delivery()
+        channel.basic_publish('', queue, b'', pika.BasicProperties(delivery_mode=2))
+        for times, (method, _, _) in enumerate(channel.consume(queue, inactivity_timeout=IDLE)):
+            if not method:
+                return f'given up after {times}'
+            if times == RETURNS:
+                return 'still there'
+            channel.basic_reject(method.delivery_tag, requeue=True)
 
 
 CHECKS = {  # in the order of the table

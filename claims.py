@@ -1,5 +1,6 @@
 """From the claims in assertions to a token (JWT) for RabbitMQ's OAuth 2 backend, and the HTTP around it: RFC 7522."""
 
+import asyncio
 import json
 import logging
 import os
@@ -13,6 +14,7 @@ from urllib.parse import parse_qsl, quote
 
 import jwt
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from jwt.algorithms import RSAAlgorithm
@@ -20,6 +22,7 @@ from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
 from starlette.routing import Route
+from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 import saml
 from saml import Refused
@@ -34,6 +37,8 @@ ROLES = {  # as in roles.py; {} is the virtual host
 }
 GRANT = 'urn:ietf:params:oauth:grant-type:saml2-bearer'
 MAX_FORM = 100_000  # bytes; saml.LARGEST in base64, and the rest
+LIFE, MOST, BURST = 20, 64, 32  # of connections: s that one lasts, how many there are, how many are accepted at once
+OUR_FAULT = (OSError, ValueError, sqlite3.Error)  # our keys, our disk
 KEY_FILE = re.compile(r'k([1-9][0-9]*)\.pem')
 
 # trust: a saml.Trust; roles: {(attribute, value): [(role, virtual host)]}.
@@ -92,7 +97,7 @@ def new_key(folder):
 
 
 def keys(folder):
-    """Return {kid: private key} of a folder, the newest first; raise OSError, or ValueError for what is no key."""
+    """Return {kid: private key} of a folder, the newest first; raise OSError, or ValueError for what is no such key."""
     found = sorted(filter(None, map(KEY_FILE.fullmatch, os.listdir(folder))), key=lambda match: -int(match[1]))
     return {f'k{match[1]}': load(f'{folder}/{match[0]}', os.stat(f'{folder}/{match[0]}').st_mtime_ns)
             for match in found}
@@ -101,7 +106,11 @@ def keys(folder):
 @lru_cache(maxsize=64)
 def load(path, _changed):
     with open(path, 'rb') as file:
-        key = serialization.load_pem_private_key(file.read(), None)
+        pem = file.read()
+    try:
+        key = serialization.load_pem_private_key(pem, None)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        raise ValueError(f'{path} is no private key in PEM, or it is encrypted') from None
     if not isinstance(key, rsa.RSAPrivateKey) or key.key_size < 2048:
         raise ValueError(f'{path} is no RSA key of 2048 bits or more')
     return key
@@ -123,7 +132,9 @@ def token_for(assertion, policy, folder, lifetime, now):
     roles, scopes = scopes_of(claims.attributes, policy.roles)
     if not roles:
         raise Refused(f'no role for {claims.subject!a}: none of its attributes is in the map')
-    kid, key = next(iter(keys(folder).items()))
+    kid, key = next(iter(keys(folder).items()), (None, None))
+    if not key:
+        raise ValueError(f'there is no key in {folder}')
     remember(folder, claims, now)
     now, scope = int(now), ' '.join(scopes)
     expires = min(now + lifetime, claims.expires + saml.SKEW)
@@ -131,6 +142,17 @@ def token_for(assertion, policy, folder, lifetime, now):
                         'iat': now, 'exp': expires}, key, 'RS256', {'kid': kid})
     return ({'access_token': token, 'token_type': 'bearer', 'expires_in': expires - now, 'scope': scope},
             f'{claims.subject!a} is {", ".join(roles)} for {expires - now} s, signed with {kid}')
+
+
+class Connection(AutoHTTPProtocol):
+    """What uvicorn makes of a connection, but with a limit to its life and to their number."""
+
+    def connection_made(self, transport):
+        super().connection_made(transport)
+        if len(self.connections) > MOST:
+            logging.warning('refused, from %s: there are %d connections', transport.get_extra_info('peername')[0], MOST)
+            transport.abort()
+        self.loop.call_later(LIFE, transport.abort)
 
 
 async def form_of(request):
@@ -144,8 +166,8 @@ async def form_of(request):
         fields = parse_qsl(body.decode('ascii'), keep_blank_values=True, max_num_fields=20)
     except ValueError:
         raise Wrong('invalid_request', 'not a form') from None
-    except ClientDisconnect:
-        raise Wrong('invalid_request', 'broke off') from None
+    except (ClientDisconnect, asyncio.CancelledError):  # the latter if we are to stop
+        raise Wrong('invalid_request', f'broke off, or took longer than {LIFE} s') from None
     if len(dict(fields)) != len(fields):
         raise Wrong('invalid_request', 'a field comes twice')
     return dict(fields)
@@ -158,6 +180,17 @@ def site(policy, folder, lifetime):
     """
     counts = Counter(tokens=0, refused=0)
 
+    def refusal(request, error):
+        kind, reason, status = 'invalid_grant', str(error), 400
+        if isinstance(error, Wrong):
+            kind, reason = error.args
+        elif isinstance(error, OUR_FAULT):
+            kind, reason, status = 'temporarily_unavailable', f'{type(error).__name__}: {error}', 503
+        logging.warning('refused, from %s: %s', request.client.host, reason)
+        counts['refused'] += 1
+        told = {} if status == 503 else {'error_description': re.sub(r'["\\]', "'", reason)}
+        return JSONResponse({'error': kind, **told}, status, headers={'cache-control': 'no-store'})
+
     async def token(request):
         try:
             form = await form_of(request)
@@ -165,22 +198,18 @@ def site(policy, folder, lifetime):
                 raise Wrong('unsupported_grant_type' if 'grant_type' in form else 'invalid_request',
                             f'grant_type is not {GRANT}')
             answer, about = token_for(form.get('assertion', ''), policy, folder, lifetime, time.time())
-        except (Refused, Wrong) as error:
-            kind, reason = error.args if isinstance(error, Wrong) else ('invalid_grant', str(error))
-            status = 400
-        except (OSError, ValueError, StopIteration, sqlite3.Error) as error:  # our keys, our disk
-            kind, reason, status = 'temporarily_unavailable', f'{type(error).__name__}: {error}', 503
-        else:
-            logging.info('%s', about)
-            counts['tokens'] += 1
-            return JSONResponse(answer, headers={'cache-control': 'no-store'})
-        logging.warning('refused, from %s: %s', request.client.host, reason)
-        counts['refused'] += 1
-        told = {} if status == 503 else {'error_description': re.sub(r'["\\]', "'", reason)}
-        return JSONResponse({'error': kind, **told}, status, headers={'cache-control': 'no-store'})
+        except (Refused, Wrong, *OUR_FAULT) as error:
+            return refusal(request, error)
+        logging.info('%s', about)
+        counts['tokens'] += 1
+        return JSONResponse(answer, headers={'cache-control': 'no-store'})
 
-    async def jwks(_request):
+    async def jwks(request):
+        try:
+            found = keys(folder)
+        except OUR_FAULT as error:
+            return refusal(request, error)
         return JSONResponse({'keys': [{**RSAAlgorithm.to_jwk(key.public_key(), as_dict=True), 'kid': kid, 'use': 'sig',
-                                       'alg': 'RS256'} for kid, key in keys(folder).items()]})
+                                       'alg': 'RS256'} for kid, key in found.items()]})
 
     return Starlette(routes=[Route('/token', token, methods=['POST']), Route('/jwks', jwks)]), counts

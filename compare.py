@@ -2,8 +2,8 @@
 """Run all scenarios against each broker, and show side by side how they did.
 
 Starts the real scripts as processes, one check after the other, one broker after the other, on queues and exchanges of
-its own (siamese.compare-*), which are removed at the end, also after Ctrl-C. Nothing else on the broker is touched, so
-it may be a shared one. Needs no management API. Takes about a minute for each broker.
+its own (siamese.compare-*; siamese.rpc.* for answers), which are gone at the end, also after Ctrl-C. Nothing else on
+the broker is touched, so it may be a shared one. Needs no management API. Takes about a minute for each broker.
 
     $ ./compare.py --only integrity --only priority
                      RabbitMQ 3.10.8
@@ -12,11 +12,12 @@ it may be a shared one. Needs no management API. Takes about a minute for each b
     priority         pass: 30 messages, highest first
     RabbitMQ 3.10.8 at 127.0.0.1:29104/%2F: 2 pass
 
-A cell says pass, FAIL, or not possible: the plan or the rights do not allow it, which is no fault of the broker. What
-one broker does otherwise than another and may do is named below the table. --budget N: no more than N messages are
-published on each broker, over no more than 6 connections at a time, through no more than 20 queues; free plans count
-them. Exit status: 0 no check failed, 1 a check failed, 2 usage, 3 could not tell: a broker was away, nothing was
-possible, or Ctrl-C.
+A cell says pass, FAIL, or not possible: the plan or the rights do not allow it, which is no fault of the broker. Legal
+differences between the brokers are named below the table. --budget N: no more than N messages are published on each
+broker, over no more than 6 connections at a time, through no more than 20 queues; free plans count them.
+
+Exit status: 0 no check failed, 1 a check failed, 2 usage, 3 could not tell: a broker was away, nothing was possible, or
+Ctrl-C.
 
 Examples:
     ./compare.py                                      # is the broker at AMQP_URL all right?
@@ -33,14 +34,28 @@ import tempfile
 import textwrap
 import time
 
+import blocking
 import candidate
 import checks
 import common
+import faults
 import script
 import sheet
+import tokens
 
 WIDTH = 120  # columns
+PACE = 15  # s that a check takes at the most, where nothing hangs
 ENDING = (signal.SIGINT, signal.SIGTERM)
+
+
+def warn_of_tokens(brokers, names):
+    """Warn of each token in a URL that may expire before its broker has been examined."""
+    for number, broker in enumerate(brokers, 1):
+        login, needed = broker.endpoint.credentials, number * len(names) * PACE
+        if isinstance(login, tokens.Credentials) and not login.command and login.expires < time.time() + needed:
+            logging.warning('%s: the token expires in %d s, and this may take %d s; after that nothing is known, and '
+                            'nothing can be removed; let %s print fresh ones', broker.place,
+                            max(0, login.expires - time.time()), needed, tokens.COMMAND)
 
 
 def examine(broker, names):
@@ -60,6 +75,8 @@ def examine(broker, names):
                 verdict, text = 'FAIL', str(error)
             except candidate.Away as error:
                 gone = text = str(error)
+            except blocking.ERRORS as error:
+                gone = text = f'cannot go on ({faults.cause(error)})'
             except candidate.Stopped:
                 gone = text = f'stopped by {script.stop_requested()}'
             broker.stop()
@@ -135,11 +152,12 @@ def judge(columns):
 def parse_args(argv):
     parser = script.parser(__doc__)
     parser.add_argument('urls', nargs='*', default=[os.environ.get('AMQP_URL') or common.DEFAULT_URL], metavar='URL',
-                        help='a broker; of a cluster all URLs, comma separated (default: AMQP_URL)')
+                        help='a broker; of a cluster all URLs, comma separated: the first that answers counts '
+                             '(default: AMQP_URL)')
     parser.add_argument('--budget', type=script.number(int, 500), default=checks.BUDGET, metavar='N',
                         help='publish at most N messages on each broker (default: %(default)s)')
     parser.add_argument('--only', action='append', choices=checks.CHECKS, metavar='CHECK',
-                        help=f'one of: {", ".join(checks.CHECKS)}; may be repeated (default: all)')
+                        help=f'one of: {", ".join(map(repr, checks.CHECKS))}; may be repeated (default: all)')
     parser.add_argument('--html', metavar='FILE', type=script.writable, help='write a page with charts')
     script.add_output_flags(parser)
     args = script.parse(parser, argv)
@@ -153,9 +171,10 @@ def parse_args(argv):
 def main(argv=None):
     args = parse_args(argv)
     names = [name for name in checks.CHECKS if name in (args.only or checks.CHECKS)]
+    warn_of_tokens(args.brokers, names)
     columns = [compare(broker, names) for broker in args.brokers]
     verdicts, status = judge(columns)
-    if args.json != '-':
+    if not args.quiet:
         print('\n'.join(table(columns)))
     if args.html:
         with open(args.html, 'w', encoding='utf-8') as file:

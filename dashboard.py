@@ -47,7 +47,7 @@ def parse_args(argv):
                         help='warn of messages that wait for S seconds without a consumer (default: %(default)s)')
     management.add_flag(parser)
     script.add_url_flags(parser)
-    script.add_output_flags(parser)
+    script.add_output_flags(parser, 'uvicorn')
     args = script.parse(parser, argv)
     try:
         management.api(args.endpoints[0], args.management_url)

@@ -48,7 +48,6 @@ def api(endpoint, url=None):
         raise ValueError('bad management URL: expected http://user:password@host:port')
     login = (tokens.credentials(unquote(parts.username or ''), unquote(parts.password or ''))
              if parts.username or parts.password else endpoint.credentials)
-    user = f'user {login.username!r}' if login.username else 'this token'
     base = f'{parts.scheme}://{host}{parts.path.rstrip("/")}'
     context = secure.context if secure else ssl.create_default_context()
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}),
@@ -64,7 +63,7 @@ def api(endpoint, url=None):
                 answer = response.read()
                 return json.loads(answer) if answer else None
         except urllib.error.HTTPError as error:
-            why = f'the management API at {base} answers {error.code} {error.reason} to {user}'
+            why = f'the management API at {base} answers {error.code} {error.reason} to {tokens.bearer(login)}'
             raise Refused(why, error.code) from None
         except tokens.NoToken as error:
             raise Refused(f'no login for the management API at {base} ({error})', 0) from None

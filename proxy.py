@@ -40,7 +40,8 @@ class Proxy:
         parts = urlsplit(url)
         self.target, self.tls, self.alter = (parts.hostname, parts.port), tls, alter
         self.port, = broker.free_ports(1)
-        self.url = parts._replace(netloc=f'{parts.netloc.rpartition("@")[0]}@127.0.0.1:{self.port}').geturl()
+        login = ''.join(parts.netloc.rpartition('@')[:2])  # with the @, if there is one
+        self.url = parts._replace(netloc=f'{login}127.0.0.1:{self.port}').geturl()
         self.accepted, self.limit, self.tasks, self.ends, self.flow = 0, None, set(), set(), {}
         self.loop = asyncio.new_event_loop()
         self.thread = threading.Thread(target=self.loop.run_forever, daemon=True)

@@ -11,24 +11,15 @@ import signal
 from contextlib import contextmanager, suppress
 
 import pika
-from pika.adapters.utils.connection_workflow import AMQPConnectorException
-from pika.exceptions import (
-    AMQPError,
-    ChannelClosedByBroker,
-    ProbableAccessDeniedError,
-    ProbableAuthenticationError,
-    UnroutableError,
-)
+from pika.exceptions import ChannelClosedByBroker, UnroutableError
 
-import common
-import faults
 import management
 import script
+from blocking import connected
 from common import Failure
 
 TEMPORARY = 'siamese.check-'
 EXPIRES = {'x-queue-type': 'classic', 'x-expires': 600_000}  # ms; if we are killed it goes, and with it the exchange
-PATIENCE = 10  # s that the broker may block publishers
 
 
 def have(channel, name):
@@ -138,25 +129,7 @@ def as_user(endpoint, user, password):
     """Return pika parameters like `endpoint`, for this user."""
     parameters = copy.copy(endpoint)
     parameters.credentials = pika.PlainCredentials(user, password)
-    parameters.blocked_connection_timeout = PATIENCE
     return parameters
-
-
-@contextmanager
-def connected(endpoint):
-    """Be connected; raise Failure, with status 1 if the broker refuses the user, with 3 if there is none or no more."""
-    connection = None
-    try:
-        connection = pika.BlockingConnection(endpoint)
-        yield connection
-    except (AMQPError, AMQPConnectorException, OSError) as error:
-        sure = isinstance(error, (ProbableAuthenticationError, ProbableAccessDeniedError))
-        raise (sure and faults.refusal(error, endpoint)) or Failure(
-            f'cannot go on at {common.place(endpoint)} ({faults.cause(error)}); is it running, is AMQP_URL right?', 3
-        ) from None
-    finally:
-        if connection and connection.is_open:
-            connection.close()
 
 
 @contextmanager

@@ -39,10 +39,12 @@ import secrets
 import time
 from urllib.parse import unquote, urlsplit
 
+import blocking
 import common
 import management
 import rights
 import script
+import tokens
 from common import Failure
 from management import part
 
@@ -50,6 +52,7 @@ OURS = 'siamese'  # a tag that gives no right: roles.py made this user
 NOTHING, ANYTHING = '^$', '.*'
 EVENTS = r'^siamese\.events-'  # the queue in which monitor.py has what the event exchange tells
 KINDS = ('configure', 'write', 'read')
+IMPLIED = {'monitoring': ['management'], 'administrator': ['policymaker', 'monitoring', 'management']}  # tags
 ROLES = {  # tags; which names they may configure, write to, read from
     'subscriber': ([], NOTHING, NOTHING, ANYTHING),
     'publisher': ([], NOTHING, ANYTHING, NOTHING),
@@ -89,7 +92,7 @@ def find(call, path):
 
 def tags_of(user):
     """Return the tags of a user as the API shows it; before RabbitMQ 3.9 they are one string."""
-    return user['tags'].split(',') if isinstance(user['tags'], str) else user['tags']
+    return list(filter(None, user['tags'].split(','))) if isinstance(user['tags'], str) else user['tags']
 
 
 def why_not(call):
@@ -154,11 +157,11 @@ def remove(args):
 def check(args):
     """Try every right of every role, print the matrix and what is wrong with it; return the exit status."""
     started, name, matrix, findings, users = time.monotonic(), rights.TEMPORARY + secrets.token_hex(4), {}, [], {}
-    args.endpoint = reachable(args.endpoints)
+    args.endpoint = blocking.reachable(args.endpoints)
     limited = why_not(args.call)
     if limited:
-        logging.warning('user %r may not create users (%s): trying what it may do itself, and the roles whose '
-                        'passwords are in the environment', args.endpoint.credentials.username, limited)
+        logging.warning('%s may not create users (%s): trying what it may do itself, and the roles whose passwords are '
+                        'in the environment', tokens.bearer(args.endpoint.credentials), limited)
     try:
         users = logins(args, name, limited)
         for who, login in users.items():
@@ -166,7 +169,7 @@ def check(args):
                 user = rights.as_user(args.endpoint, *login)
                 matrix[who] = rights.try_all(args.endpoint, user, args.management_url, name)
         findings = [line for role in ROLES for line in deviations(role, matrix.get(role, {}))]
-        findings += [line for role in ROLES if not limited for line in strange_patterns(args, role)]
+        findings += [line for role in ROLES if not limited for line in differences(args, role)]
     finally:
         rights.tidy_up(args.endpoint, args.management_url, name)
     refused = [bool(refusal) for refusals in matrix.values() for refusal in refusals.values()]
@@ -185,19 +188,6 @@ def check(args):
         'stopped': script.stop_requested() or (f'not tried: {missing}' if missing else 'all tried'),
         'exit_status': status})
     return status
-
-
-def reachable(endpoints):
-    """Return the first of the endpoints that lets us in; raise the Failure of the last."""
-    endpoint, *others = endpoints
-    try:
-        with rights.connected(endpoint):
-            return endpoint
-    except Failure as failure:
-        if not others:
-            raise
-        logging.warning('%s; trying the next URL', failure)
-    return reachable(others)
 
 
 def logins(args, name, limited):
@@ -240,15 +230,21 @@ def deviations(role, refusals):
     return lines
 
 
-def strange_patterns(args, role):
-    """Return a line for each pattern of a role that is not as in ROLES: it may match names that were not tried.
-
-    What is narrower than any name is only tried: somebody has chosen it.
-    """
-    found = patterns_of(args, user_name(args, role)) or []
-    return [f'{role}: {"a right too many" if expected == NOTHING else "other rights"}: the pattern {pattern!r} for '
-            f'{kind}, expected {expected!r}' for kind, pattern, expected in zip(KINDS, found, ROLES[role][1:])
-            if expected not in (ANYTHING, pattern or NOTHING)]
+def differences(args, role):
+    """Return a line for each tag and each pattern of a role that is not as in ROLES: not all names can be tried."""
+    tags, *patterns = ROLES[role]
+    user = user_name(args, role)
+    usual = {OURS, *tags}.union(*map(IMPLIED.get, tags))
+    lines = [f'{role}: a right too many: the tag {tag!r}' for tag in tags_of(args.call(f'users/{part(user)}'))
+             if tag not in usual]
+    for kind, pattern, expected in zip(KINDS, patterns_of(args, user) or [], patterns):
+        pattern = pattern or NOTHING
+        what = f'the pattern {pattern!r} for {kind}'
+        if pattern != expected and (expected == ANYTHING or pattern == NOTHING):
+            lines.append(f'{role}: a right too few: {what} is narrower than {expected!r}')
+        elif pattern != expected:
+            lines.append(f'{role}: a right too many: {what}, expected {expected!r}')
+    return lines
 
 
 def print_matrix(matrix):
@@ -299,8 +295,8 @@ def main(argv=None):
             return check(args)
         limited = why_not(args.call)
         if limited:
-            raise Failure(f'user {args.endpoint.credentials.username!r} may not create or remove users ({limited}); '
-                          'let an administrator do it, or see --check', 1)
+            raise Failure(f'{tokens.bearer(args.endpoint.credentials)} may not create or remove users ({limited}); let '
+                          'an administrator do it, or see --check', 1)
         return create(args) if args.create else remove(args)
     except management.Refused as refused:
         hint = '' if refused.status else '; is rabbitmq_management enabled, is MANAGEMENT_URL right?'

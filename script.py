@@ -34,11 +34,11 @@ def parser(doc, **kind):
                   allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **kind)
 
 
-def add_output_flags(parser):
+def add_output_flags(parser, library='pika'):
     parser.add_argument('--json', metavar='FILE', type=writable_or_stdout,
                         help='write the summary as JSON (- is stdout, in place of all lines)')
     parser.add_argument('--quiet', action='store_true', help='no line per message, only the summary')
-    parser.add_argument('--verbose', action='store_true', help='log what pika does')
+    parser.add_argument('--verbose', action='store_true', help=f'log what {library} does')
 
 
 def add_url_flags(parser):

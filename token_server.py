@@ -44,7 +44,7 @@ def parse_args(argv):
     parser.add_argument('--lifetime', type=script.number(int, 1, 86_400), default=300, metavar='S',
                         help='seconds that a token is valid, at most as long as its assertion (default: %(default)s)')
     listener.add_flags(parser, 8081)
-    script.add_output_flags(parser)
+    script.add_output_flags(parser, 'uvicorn')
     args = script.parse(parser, argv)
     listener.check(parser, args, 'assertions and tokens')
     if bool(args.claims) == args.new_key:
@@ -69,7 +69,7 @@ def main(argv=None):
         if not os.path.isdir(args.keys) or not claims.keys(args.keys):
             logging.info('no key in %s yet: made %s', args.keys, claims.new_key(args.keys))
         claims.keys(args.keys)
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         raise Failure(f'cannot use the keys in {args.keys}: {error}', 3) from None
     site, counts = claims.site(policy, args.keys, args.lifetime)
     listening, place = listener.listen(args)
@@ -77,7 +77,8 @@ def main(argv=None):
         print(f'{place}/token takes assertions of {policy.trust.issuer}')
     began = time.monotonic()
     # Requests are not logged by uvicorn: somebody could put an assertion into the address.
-    asyncio.run(listener.serve(args, listening, site, access_log=False))
+    asyncio.run(listener.serve(args, listening, site, access_log=False, http=claims.Connection, backlog=claims.BURST,
+                               headers=[('connection', 'close')]))
     script.report(args, SUMMARY, {**counts, 'duration_s': time.monotonic() - began,
                                   'stopped': script.stop_requested() or f'{args.duration:g} s are over'})
     return 0

@@ -51,6 +51,11 @@ def credentials(user, password):
         user, password)
 
 
+def bearer(login):
+    """Return what people read of whose credentials these are: a token says nothing of it."""
+    return f'user {login.username!r}' if login.username else 'this token'
+
+
 class Credentials(pika.PlainCredentials):
     """A token in place of user and password: the one of the URL, then those that the command prints, if there is one.
 

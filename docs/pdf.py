@@ -5,9 +5,10 @@
 
 Markdown becomes one page of HTML (markdown-it-py), in which Chromium draws the diagrams (mermaid), and which it prints.
 Nothing of it needs the network. `make pdf` fetches all three before. Exit status: 0 done, 1 a diagram that mermaid does
-not understand, 3 no Chromium.
+not understand, 2 usage, 3 no Chromium, no mermaid, or no PDF.
 """
 
+import argparse
 import html
 import os
 import re
@@ -113,42 +114,57 @@ def contents(chapters):
     return f'<nav><ul>{"".join(lines)}</ul></nav>'
 
 
-def find_browser():
-    for name in BROWSERS:
-        if shutil.which(name):
-            return name
-    print(f'pdf: none of {", ".join(BROWSERS)} was found; see make pdf', file=sys.stderr)
-    sys.exit(3)
+def fail(status, message):
+    print(f'pdf: {message}', file=sys.stderr)
+    sys.exit(status)
 
 
 def write_pdf(page, path):
     """Let the browser print the HTML `page` into `path`; return what it says of the diagrams."""
+    browser = next(filter(shutil.which, BROWSERS), None)
+    if not browser:
+        fail(3, f'none of {", ".join(BROWSERS)} was found; see make pdf')
     with tempfile.TemporaryDirectory() as folder:
-        source = Path(folder, 'page.html')
+        source, printed = Path(folder, 'page.html'), Path(folder, 'page.pdf')
         source.write_text(page, encoding='utf-8')
         root = ['--no-sandbox'] * (os.getuid() == 0)  # root has no sandbox, and the page is ours
-        done = subprocess.run(
-            [find_browser(), '--headless', *root, '--disable-gpu', '--disable-dev-shm-usage', '--enable-logging=stderr',
-             f'--user-data-dir={folder}/profile', '--virtual-time-budget=60000', '--no-pdf-header-footer',
-             '--generate-pdf-document-outline', f'--print-to-pdf={path}', source.as_uri()],
-            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, encoding='utf-8', timeout=LIMIT, check=True)
+        try:
+            done = subprocess.run(
+                [browser, '--headless', *root, '--disable-gpu', '--disable-dev-shm-usage', '--enable-logging=stderr',
+                 f'--user-data-dir={folder}/profile', '--virtual-time-budget=60000', '--no-pdf-header-footer',
+                 '--generate-pdf-document-outline', f'--print-to-pdf={printed}', source.as_uri()],
+                stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, encoding='utf-8', timeout=LIMIT)
+        except subprocess.TimeoutExpired:
+            fail(3, f'{browser} takes longer than {LIMIT} s')
+        last = done.stderr.strip().rpartition('\n')[2]
+        if done.returncode or not printed.exists():
+            fail(3, f'{browser} ends with status {done.returncode} and without a PDF; it says: {last}')
+        try:
+            shutil.copyfile(printed, path)
+        except OSError as error:
+            fail(3, f'cannot write {path}: {error.strerror}')
     said = re.search(r'"diagrams: (.*)", source', done.stderr)
-    return said[1] if said else f'not drawn: {done.stderr}'
+    return said[1] if said else f'not drawn; {browser} says: {last}'
 
 
 def main():
-    path = Path(sys.argv[1]).resolve()
+    parser = argparse.ArgumentParser(prog='pdf', usage=argparse.SUPPRESS, description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('path', metavar='FILE', type=Path, help='the PDF')
+    path = parser.parse_args().path.resolve()
+    if not path.parent.is_dir():
+        parser.error(f'there is no folder {path.parent}')
+    if not MERMAID.exists():
+        fail(3, f'there is no {MERMAID.relative_to(ROOT)}; see make pdf')
     within = pages()
     bodies, chapters = zip(*(render(page, within) for page in within))
     page = PAGE.replace('MERMAID', MERMAID.as_uri()).replace('BODY', contents(chapters) + '\n'.join(bodies))
     said = write_pdf(page, path)
     if said != 'all drawn':
-        print(f'pdf: diagrams {said}', file=sys.stderr)
-        return 1
+        fail(1, f'diagrams {said}')
     diagrams = page.count('<div class="mermaid">')
     print(f'{path.name}: {len(within)} documents, {diagrams} diagrams')
-    return 0
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    main()

@@ -14,7 +14,7 @@ from identity import SHA1, SHA256, encoded, unsigned
 FAR = 'https://elsewhere.example'
 SHA1_SIGNATURE = {**SHA256, 'sign_alg': SHA1['sign_alg']}
 SHA1_DIGEST = {**SHA256, 'digest_alg': SHA1['digest_alg']}
-HMAC = 'http://www.w3.org/2001/04/xmldsig-more#hmac-sha256'
+METHOD, HMAC = r'(SignatureMethod Algorithm=")[^"]*', 'http://www.w3.org/2001/04/xmldsig-more#hmac-sha256'
 
 
 def replaced(old, new, count=1):
@@ -104,6 +104,17 @@ def by_a_stranger(_, stranger):
     return stranger.assertion('alice', 'operators')
 
 
+def without_algorithm(_, stranger):
+    """All is right but for the signature, which claims that it needs none."""
+    return replaced(METHOD, r'\1none')(by_a_stranger(None, stranger))
+
+
+def by_hmac(provider, stranger):
+    """A right signature, whose key everybody has: the certificate."""
+    xml = replaced(METHOD, rf'\1{HMAC}')(by_a_stranger(provider, stranger))
+    return stranger.sign_by_hmac(xml, provider.certificate)
+
+
 def stranger_and_certificate(provider, stranger):
     """Signed by another key, and said to be by ours."""
     return provider.altered(lambda xml: xml, 'alice', 'operators', key=stranger.key)
@@ -141,8 +152,8 @@ ATTACKS = {
     'SHA-1': (lambda provider, _: provider.assertion('alice', 'shop', algorithms=SHA1), 'SHA1'),
     'SHA-1 as signature': (lambda provider, _: provider.assertion('alice', 'shop', algorithms=SHA1_SIGNATURE), 'SHA1'),
     'SHA-1 as digest': (lambda provider, _: provider.assertion('alice', 'shop', algorithms=SHA1_DIGEST), 'SHA1'),
-    'no algorithm': (after(replaced(r'(SignatureMethod Algorithm=")[^"]*', r'\1none')), BROKEN),
-    'HMAC with the certificate as key': (after(replaced(r'(SignatureMethod Algorithm=")[^"]*', rf'\1{HMAC}')), BROKEN),
+    'no algorithm': (without_algorithm, 'Unrecognized SignatureMethod'),
+    'HMAC with the certificate as key': (by_hmac, 'HMAC_SHA256 forbidden'),
     'two signatures': (after(lambda xml: with_child(xml, parts(xml)[0])), '2 signatures'),
     'wrapped in the signature': (after(in_the_signature), 'an assertion within the assertion'),
     'wrapped in the forged one': (after(in_the_forged), 'an assertion within the assertion'),
@@ -153,6 +164,8 @@ ATTACKS = {
     'signature of something else': (something_else, 'the signature covers something else'),
     'signature deeper': (after(lambda xml: with_child(another_id(parts(xml)[1]), f'<e>{parts(xml)[0]}</e>')), BROKEN),
     'expired': (signed(shifted('NotOnOrAfter|NotBefore', minutes=-6)), 'expired at'),
+    'expired by its conditions': (signed(replaced(r'(Conditions [^>]*NotOnOrAfter=")[^"]*',
+                                                  r'\g<1>2020-01-01T00:00:00Z')), 'expired at 2020-01-01T00:00:00Z'),
     'expired for the bearer': (signed(replaced(r'(ConfirmationData NotOnOrAfter=")[^"]*', r'\g<1>2020-01-01T00:00:00Z'
                                                )), 'expired at 2020-01-01T00:00:00Z'),
     'not yet valid': (signed(shifted('NotBefore', minutes=2)), 'not valid before'),
@@ -166,6 +179,8 @@ ATTACKS = {
     'a second audience': (signed(replaced(RESTRICTION, rf'\g<0><\1:AudienceRestriction><\1:Audience>{FAR}</\1:Audience>'
                                           r'</\1:AudienceRestriction>')), 'wrong audience'),
     'wrong recipient': (lambda provider, _: provider.assertion('alice', 'shop', recipient=FAR), 'wrong recipient'),
+    'two confirmations': (signed(replaced(r'<(\w+):SubjectConfirmation .*</\1:SubjectConfirmation>', r'\g<0>\g<0>')),
+                          '2 bearer confirmations instead of one'),
     'not for the bearer': (signed(replaced('cm:bearer', 'cm:holder-of-key')), '0 bearer confirmations'),
     'unknown condition': (signed(replaced(r'<(\w+):AudienceRestriction>', r'<\1:Condition/>\g<0>')),
                           'a condition of a kind'),

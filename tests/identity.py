@@ -12,6 +12,7 @@ import json
 import logging
 import os
 import re
+import subprocess
 import sys
 
 import saml2.saml
@@ -54,9 +55,9 @@ class Provider:
     """The identity provider of a folder that make() filled."""
 
     def __init__(self, folder):
-        self.key = f'{folder}/idp.key'
+        self.folder, self.key, self.certificate = folder, f'{folder}/idp.key', f'{folder}/idp.pem'
         self.server = Server(config=IdPConfig().load({
-            'entityid': ISSUER, 'key_file': self.key, 'cert_file': f'{folder}/idp.pem',
+            'entityid': ISSUER, 'key_file': self.key, 'cert_file': self.certificate,
             'service': {'idp': {'policy': {'default': {
                 'lifetime': {'minutes': 5}, 'attribute_restrictions': None, 'fail_on_missing_requested': False,
                 'name_form': 'urn:oasis:names:tc:SAML:2.0:attrname-format:basic'}}}}}))
@@ -83,7 +84,19 @@ class Provider:
         place = re.search(r'.*?</\w+:Issuer>', xml, re.DOTALL)
         xml = place[0] + str(template).split('?>')[-1].strip() + xml[place.end():]
         signed = self.server.sec.sign_statement(xml, kind, key_file=key or self.key, node_id=identity)
-        return re.sub(r'^<\?xml[^>]*\?>\s*', '', signed)
+        return without_declaration(signed)
+
+    def sign_by_hmac(self, xml, secret):
+        """Return an assertion signed anew, as its SignatureMethod says; the key is what is in the file `secret`."""
+        with open(f'{self.folder}/template.xml', 'w') as file:
+            file.write(xml)
+        done = subprocess.run(['xmlsec1', '--sign', '--hmackey', secret, '--id-attr:ID', ASSERTION, file.name],
+                              capture_output=True, encoding='utf-8', check=True)
+        return without_declaration(done.stdout)
+
+
+def without_declaration(xml):
+    return re.sub(r'^<\?xml[^>]*\?>\s*', '', xml).strip()
 
 
 def unsigned(xml):

@@ -42,6 +42,8 @@ def test_its_help_is_its_docstring_and_ends_with_examples(name):
     assert done.status == 0 and done.err == ''
     assert done.out.startswith(about.rstrip())
     assert done.out.rstrip().endswith(examples.rstrip()) and examples
+    library = 'uvicorn' if 'import listener\n' in (ROOT / name).read_text() else 'pika'
+    assert '--verbose' not in done.out or f'log what {library} does' in done.out
 
 
 @pytest.mark.parametrize('name', SCRIPTS)

@@ -1,5 +1,6 @@
 """compare.py against real brokers: of two kinds, and one that refuses, goes away, corrupts or loses."""
 
+import itertools
 import json
 import os
 import re
@@ -11,22 +12,26 @@ from urllib.parse import quote
 import pika
 import pytest
 from conftest import ROOT, Running, manage, wait_until
+from test_docs import normal, steps_of
 
 import broker as broker_module
 import proxy
 
 RABBITMQ4 = ROOT / '.rabbitmq4'  # made by make rabbitmq4
+STRICT = 'deprecated_features.permit.transient_nonexcl_queues = false\n'
 BUDGET = 500
+LARGE, SHARED = 'message of 20 MiB', 'shared queue that is not durable'  # facts
 
 
 @pytest.fixture(scope='module')
 def other():
-    """A second broker, and a RabbitMQ of another version if this machine has one."""
+    """A second broker, and a RabbitMQ of another version if this machine has one: 4.x, as strict as 4.3."""
     with pytest.MonkeyPatch.context() as patch:
         if 'RABBITMQ_HOME' in os.environ:
             patch.delenv('RABBITMQ_HOME')
         elif (RABBITMQ4 / 'sbin').exists():
             patch.setenv('RABBITMQ_HOME', str(RABBITMQ4))
+            patch.setattr(broker_module, 'CONF', broker_module.CONF + STRICT)
         with broker_module.throwaway(management=True) as throwaway:
             yield throwaway
 
@@ -70,6 +75,17 @@ def nothing_left(broker, url):
     wait_until(gone, 'nothing left')
 
 
+def rows(table):
+    """Return what stands in the rows of a table of two brokers, numbers aside, as {label: [text of each broker]}."""
+    found, label = {}, ''
+    for line in itertools.takewhile(lambda line: not line.startswith(('differences', 'RabbitMQ')), table.splitlines()):
+        label = line[:17].strip() or label
+        cells = found.setdefault(label, ['', ''])
+        found[label] = [f'{cell} {part}' for cell, part in zip(cells, (line[17:65], line[65:]))]
+    return {label: list(map(normal, cells)) for label, cells in found.items() if label}
+
+
+@pytest.mark.pair
 def test_two_brokers_side_by_side(compare, tmp_path, broker, url, other):
     with pika.BlockingConnection(pika.URLParameters(url)) as connection:  # what somebody else has on the first one
         channel = connection.channel()
@@ -85,9 +101,15 @@ def test_two_brokers_side_by_side(compare, tmp_path, broker, url, other):
         assert column['messages'] <= BUDGET
     versions = [column['broker'] for column in done.json['brokers']]
     assert all(re.fullmatch(r'RabbitMQ \d+\.\d+\.\d+', version) for version in versions)
+    (_, sample), = steps_of(ROOT / 'docs/compare.md')
+    assert rows(done.out) == rows(sample)
+    strict = STRICT in broker_module.CONF
+    assert done.json['brokers'][1]['facts'][SHARED].startswith('refused (INTERNAL_ERROR - ' if strict else 'allowed')
     if versions[0] != versions[1]:
         assert len(set(done.json['differences']['message returned 25 times to a quorum queue'])) == 2
         assert 'differences, all of them legal:' in done.out
+        shown = re.findall(r'^  (\S[^:]*): ', sample, re.MULTILINE)
+        assert {*done.json['differences'], LARGE} == {*shown, *[SHARED] * strict}
     published = json.loads(manage(other, 'GET', 'overview'))['message_stats']['publish']
     assert BUDGET / 2 < published <= BUDGET
     nothing_left(broker, url)
@@ -160,6 +182,43 @@ def test_one_that_loses_fails_where_it_does(compare, tmp_path, broker, url):
     assert verdicts(column) == {'integrity': 'FAIL', 'dead letters': 'pass'} and done.status == 1
     assert '7 lost' in column['checks']['integrity']['text']
     nothing_left(broker, url)
+
+
+@pytest.mark.parametrize('code, verdict, fact', [
+    (541, 'pass', {SHARED: 'refused (INTERNAL_ERROR)'}), (320, 'not known', {})])
+def test_one_that_closes_the_connection(compare, tmp_path, broker, url, code, verdict, fact):
+    """RabbitMQ 4.3 refuses a queue with 541; with 320 it goes away."""
+    close = pika.frame.Method(0, pika.spec.Connection.Close(code, 'INTERNAL_ERROR\nin detail', 50, 10)).marshal()
+    with proxy.before(url, alter=lambda data: close if b'.transient' in data else data) as between:
+        done = result(compare(between.url, '--only', 'limits met'), tmp_path)
+    column, = done.json['brokers']
+    assert verdicts(column) == {'limits met': verdict} and done.status == (0 if fact else 3)
+    assert {**column['facts'], **fact} == column['facts']
+    nothing_left(broker, url)
+
+
+def test_one_with_an_alarm(compare, tmp_path, broker, url):
+    broker.ctl('set_vm_memory_high_watermark', 0)
+    try:
+        done = result(compare(f'{url}?blocked_connection_timeout=1', '--only', 'limits met'), tmp_path)
+        cell = done.json['brokers'][0]['checks']['limits met']
+        assert cell['verdict'] == 'not known' and 'blocks publishers' in cell['text'] and done.status == 3
+        running = compare(url, '--only', 'limits met')
+        wait_until(lambda: b'"blocked"' in manage(broker, 'GET', f'vhosts/{vhost_of(url)}/connections'))
+        for number in signal.SIGINT, signal.SIGTERM:
+            running.send(number)
+        done = running.end()
+        assert done.status == 130 and 'Traceback' not in done.err
+    finally:
+        broker.ctl('set_vm_memory_high_watermark', 0.4)
+    nothing_left(broker, url)
+
+
+def test_the_first_url_that_answers_counts(compare, tmp_path, broker, url):
+    flags = '--only', 'reconnect', '--budget', BUDGET, '--quiet'
+    done = result(compare(f'amqp://guest:guest@127.0.0.1:1, {url}', *flags), tmp_path)
+    assert done.status == 0 and 'no broker at 127.0.0.1:1' in done.err and 'trying the next URL' in done.err
+    assert done.out.count('\n') == 1 and f':{broker.ports[0][0]}/' in done.out and done.out.endswith(': 1 pass\n')
 
 
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)

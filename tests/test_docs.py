@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import textwrap
 
 import pytest
 from conftest import PATIENCE, ROOT
@@ -16,7 +17,7 @@ import broker as broker_module
 SAMPLES = ['monitor.py', 'producer.py', 'validate.py', 'audit.py', 'perf_producer.py', 'perf_consumer.py',
            'fanout_producer.py', 'fanout_consumer.py', 'ack_producer.py', 'ack_consumer.py',
            'rpc_server.py', 'rpc_client.py', 'dashboard.py', 'roles.py', 'token_server.py', 'broker.py', 'compare.py']
-# Of docs/, those with commands; compare.md shows a sample of two brokers' URLs.
+# Of docs/, those with commands; compare.md compares two brokers, as test_compare.py does.
 PAGES = sorted(path.name for path in (ROOT / 'docs').glob('*.md')
                if '```console' in path.read_text() and path.name != 'compare.md')
 # The headings of answers.md: the wiki's questions and parts, in its words, in its order.
@@ -142,8 +143,8 @@ def test_the_samples_in_the_docstrings(copy, broker, variables, run):
 
 def steps_of(path):
     """Return [(command, output)] of the console blocks of a document."""
-    blocks = re.findall(r'^```console\n(.*?)^```', path.read_text(), re.MULTILINE | re.DOTALL)
-    return list(sessions(''.join(blocks)))
+    blocks = re.findall(r'^( *)```console\n(.*?)^\1```', path.read_text(), re.MULTILINE | re.DOTALL)
+    return list(sessions(''.join(textwrap.dedent(block) for _, block in blocks)))
 
 
 def in_one_shell(steps, folder, **more):

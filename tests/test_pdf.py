@@ -6,8 +6,9 @@ import subprocess
 import pytest
 from conftest import PATIENCE, ROOT
 from pypdf import PdfReader
-from test_docs import answer_of, copy, environment, normal
+from test_docs import answer_of, copy, environment
 
+PRINTS = 'for word; do case $word in --print*) : >"${word#*=}"; esac; done'  # a browser that makes an empty PDF
 MARGIN = 30  # points: less than that from the edge there is nothing
 
 
@@ -43,7 +44,36 @@ def documents():
 
 
 def test_it_says_what_the_answers_show(made):
-    assert normal(made[1]) == normal(answer_of('make pdf'))
+    assert made[1] == answer_of('make pdf')
+
+
+@pytest.mark.parametrize('browser, flags, status, words', [
+    ('', [], 2, 'required: FILE'), ('', ['/none/siamese.pdf'], 2, 'there is no folder /none'),
+    ('', ['--nonsense', 'x'], 2, 'unrecognized arguments'),
+    ('echo a >&2; echo b >&2; exit 5', ['x.pdf'], 3, 'chromium ends with status 5 and without a PDF; it says: b'),
+    ('echo c >&2', ['x.pdf'], 3, 'chromium ends with status 0 and without a PDF; it says: c'),
+    (PRINTS, ['docs'], 3, 'cannot write'),
+    (f'{PRINTS}; echo d >&2', ['x.pdf'], 1, 'diagrams not drawn; chromium says: d')])
+def test_what_goes_wrong_is_one_line(made, tmp_path, browser, flags, status, words):
+    (tmp_path / 'chromium').write_text(f'#!/bin/sh\n{browser}')
+    (tmp_path / 'chromium').chmod(0o755)
+    path = f'{tmp_path}:{environment()["PATH"]}'
+    done = subprocess.run(['python', 'docs/pdf.py', *flags], cwd=made[0], env=environment(PATH=path), encoding='utf-8',
+                          capture_output=True)
+    assert done.returncode == status and words in done.stderr and done.stderr.count('\n') == 1 and not done.stdout
+
+
+def test_without_mermaid_it_says_how_to_get_it(copy):
+    done = subprocess.run(['python', 'docs/pdf.py', 'x.pdf'], cwd=copy, env=environment(), encoding='utf-8',
+                          capture_output=True)
+    assert done.returncode == 3 and 'see make pdf' in done.stderr and done.stderr.count('\n') == 1
+    assert not (copy / 'x.pdf').exists()
+
+
+def test_its_help(tmp_path):
+    done = subprocess.run(['python', ROOT / 'docs/pdf.py', '--help'], cwd=tmp_path, env=environment(), encoding='utf-8',
+                          capture_output=True)
+    assert done.returncode == 0 and 'python docs/pdf.py siamese.pdf' in done.stdout and not list(tmp_path.iterdir())
 
 
 def test_every_document_is_in_it():
@@ -56,7 +86,7 @@ def test_all_headings_and_all_code_are_on_the_pages(pdf):
         source = path.read_text()
         for heading in re.findall(r'^#+ (.*)', re.sub(r'```.*?```', '', source, flags=re.DOTALL), re.MULTILINE):
             assert squeezed(heading.replace('`', '')) in text, f'{path.name}: {heading}'
-        for kind, block in re.findall(r'^```(\w*)\n(.*?)^```', source, re.MULTILINE | re.DOTALL):
+        for kind, block in re.findall(r'^ *```(\w*)\n(.*?)^ *```', source, re.MULTILINE | re.DOTALL):
             for line in block.splitlines() if kind != 'mermaid' else ():
                 assert not line.isascii() or squeezed(line) in text, f'{path.name}: {line}'
 

@@ -170,13 +170,14 @@ def test_a_right_too_many_is_found_and_named(manage, api):
     api(f'users/{manage.user("monitoring")}', 'PUT', {'password': 'x', 'tags': 'administrator'})
     checked = manage.run('--check')
     lines = checked.out.splitlines()
-    assert checked.status == 1 and lines[-1].startswith('48 rights tried, 28 allowed, 20 refused, 9 wrong')
+    assert checked.status == 1 and lines[-1].startswith('48 rights tried, 28 allowed, 20 refused, 10 wrong')
     assert [line for line in lines if 'a right too many' in line] == [
         'subscriber: a right too many: publish is allowed',
         *(f'publisher: a right too many: {what} is allowed' for what in ('bind', 'consume', 'get', 'purge')),
         *(f'monitoring: a right too many: {what} is allowed' for what in ('set a policy', 'create a user')),
         "subscriber: a right too many: the pattern 'amq.default' for write, expected '^$'",
-        "publisher: a right too many: the pattern '.*' for read, expected '^$'"]
+        "publisher: a right too many: the pattern '.*' for read, expected '^$'",
+        "monitoring: a right too many: the tag 'administrator'"]
     assert [line for line in lines if '!' in line and 'get' in line] == [
         'get             allowed        ALLOWED !      refused        allowed']
     assert 'too few' not in checked.out and not left_behind(api, manage.vhost)
@@ -192,13 +193,33 @@ def test_a_right_to_a_name_that_is_not_tried_is_found(manage):
 
 def test_the_right_to_configure_is_found(manage):
     manage.run('--create')
-    manage.permit('monitoring', '.*', '^$', '^$')
+    manage.permit('monitoring', '.*', '', '^$')
     checked = manage.run('--check', '--quiet')
-    standard = roles.ROLES['monitoring'][1:]
+    configure, write, read = map(repr, roles.ROLES['monitoring'][1:])
     assert checked.status == 1 and checked.out.splitlines()[:-1] == [
         'monitoring: a right too many: declare is allowed', 'monitoring: a right too many: delete is allowed',
-        *(f'monitoring: other rights: the pattern {pattern!r} for {kind}, expected {expected!r}'
-          for kind, pattern, expected in zip(roles.KINDS, ('.*', '^$', '^$'), standard))]
+        f"monitoring: a right too many: the pattern '.*' for configure, expected {configure}",
+        f"monitoring: a right too few: the pattern '^$' for write is narrower than {write}",
+        f"monitoring: a right too few: the pattern '^$' for read is narrower than {read}"]
+
+
+def test_a_tag_that_stands_for_what_is_not_tried_is_found(manage, api):
+    manage.run('--create')
+    for role, tags in ('publisher', 'impersonator,siamese'), ('monitoring', 'monitoring,management'):
+        api(f'users/{manage.user(role)}', 'PUT', {'password': 'x', 'tags': tags})
+    checked = manage.run('--check', '--quiet')
+    line, _ = checked.out.splitlines()
+    assert checked.status == 1 and line == "publisher: a right too many: the tag 'impersonator'"
+
+
+def test_a_right_that_is_narrower_than_the_names_tried_is_found(manage):
+    manage.run('--create')
+    manage.permit('publisher', '^$', r'^amq\.default$', '^$')
+    manage.permit('subscriber', '^$', '^$', r'^siamese\.check-')
+    checked = manage.run('--check', '--quiet')
+    assert checked.status == 1 and checked.out.splitlines()[:-1] == [
+        r"subscriber: a right too few: the pattern '^siamese\\.check-' for read is narrower than '.*'",
+        r"publisher: a right too few: the pattern '^amq\\.default$' for write is narrower than '.*'"]
 
 
 def test_a_right_too_few_is_found_and_named(manage, api):
@@ -210,9 +231,11 @@ def test_a_right_too_few_is_found_and_named(manage, api):
     checked = manage.run('--check')
     lines = [line.partition(' (')[0] for line in checked.out.splitlines() if 'too few' in line]
     assert checked.status == 1 and 'too many' not in checked.out
-    assert lines == [f'{role}: a right too few: {what} is refused' for role, what in (
+    assert lines == [*(f'{role}: a right too few: {what} is refused' for role, what in (
         ('subscriber', 'connect'), ('publisher', 'publish'), ('monitoring', 'see all nodes'), ('administrator', 'bind'),
-        ('administrator', 'consume'), ('administrator', 'get'), ('administrator', 'purge'))]
+        ('administrator', 'consume'), ('administrator', 'get'), ('administrator', 'purge'))),
+        "publisher: a right too few: the pattern '^$' for write is narrower than '.*'",
+        "administrator: a right too few: the pattern '^amq' for read is narrower than '.*'"]
     assert 'publish is refused (ACCESS_REFUSED - ' in checked.out
 
 

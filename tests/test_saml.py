@@ -67,6 +67,13 @@ def test_clocks_may_differ_a_little(provider, trust):
     assert saml.verify(old.encode(), trust, time.time())
 
 
+@pytest.mark.parametrize('name', ['Conditions', 'SubjectConfirmationData'])
+def test_the_shorter_of_its_two_ends_counts(provider, trust, name):
+    alter = shifted(rf'{name} [^>]*NotOnOrAfter', seconds=-200)
+    found, now = saml.verify(provider.altered(alter, 'alice', 'shop').encode(), trust, time.time()), time.time()
+    assert 0 < found.expires - now <= 100
+
+
 def test_values_with_elements_in_them_are_left_out(provider, trust):
     alter = replaced('>shop<', '><x/>shop<')
     found = saml.verify(provider.altered(alter, 'alice', 'shop').encode(), trust, time.time())

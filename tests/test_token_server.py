@@ -1,10 +1,12 @@
 """token_server.py: attacks refused over HTTP, each with one line; honest assertions to rights at a real RabbitMQ."""
 
 import base64
+import contextlib
 import http.client
 import json
 import os
 import re
+import socket
 import ssl
 import sys
 import time
@@ -21,6 +23,8 @@ import pytest
 import trustme
 from attacks import ATTACKS, sent
 from conftest import PATIENCE, ROOT, Running, drain, wait_until
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from identity import encoded
 
 import broker as broker_module
@@ -35,9 +39,10 @@ GRANT = 'urn:ietf:params:oauth:grant-type:saml2-bearer'
 class Server(Running):
     """A token server on a free port; `url` is its own."""
 
-    def __init__(self, folder, *flags):
-        super().__init__('token_server.py', f'{folder}/claims.json', '--keys', f'{folder}/keys', '--port', 0, *flags)
+    def __init__(self, folder, *flags, start=('token_server.py',)):
+        super().__init__(*start, f'{folder}/claims.json', '--keys', f'{folder}/keys', '--port', 0, *flags)
         self.url = self.wait_for('takes assertions', self.out).split('/token')[0]
+        self.address = '127.0.0.1', int(self.url.rpartition(':')[2])
 
     def post(self, body, context=None):
         """POST to /token; return the status and the answer, decoded."""
@@ -350,10 +355,82 @@ def test_bad_flags(flags, words):
     assert done.status == 2 and words in done.err and done.err.count('\n') == 1
 
 
-def test_keys_that_are_none(tmp_path):
-    (tmp_path / 'k1.pem').write_text('no key')
+def put_bad_key(kind, path):
+    """Make at a path what is no private RSA key that token_server.py can read."""
+    key, secret = rsa.generate_private_key(65537, 1024 if kind == 'short' else 2048), serialization.NoEncryption()
+    if kind == 'EC':
+        key = ec.generate_private_key(ec.SECP256R1())
+    elif kind == 'encrypted':
+        secret = serialization.BestAvailableEncryption(b'secret')
+    if kind == 'dangling':
+        path.symlink_to('nowhere')
+    else:
+        path.write_bytes(b'no key' if kind == 'bad' else key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, secret))
+
+
+BAD_KEYS = ['bad', 'EC', 'short', 'encrypted', 'dangling']
+
+
+@pytest.mark.parametrize('kind', BAD_KEYS)
+def test_keys_that_are_none(tmp_path, kind):
+    put_bad_key(kind, tmp_path / 'k1.pem')
     done = Running('token_server.py', 'docs/claims.json', '--keys', tmp_path).end()
     assert done.status == 3 and f'cannot use the keys in {tmp_path}' in done.err and done.err.count('\n') == 1
+    assert done.err.count('k1.pem') == 1
+
+
+def test_keys_that_are_none_while_it_runs(tmp_path):
+    provider, path = provider_in(tmp_path), tmp_path / 'keys/k2.pem'
+    server = Server(tmp_path)
+    for kind in BAD_KEYS:
+        put_bad_key(kind, path)
+        assert server.ask(encoded(provider.assertion('alice', 'shop'))) == (503, {'error': 'temporarily_unavailable'})
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            server.jwks()
+        assert refused.value.code == 503 and json.load(refused.value) == {'error': 'temporarily_unavailable'}
+        path.unlink()
+        assert server.token(provider.assertion('alice', 'shop')) and server.jwks()
+    (tmp_path / 'keys/k1.pem').unlink()
+    assert server.ask(encoded(provider.assertion('alice', 'shop')))[0] == 503
+    done = server.stop()
+    assert done.err.count('k2.pem') == 2 * len(BAD_KEYS) and done.err.count(f'there is no key in {tmp_path}/keys') == 1
+    assert done.err.count('refused, from 127.0.0.1: ') == 2 * len(BAD_KEYS) + 1 and 'Traceback' not in done.err
+    assert f'{len(BAD_KEYS)} tokens, {2 * len(BAD_KEYS) + 1} refused' in done.out
+
+
+def half_sent(server, count, head=b'POST /token HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\na='):
+    """Return connections whose requests are sent in part."""
+    connections = []
+    for _ in range(count):
+        connections.append(socket.create_connection(server.address, PATIENCE))
+        connections[-1].sendall(head)
+    return connections
+
+
+def test_requests_that_are_sent_in_part_do_not_stay(tmp_path):
+    identity.make(tmp_path)
+    code = 'import claims, script, token_server; claims.LIFE = 1; script.run(token_server.main)'
+    server = Server(tmp_path, start=(sys.executable, '-c', code))
+    waiting = [*half_sent(server, 50), *half_sent(server, 20, b'POST /token HT'), *half_sent(server, 20, b'')]
+    server.wait_for('refused, from 127.0.0.1: there are 64 connections')
+    server.wait_for('broke off, or took longer than 1 s')
+    for connection in waiting:  # none stays open
+        with contextlib.suppress(ConnectionResetError):
+            assert connection.recv(1000) == b''
+        connection.close()
+    assert server.jwks()
+    done = server.stop()
+    assert done.status == 0 and 'Traceback' not in done.err
+
+
+def test_requests_that_are_sent_in_part_do_not_keep_it_from_ending(tmp_path):
+    identity.make(tmp_path)
+    server = Server(tmp_path)
+    waiting = half_sent(server, 9)
+    assert server.jwks()  # so those were accepted
+    done = server.stop()
+    assert done.status == 0 and 'Traceback' not in done.err and len(waiting) == done.err.count('broke off'), done.err
 
 
 def test_a_role_can_be_for_one_virtual_host():

@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 from test_promises import SCRIPTS
 
 import broker as broker_module
+import candidate
 import common
 import management
 import tokens
@@ -273,6 +274,42 @@ def test_monitor_and_roles_with_a_token(run, broker, bare, mint):
     done = run('roles.py', '--check', '--prefix', 'token', **env)
     assert done.status == 0 and ' 0 wrong' in done.out and 'eyJ' not in done.out + done.err, done.err
     assert run('roles.py', '--remove', '--prefix', 'token', **env).status == 0
+
+
+# ------------------------------------------------------------------------------------------------- compare.py
+
+def test_compare_logs_in_with_tokens_only(run, broker, bare, mint):
+    broker.ctl('clear_permissions', '-p', unquote(bare.rpartition('/')[2]), 'guest')
+    done = run('compare.py', bare, '--only', 'reconnect', '--budget', 500, AMQP_TOKEN_COMMAND=mint.command())
+    assert done.status == 0 and '1 pass' in done.out, done.err
+
+
+@pytest.mark.parametrize('life, scopes, what', [
+    (-60, ALL, 'refuses this token'), (300, ['other.read:*/*'], 'no right for this token')])
+def test_a_token_that_lets_a_script_not_in_is_no_fault_of_the_broker(bare, mint, tmp_path, life, scopes, what):
+    broker = candidate.Candidate(with_token(bare, mint(life, *scopes)), 500)
+    broker.folder = tmp_path
+    with pytest.raises(candidate.Away, match=what):
+        broker.run('ack_producer.py', '--count', 1)
+
+
+def test_a_token_that_expires_while_a_script_of_compare_is_at_work(channel, bare, mint, tmp_path):
+    broker = candidate.Candidate(with_token(bare, mint(4)), 500)
+    broker.folder = tmp_path
+    consumer = broker.ready('validate.py')
+    wait_until(lambda: time.time() > broker.endpoint.credentials.expires + 1, 'its end')
+    channel.queue_delete('siamese.blocks')  # it declares it again
+    with pytest.raises(candidate.Away, match='the token has expired'):
+        broker.end(consumer)
+
+
+def test_a_token_that_expires_before_compare_is_through(run, bare, mint):
+    token = mint(5)  # latency alone takes longer
+    done = run('compare.py', with_token(bare, token), '--only', 'm x n', '--only', 'latency', '--only', 'priority')
+    assert done.status == 3 and 'priority         not known' in done.out and 'FAIL' not in done.out, done.err
+    assert 'the token expires in ' in done.err.splitlines()[0] and 'let AMQP_TOKEN_COMMAND' in done.err.splitlines()[0]
+    assert 'expired' in done.err.splitlines()[-1] or 'delete them: ' in done.err.splitlines()[-1]
+    assert 'Traceback' not in done.err and token not in done.err + done.out
 
 
 # ------------------------------------------------------------------------------------------------- the parts
