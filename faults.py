@@ -62,11 +62,10 @@ def refusal(error, endpoint, failures=0):
     AMQP is refused only after several `failures`.
     """
     text, login = str(error.args), endpoint.credentials
-    user, rights = f'user {getattr(login, "username", "")!r}', 'rabbitmqctl set_permissions'
-    if isinstance(login, tokens.Credentials):
-        user, rights = 'this token', 'the scopes of the token'
+    user, is_token = tokens.bearer(login), isinstance(login, tokens.Credentials)
+    rights = 'the scopes of the token' if is_token else 'rabbitmqctl set_permissions'
     if isinstance(error, ProbableAuthenticationError) and '(403)' in text:
-        return Failure(login.refusal() if isinstance(login, tokens.Credentials) else
+        return Failure(login.refusal() if is_token else
                        f'the broker refuses {user}: wrong name or password; see AMQP_URL', 1)
     if isinstance(error, ProbableAccessDeniedError) and '(530)' in text and 'limit' not in text:
         return Failure(f'no virtual host {endpoint.virtual_host!r}, or no right for {user} to use it; '

@@ -49,15 +49,11 @@ import tempfile
 import time
 from types import SimpleNamespace
 
-import pika
-from pika.adapters.utils.connection_workflow import AMQPConnectorException
-from pika.exceptions import AMQPError
-
 import audit
+import blocking
 import books
 import broker
 import common
-import faults
 import proxy
 import script
 
@@ -220,11 +216,11 @@ def at_work(args, folder):
 def remove(endpoints, queues):
     """Delete queues, or tell that they are left."""
     try:
-        with pika.BlockingConnection(endpoints) as connection:
+        with blocking.connected(blocking.reachable(endpoints)) as connection:
             for queue in queues:
                 connection.channel().queue_delete(queue)
-    except (AMQPError, AMQPConnectorException, OSError) as error:
-        logging.error('%s are left, delete them (%s)', ' and '.join(queues), faults.cause(error))
+    except common.Failure as failure:
+        logging.error('%s are left, delete them: %s', ' and '.join(queues), failure)
 
 
 def news(ledger):
