@@ -4,6 +4,7 @@ import hashlib
 import json
 
 from history import ERRORS, add, put, row_of, transaction
+from letters import CHANGING, without
 
 UNSETTLED = 60  # s after which the broker has an acknowledgement, if the connection is still the same
 
@@ -18,8 +19,9 @@ def store(db, letters, session, now):
     new = 0
     with transaction(db):
         for letter in letters:
-            facts = [letter[name] for name in ('at', 'queue', 'reason', 'exchange', 'routing_key', 'message_id')]
-            digest = hashlib.sha256(json.dumps(facts).encode() + letter['body']).digest()
+            facts = [letter[name] for name in ('queue', 'reason', 'exchange', 'routing_key', 'message_id')]
+            digest = hashlib.sha256(json.dumps(facts).encode() + without(letter['encoded'], CHANGING) + letter['body']
+                                    ).digest()
             same = (letter['redelivered'] or letter['message_id']) and db.execute(
                 'SELECT id FROM dead WHERE digest = ? AND NOT settled AND session <> ?', [digest, session]).fetchone()
             if same:

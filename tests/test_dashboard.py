@@ -119,8 +119,8 @@ def bury(db, **letter):
     """Store a dead letter."""
     dead.store(db, [{
         'at': time.time(), 'queue': 'work', 'reason': 'expired', 'exchange': '', 'routing_key': 'work',
-        'sender': 'alice', 'message_id': '', 'body': b'hello', 'encoded': b'', 'properties': {}, 'redelivered': False,
-        **letter}], 'test', time.time())
+        'sender': 'alice', 'message_id': '', 'body': b'hello', 'encoded': b'\0\0', 'properties': {},
+        'redelivered': False, **letter}], 'test', time.time())
 
 
 def log_in(tab, user, password):

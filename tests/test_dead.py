@@ -1,5 +1,9 @@
 """dead.py: each dead letter is there once, and can be found."""
 
+import datetime
+from types import SimpleNamespace
+
+import pika
 import pytest
 from histories import NOON, letter
 from hypothesis import given
@@ -7,6 +11,7 @@ from hypothesis import strategies as st
 
 import dead
 import history
+import letters
 
 
 @pytest.fixture
@@ -23,6 +28,22 @@ def test_a_dead_letter_that_comes_again_is_stored_once_and_its_twin_is_not_lost(
     dead.settle(db, 'third', NOON + 3)
     assert dead.store(db, again, 'fourth', NOON + 4) == 2  # they were acknowledged, so these are others
     assert dead.letters(db)[1] == history.report(db, 'day')[0]['expired'] == 4
+
+
+@pytest.mark.parametrize('count, ahead', [(1, -9), (2, -9), (1, 3600)])
+def test_a_letter_that_comes_again_is_known_whatever_the_clocks_say(db, count, ahead):
+    death = {'queue': 'q', 'reason': 'expired', 'count': count, 'exchange': '', 'routing-keys': ['q'],
+             'time': datetime.datetime.fromtimestamp(NOON + ahead, datetime.timezone.utc)}
+    for delivery in range(3):
+        again = {'x-delivery-count': delivery} if delivery else {}
+        properties = pika.BasicProperties(headers={'a': 1, 'x-death': [death], **again, 'z': 2})
+        method = SimpleNamespace(exchange='x', routing_key='k', redelivered=bool(delivery))
+        letter = letters.read(method, letters.AsItWas(b''.join(properties.encode())), b'', NOON + delivery)
+        assert dead.store(db, [letter], f'session {delivery}', NOON + delivery) == (not delivery)
+    death['time'] += datetime.timedelta(seconds=1)
+    another = pika.BasicProperties(headers={'a': 1, 'x-death': [death], 'x-delivery-count': 1, 'z': 2})
+    letter = letters.read(method, letters.AsItWas(b''.join(another.encode())), b'', NOON + 3)
+    assert dead.store(db, [letter], 'session 3', NOON + 3) == 1
 
 
 def test_dead_letters_filtered_and_paged(db):

@@ -16,6 +16,7 @@ import clients
 import dead
 import history
 import monitor
+import proxy
 import queues
 
 # ---- figures against known counts
@@ -85,6 +86,32 @@ def test_known_counts_while_node_and_monitor_restart(start, tmp_path):
             [f'slow-{n}' for n in range(7)] * 4 + [f'work-{n}' for n in (5, 6, 7)] * 4
             + [f'full-{n}' for n in (0, 1)] * 4 + [f'full-{n}' for n in (2, 3, 4, 5)] * 3)
         assert history.broker(db)['version'] and history.broker(db)['missing'] == []
+
+
+def test_letters_whose_acknowledgement_is_lost_count_once(start, broker, url, channel, tmp_path):
+    declare_dead(channel)
+    channel.exchange_declare('both', 'fanout')
+    channel.queue_declare('twice', arguments={'x-dead-letter-exchange': 'both'})
+    for queue in 'twice', 'siamese.dead':
+        channel.queue_bind(queue, 'both')
+    with proxy.before(url) as between:
+        monitor, db = watch(start, broker, tmp_path / 'siamese.db', AMQP_URL=between.url)
+        between.hold('up')
+        for properties in {}, {'message_id': 'with an id'}, {'headers': {'x': 1}}:
+            channel.basic_publish('siamese.dlx', '', b'straight', pika.BasicProperties(**properties))
+        channel.basic_publish('', 'twice', b'died twice')
+        for _ in range(2):
+            method = wait_until(lambda: channel.basic_get('twice')[0], 'the message')
+            channel.basic_reject(method.delivery_tag, requeue=False)
+        wait_until(lambda: dead.letters(db)[1] == 5, 'five dead letters')
+        between.cut()
+        between.release()
+        monitor.wait_for('back after')
+        channel.basic_publish('siamese.dlx', '', b'', pika.BasicProperties(message_id='behind them'))
+        wait_until(lambda: 'behind them' in dead_ids(db), 'what came again')
+    assert dead.letters(db)[1] == 6
+    assert {(row['queue'], row['reason'], row['count']) for row in dead.by_queue(db)} == {
+        ('twice', 'rejected', 2), ('', 'unknown', 4)}
 
 
 def test_clients_their_states_and_interruptions(start, broker, url, tmp_path):
