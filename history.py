@@ -111,13 +111,19 @@ def own(db, path, place):
     """
     if fact(db, 'place', place) != place:
         raise Failure(f'{path} is the history of {fact(db, "place")}, not of {place}; see --history', 2)
-    if path != ':memory:':
-        file = os.open(path, os.O_RDONLY)  # never closed: that would take SQLite's own locks away
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            return False
+    if path != ':memory:' and not lock(path):
+        return False
     note(db, place=place)
+    return True
+
+
+def lock(path):
+    """Lock a file, made if it is not there, until this process ends; return whether that was possible."""
+    file = os.open(path, os.O_RDONLY | os.O_CREAT, 0o644)  # never closed: that would take SQLite's own locks away
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
     return True
 
 
