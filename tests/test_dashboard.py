@@ -13,6 +13,7 @@ import sys
 import time
 
 import pika
+import psutil
 import pytest
 import trustme
 from conftest import PATIENCE, ROOT, drain, wait_until
@@ -25,6 +26,7 @@ import dead
 import history
 import listener
 import login
+import proxy
 import queues
 import tokens
 import view_queues
@@ -403,6 +405,23 @@ def test_a_broker_that_is_away_is_not_waited_for_to_send_back(db, serve, visit, 
     tab.get_by_role('button', name='Send back', exact=True).click()
     expect(tab.get_by_text('0 of 1 dead letters sent back')).to_be_visible()
     assert dead.ids(db, 'all') == [1]
+
+
+def test_while_letters_are_sent_back_the_button_rests_and_the_end_ends_that_too(db, serve, visit, url):
+    bury(db)
+    with proxy.before(url) as between:
+        between.hold()
+        tab = visit(serve(AMQP_URL=between.url) + '/login?next=%2Fdead')
+        log_in(tab, 'guest', 'guest')
+        tab.get_by_role('button', name='Send 1 back').click()
+        tab.get_by_role('button', name='Send back', exact=True).click()
+        expect(tab.get_by_role('button', name='Send 1 back')).to_be_disabled()
+        wait_until(lambda: between.accepted, 'monitor.py')
+        sending, = psutil.Process(serve.running.process.pid).children()
+        done = serve.running.stop()
+        assert done.status == 0 and 'Traceback' not in done.err and not sending.is_running()
+    assert dead.ids(db, 'all') == [1]
+    tab.failed.clear()  # its server is gone
 
 
 def test_a_second_signal_ends_it_without_a_traceback(db, serve, visit):
