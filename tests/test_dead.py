@@ -62,8 +62,14 @@ def test_dead_letters_filtered_and_paged(db):
     assert dead.ids(db, 'a') == [3, 5, 7, 9] and len(dead.ids(db, 'all')) == 8
     assert dead.letter(db, 1)['body'] == b'\xff\x00' and dead.letter(db, 1)['requeued'] == NOON + 1
     assert dead.letter(db, 10) is None
+    assert dead.ids(db, '#²') == dead.ids(db, '#' + '9' * 30) == dead.ids(db, '#10') == []
     assert [(row['queue'], row['reason'], row['count'], row['waiting']) for row in dead.by_queue(db)] == [
         ('a', 'expired', 3, 3), ('a', 'rejected', 2, 1), ('b', 'expired', 3, 3), ('b', 'rejected', 1, 1)]
+
+
+def test_capitals_do_not_matter_to_who_looks_for_a_letter(db):
+    dead.store(db, [letter(1, sender='Jürgen'), letter(2)], 's', NOON)
+    assert [dead.letters(db, search=text)[1] for text in ('ALICE-1', 'jÜRG', 'J', 'x')] == [1, 1, 1, 0]
 
 
 @given(st.lists(st.tuples(st.sampled_from(['store', 'send back', 'forget']), st.integers(0, 40)), max_size=30))
