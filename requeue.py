@@ -1,5 +1,6 @@
 """Dead letters sent back into the queues they died in."""
 
+import re
 import time
 from collections import Counter
 
@@ -24,8 +25,9 @@ def declare(channel, link):
 def send_back(args):
     """Send dead letters back into the queues they died in; return the exit status."""
     ids = dead.ids(history.open_for_reading(args.history), args.requeue_dead)
+    which = re.sub('//.*@', '//***@', plain(args.requeue_dead))  # it may be a URL by mistake
     if not ids:
-        raise Failure(f'no dead letter of {plain(args.requeue_dead)} waits in {args.history} to be sent back', 3)
+        raise Failure(f'no dead letter of {which} waits in {args.history} to be sent back', 3)
     if not history.lock(f'{args.history}-requeue'):
         raise Failure(f'another one is sending back dead letters of {args.history}; try again when it has ended', 3)
     db = history.open_for_writing(args.history)
@@ -39,7 +41,7 @@ def send_back(args):
             accepted.clear()
 
     if args.json != '-':
-        print(f'{many(len(ids), "dead letter")} of {plain(args.requeue_dead)} to send back')
+        print(f'{many(len(ids), "dead letter")} of {which} to send back')
     with delivery.connected(args, declare, retry_returned=False) as link:
         link.on_accepted = accepted.extend
         for number, id in enumerate(ids):

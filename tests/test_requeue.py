@@ -1,5 +1,6 @@
 """requeue.py on a real broker: dead letters go back where they came from."""
 
+import json
 import signal
 import struct
 from collections import Counter
@@ -136,6 +137,23 @@ def test_under_an_alarm_it_leaves_by_itself_and_on_one_signal(number, start, bro
     line, = (line for line in done.err.splitlines() if 'not sent back' in line)
     assert '2 dead letters not sent back: broker blocks publishers: low on memory, ' in line
     assert len(dead.ids(db, 'all')) == 2
+
+
+@pytest.mark.parametrize('name', ['ü' * 127 + 'x', 'a\tb', 'a\u202eb',
+                                  'amqp://me:secret@host', '--all', '#²', '#' + '9' * 25])
+def test_a_queue_may_have_any_name(name, run, channel, kept):
+    _, path = kept(name, 'another')
+    flags = ('monitor.py', f'--requeue-dead={name}', '--history', path, '--json', '-')
+    assert '0 of 1 dead letters sent back, 1 returned' in run(*flags[:-2]).out  # it is no more
+    channel.queue_declare(name, durable=True)
+    done = run(*flags)
+    assert done.status == 0 and json.loads(done.out)['sent_back'] == 1
+    assert [body for _, body in drain(channel, name)] == [b'0']
+    again = run(*flags)
+    assert again.status == 3 and again.err.count('\n') == 1 and again.err.rstrip('\n').isprintable()
+    assert 'secret' not in again.err  # it may be a URL by mistake
+    reported = run('monitor.py', '--report', 'dead', f'--queue={name}', '--history', path, '--since', '1970-01-01')
+    assert reported.status == 0 and reported.out.count('\n') == 3
 
 
 def test_a_history_that_is_not_there_is_not_made(run, tmp_path):
