@@ -3,7 +3,6 @@
 import asyncio
 import json
 import os
-import re
 import sys
 from urllib.parse import quote
 
@@ -91,8 +90,9 @@ async def show_dead(page, queue):
         chosen['count'] = sum(row['waiting'] for row in known if queues.value in ('', row['queue']))
         administrator = bool(page.session() and page.session().administrator)
         again.set_text(f'Send {count(chosen["count"])} back' + (' to this queue' if queues.value else ''))
-        unclear = re.fullmatch(r'all|#\d+', queues.value)  # would mean something else to monitor.py
-        again.set_visibility(administrator and bool(chosen['count']) and not unclear)
+        unclear = queues.value == 'all' or dead.ONE.fullmatch(queues.value)  # would be something else to monitor.py
+        narrowed = reasons.value or search.value or states.value == 'sent back'  # and would not be heeded
+        again.set_visibility(administrator and bool(chosen['count']) and not unclear and not narrowed)
         hint.set_visibility(not page.session() and bool(chosen['count']))
         fill(rows, [letter_row(letter) for letter in letters], total)
         nothing.set_visibility(not total)
@@ -163,13 +163,13 @@ async def ask_and_requeue(page, pressed, which, number, refresh, above=None):
     if not sure or not page.session() or not page.session().administrator:
         return
     pressed.disable()
-    wait = ui.notification('sending back ...', spinner=True, timeout=None)
+    wait = ui.notification('sending back ...', textColor='words', spinner=True, timeout=None)
     try:
         status, words = await requeue(page.args, which)
     finally:
         wait.dismiss()
         pressed.enable()
-    ui.notify(plain(words), type='negative' if status else 'positive', multi_line=True, timeout=8000,
+    ui.notify(plain(words), color='bad' if status else 'good', textColor='words', multi_line=True, timeout=8000,
               close_button='Close')
     if above and not status:
         above.close()
