@@ -12,9 +12,10 @@ like can be run beside it.
     siamese.dead      0        0          0  -        0.0    0.0      0.0
     no warnings: 2 queues, 0 messages wait, 0 clients
 
-What is not there it says once, and does without: the management plugin (no figures), the event exchange (clients are
-seen every --interval only). Exit status: 0 done, 1 a warning with --check, or refused by the broker, 2 usage, 3 no
-broker within --give-up-after, no management API for --once, or nothing to report or to send back.
+What is not there it says once, and does without: the management plugin (no figures), the event exchange, or the right
+to it (clients are seen every --interval only). Exit status: 0 done, 1 a warning with --check, refused by the broker, or
+not all letters sent back, 2 usage, 3 no broker within --give-up-after, no management API for --once, nothing to report
+or to send back, or a broker that takes nothing now.
 
 Examples:
     ./monitor.py                                          # until Ctrl-C
