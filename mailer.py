@@ -68,8 +68,8 @@ def begin(args):
     It is done in a thread with a connection of its own to the history: a mail server may take minutes.
     """
     db = history.open_for_writing(args.history)
-    told = history.fact(db, 'mail') or {'until': time.time(), 'sent': 0}
-    history.note(db, mail=told if args.mail_to else None)  # while nobody is told anything, there is nothing to catch up
+    mail = history.fact(db, 'mail') or {'until': time.time(), 'sent': 0}
+    history.note(db, mail=mail if args.mail_to else None)  # while nobody is told anything, there is nothing to catch up
     if not args.mail_to:
         return lambda: 0
     stop, sent = threading.Event(), []
@@ -79,7 +79,7 @@ def begin(args):
     def work():
         while not stop.wait(args.look):
             with contextlib.suppress(sqlite3.Error):  # the main thread says what is wrong with the file
-                sent.extend(post(db, args))
+                sent.extend(post(db, args, mail))
 
     def end():
         stop.set()
@@ -91,9 +91,11 @@ def begin(args):
     return end
 
 
-def post(db, args):
-    """Send the mail that is due, if there is something to tell; return a list of what was sent."""
-    mail = history.fact(db, 'mail')
+def post(db, args, mail):
+    """Send the mail that is due, if there is something to tell; return a list of what was sent.
+
+    `mail` is the fact, which holds here even where it cannot be noted.
+    """
     if time.time() < max(mail['sent'] + args.mail_every, mail.get('retry', 0)):
         return []
     try:
@@ -108,12 +110,15 @@ def post(db, args):
     except Exception as error:  # noqa: BLE001  the next mail will tell it, whatever went wrong with this one
         if 'retry' not in mail:
             logging.warning('mail not sent, trying again every %g s: %s', RETRY * args.look, reason(error))
-        history.note(db, mail={**mail, 'retry': time.time() + RETRY * args.look})
+        mail['retry'] = time.time() + RETRY * args.look
+        history.note(db, mail=mail)
         return []
     logging.info('mail sent: %s', message['Subject'])
     for recipient, answer in refused.items():
         logging.warning('mail not taken for %s: %s', plain(recipient), reason(answer))
-    history.note(db, mail={'until': now, 'sent': now})
+    mail.update(until=now, sent=now)
+    mail.pop('retry', None)
+    history.note(db, mail=mail)
     return [message]
 
 

@@ -72,11 +72,11 @@ def fits(link, letter, left):
     outbox, enough = link.outbox, link.counts['nacked'] + NACKS
     link.publish('', letter['queue'], letter['body'], letters.back(letter, link.endpoint.credentials.username))
     link.wait(lambda: not link.unaccepted or link.counts['nacked'] == enough or (
-        outbox.unconfirmed and time.monotonic() - outbox.oldest().sent_at > PATIENCE))
+        time.monotonic() - outbox.oldest().sent_at > PATIENCE if outbox.unconfirmed else script.stop_requested()))
     if outbox.unconfirmed:
         link.failure = Failure(f'{many(left, "dead letter")} not sent back: '
                                f'{link.trouble or f"no confirm for {PATIENCE} s"}; try again later', 3)
         raise link.failure  # which nothing waits for
-    there_is_room = not outbox.backlog
+    there_is_room = not outbox.backlog or script.stop_requested()
     outbox.backlog.clear()
     return there_is_room

@@ -156,6 +156,15 @@ def test_a_queue_may_have_any_name(name, run, channel, kept):
     assert reported.status == 0 and reported.out.count('\n') == 3
 
 
+def test_while_the_broker_is_away_one_signal_ends_it(start, kept):
+    db, path = kept('work', 'work')
+    sending = start('monitor.py', '--requeue-dead', 'all', '--history', path, AMQP_URL='amqp://127.0.0.1:1')
+    sending.wait_for('no broker at')
+    done = sending.stop()
+    assert done.status == 1 and '0 of 2 dead letters sent back' in done.out and 'stopped: SIGINT' in done.out
+    assert 'not sent back' not in done.err and dead.ids(db, 'all') == [1, 2]
+
+
 def test_a_history_that_is_not_there_is_not_made(run, tmp_path):
     done = run('monitor.py', '--requeue-dead', 'all', '--history', tmp_path / 'typo.db')
     assert done.status == 3 and done.err.count('\n') == 1 and 'cannot open the history' in done.err
