@@ -162,7 +162,7 @@ def add_history(page, queue):
             choice = toggle('period', {period: label for period, (label, _, _) in SPANS.items()}, 'day',
                             lambda: refresh())
         nothing = empty('Nothing yet', 'What is sent and received is counted here, by hour, day, month and year.')
-        with box('div', 'history') as both:
+        with box('div', 'history' if queue else 'history all') as both:
             bars = chart('sent, received and errors', 'bar', {
                 'sent': 'var(--sent)', 'received': 'var(--received)', 'errors': 'var(--errors)'})
             rows = table('history', [*HISTORY_COLUMNS, *(UNROUTABLE_COLUMNS if queue is None else [])])

@@ -399,7 +399,8 @@ def test_history_by_hour_day_month_and_year(db, serve, visit):
 
 def test_what_no_queue_took_is_in_the_history_of_all_queues(db, serve, visit):
     for returned, dropped in (0, 0), (1234, 5):
-        queues.collect(db, time.time(), [queue('work')], 1e6, unroutable={'returned': returned, 'dropped': dropped})
+        queues.collect(db, time.time(), [queue('work', published=returned * 9999, delivered=returned * 9999)], 1e6,
+                       unroutable={'returned': returned, 'dropped': dropped})
     base = serve()
     tab = visit(base)
     region = tab.get_by_role('region', name='history')
@@ -408,8 +409,11 @@ def test_what_no_queue_took_is_in_the_history_of_all_queues(db, serve, visit):
     assert names[-2:] == ['Returned', 'Dropped']
     expect(cells.nth(8)).to_have_text('1,234')
     expect(cells.nth(9)).to_have_text('5')
+    middle = tab.locator('.history .q-table__middle')
+    shown, needed = wait_until(lambda: middle.evaluate('e => e.clientWidth && [e.clientWidth, e.scrollWidth]'), 'it')
+    assert needed <= shown
     tab.goto(f'{base}/queue?name=work')
-    expect(tab.get_by_text('Nothing yet')).to_be_visible()
+    expect(tab.get_by_role('region', name='history')).to_contain_text('12,338,766')
     expect(tab.get_by_text('Returned')).to_have_count(0)
 
 
@@ -602,7 +606,8 @@ def test_a_long_name_pushes_no_column_out_of_view(db, serve, visit):
         tab.goto(base + path)
         expect(tab.get_by_text(long).first).to_be_visible()
         last = tab.get_by_role('region', name=name).get_by_role('row').nth(1).get_by_role('cell').last
-        assert last.evaluate('e => e.getBoundingClientRect().right') <= 1280, path
+        right = wait_until(lambda last=last: last.evaluate('e => e.getBoundingClientRect().right'), 'the layout')
+        assert right <= 1280, path
 
 
 def test_the_colours_chosen_are_kept(db, serve, visit):
