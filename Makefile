@@ -43,7 +43,7 @@ bench: .venv/dev ## Measure side by side with peers and bare limits, and write b
 	@$(ACTIVATE) ./setup.sh broker && ./setup.sh peers && \
 		python bench/run.py && python bench/perf_peers.py --write && python bench/memory.py --write && \
 		python bench/rpc.py --write && python bench/accepted.py --write && \
-		python bench/years.py --write && python bench/pages.py --write
+		python bench/years.py --write && python bench/pages.py --write && python bench/unread.py --write
 
 screenshots: .venv/dev ## Take the pictures of README.md and docs/dashboard.md anew.
 	@$(ACTIVATE) ./setup.sh broker && ./setup.sh browser && python docs/screenshots.py

@@ -25,4 +25,6 @@ begin frank ./fanout_producer.py
 begin anna ./fanout_consumer.py anna
 begin ivan ./ack_producer.py --rate 5
 begin judy ./ack_consumer.py --lose 1 --reject 39 --prefetch 1000
-./dashboard.py --history "$folder/siamese.db" "$@"
+./dashboard.py --history "$folder/siamese.db" "$@" &
+echo $! >"$folder/dashboard.pid"
+wait $!  # and not in the foreground: sh would hear of a signal only at its end

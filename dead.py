@@ -2,9 +2,12 @@
 
 import hashlib
 import json
+import re
 
 from history import ERRORS, add, put, row_of, transaction
+from letters import CHANGING, without
 
+ONE = re.compile('#[0-9]{1,18}')  # names a dead letter, not a queue
 UNSETTLED = 60  # s after which the broker has an acknowledgement, if the connection is still the same
 
 
@@ -18,8 +21,9 @@ def store(db, letters, session, now):
     new = 0
     with transaction(db):
         for letter in letters:
-            facts = [letter[name] for name in ('at', 'queue', 'reason', 'exchange', 'routing_key', 'message_id')]
-            digest = hashlib.sha256(json.dumps(facts).encode() + letter['body']).digest()
+            facts = [letter[name] for name in ('queue', 'reason', 'exchange', 'routing_key', 'message_id')]
+            digest = hashlib.sha256(json.dumps(facts).encode() + without(letter['encoded'], CHANGING) + letter['body']
+                                    ).digest()
             same = (letter['redelivered'] or letter['message_id']) and db.execute(
                 'SELECT id FROM dead WHERE digest = ? AND NOT settled AND session <> ?', [digest, session]).fetchone()
             if same:
@@ -47,7 +51,7 @@ def letters(db, queue=None, reason=None, since=None, requeued=None, search=None,
     app_id or user_id, or ''); message_id ('' if it has none); size of the body in bytes; requeued: when it was sent
     back, or None. The rest is in letter() only.
     Only those of a queue, a reason, stored after `since`, `requeued` (True) or not (False), or with the text
-    `search` in queue, sender, message_id or routing_key.
+    `search`, in capitals or not, in queue, sender, message_id or routing_key.
     """
     wanted = {part: value for part, value in (('queue = ?', queue), ('reason = ?', reason), ('stored > ?', since),
                                               (FOUND, search or None)) if value is not None}
@@ -63,7 +67,7 @@ def letters(db, queue=None, reason=None, since=None, requeued=None, search=None,
 
 
 LETTER = 'id, at, stored, queue, reason, exchange, routing_key, sender, message_id, size, requeued'
-FOUND = "instr(queue || ' ' || sender || ' ' || message_id || ' ' || routing_key, ?)"
+FOUND = "instr(lower(queue || ' ' || sender || ' ' || message_id || ' ' || routing_key), lower(?))"
 
 
 def letter(db, id):
@@ -77,16 +81,22 @@ def by_queue(db, since=None):
     """Return [{'queue', 'reason', 'count', 'waiting': not yet sent back}], of those stored after `since` if that is
     given; then with 'stored', when the latest was."""
     if since is None:  # there may be millions
-        return db.execute('SELECT * FROM tally WHERE count ORDER BY queue, reason').fetchall()
+        return db.execute('SELECT queue, reason, count, waiting FROM tally WHERE count ORDER BY queue, reason'
+                          ).fetchall()
     return db.execute('SELECT queue, reason, count(*) AS count, sum(requeued IS NULL) AS waiting, '
                       'max(stored) AS stored FROM dead WHERE stored > ? GROUP BY queue, reason ORDER BY queue, reason',
                       [since]).fetchall()
 
 
+def ever(db):
+    """Return [{'queue', 'reason', 'count'}] of all that were ever stored, also of those that are forgotten."""
+    return db.execute('SELECT queue, reason, ever AS count FROM tally ORDER BY queue, reason').fetchall()
+
+
 def ids(db, which):
     """Return the ids of the dead letters not yet sent back, oldest first: of a queue, 'all', or one ('#17')."""
-    where, values = (('1', []) if which == 'all' else ('id = ?', [int(which[1:])])
-                     if which[:1] == '#' and which[1:].isdigit() else ('queue = ?', [which]))
+    where, values = (('1', []) if which == 'all' else ('id = ?', [int(which[1:])]) if ONE.fullmatch(which)
+                     else ('queue = ?', [which]))
     return [row['id'] for row in db.execute(f'SELECT id FROM dead WHERE requeued IS NULL AND {where} ORDER BY id',
                                             values)]
 

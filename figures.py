@@ -13,14 +13,15 @@ COUNTERS = {'publish': ('published', 'publish_rate'), 'deliver_get': ('delivered
             'ack': ('acked', 'ack_rate'), 'redeliver': ('redelivered', None)}
 QUEUE_COLUMNS = 'name,type,state,exclusive,messages_ready,messages_unacknowledged,consumers,' + ','.join(
     f'message_stats.{key},message_stats.{key}_details.rate' for key in COUNTERS)
+UNROUTABLE = {'returned': 'return_unroutable', 'dropped': 'drop_unroutable'}
 CHANNEL_COLUMNS = 'connection_details.name,message_stats.publish,message_stats.deliver_get'
 
 
 def look(call, vhost):
     """Return what the management API tells of a virtual host, as a dict; raise management.Refused.
 
-    It has broker (facts for history.note), queues, uptime and process (as queues.collect takes them), clients (as
-    clients.see does), and events, whether the event exchange is there.
+    It has broker (facts for history.note), queues, uptime, process and unroutable (as queues.collect takes them),
+    clients (as clients.see does), and events, whether the event exchange is there.
     """
     vhost, missing = management.part(vhost), []
     overview = call('overview?columns=product_name,product_version,rabbitmq_version')
@@ -40,6 +41,7 @@ def look(call, vhost):
                        'rabbitmq-plugins enable rabbitmq_event_exchange')
     if len(nodes) == 1 and 'uptime' not in nodes[0]:
         raise management.Refused('the broker has only just started, and has no figures yet', 503)
+    stats = call(f'vhosts/{vhost}').get('message_stats') or {}
     alarms = {node['name']: [what for what, key in (('memory', 'mem_alarm'), ('disk', 'disk_free_alarm'))
                              if node.get(key)] for node in nodes}
     return {
@@ -55,6 +57,7 @@ def look(call, vhost):
         # An exclusive queue, for the answers to one client say, ends with its connection. Its name never comes again.
         'queues': [queue_of(row) for row in call(f'queues/{vhost}?columns={QUEUE_COLUMNS}')
                    if not row.get('exclusive')],
+        'unroutable': {name: stats.get(key) for name, key in UNROUTABLE.items()},
         'clients': clients_of(*(call(f'{path}?columns={columns}') for path, columns in (
             (f'vhosts/{vhost}/connections', 'name,user,user_provided_name,state'),
             (f'vhosts/{vhost}/channels', CHANNEL_COLUMNS),
@@ -102,18 +105,21 @@ def stats_of(row):
     return lambda key: (stats.get(key, 0), (stats.get(f'{key}_details') or {}).get('rate', 0))
 
 
-def collect(db, call, vhost, closed=None):
+def collect(db, call, vhost, closed=None, missing=()):
     """Ask the management API once, and store what it tells; raise management.Refused.
 
     `closed` are connections of which the event exchange told that they are gone, for the API may still name them; None
-    if it tells us nothing.
+    if it tells us nothing. `missing` is what else the broker lacks, as in history.broker().
     """
-    found, now = look(call, vhost), time.time()
+    found = look(call, vhost)
     for client in found['clients'].values():
         for id in set(client['connections']) & set(closed or ()):
             del client['connections'][id]
-    before = history.fact(db, 'alarms', {})
-    alarms = {text: before.get(text, now) for text in found['broker']['alarms']}
-    history.note(db, **{**found['broker'], 'alarms': alarms}, events=found['events'])
-    queues.collect(db, now, found['queues'], found['uptime'], found['process'])
-    clients.see(db, now, found['clients'], 0 if closed is None else PATIENCE)
+    with history.transaction(db):
+        now = time.time()  # in here: who tells what was until now has seen all of it
+        before = history.fact(db, 'alarms', {})
+        alarms = {text: before.get(text, now) for text in found['broker']['alarms']}
+        history.note(db, **{**found['broker'], 'alarms': alarms, 'missing': [*found['broker']['missing'], *missing]},
+                     events=found['events'])
+        queues.collect(db, now, found['queues'], found['uptime'], found['process'], found['unroutable'])
+        clients.see(db, now, found['clients'], 0 if closed is None else PATIENCE)

@@ -18,10 +18,11 @@ from urllib.parse import quote
 from common import DEAD_LETTER_QUEUE, Failure
 
 DEFAULT_FILE = 'siamese.db'
-VERSION = 2  # of the schema
+VERSION = 3  # of the schema
 PERIODS = ('hour', 'day', 'month', 'year')
 COUNTED = ('published', 'delivered', 'acked', 'redelivered')  # by the broker, for each queue
 ERRORS = ('expired', 'rejected', 'other')  # by us, for each dead letter
+UNROUTABLE = ('returned', 'dropped')  # by the broker, for all queues together: no queue took these
 FIGURES = (*COUNTED, *ERRORS, 'ready_high', 'unacked_high')  # of a bucket
 RATES = ('publish_rate', 'deliver_rate', 'ack_rate')
 GONE = 31 * 86400  # s
@@ -39,7 +40,8 @@ CREATE TABLE sample (
     queue INTEGER, at REAL, ready INTEGER, unacked INTEGER, published INTEGER, delivered INTEGER, acked INTEGER,
     PRIMARY KEY (queue, at)) WITHOUT ROWID;
 CREATE TABLE bucket (
-    period INTEGER, queue INTEGER, start INTEGER, {', '.join(f'{name} INTEGER DEFAULT 0' for name in FIGURES)},
+    period INTEGER, queue INTEGER, start INTEGER,
+    {', '.join(f'{name} INTEGER DEFAULT 0' for name in (*FIGURES, *UNROUTABLE))},
     PRIMARY KEY (period, start, queue)) WITHOUT ROWID;
 CREATE TABLE dead (
     id INTEGER PRIMARY KEY, stored REAL, at REAL, queue TEXT, reason TEXT, exchange TEXT, routing_key TEXT, sender TEXT,
@@ -50,10 +52,10 @@ CREATE INDEX dead_queue ON dead (queue, id);
 CREATE INDEX dead_requeued ON dead (requeued, id);
 CREATE INDEX dead_unsettled ON dead (digest) WHERE NOT settled;
 CREATE TABLE tally (
-    queue TEXT, reason TEXT, count INTEGER, waiting INTEGER, PRIMARY KEY (queue, reason)) WITHOUT ROWID;
+    queue TEXT, reason TEXT, count INTEGER, waiting INTEGER, ever INTEGER, PRIMARY KEY (queue, reason)) WITHOUT ROWID;
 CREATE TRIGGER dead_came AFTER INSERT ON dead BEGIN
-    INSERT INTO tally VALUES (new.queue, new.reason, 1, 1)
-    ON CONFLICT DO UPDATE SET count = count + 1, waiting = waiting + 1;
+    INSERT INTO tally VALUES (new.queue, new.reason, 1, 1, 1)
+    ON CONFLICT DO UPDATE SET count = count + 1, waiting = waiting + 1, ever = ever + 1;
 END;
 CREATE TRIGGER dead_went_back AFTER UPDATE OF requeued ON dead WHEN old.requeued IS NULL BEGIN
     UPDATE tally SET waiting = waiting - 1 WHERE queue = new.queue AND reason = new.reason;
@@ -100,6 +102,7 @@ def open_for_reading(path):
 
 def _connect(path, **kind):
     db = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False, **kind)
+    db.create_function('lower', 1, str.lower, deterministic=True)  # SQLite's own knows the capitals of ASCII only
     db.row_factory = lambda cursor, row: {column[0]: value for column, value in zip(cursor.description, row)}
     return db
 
@@ -111,13 +114,19 @@ def own(db, path, place):
     """
     if fact(db, 'place', place) != place:
         raise Failure(f'{path} is the history of {fact(db, "place")}, not of {place}; see --history', 2)
-    if path != ':memory:':
-        file = os.open(path, os.O_RDONLY)  # never closed: that would take SQLite's own locks away
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            return False
+    if path != ':memory:' and not lock(path):
+        return False
     note(db, place=place)
+    return True
+
+
+def lock(path):
+    """Lock a file, made if it is not there, until this process ends; return whether that was possible."""
+    file = os.open(path, os.O_RDONLY | os.O_CREAT, 0o644)  # never closed: that would take SQLite's own locks away
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
     return True
 
 
@@ -202,14 +211,15 @@ def start_of(period, at):
 
 
 def add(db, queue, at, **figures):
-    """Add figures to the buckets of a queue, and of all, that hold the time `at`; of the highs the higher stays."""
+    """Add figures to the buckets of a queue (None: of all of them only), and of all, that hold the time `at`; of the
+    highs the higher stays."""
+    ids = [ALL] if queue is None else [queue['id'], *([] if queue['name'] == DEAD_LETTER_QUEUE else [ALL])]
     merged = ', '.join(f'{name} = max({name}, excluded.{name})' if name.endswith('_high') else
                        f'{name} = {name} + excluded.{name}' for name in figures)
     db.executemany(f'INSERT INTO bucket (period, queue, start, {", ".join(figures)}) VALUES (?, ?, ?'
                    f'{", ?" * len(figures)}) ON CONFLICT DO UPDATE SET {merged}',
                    [(number, id, start_of(period, at), *figures.values())
-                    for id in (queue['id'], *([] if queue['name'] == DEAD_LETTER_QUEUE else [ALL]))
-                    for number, period in enumerate(PERIODS[:3])])
+                    for id in ids for number, period in enumerate(PERIODS[:3])])
 
 
 def report(db, period, queue=None, since=0, until=None, total=False):
@@ -218,12 +228,13 @@ def report(db, period, queue=None, since=0, until=None, total=False):
     start: when the period began; queue: its name; and the FIGURES: published, delivered, acked, redelivered, expired,
     rejected, other (dead letters by reason), ready_high and unacked_high (the most at one time). With `queue` it is of
     that queue only, with `total` of all queues but siamese.dead together (queue is '', the highs are those of the
-    fullest queue). Periods that begin before `since`, or not before `until`, are left out, and those in which nothing
-    was.
+    fullest queue), and also has the UNROUTABLE: returned to who sent them, or dropped. Periods that begin before
+    `since`, or not before `until`, are left out, and those in which nothing was.
     """
     stored = 'month' if period == 'year' else period
     start = "CAST(strftime('%s', start, 'unixepoch', 'start of year') AS INTEGER)" if period == 'year' else 'start'
-    figures = ', '.join(f'{"max" if name.endswith("_high") else "sum"}(bucket.{name}) AS {name}' for name in FIGURES)
+    figures = ', '.join(f'{"max" if name.endswith("_high") else "sum"}(bucket.{name}) AS {name}'
+                        for name in (*FIGURES, *(UNROUTABLE if total else ())))
     queues = f"(SELECT {ALL} AS id, '' AS name)" if total else 'queue'
     only = 'AND bucket.queue = (SELECT id FROM queue WHERE name = ?)' if queue is not None else ''
     return db.execute(

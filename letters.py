@@ -17,9 +17,12 @@ import wire
 FIELDS = {15: None, 14: None, 13: 'table', 12: 1, 11: 1, 10: None, 9: None, 8: None, 7: None, 6: 8, 5: None, 4: None,
           3: None, 2: None}
 HEADERS, USER_ID = 13, 4
-UNDECODED = {b'T': 9, b'D': 6}  # bytes of the values at which pika may stumble, with their type
+# Bytes of the value of a header by its type; the other types say how long they are.
+SIZES = {b'V': 0, b't': 1, b'b': 1, b'B': 1, b's': 2, b'u': 2, b'U': 2, b'I': 4, b'i': 4, b'f': 4, b'D': 5, b'l': 8,
+         b'L': 8, b'd': 8, b'T': 8}
 # What death added, and the addresses of copies, which have arrived long ago.
 NOT_SENT_BACK = re.compile(b'x-death|x-(first|last)-death-.*|x-delivery-count|CC|BCC', re.DOTALL)
+CHANGING = re.compile(b'x-delivery-count')  # from one delivery of a letter to the next: siamese.dead is a quorum queue
 
 
 class AsItWas(wire.Properties):
@@ -43,16 +46,26 @@ def fields(encoded):
 
 
 def entries(table):
-    """Yield (name, where its value begins, where it ends, bytes of both) of each header of a table, all as it came."""
+    """Yield (name, where its value begins, bytes of both) of each header of a table, all as it came."""
     at = 4
     while at < len(table):
         begin = at + 1 + table[at]
-        try:
-            _, end = data.decode_value(table, begin)
-        except Exception:  # noqa: BLE001  whatever a stranger's bytes make pika stumble over
-            end = begin + UNDECODED.get(table[begin:begin + 1], len(table))
-        yield table[at + 1:begin], begin, end, table[at:end]
+        size = SIZES.get(table[begin:begin + 1])
+        end = begin + 1 + (4 + int.from_bytes(table[begin + 1:begin + 5], 'big') if size is None else size)
+        yield table[at + 1:begin], begin, table[at:end]
         at = end
+
+
+def without(encoded, names):
+    """Return properties, as bytes, without the headers whose name matches `names`."""
+    kept = dict(fields(encoded))
+    table = b''.join(entry for name, _, entry in entries(kept.pop(HEADERS, b'')) if not names.fullmatch(name))
+    return packed({**kept, HEADERS: struct.pack('>L', len(table)) + table} if table else kept)
+
+
+def packed(kept):
+    """Return properties, {bit: bytes}, as they stand on the wire."""
+    return struct.pack('>H', sum(1 << bit for bit in kept)) + b''.join(kept[bit] for bit in FIELDS if bit in kept)
 
 
 def back(letter, user):
@@ -61,14 +74,8 @@ def back(letter, user):
     The header x-death and the like are left out, and so is the time to live, which the broker has taken out already.
     A user_id other than `user` is left out as well: the broker would refuse it.
     """
-    kept = {}
-    for bit, encoded in fields(letter['encoded']):
-        if bit == HEADERS:
-            table = b''.join(entry for name, _, _, entry in entries(encoded) if not NOT_SENT_BACK.fullmatch(name))
-            encoded = struct.pack('>L', len(table)) + table
-        if bit != USER_ID or encoded[1:] == user.encode():
-            kept[bit] = encoded
-    return AsItWas(struct.pack('>H', sum(1 << bit for bit in kept)) + b''.join(kept.values()))
+    return AsItWas(packed({bit: part for bit, part in fields(without(letter['encoded'], NOT_SENT_BACK))
+                           if bit != USER_ID or part[1:] == user.encode()}))
 
 
 def read(method, properties, body, now):
@@ -91,7 +98,7 @@ def _death(encoded):
     """Return the latest entry of the header x-death: a dict, {} if there is none."""
     try:
         table = dict(fields(encoded))[HEADERS]
-        begin = next(begin for name, begin, _, _ in entries(table) if name == b'x-death')
+        begin = next(begin for name, begin, _ in entries(table) if name == b'x-death')
         death = data.decode_value(table, begin)[0][0]
     except Exception:  # noqa: BLE001  whatever a stranger may have written there
         return {}

@@ -18,16 +18,16 @@ import pika
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse
 
+import listener
 import management
 import tokens
 
 Session = namedtuple('Session', 'user administrator ends')  # ends: time.time()
 
-LOOPBACK = '127.0.0.1', 'localhost', '::1'
 OPEN_PATHS = '/dashboard.css',  # what the login page itself needs
 MAX_FORM = 32_768  # bytes; tokens are long
-PENALTY = 1  # s that a wrong password costs, while only TURNS of them are looked at
-TURNS = 4
+PENALTY = 1  # s that a wrong password costs whoever gave it
+TURNS = 4  # passwords looked at at once
 TAGS = {'monitoring', 'administrator'}
 REFUSAL = ('The broker refuses this user and password, or the user has neither the tag monitoring nor administrator. '
            'An administrator of the broker can give it: rabbitmqctl set_user_tags USER monitoring')
@@ -119,7 +119,7 @@ class Gate:
         if origin and urlsplit(origin).netloc != host:
             return PlainTextResponse('This comes from another site.', 403)
         # A name of somebody else's that leads to this address would let a strange site read what is open here.
-        if not self.rules.login and urlsplit(f'//{host}').hostname not in LOOPBACK:
+        if not self.rules.login and not listener.is_loopback(urlsplit(f'//{host}').hostname):
             return PlainTextResponse('Without --login only as http://localhost.', 403)
         if asked.url.path == '/login':
             return await self.login(Request(scope, receive))
@@ -154,11 +154,11 @@ class Gate:
                     return show(target, 'The broker does not answer. Nobody can log in until its management API does.',
                                 503)
                 name, tags = user, ()
-            if not TAGS.intersection(tags):
-                logging.warning('login of %s from %s refused', ascii(name[:100]), request.client.host)
-                self.counts['refused'] += 1
-                await asyncio.sleep(PENALTY)
-                return show(target, REFUSAL, 403)
+        if not TAGS.intersection(tags):
+            logging.warning('login of %s from %s refused', ascii(name[:100]), request.client.host)
+            self.counts['refused'] += 1
+            await asyncio.sleep(PENALTY)
+            return show(target, REFUSAL, 403)
         self.counts['logins'] += 1
         logging.info('%s logged in', ascii(name))
         for cookie in [cookie for cookie in _sessions if not session_of(cookie)]:

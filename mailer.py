@@ -7,6 +7,7 @@ that stays as it is, so the mail that is sent later tells of all that came toget
 import contextlib
 import html
 import logging
+import re
 import smtplib
 import sqlite3
 import ssl
@@ -26,6 +27,9 @@ FINISH = 5  # s that a mail on its way may take when monitor.py ends
 LOOK = 5  # s between looks whether a mail is due
 RETRY = 6  # looks between attempts to send one
 LISTED = 100  # dead letters
+WORD, LABEL = r'[^\s@<>()\[\]\\,:;".]+', r'[\w-]{1,63}'
+SPEC = rf'{WORD}(?:\.{WORD})*(?:@(?:{LABEL}(?:\.{LABEL})*|\[[\w.:]+\]))?'
+ADDRESS = re.compile(rf'{SPEC}|[^@<>()\[\]\\,:;"]*<{SPEC}>')  # me@example.org, or with a name: Me <me@example.org>
 WHAT_TO_DO = {
     'broker': 'The broker does not answer. Is it running? The scripts keep trying, and lose nothing that it accepted.',
     'alarm': 'While there is an alarm the broker takes no messages. Free memory or disk on that node.',
@@ -43,6 +47,7 @@ def server(url):
     """
     try:
         parts = urlsplit(url)
+        (parts.hostname or '').encode('idna')  # as the socket will do
         port = parts.port or {'smtp': 587 if parts.username else 25, 'smtps': 465}[parts.scheme]
         context = ssl.create_default_context(cafile=parse_qs(parts.query).get('cacertfile', [None])[0])
     except (ValueError, KeyError):
@@ -62,6 +67,9 @@ def begin(args):
 
     It is done in a thread with a connection of its own to the history: a mail server may take minutes.
     """
+    db = history.open_for_writing(args.history)
+    mail = history.fact(db, 'mail') or {'until': time.time(), 'sent': 0}
+    history.note(db, mail=mail if args.mail_to else None)  # while nobody is told anything, there is nothing to catch up
     if not args.mail_to:
         return lambda: 0
     stop, sent = threading.Event(), []
@@ -69,10 +77,9 @@ def begin(args):
     args.look = min(args.interval, LOOK)
 
     def work():
-        with contextlib.closing(history.open_for_writing(args.history)) as db:
-            while not stop.wait(args.look):
-                with contextlib.suppress(sqlite3.Error):  # the main thread says what is wrong with the file
-                    sent.extend(post(db, args, time.time()))
+        while not stop.wait(args.look):
+            with contextlib.suppress(sqlite3.Error):  # the main thread says what is wrong with the file
+                sent.extend(post(db, args, mail))
 
     def end():
         stop.set()
@@ -84,25 +91,34 @@ def begin(args):
     return end
 
 
-def post(db, args, now):
-    """Send the mail that is due, if there is something to tell; return a list of what was sent."""
-    mail = history.fact(db, 'mail')
-    if now < mail['sent'] + args.mail_every or now < mail.get('retry', 0):
-        return []
-    message = compose(db, args.mail_from, args.mail_to, args.unread_after or 0, mail['until'], now)
-    if not message:
+def post(db, args, mail):
+    """Send the mail that is due, if there is something to tell; return a list of what was sent.
+
+    `mail` is the fact, which holds here even where it cannot be noted.
+    """
+    if time.time() < max(mail['sent'] + args.mail_every, mail.get('retry', 0)):
         return []
     try:
+        with history.transaction(db):  # nobody is writing what was until now
+            now = time.time()
+            message = compose(db, args.mail_from, args.mail_to, args.unread_after or 0, mail['until'], now)
+        if not message:
+            return []
         refused = send(message, args.smtp)
-    except (OSError, smtplib.SMTPException) as error:
+    except sqlite3.Error:
+        raise
+    except Exception as error:  # noqa: BLE001  the next mail will tell it, whatever went wrong with this one
         if 'retry' not in mail:
             logging.warning('mail not sent, trying again every %g s: %s', RETRY * args.look, reason(error))
-        history.note(db, mail={**mail, 'retry': time.time() + RETRY * args.look})
+        mail['retry'] = time.time() + RETRY * args.look
+        history.note(db, mail=mail)
         return []
     logging.info('mail sent: %s', message['Subject'])
     for recipient, answer in refused.items():
         logging.warning('mail not taken for %s: %s', plain(recipient), reason(answer))
-    history.note(db, mail={'until': now, 'sent': now})
+    mail.update(until=now, sent=now)
+    mail.pop('retry', None)
+    history.note(db, mail=mail)
     return [message]
 
 
@@ -172,4 +188,4 @@ def reason(error):
     if isinstance(error, tuple):
         code, text = error
         error = f'{code} {text.decode(errors="replace") if isinstance(text, bytes) else text}'
-    return plain(error)
+    return plain(error) or type(error).__name__

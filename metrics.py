@@ -40,7 +40,7 @@ class Collector:
         from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
         db = history.open_for_reading(self.path)
         rows, people, broker = queues.known(db), clients.known(db), history.broker(db)
-        errors = dead.by_queue(db)
+        errors, unroutable = dead.ever(db), history.fact(db, 'unroutable') or {}
         db.close()
         for name, text in COUNTERS.items():
             yield filled(CounterMetricFamily(f'siamese_queue_{name}', text, labels=['queue']),
@@ -53,6 +53,9 @@ class Collector:
                      [([row['name']], row['oldest_since']) for row in rows if row['oldest_since']])
         yield filled(CounterMetricFamily('siamese_dead_letters', 'Dead letters', labels=['queue', 'reason']),
                      [([row['queue'], row['reason']], row['count']) for row in errors])
+        for name in history.UNROUTABLE:
+            yield filled(CounterMetricFamily(f'siamese_{name}', f'Messages {name}, for no queue took them'),
+                         [([], unroutable.get(name, 0))])
         yield filled(GaugeMetricFamily('siamese_client_connected', '1 if a client is connected, 0 if it is gone',
                                        labels=['client', 'user']),
                      [([row['name'], row['user']], int(row['state'] != 'gone')) for row in people])

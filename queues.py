@@ -1,11 +1,12 @@
 """The queues of a history: what they hold, how fast it moves, and what the broker has counted since the last look."""
 
-from history import COUNTED, RATES, add, fact, note, put, row_of, transaction
+from history import COUNTED, RATES, UNROUTABLE, add, fact, note, put, row_of, transaction
 
 SMOOTH = 15  # s over which rates are taken; the broker brings its counters up to date every 5 s, or less often
 RECENT = 900  # s for which samples are kept
 AWAY = 60  # s without a collection, in which a node may have started anew and been up for longer than before
 RESTARTED = 15  # s by which its start, reckoned from its uptime, then differs
+FRESH = 10  # s for which a broker has been up at the most when it does not tell its figures yet
 
 
 def grown(old, new, restarted=False, several=False):
@@ -19,32 +20,25 @@ def grown(old, new, restarted=False, several=False):
     return new - old if new >= old and not restarted else new
 
 
-def collect(db, at, queues, uptime=None, process=None):
+def collect(db, at, queues, uptime=None, process=None, unroutable=None):
     """Store the figures of all queues at the time `at`: what they count since the last time goes into the buckets.
 
     `queues` are dicts with name, type, state, ready, unacked, consumers, the RATES, and the COUNTED as the broker
     counts them since its start (None where it does not tell). `uptime` is that of its only node in s, None if there
-    are several, and `process` tells that node from one that started later. What the broker counted before the first
-    call is left out.
+    are several, and `process` tells that node from one that started later. `unroutable` are the UNROUTABLE, counted
+    likewise. What the broker counted before the first call is left out, unless its node is younger than this history.
     """
     with transaction(db):
-        last, before = fact(db, 'collected'), fact(db, 'uptime')
-        restarted = bool(uptime and before and (
-            uptime < before or process != fact(db, 'process')
-            or (at - last > AWAY and abs((at - uptime) - (last - before)) > RESTARTED)))
+        count = _counter(db, at, uptime, process)
         known = {row['name']: row for row in db.execute("SELECT * FROM queue WHERE state <> 'gone'")}
         for queue in queues:
             row = known.pop(queue['name'], None) or row_of(db, queue['name'])
-            figures = {}
-            for name in COUNTED:
-                raw = row[f'raw_{name}'] if queue[name] is None and not restarted else queue[name] or 0
-                figures[name] = 0 if last is None else grown(row[f'raw_{name}'], raw, restarted, uptime is None)
-                row[f'raw_{name}'] = raw
-                row[name] += figures[name]
+            figures = count(row, {name: queue[name] for name in COUNTED})
             row.update({key: value for key, value in queue.items() if key not in COUNTED}, seen=at)
             row.update(_rates(db, row, at))
             row['oldest_since'] = _oldest(db, row, at)
-            row['alone_since'] = (row['alone_since'] or at) if row['ready'] and not row['consumers'] else None
+            alone = row['ready'] and not row['consumers'] and row['type'] != 'stream'  # which keeps what was read
+            row['alone_since'] = (row['alone_since'] or at) if alone else None
             put(db, 'queue', row)
             db.execute('INSERT OR REPLACE INTO sample VALUES (:id, :seen, :ready, :unacked, :published, :delivered, '
                        ':acked)', row)
@@ -56,7 +50,31 @@ def collect(db, at, queues, uptime=None, process=None):
                        state='gone', oldest_since=None, alone_since=None)
             put(db, 'queue', row)
             db.execute('DELETE FROM sample WHERE queue = ?', [row['id']])
-        note(db, collected=at, uptime=uptime, process=process)
+        everywhere = fact(db, 'unroutable') or {f'{raw}{name}': 0 for name in UNROUTABLE for raw in ('', 'raw_')}
+        figures = count(everywhere, unroutable or dict.fromkeys(UNROUTABLE))
+        if any(figures.values()):
+            add(db, None, at, **figures)
+        note(db, collected=at, uptime=uptime, process=process, unroutable=everywhere)
+
+
+def _counter(db, at, uptime, process):
+    """Return a function that brings the counters of a row up to date, as far as they are told at the time `at`, and
+    returns by how much each has grown."""
+    last, before = fact(db, 'collected'), fact(db, 'uptime')
+    restarted = bool(uptime and before and (
+        uptime < before or process != fact(db, 'process')
+        or (at - last > AWAY and abs((at - uptime) - (last - before)) > RESTARTED)))
+    left_out = last is None and not (uptime and at - uptime > fact(db, 'begun', at) - FRESH)
+
+    def count(row, told):
+        figures = {}
+        for name in told:
+            raw = row[f'raw_{name}'] if told[name] is None and not restarted else told[name] or 0
+            figures[name] = 0 if left_out else grown(row[f'raw_{name}'], raw, restarted, uptime is None)
+            row[f'raw_{name}'] = raw
+            row[name] += figures[name]
+        return figures
+    return count
 
 
 def stand_still(db):

@@ -18,6 +18,12 @@ def table(heads, rows):
                       for cell, width, to_right in zip(row, widths, right)).rstrip() for row in cells]
 
 
+def short(text, most=60):
+    """Return text of so many characters at the most, as plain() does; an ellipsis stands for the rest."""
+    text = plain(text)
+    return text if len(text) <= most else text[:most - 1] + '…'
+
+
 def many(number, noun):
     """Return how many there are of something: '1 message', '1,200 messages'."""
     return f'{number:,} {noun}{"" if number == 1 else "s"}'

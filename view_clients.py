@@ -6,8 +6,8 @@ from tables import plain
 from widgets import box, column, count, empty, fill, finder, say, since, table, view_of
 
 CLIENT_COLUMNS = [
-    column('name', 'Client', 'wide', True, first=True), column('user', 'User'), column('state', 'State', 'state'),
-    column('does', 'Does', 'wide'), column('since', 'Since', 'number', True),
+    column('name', 'Client', 'wide', True, first=True), column('user', 'User', 'wide'),
+    column('state', 'State', 'state'), column('does', 'Does', 'wide'), column('since', 'Since', 'number', True),
     column('sent', 'Sent', 'number', True), column('received', 'Received', 'number', True),
     column('interruptions', 'Interruptions', 'number', True),
     column('last_interruption', 'Last interruption', 'number', True)]

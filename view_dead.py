@@ -3,7 +3,6 @@
 import asyncio
 import json
 import os
-import re
 import sys
 from urllib.parse import quote
 
@@ -52,7 +51,7 @@ async def show_dead(page, queue):
         with box('div', 'head'):
             say('h2', 'Dead letters')
             again = button('Send back', lambda: ask_and_requeue(
-                page, chosen['queue'] or 'all', chosen['count'], refresh), 'undo')
+                page, again, chosen['queue'] or 'all', chosen['count'], refresh), 'undo')
             hint = ui.link('Log in as an administrator to send them back', f'/login?next={quote("/dead", safe="")}')
         with box('div', 'filters'):
             def chooser(label, options, value):
@@ -91,8 +90,9 @@ async def show_dead(page, queue):
         chosen['count'] = sum(row['waiting'] for row in known if queues.value in ('', row['queue']))
         administrator = bool(page.session() and page.session().administrator)
         again.set_text(f'Send {count(chosen["count"])} back' + (' to this queue' if queues.value else ''))
-        unclear = re.fullmatch(r'all|#\d+', queues.value)  # would mean something else to monitor.py
-        again.set_visibility(administrator and bool(chosen['count']) and not unclear)
+        unclear = queues.value == 'all' or dead.ONE.fullmatch(queues.value)  # would be something else to monitor.py
+        narrowed = reasons.value or search.value or states.value == 'sent back'  # and would not be heeded
+        again.set_visibility(administrator and bool(chosen['count']) and not unclear and not narrowed)
         hint.set_visibility(not page.session() and bool(chosen['count']))
         fill(rows, [letter_row(letter) for letter in letters], total)
         nothing.set_visibility(not total)
@@ -127,7 +127,7 @@ async def open_letter(page, id, refresh):
             button('Download the body', lambda: ui.download.content(
                 body, f'dead-letter-{id}.bin', 'application/octet-stream'), 'download', plain=True)
             if page.session() and page.session().administrator and not letter['requeued']:
-                button('Send it back', lambda: ask_and_requeue(page, f'#{id}', 1, refresh, dialog), 'undo')
+                one = button('Send it back', lambda: ask_and_requeue(page, one, f'#{id}', 1, refresh, dialog), 'undo')
 
     def turn():
         text.set_text(shown[form.value])
@@ -145,8 +145,11 @@ def show_facts(facts):
             say('dd', plain(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)))
 
 
-async def ask_and_requeue(page, which, number, refresh, above=None):
-    """Ask an administrator, and let monitor.py send dead letters back: those of a queue, 'all', or one ('#17')."""
+async def ask_and_requeue(page, pressed, which, number, refresh, above=None):
+    """Ask an administrator, and let monitor.py send dead letters back: those of a queue, 'all', or one ('#17').
+
+    The button that was `pressed` cannot be pressed again meanwhile; the dialog `above` is closed if all went well.
+    """
     what = '1 dead letter' if number == 1 else f'{count(number)} dead letters'
     target = plain(which) if which != 'all' and which[0] != '#' else 'its queue' if number == 1 else 'their queues'
     with ui.dialog(value=True) as dialog, box('div', 'card'):
@@ -159,10 +162,14 @@ async def ask_and_requeue(page, which, number, refresh, above=None):
     dialog.delete()
     if not sure or not page.session() or not page.session().administrator:
         return
-    wait = ui.notification('sending back ...', spinner=True, timeout=None)
-    status, words = await requeue(page.args, which)
-    wait.dismiss()
-    ui.notify(plain(words), type='negative' if status else 'positive', multi_line=True, timeout=8000,
+    pressed.disable()
+    wait = ui.notification('sending back ...', textColor='words', spinner=True, timeout=None)
+    try:
+        status, words = await requeue(page.args, which)
+    finally:
+        wait.dismiss()
+        pressed.enable()
+    ui.notify(plain(words), color='bad' if status else 'good', textColor='words', multi_line=True, timeout=8000,
               close_button='Close')
     if above and not status:
         above.close()
@@ -176,5 +183,10 @@ async def requeue(args, which):
         f'--give-up-after={PATIENCE}',
         stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
         env={**os.environ, 'AMQP_URL': args.url})  # not as a flag, where others on this machine could read it
-    out = (await process.communicate())[0].decode(errors='replace').strip()
+    try:
+        out = (await process.communicate())[0].decode(errors='replace').strip()
+    finally:
+        if process.returncode is None:  # dashboard.py ends, and so does what it began
+            process.terminate()
+            await process.wait()
     return process.returncode, out.splitlines()[-1] if out else f'monitor.py ended with status {process.returncode}'

@@ -41,7 +41,8 @@ QUEUE_COLUMNS = [
 
 
 def queue_row(row, recent, now):
-    stuck = row['ready'] and not row['deliver_rate'] and now - row['oldest_since'] > STILL
+    stuck = (row['ready'] and not row['deliver_rate'] and now - row['oldest_since'] > STILL
+             and row['type'] != 'stream')  # which keeps what was read
     tone, state = (('off', row['state'] or 'new') if row['state'] != 'running' else
                    ('warn', 'no consumer') if row['alone_since'] else ('warn', 'not read') if stuck else
                    ('good', 'active') if row['publish_rate'] or row['deliver_rate'] else ('off', 'idle'))
@@ -149,6 +150,7 @@ HISTORY_COLUMNS = [column('label', 'Time', first=True), column('published', 'Sen
                    column('delivered', 'Received', 'number'), column('acked', 'Acked', 'number'),
                    column('redelivered', 'Again', 'number'), column('expired', 'Expired', 'number'),
                    column('rejected', 'Rejected', 'number'), column('other', 'Other', 'number')]
+UNROUTABLE_COLUMNS = [column('returned', 'Returned', 'number'), column('dropped', 'Dropped', 'number')]  # of all queues
 
 
 def add_history(page, queue):
@@ -160,10 +162,10 @@ def add_history(page, queue):
             choice = toggle('period', {period: label for period, (label, _, _) in SPANS.items()}, 'day',
                             lambda: refresh())
         nothing = empty('Nothing yet', 'What is sent and received is counted here, by hour, day, month and year.')
-        with box('div', 'history') as both:
+        with box('div', 'history' if queue else 'history all') as both:
             bars = chart('sent, received and errors', 'bar', {
                 'sent': 'var(--sent)', 'received': 'var(--received)', 'errors': 'var(--errors)'})
-            rows = table('history', HISTORY_COLUMNS)
+            rows = table('history', [*HISTORY_COLUMNS, *(UNROUTABLE_COLUMNS if queue is None else [])])
 
     async def refresh():
         period = choice.value
@@ -179,7 +181,7 @@ def add_history(page, queue):
         for line, figures in zip(bars.options['series'], (['published'], ['delivered'], history.ERRORS)):
             line['data'] = [sum(by_start.get(start, {}).get(name, 0) for name in figures) for start in starts]
         bars.update()
-        rows.rows = [{**{name: count(value) for name, value in row.items() if name in history.FIGURES},
+        rows.rows = [{**{name: count(value) for name, value in row.items() if name not in ('start', 'queue')},
                       'id': row['start'], 'label': label[row['start']]} for row in reversed(found)]
         nothing.set_visibility(not found)
         both.set_visibility(bool(found))

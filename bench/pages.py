@@ -41,7 +41,7 @@ def fill_the_rest(db, names):
                  **dict.fromkeys(history.COUNTED, number * 37)} for queue in range(names)], 1e6 + at)
     dead.store(db, [{
         'at': now, 'queue': f'siamese.queue-{number % names:03}', 'reason': 'expired', 'exchange': '',
-        'routing_key': '', 'sender': 'alice', 'message_id': f'id-{number}', 'body': b'x' * 1000, 'encoded': b'',
+        'routing_key': '', 'sender': 'alice', 'message_id': f'id-{number}', 'body': b'x' * 1000, 'encoded': b'\0\0',
         'properties': {}, 'redelivered': False} for number in range(LETTERS)], 'bench', now)
     clients.see(db, now, {(f'client {number}', 'guest'): {'does': 'sends', 'blocked': False, 'connections': {
         str(number): (0, 0)}} for number in range(names)})

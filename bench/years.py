@@ -32,12 +32,12 @@ def fill(db, names, years):
     db.executemany('INSERT INTO queue (id, name, state) VALUES (?, ?, ?)',
                    [(number + 1, f'siamese.queue-{number:03}', 'running') for number in range(names)])
     rows, step = 0, (3600, 86400)
-    values = ', '.join('?' * (3 + len(history.FIGURES)))
+    columns = 'period', 'queue', 'start', *history.FIGURES
     for period in (0, 1, 2):
         starts = sorted({history.start_of(history.PERIODS[period], at)
                          for at in range(END - round(years * 365.25 * 86400), END, step[min(period, 1)])})
         with history.transaction(db):
-            db.executemany(f'INSERT INTO bucket VALUES ({values})', (
+            db.executemany(f'INSERT INTO bucket ({", ".join(columns)}) VALUES (?{", ?" * (len(columns) - 1)})', (
                 (period, queue, start, 3600 + start % 977, 3600, 3590, 10, start % 7, 3, 1, 250 + queue, 100)
                 for start in starts for queue in range(names + 1)))
         rows += len(starts) * (names + 1)

@@ -73,7 +73,7 @@ def write_example(path):
             'at': now - number * 2900, 'queue': ('bert', 'orders.north', 'invoices')[number % 3],
             'reason': ('expired', 'rejected', 'delivery_limit')[number % 3], 'exchange': 'siamese.fanout',
             'routing_key': '', 'sender': ('frank', 'shop', 'billing')[number % 3], 'message_id': f'id-{number}',
-            'body': bodies[number % 3], 'encoded': b'', 'redelivered': False, 'properties': {
+            'body': bodies[number % 3], 'encoded': b'\0\0', 'redelivered': False, 'properties': {
                 'content_type': 'application/json', 'headers': {'x-attempt': 1, 'x-first-death-reason': 'rejected'}}}
             for number in range(40, 0, -1)], 'example', now)
         people = {'alice@north:4711': ('sends', 4000, 0), 'bob@north:4802': ('sends', 3000, 0),

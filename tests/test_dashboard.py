@@ -10,9 +10,11 @@ import socket
 import ssl
 import subprocess
 import sys
+import threading
 import time
 
 import pika
+import psutil
 import pytest
 import trustme
 from conftest import PATIENCE, ROOT, drain, wait_until
@@ -25,6 +27,7 @@ import dead
 import history
 import listener
 import login
+import proxy
 import queues
 import tokens
 import view_queues
@@ -119,8 +122,8 @@ def bury(db, **letter):
     """Store a dead letter."""
     dead.store(db, [{
         'at': time.time(), 'queue': 'work', 'reason': 'expired', 'exchange': '', 'routing_key': 'work',
-        'sender': 'alice', 'message_id': '', 'body': b'hello', 'encoded': b'', 'properties': {}, 'redelivered': False,
-        **letter}], 'test', time.time())
+        'sender': 'alice', 'message_id': '', 'body': b'hello', 'encoded': b'\0\0', 'properties': {},
+        'redelivered': False, **letter}], 'test', time.time())
 
 
 def log_in(tab, user, password):
@@ -186,6 +189,7 @@ def test_a_dead_letter_is_shown_as_it_is_and_sent_back(watched, serve, visit, ch
     tab.get_by_role('button', name='Send it back').click()
     tab.get_by_role('button', name='Send back', exact=True).click()
     expect(tab.get_by_text('1 of 1 dead letters sent back')).to_be_visible()
+    can_be_read(tab)
     (properties, came), = wait_until(lambda: back(channel, 'mortal'), 'the letter sent back')
     assert came == EVIL.encode() and properties.message_id == 'first'
     assert tab.evaluate('window.hacked') is None
@@ -288,6 +292,35 @@ def upgrade(**headers):
 SOCKET = '/_nicegui_ws/socket.io/?EIO=4&transport=websocket'
 
 
+def test_wrong_passwords_keep_nobody_else_waiting(db, serve):
+    def send(password):
+        connection = http.client.HTTPConnection(serve.base, timeout=PATIENCE)
+        connection.request('POST', '/login', f'user=guest&password={password}')
+        return connection
+    serve.base = serve('--login').split('//')[1]
+    answered = []
+
+    def wait_for_refusal(connection):
+        assert connection.getresponse().status == 403
+        answered.append(connection)
+    wrong = [send('wrong') for _ in range(40)]
+    honest = send('guest')
+    threads = [threading.Thread(target=wait_for_refusal, args=[connection]) for connection in wrong]
+    for thread in threads:
+        thread.start()
+    assert honest.getresponse().status == 303
+    before = len(answered)
+    for thread in threads:
+        thread.join(PATIENCE)
+    assert len(answered) == 40 and before < 30  # of 4 at a time 37 would have had to be refused, and punished, first
+
+
+def test_another_loopback_address(db, serve, visit):
+    base = serve('--host', '127.0.0.2')
+    assert base.startswith('http://127.0.0.2:') and ask(base, '/').status == 200
+    assert ask(base, '/', {'Host': '192.0.2.1'}).status == 403
+
+
 def test_strangers_are_refused(db, serve):
     base = serve()
     assert ask(base, '/').status == 200
@@ -364,6 +397,26 @@ def test_history_by_hour_day_month_and_year(db, serve, visit):
     assert len({len(history.report(db, period, 'work')) for period in history.PERIODS}) > 1
 
 
+def test_what_no_queue_took_is_in_the_history_of_all_queues(db, serve, visit):
+    for returned, dropped in (0, 0), (1234, 5):
+        queues.collect(db, time.time(), [queue('work', published=returned * 9999, delivered=returned * 9999)], 1e6,
+                       unroutable={'returned': returned, 'dropped': dropped})
+    base = serve()
+    tab = visit(base)
+    region = tab.get_by_role('region', name='history')
+    cells = region.get_by_role('row').nth(1).get_by_role('cell')
+    names = region.get_by_role('columnheader').all_inner_texts()
+    assert names[-2:] == ['Returned', 'Dropped']
+    expect(cells.nth(8)).to_have_text('1,234')
+    expect(cells.nth(9)).to_have_text('5')
+    middle = tab.locator('.history .q-table__middle')
+    shown, needed = wait_until(lambda: middle.evaluate('e => e.clientWidth && [e.clientWidth, e.scrollWidth]'), 'it')
+    assert needed <= shown
+    tab.goto(f'{base}/queue?name=work')
+    expect(tab.get_by_role('region', name='history')).to_contain_text('12,338,766')
+    expect(tab.get_by_text('Returned')).to_have_count(0)
+
+
 def test_states(db, serve, visit):
     collect(db, queue('lonely', ready=5, consumers=0))
     tab = visit(serve())
@@ -402,7 +455,27 @@ def test_a_broker_that_is_away_is_not_waited_for_to_send_back(db, serve, visit, 
     tab.get_by_role('button', name='Send 1 back').click()
     tab.get_by_role('button', name='Send back', exact=True).click()
     expect(tab.get_by_text('0 of 1 dead letters sent back')).to_be_visible()
+    can_be_read(tab)
     assert dead.ids(db, 'all') == [1]
+
+
+def test_while_letters_are_sent_back_the_button_rests_and_the_end_ends_that_too(db, serve, visit, url):
+    bury(db)
+    with proxy.before(url) as between:
+        between.hold()
+        tab = visit(serve(AMQP_URL=between.url) + '/login?next=%2Fdead')
+        log_in(tab, 'guest', 'guest')
+        tab.get_by_role('button', name='Send 1 back').click()
+        tab.get_by_role('button', name='Send back', exact=True).click()
+        expect(tab.get_by_role('button', name='Send 1 back')).to_be_disabled()
+        expect(tab.get_by_text('sending back ...')).to_be_visible()
+        can_be_read(tab)
+        wait_until(lambda: between.accepted, 'monitor.py')
+        sending, = psutil.Process(serve.running.process.pid).children()
+        done = serve.running.stop()
+        assert done.status == 0 and 'Traceback' not in done.err and not sending.is_running()
+    assert dead.ids(db, 'all') == [1]
+    tab.failed.clear()  # its server is gone
 
 
 def test_a_second_signal_ends_it_without_a_traceback(db, serve, visit):
@@ -465,9 +538,29 @@ def test_dead_letters_can_be_found(db, serve, visit):
     tab.get_by_label('Reason').click()
     tab.get_by_role('option', name='rejected').click()
     expect(rows).to_have_count(11)
-    tab.get_by_label('Find a message').fill('id-37')
+    tab.get_by_label('Find a message').fill('ID-37')
     expect(rows).to_have_count(2)
     expect(rows.nth(1)).to_contain_text('id-37')
+
+
+def test_letters_are_sent_back_only_where_all_that_go_are_shown(db, serve, visit):
+    for number in range(5):
+        bury(db, reason=('expired', 'rejected')[number % 2], message_id=f'id-{number}')
+    dead.mark_requeued(db, [1], time.time())
+    tab = visit(serve() + '/login?next=%2Fdead')
+    log_in(tab, 'guest', 'guest')
+    again, rows = tab.get_by_role('button', name='Send 4 back'), tab.get_by_role('row')
+    expect(again).to_be_visible()
+    for label, narrow, wide in ('Reason', 'rejected', 'any reason'), ('State', 'sent back', 'waiting'):
+        for option, count in (narrow, 1 if label == 'State' else 2), (wide, 4):
+            tab.get_by_label(label).click()
+            tab.get_by_role('option', name=option).click()
+            expect(rows).to_have_count(count + 1)
+            expect(again).to_be_visible(visible=option == wide)
+    tab.get_by_label('Find a message').fill('id-3')
+    expect(again).to_be_hidden()
+    tab.get_by_label('Find a message').fill('')
+    expect(again).to_be_visible()
 
 
 def names_of(tab):
@@ -501,6 +594,22 @@ def test_on_a_phone_nothing_scrolls_sideways(db, serve, visit, scheme):
     assert names_of(tab) == []
 
 
+def test_a_long_name_pushes_no_column_out_of_view(db, serve, visit):
+    long = 'q' * 250
+    bury(db, queue=long, sender=long, message_id=long)
+    collect(db, queue(long, ready=123_456_789, published=10 ** 9), queue('short'))
+    clients.see(db, time.time(), {(long, long): {'does': f'receives {long}', 'blocked': False, 'connections': {
+        '1': (0, 0)}}})
+    base = serve()
+    tab = visit(base)
+    for path, name in ('/', 'queues'), ('/dead', 'dead letters'), ('/clients', 'clients'):
+        tab.goto(base + path)
+        expect(tab.get_by_text(long).first).to_be_visible()
+        last = tab.get_by_role('region', name=name).get_by_role('row').nth(1).get_by_role('cell').last
+        right = wait_until(lambda last=last: last.evaluate('e => e.getBoundingClientRect().right'), 'the layout')
+        assert right <= 1280, path
+
+
 def test_the_colours_chosen_are_kept(db, serve, visit):
     tab = visit(serve(), color_scheme='light')
     for chosen, background in ('light', 'rgb(244, 246, 248)'), ('dark', 'rgb(15, 20, 25)'):
@@ -518,14 +627,31 @@ def luminance(colour):
     return sum(weight * part for weight, part in zip((0.2126, 0.7152, 0.0722), parts))
 
 
+def contrast(one, other):
+    low, high = sorted((luminance(one), luminance(other)))
+    return (high + 0.05) / (low + 0.05)
+
+
+def can_be_read(tab):
+    """Assert that the texts and the buttons of notifications can be read, in light and in dark."""
+    found = tab.evaluate('''() => ['light', 'dark'].flatMap(scheme => {
+        document.body.style.colorScheme = scheme
+        const all = [...document.querySelectorAll('.q-notification, .q-notification button')]
+        const hex = text => '#' + text.match(/[0-9]+/g).map(n => (+n).toString(16).padStart(2, '0')).join('')
+        return all.map(e => [getComputedStyle(e).color, getComputedStyle(e.closest('.q-notification')).backgroundColor
+                       ].map(hex))
+    })''')
+    assert len({ground for _, ground in found}) == 2  # light and dark
+    assert all(contrast(*pair) >= 4.5 for pair in found), found
+
+
 def test_every_colour_can_be_read():
     found = re.findall(r'--(\w+): light-dark\((#\w{6}), (#\w{6})\)', (ROOT / 'dashboard.css').read_text())
     for mode in 1, 2:
-        colours = {row[0]: luminance(row[mode]) for row in found}
+        colours = {row[0]: row[mode] for row in found}
         for name in 'text', 'muted', 'accent', 'good', 'warn', 'bad':
             for ground in 'card', 'page':
-                low, high = sorted((colours[name], colours[ground]))
-                assert (high + 0.05) / (low + 0.05) >= 4.5, f'{name} on {ground}'  # WCAG 2.1, level AA
+                assert contrast(colours[name], colours[ground]) >= 4.5, f'{name} on {ground}'  # WCAG 2.1, level AA
 
 
 # ------------------------------------------------------------------------------------ parts without a browser
@@ -556,6 +682,18 @@ def test_without_nicegui_it_says_what_to_install():
                           timeout=PATIENCE)
     assert done.returncode == 3 and 'pip install -r requirements-dashboard.txt' in done.stderr
     assert 'Traceback' not in done.stderr
+
+
+def test_dashboard_sh_ends_on_one_signal_with_all_that_it_began(start, broker):
+    running = start('./dashboard.sh', '--port', 0, MANAGEMENT_URL=broker.management_url)
+    running.wait_for(' shows ', running.out)
+    begun = psutil.Process(running.process.pid).children(recursive=True)
+    assert len(begun) == 11
+    running.send(signal.SIGTERM)
+    left = psutil.wait_procs(begun, PATIENCE)[1]
+    for process in left:
+        process.kill()
+    assert not left and running.end().status == 0
 
 
 def test_a_taken_port(run, serve):

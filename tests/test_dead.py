@@ -1,5 +1,9 @@
 """dead.py: each dead letter is there once, and can be found."""
 
+import datetime
+from types import SimpleNamespace
+
+import pika
 import pytest
 from histories import NOON, letter
 from hypothesis import given
@@ -7,6 +11,7 @@ from hypothesis import strategies as st
 
 import dead
 import history
+import letters
 
 
 @pytest.fixture
@@ -25,6 +30,22 @@ def test_a_dead_letter_that_comes_again_is_stored_once_and_its_twin_is_not_lost(
     assert dead.letters(db)[1] == history.report(db, 'day')[0]['expired'] == 4
 
 
+@pytest.mark.parametrize('count, ahead', [(1, -9), (2, -9), (1, 3600)])
+def test_a_letter_that_comes_again_is_known_whatever_the_clocks_say(db, count, ahead):
+    death = {'queue': 'q', 'reason': 'expired', 'count': count, 'exchange': '', 'routing-keys': ['q'],
+             'time': datetime.datetime.fromtimestamp(NOON + ahead, datetime.timezone.utc)}
+    for delivery in range(3):
+        again = {'x-delivery-count': delivery} if delivery else {}
+        properties = pika.BasicProperties(headers={'a': 1, 'x-death': [death], **again, 'z': 2})
+        method = SimpleNamespace(exchange='x', routing_key='k', redelivered=bool(delivery))
+        letter = letters.read(method, letters.AsItWas(b''.join(properties.encode())), b'', NOON + delivery)
+        assert dead.store(db, [letter], f'session {delivery}', NOON + delivery) == (not delivery)
+    death['time'] += datetime.timedelta(seconds=1)
+    another = pika.BasicProperties(headers={'a': 1, 'x-death': [death], 'x-delivery-count': 1, 'z': 2})
+    letter = letters.read(method, letters.AsItWas(b''.join(another.encode())), b'', NOON + 3)
+    assert dead.store(db, [letter], 'session 3', NOON + 3) == 1
+
+
 def test_dead_letters_filtered_and_paged(db):
     dead.store(db, [letter(n, queue='ab'[n % 2], reason='rejected' if n < 3 else 'expired') for n in range(9)],
                        's', NOON)
@@ -41,8 +62,14 @@ def test_dead_letters_filtered_and_paged(db):
     assert dead.ids(db, 'a') == [3, 5, 7, 9] and len(dead.ids(db, 'all')) == 8
     assert dead.letter(db, 1)['body'] == b'\xff\x00' and dead.letter(db, 1)['requeued'] == NOON + 1
     assert dead.letter(db, 10) is None
+    assert dead.ids(db, '#²') == dead.ids(db, '#' + '9' * 30) == dead.ids(db, '#10') == []
     assert [(row['queue'], row['reason'], row['count'], row['waiting']) for row in dead.by_queue(db)] == [
         ('a', 'expired', 3, 3), ('a', 'rejected', 2, 1), ('b', 'expired', 3, 3), ('b', 'rejected', 1, 1)]
+
+
+def test_capitals_do_not_matter_to_who_looks_for_a_letter(db):
+    dead.store(db, [letter(1, sender='Jürgen'), letter(2)], 's', NOON)
+    assert [dead.letters(db, search=text)[1] for text in ('ALICE-1', 'jÜRG', 'J', 'x')] == [1, 1, 1, 0]
 
 
 @given(st.lists(st.tuples(st.sampled_from(['store', 'send back', 'forget']), st.integers(0, 40)), max_size=30))

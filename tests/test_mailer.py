@@ -1,8 +1,10 @@
 """mailer.py: mails of monitor.py on a real mail server."""
 
+import contextlib
 import email
 import email.policy
 import socket
+import sqlite3
 import ssl
 import time
 from types import SimpleNamespace
@@ -12,7 +14,7 @@ import pytest
 import trustme
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import AuthResult
-from conftest import wait_until
+from conftest import spell, wait_until
 from greetings import DEAD_LETTERS, declare_dead
 from histories import NOON, letter
 from watching import watch
@@ -148,6 +150,74 @@ def test_a_mail_server_that_says_nothing_keeps_nothing_up(start, broker, channel
                 asked.recv(1)
             done = monitor.stop()
     assert done.status == 0 and ', 0 mails sent; ' in done.out and 'Traceback' not in done.err
+
+
+@pytest.fixture
+def mailbox(tmp_path):
+    """A Mailbox that takes mails; its `smtp` is what SMTP_URL says of it."""
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(tmp_path / 'ca.pem'))
+    mailbox = Mailbox(authority)
+    mailbox.smtp = (f'smtp://monitor:open%20sesame@127.0.0.1:{mailbox.controller.port}'
+                    f'?cacertfile={tmp_path}/ca.pem')
+    mailbox.controller.start()
+    yield mailbox
+    mailbox.controller.stop()
+
+
+def told(mailbox):
+    """Return the message_ids that all mails together list, each as often as they do."""
+    return sorted(line.split()[3] for mail in list(mailbox.mails)
+                  for line in mail.mail.get_body(('plain',)).get_content().splitlines() if '  unknown  ' in line)
+
+
+def bury(channel, id):
+    channel.basic_publish('siamese.dlx', '', b'x', pika.BasicProperties(message_id=id))
+
+
+def test_each_letter_is_in_exactly_one_mail_however_long_it_took_to_store_it(
+        start, broker, channel, tmp_path, mailbox):
+    path = tmp_path / 'siamese.db'
+    _, db = watch(start, broker, path, '--mail-to', 'ops@example.org', '--mail-every', 3, SMTP_URL=mailbox.smtp)
+    bury(channel, 'first')
+    wait_until(lambda: told(mailbox) == ['first'], 'the first mail')
+    bury(channel, 'second')
+    wait_until(lambda: dead.letters(db)[1] == 2, 'the second letter')
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute('BEGIN IMMEDIATE')
+        bury(channel, 'third')
+        spell(6)  # now the second mail is due
+        other.execute('ROLLBACK')
+    wait_until(lambda: {'second', 'third'} <= set(told(mailbox)), f'all letters: {told(mailbox)}')
+    bury(channel, 'last')
+    wait_until(lambda: 'last' in told(mailbox), 'the last mail')
+    assert told(mailbox) == ['first', 'last', 'second', 'third']
+
+
+def test_the_first_mail_begins_when_mails_begin(start, broker, channel, tmp_path, mailbox):
+    path = tmp_path / 'siamese.db'
+    for number, flags in enumerate(([], ['--mail-to', 'ops@example.org'], [], ['--mail-to', 'ops@example.org'])):
+        monitor, db = watch(start, broker, path, '--mail-every', 0, *flags, SMTP_URL=mailbox.smtp)
+        bury(channel, f'letter-{number}')
+        wait_until(lambda n=number, db=db: dead.letters(db)[1] == n + 1, 'the letter')
+        if flags:
+            wait_until(lambda n=number: f'letter-{n}' in told(mailbox), 'a mail')
+        assert monitor.stop().status == 0
+    assert told(mailbox) == ['letter-1', 'letter-3']
+
+
+def test_whatever_goes_wrong_with_a_mail_is_one_line_and_tried_again(caplog):
+    db = history.open_for_writing(':memory:')
+    dead.store(db, [letter(1)], 's', time.time())
+    mail = {'until': 0, 'sent': 0}
+    args = SimpleNamespace(mail_from='me', mail_to=['=?utf-8?q?=0a?='], mail_every=0, unread_after=0, look=0,
+                           smtp='smtp://127.0.0.1:1')
+    assert mailer.ADDRESS.fullmatch(args.mail_to[0])  # nobody would think of it
+    for _ in range(3):
+        assert mailer.post(db, args, mail) == []
+    line, = (record.getMessage() for record in caplog.records)
+    assert line.startswith('mail not sent, trying again every 0 s: ') and '\n' not in line
+    assert mail['until'] == 0 and history.fact(db, 'mail') == mail
 
 
 def test_what_is_worth_a_mail():

@@ -93,6 +93,34 @@ def test_what_was_before_the_first_look_is_not_of_this_hour(db):
     assert {row['name']: row['published'] for row in queues.known(db)} == {'q': 1, 'new': 7}
 
 
+@pytest.mark.parametrize('uptime, published', [(3600, 0), (3, 7), (None, 0)])
+def test_what_a_node_counts_that_is_younger_than_the_history_is_not_left_out(db, uptime, published):
+    history.note(db, begun=NOON - 60)
+    queues.collect(db, NOON, [queue(published=7)], uptime)
+    queues.collect(db, NOON + 5, [queue(published=7)], uptime and uptime + 5)
+    assert queues.known(db)[0]['published'] == published
+
+
+def test_messages_that_no_queue_takes_are_counted_of_all_queues_together(db):
+    def look(at, uptime, returned=None, dropped=None):
+        queues.collect(db, NOON + at, [queue()], uptime, unroutable={'returned': returned, 'dropped': dropped})
+    look(0, 100, 50, 1)  # before that nobody looked
+    look(5, 105, 53, 1)
+    look(10, 110)  # not told
+    look(15, 115, 54, 3)
+    look(20, 2, 2)  # the node has restarted
+    look(25, 7, 2, 1)
+    row, = history.report(db, 'hour', total=True)
+    assert (row['returned'], row['dropped']) == (6, 3)
+    assert history.report(db, 'hour') == [] and 'returned' not in history.FIGURES
+
+
+def test_a_stream_keeps_what_was_read_and_is_not_alone(db):
+    for at in 0, 5:
+        queues.collect(db, NOON + at, [queue('s', 9, type='stream'), queue('q', 9)], uptime=None)
+    assert {row['name']: row['alone_since'] for row in queues.known(db)} == {'s': None, 'q': NOON}
+
+
 def test_figures_that_the_broker_does_not_tell_for_a_while_are_not_counted_again(db):
     for at, published in enumerate((0, 5, None, 5, 6)):
         queues.collect(db, NOON + at, [queue(published=published)], uptime=100 + at)

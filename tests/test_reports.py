@@ -27,6 +27,19 @@ def test_once_says_all_that_matters_and_leaves_nothing_behind(run, broker, chann
     found = json.loads((tmp_path / 'now.json').read_text())
     assert {row['name']: row['ready'] for row in found['queues']} == {'\x1b[2Jevil': 1, 'siamese.dead': 1}
     assert not path.exists() and waiting(channel, 'siamese.dead') == 1
+    only = run(*flags, '--json', '-')
+    assert only.status == 0
+    assert [row['name'] for row in json.loads(only.out)['queues']] == ['\x1b[2Jevil', 'siamese.dead']
+    checked = run(*flags, '--check', '--json', '-')
+    assert checked.status == 1 and len(json.loads(checked.out)['warnings']) == 2
+
+
+def test_once_shortens_what_would_make_its_rows_too_long(run, broker, channel, tmp_path):
+    channel.queue_declare('q' * 250, durable=True)
+    flags = ('monitor.py', '--once', '--history', tmp_path / 'none.db', '--management-url', broker.management_url)
+    wait_until(lambda: '1 queue, ' in run(*flags).out, 'the queue')
+    lines = run(*flags).out.splitlines()
+    assert lines[1].startswith('q' * 59 + '…  ') and max(map(len, lines)) < 160
 
 
 def test_a_history_has_one_writer_and_one_broker(start, run, broker, tmp_path):
