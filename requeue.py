@@ -71,7 +71,7 @@ def fits(link, letter, left):
     the broker does not say."""
     outbox, enough = link.outbox, link.counts['nacked'] + NACKS
     link.publish('', letter['queue'], letter['body'], letters.back(letter, link.endpoint.credentials.username))
-    link.wait(lambda: not link.unaccepted or link.counts['nacked'] == enough or (
+    link.wait(lambda: not link.unaccepted or link.counts['nacked'] >= enough or (
         time.monotonic() - outbox.oldest().sent_at > PATIENCE if outbox.unconfirmed else script.stop_requested()))
     if outbox.unconfirmed:
         link.failure = Failure(f'{many(left, "dead letter")} not sent back: '
