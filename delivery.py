@@ -39,6 +39,7 @@ from outbox import Message, Outbox
 
 BATCH = 50  # messages acknowledged at once, unless more than TICK passes
 TICK = 0.1  # s between looks at the clock and at signals
+FIRST_TRY = 5  # s that a run has to connect and declare, even with --duration 0
 FIRST_RETRY, LAST_RETRY = 0.2, 5.0  # s; the wait is random, from the first to a limit that doubles up to the last
 REDECLARE = 10  # s; who deletes an exchange or a binding tells no consumer
 CONFIRM_DEADLINE = 60  # s; above it a confirm may never come (rabbitmq-server#14589), so the channel is opened anew
@@ -254,7 +255,8 @@ class Link:
         If it does not, that is told at once, and self.reason says why.
         """
         if not done:  # the first try to connect comes before the work; a wrong password need not wait for it
-            self.wait(lambda: self.is_ready or self.failures or script.stop_requested() or not self._in_time())
+            self.wait(lambda: self.is_ready or self.failures or script.stop_requested()
+                      or not self._in_time(at_least=FIRST_TRY))
         self.done = done
         self.ioloop.call_later(max(0, due - time.monotonic()), lambda: None)  # wakes the loop in time
         self._turn()
@@ -349,8 +351,9 @@ class Link:
 
     # ---- the connection
 
-    def _in_time(self):
-        return self.args.duration is None or time.monotonic() < self.started + self.args.duration
+    def _in_time(self, at_least=0):
+        duration = self.args.duration
+        return duration is None or time.monotonic() < self.started + max(duration, at_least)
 
     def _end_of_run(self):
         """Return why the run is over, or ''."""

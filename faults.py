@@ -26,7 +26,7 @@ def cause(error):
     text = getattr(error, 'reply_text', None) or getattr(error, 'strerror', None) or str(error)
     if 'Transport indicated EOF' in text:
         return 'closed by the other side'
-    if 'Timeout' in text:
+    if re.search('Timeout (while|during) ', text):  # pika's; RabbitMQ tells the 'Timeout value' of acknowledgements
         return 'no answer'
     quoted = re.search(r"""\w+\(-?\d+, '(.*?)'|(no AMQP 0-9-1: [^"']*)""", text)  # in what pika turned into text
     return quoted[1] or quoted[2] if quoted else text or type(error).__name__

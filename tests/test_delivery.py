@@ -322,6 +322,8 @@ def test_the_ledger_tells_the_whole_story(run, tmp_path):
 @pytest.mark.parametrize(('error', 'text'), [
     (ConnectionRefusedError(111, 'Connection refused'), 'Connection refused'),
     (Exception("Stream lost: ConnectionResetError(104, 'Connection reset by peer')"), 'Connection reset by peer'),
-    (Exception(Exception('inner')), 'inner'), (TimeoutError(), 'TimeoutError')])
+    (Exception(Exception('inner')), 'inner'), (TimeoutError(), 'TimeoutError'),
+    (Exception('closed (320): "Timeout while setting up AMQP"'), 'no answer'),
+    (pika.exceptions.ChannelClosedByBroker(406, 'late. Timeout value used: 2 ms'), 'late. Timeout value used: 2 ms')])
 def test_causes_in_a_few_words(error, text):
     assert faults.cause(error) == text

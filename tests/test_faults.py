@@ -168,9 +168,11 @@ def test_a_virtual_host_that_is_down(start, tmp_path, url, broker):
 def test_an_alarm(start, tmp_path, url, broker, resource, alarm, clear):
     log = f'broker blocks publishers: low on {resource}', 'no longer blocks publishers, after'
     try:
-        with questions(start, url, log[-1], server_back=''):  # the client, blocked, asks no more
-            endure(start, tmp_path, url, lambda _: broker.ctl(*alarm), lambda: broker.ctl(*clear), consumer=(),
-                   producer=log)
+        with questions(start, url, log[-1], server_back='') as (client, _):  # the client, blocked, asks no more
+            def heal():
+                client.wait_for(log[0])  # where the server is blocked first, it notices with its next question
+                broker.ctl(*clear)
+            endure(start, tmp_path, url, lambda _: broker.ctl(*alarm), heal, consumer=(), producer=log)
     finally:
         broker.ctl(*clear)
 
