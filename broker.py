@@ -374,28 +374,22 @@ def stay(variables):
 
 def run(command, variables, broker):
     """Run the command to its end, return its exit status; pass SIGTERM on (Ctrl-C reaches it without us)."""
-    child, early = None, []
-
-    def forward(number, _):
-        if child is None:
-            early.append(number)
-        elif number != signal.SIGINT:
-            child.send_signal(number)
-
-    for number in ENDING:
-        signal.signal(number, forward)
+    # Signals are taken one by one: handlers would be nested where many come at once. None disturbs the cleaning.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [*ENDING, signal.SIGCHLD])
     try:
-        child = subprocess.Popen(command, env={**os.environ, **variables})
+        child = subprocess.Popen(command, env={**os.environ, **variables},
+                                 preexec_fn=lambda: signal.pthread_sigmask(signal.SIG_SETMASK, before))
     except OSError as error:
         say(f'{command[0]}: {error.strerror}')
         return 126
     broker.tell_guard(child.pid)
-    for number in early:
-        child.send_signal(number)
-    status = child.wait()
-    signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)  # nothing shall disturb the cleaning
+    for number in signal.sigpending() & {*ENDING}:  # it may have come before the command was there
+        child.send_signal(signal.sigwait([number]))
+    while child.poll() is None:
+        if signal.sigwait([*ENDING, signal.SIGCHLD]) == signal.SIGTERM:
+            child.send_signal(signal.SIGTERM)
     broker.tell_guard()
-    return status if status >= 0 else 128 - status
+    return child.returncode if child.returncode >= 0 else 128 - child.returncode
 
 
 def end_early(number, _):
