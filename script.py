@@ -137,7 +137,8 @@ def parse(parser, argv):
     log_name = getattr(args, 'name', parser.prog).replace('%', '%%')
     logging.basicConfig(format=f'%(asctime)s {log_name} %(message)s', datefmt='%H:%M:%S', force=True,
                         level=logging.INFO)
-    logging.getLogger('pika').setLevel(logging.INFO if args.verbose else logging.CRITICAL)
+    # To pika even a frame is critical that RabbitMQ sends after it has closed a channel.
+    logging.getLogger('pika').setLevel(logging.INFO if args.verbose else logging.CRITICAL + 1)
     args.quiet = args.quiet or args.json == '-'
     if 'max' in args and args.max < args.min:
         parser.error(f'--max {args.max} is below --min {args.min}')

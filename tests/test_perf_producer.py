@@ -202,7 +202,7 @@ def test_a_connection_that_is_blocked_from_the_start(start, broker, channel, tmp
     assert producer.end().status == 0
     summary = json.loads((tmp_path / 'summary').read_text())
     blocked_s = float(summary['spoiled'][0].split()[0])
-    assert blocked_s > 0.5 and summary['measured_s'] > blocked_s
+    assert blocked_s > 0.5 and summary['measured_s'] > blocked_s - 0.05  # that is rounded to 0.1
     assert summary['accepted_per_s'] == pytest.approx(1000 / summary['measured_s'], rel=0.01)
 
 

@@ -119,5 +119,12 @@ def test_summary_as_line_and_as_json(tmp_path, capsys):
     assert capsys.readouterr().out == '3 done\n{"n": 3}\n'
 
 
+@pytest.mark.parametrize('flags, lines', [([], 0), (['--verbose'], 1)])
+def test_what_pika_says_is_for_verbose(flags, lines):
+    code = ('import logging, sys, validate; validate.parse_args(sys.argv[1:]); '
+            'logging.getLogger("pika.connection").critical("Received METHOD frame for unregistered channel 1")')
+    assert Running(sys.executable, '-c', code, *flags).end().err.count('unregistered') == lines
+
+
 def test_tally():
     assert script.tally(3, 10) == '3 of 10' and script.tally(3, None) == '3'
