@@ -10,7 +10,7 @@ import pika
 
 from faults import cause, is_poison
 
-UNSENT = 1_000_000  # bytes that may wait for the socket; above it messages wait here
+UNSENT = 1_000_000  # bytes that may wait for flush(); above it messages wait here, where they take no memory
 STUBBORN = 4  # rounds of nacks; a channel opened while a quorum queue elects its leader may nack until it is closed
 
 
@@ -50,7 +50,7 @@ class Outbox:
         """Publish of the backlog what the window has room for."""
         link = self.link
         while (self.backlog and link.is_ready and link.channel.is_open and len(self.unconfirmed) < (self.window or 1)
-               and time.monotonic() >= self.not_before and link.connection.unsent < UNSENT):
+               and time.monotonic() >= self.not_before and link.connection.emitted_size < UNSENT):
             if self.suspect or (self.backlog[0].suspected and self.unconfirmed):
                 break
             message = self.backlog.popleft()

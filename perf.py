@@ -61,8 +61,9 @@ def message_id(run, number, due):
 
 def due_of(message_id):
     """Return the microseconds since 1970 at which a message was due; None for the message_id of a stranger."""
-    ours = isinstance(message_id, str) and re.fullmatch('[0-9a-f]{8}-[0-9]{10}-([0-9]{16})', message_id)
-    return int(ours[1]) if ours else None
+    ours = (isinstance(message_id, str) and len(message_id) == 36 and message_id[8] == message_id[19] == '-'
+            and message_id.isascii() and message_id[20:].isdigit())  # a regular expression takes twice as long
+    return int(message_id[20:]) if ours else None
 
 
 class Latencies:

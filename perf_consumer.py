@@ -96,7 +96,7 @@ def main(argv=None):
             meter.counts['received'] += meter.last is not None  # the first one only starts the clock
             meter.at(time.monotonic())
             redelivered += method.redelivered
-            if 'x-stream-offset' in (properties.headers or {}):
+            if args.queue_type == 'stream' and 'x-stream-offset' in (properties.headers or {}):
                 args.offset = properties.headers['x-stream-offset'] + 1  # where to go on after a lost connection
             try:
                 compare(properties.content_type, body)

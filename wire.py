@@ -14,7 +14,7 @@ import pika
 from pika import frame, spec
 from pika.adapters import select_connection
 
-AT_ONCE = 1 << 18  # bytes read from the socket at a time, at the most
+AT_ONCE = 1 << 18  # bytes read from the socket at a time, at the most; with fewer left to write, more is handed to it
 FRAME, CONTENT = struct.Struct('>BHL'), struct.Struct('>HHQ')  # type, channel, size; class, weight, size of the body
 DELIVER, ACK = struct.pack('>L', spec.Basic.Deliver.INDEX), struct.pack('>L', spec.Basic.Ack.INDEX)
 TAG = struct.Struct('>Q?')  # delivery tag, and redelivered or multiple
@@ -110,23 +110,21 @@ class Channel(pika.channel.Channel):
 
 
 class Connection(pika.SelectConnection):
-    """A SelectConnection whose owner calls flush() before and after each turn of the loop."""
+    """A SelectConnection whose owner calls flush() before and after each turn of the loop.
+
+    emitted_size: how many bytes wait for flush().
+    """
 
     def __init__(self, *args, **kwargs):
         self.emitted, self.emitted_size = [], 0
         super().__init__(*args, **kwargs)
 
     def flush(self):
-        """Hand the transport what was emitted since the last time, in one piece."""
-        if self.emitted and self._transport:
+        """Hand the transport what was emitted since the last time, in one piece, if it has sent most of what it had."""
+        if self.emitted and self._transport and self._get_write_buffer_size() < AT_ONCE:
             data = b''.join(self.emitted)
             self.emitted, self.emitted_size = [], 0
             super()._adapter_emit_data(data)
-
-    @property
-    def unsent(self):
-        """How many bytes wait for the socket."""
-        return self.emitted_size + (self._get_write_buffer_size() if self._transport else 0)
 
     def abort(self, why):
         """Drop the connection without a word to a broker that does not answer; it is lost for the reason `why`."""
