@@ -260,9 +260,17 @@ class Link:
         self.done = done
         self.ioloop.call_later(max(0, due - time.monotonic()), lambda: None)  # wakes the loop in time
         self._turn()
-        self.wait(lambda: time.monotonic() >= due or self._end_of_run())
-        self.reason = self._end_of_run() or self.reason
+        self.wait(lambda: time.monotonic() >= due or self.end_of_run())
+        self.reason = self.end_of_run() or self.reason
         return not self.reason
+
+    def end_of_run(self):
+        """Return why the run is over, or ''."""
+        if script.stop_requested():
+            return script.stop_requested()
+        if self.args.count and self.done >= self.args.count:
+            return 'count reached'
+        return '' if self._in_time() else 'duration over'
 
     def wait(self, done):
         """Serve the connection until `done()` is true."""
@@ -354,14 +362,6 @@ class Link:
     def _in_time(self, at_least=0):
         duration = self.args.duration
         return duration is None or time.monotonic() < self.started + max(duration, at_least)
-
-    def _end_of_run(self):
-        """Return why the run is over, or ''."""
-        if script.stop_requested():
-            return script.stop_requested()
-        if self.args.count and self.done >= self.args.count:
-            return 'count reached'
-        return '' if self._in_time() else 'duration over'
 
     def _turn(self):
         self.connection.flush()

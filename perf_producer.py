@@ -85,8 +85,7 @@ def main(argv=None):
         properties = wire.template(len(perf.message_id(link.run, 0, 0)), pika.BasicProperties(
             content_type=f'application/json; charset={args.encoding}', app_id=args.name, priority=args.priority,
             delivery_mode=2 if args.persistent else 1, expiration=delivery.expiration(args.ttl)))
-        while not link.is_ready and link.goes_on(0, time.monotonic() + delivery.TICK):
-            pass
+        link.wait(lambda: link.is_ready or link.end_of_run())
         started, wall = time.monotonic(), time.time() - time.monotonic()
         meter.at(started)
         while link.goes_on(sent, started + sent / (args.rate or math.inf)):
