@@ -191,7 +191,8 @@ def run(main):
     signal.signal(signal.SIGTERM, on_signal)
     sys.stdout = sys.stdout or open(os.devnull, 'w')  # None if it was closed: >&-
     sys.stderr = sys.stderr or open(os.devnull, 'w')
-    sys.stdout.reconfigure(line_buffering=True, errors='backslashreplace')
+    # Each line in one piece, also where PYTHONUNBUFFERED is set: scripts share terminals.
+    sys.stdout.reconfigure(line_buffering=True, write_through=False, errors='backslashreplace')
     try:
         status = main()
     except KeyboardInterrupt:

@@ -128,3 +128,11 @@ def test_what_pika_says_is_for_verbose(flags, lines):
 
 def test_tally():
     assert script.tally(3, 10) == '3 of 10' and script.tally(3, None) == '3'
+
+
+def test_a_line_is_written_in_one_piece_even_unbuffered():
+    """Scripts that share a terminal do not mix their lines."""
+    code = 'import script; script.run(lambda: print("one", "line"))'
+    read, write = os.pipe2(os.O_DIRECT)  # a pipe that keeps each write apart
+    done = subprocess.run([sys.executable, '-u', '-c', code], stdout=write, cwd=ROOT, timeout=60)
+    assert done.returncode == 0 and os.read(read, 100) == b'one line\n'
