@@ -159,7 +159,9 @@ def test_a_connection_that_breaks_in_between(start, run, broker, url):
 
 def test_an_exchange_that_is_deleted_comes_back(start, channel):
     """No consumer is told of that; so it looks after it by itself."""
-    consumer, producer = start('fanout_consumer.py', 'bert'), start('fanout_producer.py', '--rate', 20, '--quiet')
+    consumer = start('fanout_consumer.py', 'bert')
+    consumer.wait_for('ready')
+    producer = start('fanout_producer.py', '--rate', 20, '--quiet')
     consumer.wait_for(' 3  ', consumer.out)
     for exchange in 'siamese.fanout', 'siamese.dlx':
         channel.exchange_delete(exchange)
