@@ -39,13 +39,16 @@ def put(channel, messages):
 @pytest.mark.parametrize('confirm', [0, 50])
 def test_pairs(start, encoding, kind, confirm):
     flags = '--queue-type', kind, '--count', 2023, '--json', '-'
-    consumer = start('perf_consumer.py', *flags)
-    consumer.wait_for('ready')  # a quorum queue that elects its leader may lose what is not confirmed
+    may_lose = kind == 'quorum' and not confirm  # RabbitMQ 3.10.8: the last ones before the channel is closed
+    consumer = start('perf_consumer.py', *flags, *(('--idle', 10) if may_lose else ()))
+    consumer.wait_for('ready')
     producer = start('perf_producer.py', '--encoding', encoding, '--confirm', confirm, *flags)
     sent, received = producer.end(), consumer.end()
-    assert sent.status == received.status == 0, sent.err + received.err
+    assert sent.status == 0 and received.status in (0, 3 * may_lose), sent.err + received.err
     summary = json.loads(received.out)
-    assert (summary['received'], summary['corrupt'], summary['stopped']) == (2023, 0, 'count reached')
+    if not may_lose:
+        assert (summary['received'], summary['stopped']) == (2023, 'count reached')
+    assert summary['corrupt'] == 0 and 0 < summary['received'] <= 2023
     assert 0 < summary['latency_us']['min'] <= summary['latency_us']['p99']
 
 
