@@ -6,61 +6,61 @@ export RABBITMQ_HOME := $(CURDIR)/.$(BROKER)
 endif
 
 help: ## Show this list.
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: .venv/run $(BROKER) ## Two producers, two validators, a real broker (AMQP_URL, or one of its own) and the verdict.
-	@$(ACTIVATE) if [ -n "$$AMQP_URL" ]; then ./demo.sh; else ./setup.sh broker && ./broker.py ./demo.sh; fi
+	@$(ACTIVATE) if [ -n "$$AMQP_URL" ]; then demos/blocks.sh; else ./tools/setup.sh broker && ./broker.py demos/blocks.sh; fi
 
 dashboard: .venv/page $(BROKER) ## A broker, some traffic, monitor.py, and the page that shows it all, until Ctrl-C.
-	@$(ACTIVATE) ./setup.sh broker && ./broker.py --management ./dashboard.sh $(ARGS)
+	@$(ACTIVATE) ./tools/setup.sh broker && ./broker.py --management demos/dashboard.sh $(ARGS)
 
-claims: .venv/dev $(BROKER) ## SAML 2.0 assertions, token_server.py, a broker, and what three users may do there.
-	@$(ACTIVATE) ./setup.sh broker && ./setup.sh saml && ./claims.sh
+demo-saml: .venv/dev $(BROKER) ## SAML 2.0 assertions, token_server.py, a broker, and what three users may do there.
+	@$(ACTIVATE) ./tools/setup.sh broker && ./tools/setup.sh saml && demos/saml.sh
 
 shell: .venv/run $(BROKER) ## A shell with a throwaway broker: AMQP_URL is set, the scripts are at hand.
-	@$(ACTIVATE) ./setup.sh broker && ./broker.py $${SHELL:-sh}
+	@$(ACTIVATE) ./tools/setup.sh broker && ./broker.py $${SHELL:-sh}
 
 test: .venv/dev $(BROKER) ## Every test, on real brokers.
-	@$(ACTIVATE) for part in broker pdf saml strangers; do ./setup.sh $$part || exit; done && python -m pytest -n 2 --dist loadscope $(ARGS)
+	@$(ACTIVATE) for part in broker pdf saml strangers; do ./tools/setup.sh $$part || exit; done && python -m pytest -n 2 --dist loadscope $(ARGS)
 
 rabbitmq4: ## RabbitMQ 4.x beside the one installed, in .rabbitmq4; then: make demo|shell|test|soak BROKER=rabbitmq4.
-	@./setup.sh rabbitmq4
+	@./tools/setup.sh rabbitmq4
 
 soak: .venv/run $(BROKER) ## Random faults for MINUTES=10 on a cluster of three nodes, and the verdict.
-	@$(ACTIVATE) ./setup.sh broker && ./soak.py --minutes $(MINUTES)
+	@$(ACTIVATE) ./tools/setup.sh broker && ./soak.py --minutes $(MINUTES)
 
 lint: .venv/dev ## Check the style.
 	@$(ACTIVATE) ruff check .
 
-audit: .venv/dev ## Ask PyPI for known holes in what requirements*.txt bring.
+vulnerabilities: .venv/dev ## Ask PyPI for known vulnerabilities in what the requirements bring.
 	@$(ACTIVATE) pip install -q --disable-pip-version-check 'pip-audit>=2.7,<3' && \
-		for file in requirements*.txt; do pip-audit --strict --progress-spinner off -r $$file || exit; done
+		for file in requirements.txt requirements/*.txt; do pip-audit --strict --progress-spinner off -r $$file || exit; done
 
 pdf: .venv/pdf ## One PDF of README and docs, with the diagrams drawn: siamese.pdf.
-	@$(ACTIVATE) ./setup.sh pdf && python docs/pdf.py siamese.pdf
+	@$(ACTIVATE) ./tools/setup.sh pdf && python tools/pdf.py siamese.pdf
 
 bench: .venv/dev ## Measure side by side with peers and bare limits, and write bench/RESULTS.md.
-	@$(ACTIVATE) ./setup.sh broker && ./setup.sh peers && \
-		python bench/run.py && python bench/perf_peers.py --write && python bench/memory.py --write && \
-		python bench/rpc.py --write && python bench/accepted.py --write && \
-		python bench/years.py --write && python bench/pages.py --write && python bench/unread.py --write
+	@$(ACTIVATE) ./tools/setup.sh broker && ./tools/setup.sh peers && \
+		python bench/blocks.py && python bench/perf_peers.py --write && python bench/memory.py --write && \
+		python bench/small_scenarios.py --write && python bench/confirm_cost.py --write && \
+		python bench/database.py --write && python bench/pages.py --write && python bench/alert_latency.py --write
 
 screenshots: .venv/dev ## Take the pictures of README.md and docs/dashboard.md anew.
-	@$(ACTIVATE) ./setup.sh broker && ./setup.sh browser && python docs/screenshots.py
+	@$(ACTIVATE) ./tools/setup.sh broker && ./tools/setup.sh browser && python tools/screenshots.py
 
 clean: ## Remove what make made (not what apt installed).
 	rm -rf .venv .rabbitmq4 siamese.pdf docs/.mermaid bench/.peers .hypothesis .pytest_cache .ruff_cache __pycache__ */__pycache__
 
-.venv/run: requirements.txt setup.sh
-	@./setup.sh venv requirements.txt && touch $@
+.venv/run: requirements.txt tools/setup.sh
+	@./tools/setup.sh venv requirements.txt && touch $@
 
-.venv/page: requirements.txt requirements-dashboard.txt requirements-monitor.txt setup.sh
-	@./setup.sh venv requirements-dashboard.txt && ./setup.sh venv requirements-monitor.txt && touch $@
+.venv/page: requirements.txt requirements/dashboard.txt requirements/monitor.txt tools/setup.sh
+	@./tools/setup.sh venv requirements/dashboard.txt && ./tools/setup.sh venv requirements/monitor.txt && touch $@
 
-.venv/pdf: requirements-pdf.txt setup.sh
-	@./setup.sh venv requirements-pdf.txt && touch $@
+.venv/pdf: requirements/pdf.txt tools/setup.sh
+	@./tools/setup.sh venv requirements/pdf.txt && touch $@
 
-.venv/dev: $(wildcard requirements*.txt) setup.sh
-	@./setup.sh venv requirements-dev.txt && touch $@ .venv/run .venv/page .venv/pdf
+.venv/dev: requirements.txt $(wildcard requirements/*.txt) tools/setup.sh
+	@./tools/setup.sh venv requirements/dev.txt && touch $@ .venv/run .venv/page .venv/pdf
 
-.PHONY: help demo dashboard claims shell test rabbitmq4 soak lint audit pdf bench screenshots clean
+.PHONY: help demo dashboard demo-saml shell test rabbitmq4 soak lint vulnerabilities pdf bench screenshots clean

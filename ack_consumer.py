@@ -34,10 +34,10 @@ import random
 from collections import Counter, OrderedDict
 
 import common
-import delivery
-import greeting
-import script
-from delivery import Invalid
+from siamese import script
+from siamese.messaging import link as delivery
+from siamese.messaging.link import Invalid
+from siamese.scenarios import hello as greeting
 
 LIMIT = 20  # a quorum queue gives a message up when it was not acknowledged once more than this, a classic one never
 EVENTS = {'acked': 'validated', 'rejected': 'rejected', 'lost': 'unsettled'}  # what the ledger calls each decision

@@ -23,9 +23,9 @@ Examples:
 import random
 
 import common
-import delivery
-import greeting
-import script
+from siamese import script
+from siamese.messaging import link as delivery
+from siamese.scenarios import hello as greeting
 
 LINE = '{name} {tally}  Hello world  priority {level}'
 SUMMARY = '{sent} sent, {accepted} accepted, {sent_again} sent again; {duration_s:.1f} s; stopped: {stopped}'

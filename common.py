@@ -18,7 +18,7 @@ from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
 import pika
 
-import tokens
+from siamese.messaging import credentials as tokens
 
 DEFAULT_URL = 'amqp://guest:guest@localhost:5672/%2F'
 DEAD_LETTERS = os.environ.get('DEAD_LETTER_PREFIX', 'siamese')  # compare.py leaves those of others alone

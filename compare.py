@@ -34,14 +34,13 @@ import tempfile
 import textwrap
 import time
 
-import blocking
-import candidate
-import checks
 import common
-import faults
-import script
-import sheet
-import tokens
+from siamese import script
+from siamese.messaging import blocking
+from siamese.messaging import credentials as tokens
+from siamese.messaging import errors as faults
+from siamese.testbed import candidate, checks
+from siamese.testbed import comparison_page as sheet
 
 WIDTH = 120  # columns
 PACE = 15  # s that a check takes at the most, where nothing hangs

@@ -25,11 +25,11 @@ Examples:
 import asyncio
 import time
 
-import history
-import listener
-import management
-import script
 from common import Failure
+from siamese import script
+from siamese.messaging import management_api as management
+from siamese.monitoring import database as history
+from siamese.web import server as listener
 
 SESSION = 8 * 3600  # s
 SUMMARY = '{logins} logins, {refused} refused; up for {duration_s:.0f} s; stopped: {stopped}'
@@ -68,10 +68,10 @@ async def serve(args, listening, site, gate):
 def main(argv=None):
     args = parse_args(argv)
     try:
-        import login
-        import views
+        from siamese.web import login
+        from siamese.web import site as views
     except ModuleNotFoundError as error:
-        raise Failure(f'{error.name} is not installed: pip install -r requirements-dashboard.txt', 3) from None
+        raise Failure(f'{error.name} is not installed: pip install -r requirements/dashboard.txt', 3) from None
     listening, place = listener.listen(args)
     args.cookie = f'siamese-{listening.getsockname()[1]}'  # the browser does not tell cookies of different ports apart
     if not args.quiet:

@@ -28,10 +28,10 @@ import socket
 from collections import Counter, OrderedDict
 
 import common
-import delivery
-import greeting
-import script
-from delivery import Invalid
+from siamese import script
+from siamese.messaging import link as delivery
+from siamese.messaging.link import Invalid
+from siamese.scenarios import hello as greeting
 
 UNUSED = 3_600_000  # ms without a consumer after which the broker deletes the queue
 

@@ -20,9 +20,9 @@ Examples:
     ./fanout_producer.py --ledger fanout.jsonl        # keep books for audit.py
 """
 
-import delivery
-import greeting
-import script
+from siamese import script
+from siamese.messaging import link as delivery
+from siamese.scenarios import hello as greeting
 
 LINE = '{name} {tally}  Hello world'
 SUMMARY = ('{sent} sent, {accepted} accepted, {unheard} nobody listened to, {sent_again} sent again; '

@@ -37,23 +37,20 @@ from calendar import timegm
 from collections import Counter
 from types import SimpleNamespace
 
-import clients
 import common
-import dead
-import delivery
-import faults
-import figures
-import history
-import letters
-import mailer
-import management
-import metrics
-import queues
-import reports
-import requeue
-import script
 from common import Failure
-from tables import plain
+from siamese import script
+from siamese.messaging import errors as faults
+from siamese.messaging import link as delivery
+from siamese.messaging import management_api as management
+from siamese.monitoring import clients, queues, reports, requeue
+from siamese.monitoring import collector as figures
+from siamese.monitoring import database as history
+from siamese.monitoring import dead_letters as dead
+from siamese.monitoring import mail as mailer
+from siamese.monitoring import prometheus as metrics
+from siamese.monitoring import raw_properties as letters
+from siamese.text import plain
 
 PREFETCH = 20  # dead letters in memory at once; a body may be large
 DAY = 86400  # s

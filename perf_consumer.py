@@ -24,10 +24,10 @@ Examples:
 import time
 from functools import lru_cache
 
-import delivery
-import perf
-import script
-from delivery import Invalid
+from siamese import script
+from siamese.messaging import link as delivery
+from siamese.messaging.link import Invalid
+from siamese.scenarios import performance as perf
 
 SETTINGS = 'queue {queue} ({queue_type}), prefetch {prefetch}, {mode}'
 SUMMARY = '{received:,} received, {corrupt:,} corrupt, {redelivered:,} redelivered; stopped: {stopped}\n{figures}'

@@ -28,10 +28,10 @@ import time
 
 import pika
 
-import delivery
-import perf
-import script
-import wire
+from siamese import script
+from siamese.messaging import framing as wire
+from siamese.messaging import link as delivery
+from siamese.scenarios import performance as perf
 
 SETTINGS = 'queue {queue} ({queue_type}), {size} bytes of {encoding}, {mode}, confirm window {confirm}, {pace}'
 SUMMARY = '{sent:,} sent, {confirms}, {sent_again:,} sent again; stopped: {stopped}\n{figures}'

@@ -30,8 +30,8 @@ import time
 import pika
 
 import common
-import delivery
-import script
+from siamese import script
+from siamese.messaging import link as delivery
 
 LINE = '{producer} {tally}  {hash:.16}…  proof {proof:8}  {tries:8,} attempts  {took:.2f} s'
 SUMMARY = ('{mined} blocks mined, {accepted} accepted, {sent_again} sent again; {duration_s:.1f} s, '

@@ -39,14 +39,14 @@ import secrets
 import time
 from urllib.parse import unquote, urlsplit
 
-import blocking
 import common
-import management
-import rights
-import script
-import tokens
 from common import Failure
-from management import part
+from siamese import script
+from siamese.access import permissions as rights
+from siamese.messaging import blocking
+from siamese.messaging import credentials as tokens
+from siamese.messaging import management_api as management
+from siamese.messaging.management_api import part
 
 OURS = 'siamese'  # a tag that gives no right: roles.py made this user
 NOTHING, ANYTHING = '^$', '.*'

@@ -35,10 +35,10 @@ from collections import Counter, namedtuple
 import pika
 
 import common
-import delivery
-import perf
-import script
-from delivery import Invalid
+from siamese import script
+from siamese.messaging import link as delivery
+from siamese.messaging.link import Invalid
+from siamese.scenarios import performance as perf
 
 RETURNED = 1  # s after which a question is asked again that was returned
 MAX_BODY = 4096  # bytes; an answer has about 5

@@ -32,9 +32,9 @@ from collections import Counter
 import pika
 
 import common
-import delivery
-import script
-from delivery import Invalid
+from siamese import script
+from siamese.messaging import link as delivery
+from siamese.messaging.link import Invalid
 
 STUBBORN = 3  # connections that the broker closed after the answer to the same question
 UNUSED = 60_000  # ms without a server after which the broker deletes the queue

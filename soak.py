@@ -49,16 +49,15 @@ import tempfile
 import time
 from types import SimpleNamespace
 
-import audit
-import blocking
-import books
-import broker
 import common
-import proxy
-import script
+from siamese import ROOT, script
+from siamese import ledger as books
+from siamese import verdict as audit
+from siamese.messaging import blocking
+from siamese.testbed import proxy
+from siamese.testbed import rabbitmq as broker
 
 PATIENCE = 120  # s until messages that do not come through, or a script that does not end, make it a failure
-HERE = os.path.dirname(os.path.abspath(__file__))
 WORKERS = {  # name: (queue, script and flags)
     'alice': ('blocks', ['producer.py', '--difficulty', '2', '--rate', '20']),
     'bob': ('blocks', ['producer.py', '--difficulty', '2', '--rate', '20']),
@@ -189,7 +188,7 @@ def at_work(args, folder):
             first = [*WORKERS].index(name) % len(ways)  # so that every node has clients
             with open(f'{folder}/{name}.log', 'a') as log:
                 running[name] = subprocess.Popen(
-                    [sys.executable, f'{HERE}/{command[0]}', *command[1:], *flags, '--name', name, '--quiet',
+                    [sys.executable, f'{ROOT}/{command[0]}', *command[1:], *flags, '--name', name, '--quiet',
                      '--queue', f'siamese.soak-{tag}.{queue}', '--queue-type', args.queue_type,
                      '--ledger', f'{folder}/run.jsonl'], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                     start_new_session=True, env={**os.environ, 'AMQP_URL': ','.join(ways[first:] + ways[:first])})

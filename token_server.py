@@ -5,7 +5,7 @@ POST /token (RFC 7522) takes an assertion, checks it, and answers with a token (
 backend; GET /jwks shows the public keys. CLAIMS.json says whom to trust, and which attribute gives which role: see
 docs/claims.md. Pairs with every script here (the token is the password) and with broker.py --oauth2. Start this first.
 
-    $ ./token_server.py docs/claims.json --keys $(mktemp -d) --port 0 --duration 1
+    $ ./token_server.py examples/saml/claims.json --keys $(mktemp -d) --port 0 --duration 1
     http://127.0.0.1:41873/token takes assertions of https://idp.example/saml
     0 tokens, 0 refused; up for 1 s; stopped: 1 s are over
 
@@ -16,7 +16,7 @@ The newest key in the folder --keys signs, the others are still shown. --new-key
 Exit status: 0 stopped by --duration, Ctrl-C or SIGTERM; 2 usage; 3 the port is taken, a key or a library is missing.
 
 Examples:
-    ./token_server.py docs/claims.json
+    ./token_server.py examples/saml/claims.json
     ./token_server.py --new-key
     ./token_server.py claims.json --host 0.0.0.0 --certfile server.pem --lifetime 900
 """
@@ -26,9 +26,9 @@ import logging
 import os
 import time
 
-import listener
-import script
 from common import Failure
+from siamese import script
+from siamese.web import server as listener
 
 SUMMARY = '{tokens} tokens, {refused} refused; up for {duration_s:.0f} s; stopped: {stopped}'
 
@@ -55,9 +55,9 @@ def parse_args(argv):
 def main(argv=None):
     args, parser = parse_args(argv)
     try:
-        import claims
+        from siamese.access import token_issuer as claims
     except ModuleNotFoundError as error:
-        raise Failure(f'{error.name} is not installed: pip install -r requirements-access.txt', 3) from None
+        raise Failure(f'{error.name} is not installed: pip install -r requirements/access.txt', 3) from None
     if args.new_key:
         print(f'{args.keys}/{claims.new_key(args.keys)}.pub')
         return 0

@@ -29,9 +29,9 @@ import time
 from collections import Counter, OrderedDict
 
 import common
-import delivery
-import script
-from delivery import Invalid
+from siamese import script
+from siamese.messaging import link as delivery
+from siamese.messaging.link import Invalid
 
 MAX_BODY = 4096  # bytes; a block has about 350
 REMEMBERED = 50_000  # blocks this validator knows of, the latest: 20 MB

@@ -14,7 +14,7 @@ import time
 import psutil
 from harness import ROOT, machine, put, table
 
-import broker
+from siamese.testbed import rabbitmq as broker
 
 SHARES = (0.1, 0.25, 0.5, 0.75, 1)  # of the run's time
 FLAT = 1.1  # how much more than after the first tenth is still called flat

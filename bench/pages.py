@@ -16,13 +16,12 @@ import tempfile
 import time
 import urllib.request
 
+from database import LONGEST, fill
 from harness import ROOT, machine, put, table
-from years import LONGEST, fill
 
-import clients
-import dead
-import history
-import queues
+from siamese.monitoring import clients, queues
+from siamese.monitoring import database as history
+from siamese.monitoring import dead_letters as dead
 
 PAGES = {'all queues': '/', 'one queue': '/queue?name=siamese.queue-007', 'dead letters': '/dead',
          'clients': '/clients'}

@@ -13,7 +13,7 @@ Peers are the programs in bench/peers/; each takes the same words, ends by itsel
     PROGRAM consume URL QUEUE COUNT PREFETCH BATCH SIZE RATE    {"received": COUNT, "latency_us": [...]}
 
 RATE is in messages/s, 0 means as fast as possible, and only with a rate the consumer keeps the latencies. A message
-carries in message_id when it was sent, in ns. ./setup.sh peers prepares what they need.
+carries in message_id when it was sent, in ns. ./tools/setup.sh peers prepares what they need.
 """
 
 import argparse
@@ -27,7 +27,7 @@ from statistics import median
 
 from harness import RunFailed, machine, own_peak, percentile, put, table, weigh
 
-import broker
+from siamese.testbed import rabbitmq as broker
 
 WINDOW, PREFETCH, BATCH = 200, 500, 100  # messages: unconfirmed, unacknowledged, in one acknowledgement
 SIZE = 256  # bytes of a body
@@ -365,7 +365,7 @@ def version(name):
     try:
         (out,), *_ = weigh(CONTENDERS[name].version)
     except RunFailed as failure:
-        return '', f'{failure} (./setup.sh peers prepares the peers, where it can)'
+        return '', f'{failure} (./tools/setup.sh peers prepares the peers, where it can)'
     lines = re.sub(r'\x1b\S*?m|\(.*?\)|,? vendor.*', '', out).splitlines()
     return ', '.join(line.strip() for line in lines[:3]), ''
 

@@ -3,7 +3,7 @@
 
     $ python bench/plot.py run.csv [more.csv ...] --out run.png
 
-Needs matplotlib (requirements-dev.txt).
+Needs matplotlib (requirements/dev.txt).
 """
 
 import argparse

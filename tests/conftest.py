@@ -21,7 +21,7 @@ from hypothesis import settings
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
-import broker as broker_module  # noqa: E402
+from siamese.testbed import rabbitmq as broker_module  # noqa: E402
 
 settings.register_profile('patient', deadline=None)  # a stalled machine must not fail a test
 settings.load_profile('patient')

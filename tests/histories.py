@@ -1,7 +1,7 @@
 """What a history is made of in tests: queues as the broker tells of them, dead letters, clients."""
 
-import clients
-import history
+from siamese.monitoring import clients
+from siamese.monitoring import database as history
 
 NOON = 1_795_521_600.0  # 2026-11-24 12:00 UTC
 ZERO = dict.fromkeys(history.COUNTED, 0)

@@ -9,8 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pika
 from conftest import wait_until, waiting
 
-import audit
-import books
+from siamese import ledger as books
+from siamese import verdict as audit
 
 SCENARIOS = {  # queue: (producer, consumer)
     'blocks': (['producer.py', '--queue', 'blocks', '--difficulty', 2, '--rate', 30],

@@ -9,7 +9,7 @@ from conftest import Running, drain, judge, wait_until, waiting
 from greetings import MALFORMED, hello, put
 
 import ack_consumer
-import broker as broker_module
+from siamese.testbed import rabbitmq as broker_module
 
 COLUMNS = ('messages_ready', 'messages_unacknowledged')
 

@@ -7,7 +7,7 @@ import time
 import pytest
 from conftest import Running, drain, wait_until, waiting
 
-import script
+from siamese import script
 
 
 def test_an_independent_reader_finds_every_message(run, channel):

@@ -8,7 +8,7 @@ from conftest import Running
 from hypothesis import given
 from hypothesis import strategies as st
 
-import audit
+from siamese import verdict as audit
 
 
 def line(by, event, id=None, attempt=1, epoch=1, **facts):

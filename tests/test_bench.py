@@ -110,7 +110,7 @@ def test_the_broker_keeps_the_books(broker, url):
 
 
 def test_a_round_from_expiry_to_the_mailbox():
-    done = Running('bench/unread.py', '--rounds', 1).end()
+    done = Running('bench/alert_latency.py', '--rounds', 1).end()
     rows = [line.strip('|\n ').split(' | ') for line in done.out.splitlines() if line.endswith(' ≤ 15 s |')]
     assert [row[0] for row in rows] == ['the history', 'a page asked for then', 'the mailbox'], done.err
     assert all(0 < float(row[1]) == float(row[2]) for row in rows)

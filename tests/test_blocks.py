@@ -7,7 +7,7 @@ import pytest
 from blocks import GENESIS, message
 from conftest import drain, sync, wait_until
 
-import broker as broker_module
+from siamese.testbed import rabbitmq as broker_module
 
 
 @pytest.fixture

@@ -22,9 +22,10 @@ import psutil
 import pytest
 from conftest import PATIENCE, wait_until
 
-import broker
+import broker as script
+from siamese.testbed import rabbitmq as broker
 
-SCRIPT = os.path.abspath(broker.__file__)
+SCRIPT = os.path.abspath(script.__file__)
 PERSISTENT = pika.BasicProperties(delivery_mode=2)
 # Says on stdout where the broker is and what its own arguments are, and stays until its stdin ends.
 COMMAND = ['sh', '-c', 'echo "$AMQP_URL" "$@"; read -r line; exit 7', 'command']

@@ -3,8 +3,8 @@
 import pytest
 from histories import seen
 
-import clients
-import history
+from siamese.monitoring import clients
+from siamese.monitoring import database as history
 
 
 @pytest.fixture

@@ -5,9 +5,9 @@ import pytest
 from conftest import spell, wait_until
 from scenarios import PROOFS, drain, endure
 
-import audit
-import books
-import broker as broker_module
+from siamese import ledger as books
+from siamese import verdict as audit
+from siamese.testbed import rabbitmq as broker_module
 
 QUORUM = {'queues': PROOFS, 'flags': ('--queue-type', 'quorum')}
 NACKS = 'broker nacks messages', 'takes messages again'  # in flight as the node died, or while a leader is elected

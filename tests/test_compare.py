@@ -14,8 +14,8 @@ import pytest
 from conftest import ROOT, Running, manage, wait_until
 from test_docs import normal, steps_of
 
-import broker as broker_module
-import proxy
+from siamese.testbed import proxy
+from siamese.testbed import rabbitmq as broker_module
 
 RABBITMQ4 = ROOT / '.rabbitmq4'  # made by make rabbitmq4
 STRICT = 'deprecated_features.permit.transient_nonexcl_queues = false\n'

@@ -22,16 +22,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from playwright.sync_api import expect, sync_playwright
 
-import clients
-import dead
-import history
-import listener
-import login
-import proxy
-import queues
-import tokens
-import view_queues
-import widgets
+from siamese.messaging import credentials as tokens
+from siamese.monitoring import clients, queues
+from siamese.monitoring import database as history
+from siamese.monitoring import dead_letters as dead
+from siamese.testbed import proxy
+from siamese.web import login, widgets
+from siamese.web import queues_page as view_queues
+from siamese.web import server as listener
 
 EVIL = '<img src=x onerror="window.hacked=1"><script>window.hacked=1</script>'
 NOW = 1_790_000_000  # 2026-09-21 13:33:20 UTC
@@ -42,7 +40,7 @@ expect.set_options(timeout=PATIENCE * 1000)
 @pytest.fixture(scope='session')
 def browser():
     program = next(filter(None, map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome'))), None)
-    assert program, 'there is no Chromium: ./setup.sh browser'
+    assert program, 'there is no Chromium: ./tools/setup.sh browser'
     with sync_playwright() as playwright:
         running = playwright.chromium.launch(executable_path=program, args=[
             '--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost'])
@@ -685,12 +683,12 @@ def test_without_nicegui_it_says_what_to_install():
     code = 'import sys; sys.modules["nicegui"] = None; import dashboard, script; script.run(dashboard.main)'
     done = subprocess.run([sys.executable, '-c', code], cwd=ROOT, capture_output=True, encoding='utf-8',
                           timeout=PATIENCE)
-    assert done.returncode == 3 and 'pip install -r requirements-dashboard.txt' in done.stderr
+    assert done.returncode == 3 and 'pip install -r requirements/dashboard.txt' in done.stderr
     assert 'Traceback' not in done.stderr
 
 
 def test_dashboard_sh_ends_on_one_signal_with_all_that_it_began(start, broker):
-    running = start('./dashboard.sh', '--port', 0, MANAGEMENT_URL=broker.management_url)
+    running = start('demos/dashboard.sh', '--port', 0, MANAGEMENT_URL=broker.management_url)
     running.wait_for(' shows ', running.out)
     begun = psutil.Process(running.process.pid).children(recursive=True)
     assert len(begun) == 11

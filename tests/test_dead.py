@@ -9,9 +9,9 @@ from histories import NOON, letter
 from hypothesis import given
 from hypothesis import strategies as st
 
-import dead
-import history
-import letters
+from siamese.monitoring import database as history
+from siamese.monitoring import dead_letters as dead
+from siamese.monitoring import raw_properties as letters
 
 
 @pytest.fixture

@@ -14,14 +14,14 @@ import trustme
 from blocks import chain, put
 from conftest import Running, drain, sync, wait_until
 
-import audit
-import books
-import broker as broker_module
-import delivery
-import faults
 import producer
-import proxy
 import validate
+from siamese import ledger as books
+from siamese import verdict as audit
+from siamese.messaging import errors as faults
+from siamese.messaging import link as delivery
+from siamese.testbed import proxy
+from siamese.testbed import rabbitmq as broker_module
 
 
 def waiting(channel, queue='siamese.blocks'):

@@ -11,7 +11,7 @@ import textwrap
 import pytest
 from conftest import PATIENCE, ROOT
 
-import broker as broker_module
+from siamese.testbed import rabbitmq as broker_module
 
 # In the order in which a person would run them.
 SAMPLES = ['monitor.py', 'producer.py', 'validate.py', 'audit.py', 'perf_producer.py', 'perf_consumer.py',

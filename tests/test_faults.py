@@ -15,10 +15,10 @@ import sympy
 from conftest import PATIENCE, ROOT, spell, wait_until
 from scenarios import FLOW, GONE, PROOFS, SCENARIOS, Scenario, drain, endure, said
 
-import audit
-import books
-import broker as broker_module
-import proxy
+from siamese import ledger as books
+from siamese import verdict as audit
+from siamese.testbed import proxy
+from siamese.testbed import rabbitmq as broker_module
 
 # ---- the network: a proxy between the scripts and the broker
 
@@ -348,9 +348,9 @@ import sys
 import pika
 
 sys.argv.pop(0)
-import delivery
+from siamese.messaging import link as delivery
 import {module} as producer
-import script
+from siamese import script
 
 def lost(link, reason, again):
     for tag in list(link.outbox.unconfirmed):

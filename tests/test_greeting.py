@@ -9,9 +9,9 @@ from greetings import MALFORMED
 from hypothesis import given
 from hypothesis import strategies as st
 
-import delivery
-import greeting
-from delivery import Invalid
+from siamese.messaging import link as delivery
+from siamese.messaging.link import Invalid
+from siamese.scenarios import hello as greeting
 
 NAMES = st.text(st.characters(codec='utf-8', exclude_categories=('C', 'Z')), min_size=1, max_size=60)
 

@@ -11,11 +11,10 @@ from histories import NOON, letter, queue, seen
 from hypothesis import given
 from hypothesis import strategies as st
 
-import clients
-import dead
-import history
-import queues
 from common import Failure
+from siamese.monitoring import clients, queues
+from siamese.monitoring import database as history
+from siamese.monitoring import dead_letters as dead
 
 
 @pytest.fixture

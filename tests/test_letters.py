@@ -5,7 +5,7 @@ import time
 import pika
 from raw import undecodable
 
-import letters
+from siamese.monitoring import raw_properties as letters
 
 
 def test_what_goes_back_is_byte_for_byte_what_it_was_but_for_its_death():

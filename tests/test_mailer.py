@@ -19,11 +19,11 @@ from greetings import DEAD_LETTERS, declare_dead
 from histories import NOON, letter
 from watching import watch
 
-import broker as broker_module
-import dead
-import history
-import mailer
-import notices
+from siamese.monitoring import alerts as notices
+from siamese.monitoring import database as history
+from siamese.monitoring import dead_letters as dead
+from siamese.monitoring import mail as mailer
+from siamese.testbed import rabbitmq as broker_module
 
 
 class Mailbox:

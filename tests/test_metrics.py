@@ -2,9 +2,9 @@
 
 from histories import NOON, letter
 
-import dead
-import history
-import metrics
+from siamese.monitoring import database as history
+from siamese.monitoring import dead_letters as dead
+from siamese.monitoring import prometheus as metrics
 
 
 def test_the_counter_of_dead_letters_does_not_fall_when_they_are_forgotten(tmp_path):

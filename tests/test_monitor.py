@@ -16,13 +16,12 @@ from conftest import PATIENCE, ROOT, manage, spell, wait_until, waiting
 from greetings import DEAD_LETTERS, declare_dead
 from watching import a_broker, dead_ids, published, reader, totals, watch
 
-import broker as broker_module
-import clients
-import dead
-import history
 import monitor as module
-import proxy
-import queues
+from siamese.monitoring import clients, queues
+from siamese.monitoring import database as history
+from siamese.monitoring import dead_letters as dead
+from siamese.testbed import proxy
+from siamese.testbed import rabbitmq as broker_module
 
 # ---- figures against known counts
 

@@ -3,10 +3,10 @@
 import pytest
 from histories import NOON, letter, queue, seen
 
-import dead
-import history
-import notices
-import queues
+from siamese.monitoring import alerts as notices
+from siamese.monitoring import database as history
+from siamese.monitoring import dead_letters as dead
+from siamese.monitoring import queues
 
 
 @pytest.fixture

@@ -58,22 +58,22 @@ def test_what_goes_wrong_is_one_line(made, tmp_path, browser, flags, status, wor
     (tmp_path / 'chromium').write_text(f'#!/bin/sh\n{browser}')
     (tmp_path / 'chromium').chmod(0o755)
     path = f'{tmp_path}:{environment()["PATH"]}'
-    done = subprocess.run(['python', 'docs/pdf.py', *flags], cwd=made[0], env=environment(PATH=path), encoding='utf-8',
+    done = subprocess.run(['python', 'tools/pdf.py', *flags], cwd=made[0], env=environment(PATH=path), encoding='utf-8',
                           capture_output=True)
     assert done.returncode == status and words in done.stderr and done.stderr.count('\n') == 1 and not done.stdout
 
 
 def test_without_mermaid_it_says_how_to_get_it(copy):
-    done = subprocess.run(['python', 'docs/pdf.py', 'x.pdf'], cwd=copy, env=environment(), encoding='utf-8',
+    done = subprocess.run(['python', 'tools/pdf.py', 'x.pdf'], cwd=copy, env=environment(), encoding='utf-8',
                           capture_output=True)
     assert done.returncode == 3 and 'see make pdf' in done.stderr and done.stderr.count('\n') == 1
     assert not (copy / 'x.pdf').exists()
 
 
 def test_its_help(tmp_path):
-    done = subprocess.run(['python', ROOT / 'docs/pdf.py', '--help'], cwd=tmp_path, env=environment(), encoding='utf-8',
+    done = subprocess.run(['python', ROOT / 'tools/pdf.py', '--help'], cwd=tmp_path, env=environment(), encoding='utf-8',
                           capture_output=True)
-    assert done.returncode == 0 and 'python docs/pdf.py siamese.pdf' in done.stdout and not list(tmp_path.iterdir())
+    assert done.returncode == 0 and 'python tools/pdf.py siamese.pdf' in done.stdout and not list(tmp_path.iterdir())
 
 
 def test_every_document_is_in_it():

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-import perf
+from siamese.scenarios import performance as perf
 
 
 @given(st.sampled_from(['utf-8', 'utf-16']), st.integers(perf.LEAST_SIZE, 3000))

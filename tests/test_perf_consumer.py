@@ -11,12 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from raw import undecodable
 
-import audit
-import delivery
-import perf
 import perf_consumer
-import proxy
-from delivery import Invalid
+from siamese import verdict as audit
+from siamese.messaging import link as delivery
+from siamese.messaging.link import Invalid
+from siamese.scenarios import performance as perf
+from siamese.testbed import proxy
 
 QUEUE = 'siamese.perf'
 UTF8, UTF16 = 'application/json; charset=utf-8', 'application/json; charset=utf-16'

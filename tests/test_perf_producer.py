@@ -10,8 +10,8 @@ import time
 import pytest
 from conftest import Running, drain, spell, sync, wait_until
 
-import broker as broker_module
-import perf
+from siamese.scenarios import performance as perf
+from siamese.testbed import rabbitmq as broker_module
 
 QUEUE = 'siamese.perf'
 

@@ -7,7 +7,7 @@ import threading
 import pytest
 from conftest import PATIENCE, wait_until
 
-import proxy
+from siamese.testbed import proxy
 
 
 @contextlib.contextmanager

@@ -5,8 +5,8 @@ from histories import NOON, queue
 from hypothesis import given
 from hypothesis import strategies as st
 
-import history
-import queues
+from siamese.monitoring import database as history
+from siamese.monitoring import queues
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from conftest import wait_until, waiting
 from greetings import declare_dead
 from watching import published, totals, watch
 
-import history
+from siamese.monitoring import database as history
 
 
 def test_once_says_all_that_matters_and_leaves_nothing_behind(run, broker, channel, tmp_path):

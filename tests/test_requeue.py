@@ -13,11 +13,11 @@ from histories import NOON, letter
 from raw import undecodable, with_header, with_message_id
 from watching import published, watch
 
-import dead
-import history
 import monitor
-import proxy
-import requeue
+from siamese.monitoring import database as history
+from siamese.monitoring import dead_letters as dead
+from siamese.monitoring import requeue
+from siamese.testbed import proxy
 
 
 def test_malformed_dead_letters_are_kept_as_they_are_and_go_back(start, run, broker, channel, tmp_path):

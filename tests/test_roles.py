@@ -14,10 +14,10 @@ import pytest
 from conftest import PATIENCE, wait_until
 
 import common
-import management
-import proxy
-import rights
 import roles
+from siamese.access import permissions as rights
+from siamese.messaging import management_api as management
+from siamese.testbed import proxy
 
 AS_IT_SHOULD_BE = """\
                 subscriber     publisher      monitoring     administrator

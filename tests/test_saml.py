@@ -11,8 +11,8 @@ from attacks import ATTACKS, replaced, sent, shifted
 from hypothesis import given
 from hypothesis import strategies as st
 
-import claims
-import saml
+from siamese.access import saml
+from siamese.access import token_issuer as claims
 
 
 @pytest.fixture(scope='module')

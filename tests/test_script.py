@@ -12,7 +12,7 @@ import pytest
 from blocks import chain, put
 from conftest import ROOT, Running, drain
 
-import script
+from siamese import script
 
 SCRIPTS = ['producer.py', 'validate.py']
 BAD_FLAGS = [

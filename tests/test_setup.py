@@ -12,7 +12,9 @@ from conftest import ROOT
 @pytest.fixture
 def machine(tmp_path):
     """A folder with setup.sh, and a function that runs it where `tools` are all there is (no apt-get, no sudo)."""
-    for name in 'setup.sh', 'broker.py', 'requirements.txt':
+    for name in ('tools/setup.sh', 'siamese/__init__.py', 'siamese/testbed/__init__.py', 'siamese/testbed/rabbitmq.py',
+                 'requirements.txt'):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, tmp_path / name)
     bin = tmp_path / 'bin'
     bin.mkdir()
@@ -22,7 +24,7 @@ def machine(tmp_path):
     def run(python, *argv, **env):
         (bin / 'python3').write_text(f'#!{shutil.which("sh")}\n{python}\n')
         (bin / 'python3').chmod(0o755)
-        return subprocess.run([tmp_path / 'setup.sh', *argv], env={'PATH': str(bin), **env}, capture_output=True,
+        return subprocess.run([tmp_path / 'tools' / 'setup.sh', *argv], env={'PATH': str(bin), **env}, capture_output=True,
                               encoding='utf-8', timeout=60)
     return run
 

@@ -6,7 +6,7 @@ import signal
 import pytest
 from conftest import PATIENCE, replace_once
 
-import proxy
+from siamese.testbed import proxy
 
 OF_CLIENTS = {'kill a script', 'cut connections', 'reset connections', 'black hole', 'refuse connections'}
 

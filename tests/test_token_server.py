@@ -27,11 +27,11 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from identity import encoded
 
-import broker as broker_module
 import common
-import management
-import rights
 import roles
+from siamese.access import permissions as rights
+from siamese.messaging import management_api as management
+from siamese.testbed import rabbitmq as broker_module
 
 GRANT = 'urn:ietf:params:oauth:grant-type:saml2-bearer'
 
@@ -347,9 +347,9 @@ def test_claims_that_cannot_be_used(tmp_path, change, words):
 
 
 @pytest.mark.parametrize('flags, words', [
-    ([], 'give either CLAIMS.json or --new-key'), (['docs/claims.json', '--new-key'], 'give either'),
-    (['docs/claims.json', '--host', '0.0.0.0'], 'assertions and tokens would cross the network in clear'),
-    (['docs/claims.json', '--certfile', 'README.md'], 'cannot use --certfile')])
+    ([], 'give either CLAIMS.json or --new-key'), (['examples/saml/claims.json', '--new-key'], 'give either'),
+    (['examples/saml/claims.json', '--host', '0.0.0.0'], 'assertions and tokens would cross the network in clear'),
+    (['examples/saml/claims.json', '--certfile', 'README.md'], 'cannot use --certfile')])
 def test_bad_flags(flags, words):
     done = Running('token_server.py', *flags).end()
     assert done.status == 2 and words in done.err and done.err.count('\n') == 1
@@ -375,7 +375,7 @@ BAD_KEYS = ['bad', 'EC', 'short', 'encrypted', 'dangling']
 @pytest.mark.parametrize('kind', BAD_KEYS)
 def test_keys_that_are_none(tmp_path, kind):
     put_bad_key(kind, tmp_path / 'k1.pem')
-    done = Running('token_server.py', 'docs/claims.json', '--keys', tmp_path).end()
+    done = Running('token_server.py', 'examples/saml/claims.json', '--keys', tmp_path).end()
     assert done.status == 3 and f'cannot use the keys in {tmp_path}' in done.err and done.err.count('\n') == 1
     assert done.err.count('k1.pem') == 1
 
@@ -434,8 +434,8 @@ def test_requests_that_are_sent_in_part_do_not_keep_it_from_ending(tmp_path):
 
 
 def test_a_role_can_be_for_one_virtual_host():
-    import claims
-    policy = claims.policy(ROOT / 'docs/claims.json')
+    from siamese.access import token_issuer as claims
+    policy = claims.policy(ROOT / 'examples/saml/claims.json')
     names, scopes = claims.scopes_of({'groups': ['shop', 'warehouse', 'none']}, policy.roles)
     assert names == ['publisher', 'subscriber'] and scopes == ['siamese.write:%2F/*', 'siamese.read:%2F/*']
     assert claims.scopes_of({'other': ['shop']}, policy.roles) == ([], [])
@@ -443,5 +443,5 @@ def test_a_role_can_be_for_one_virtual_host():
 
 def test_without_the_libraries_it_says_what_to_install():
     code = 'import sys; sys.modules["signxml"] = None; import script, token_server; script.run(token_server.main)'
-    done = Running(sys.executable, '-c', code, 'docs/claims.json').end()
-    assert done.status == 3 and 'pip install -r requirements-access.txt' in done.err and done.err.count('\n') == 1
+    done = Running(sys.executable, '-c', code, 'examples/saml/claims.json').end()
+    assert done.status == 3 and 'pip install -r requirements/access.txt' in done.err and done.err.count('\n') == 1

@@ -21,11 +21,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_promises import SCRIPTS
 
-import broker as broker_module
-import candidate
 import common
-import management
-import tokens
+from siamese.messaging import credentials as tokens
+from siamese.messaging import management_api as management
+from siamese.testbed import candidate
+from siamese.testbed import rabbitmq as broker_module
 
 ALL = ['siamese.configure:*/*', 'siamese.read:*/*', 'siamese.write:*/*']
 KIDS = 'k1', 'k2', 'k1'  # the last key is a stranger's, who uses our name for it

@@ -16,11 +16,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from raw import undecodable, with_message_id
 
-import audit
-import broker as broker_module
-import delivery
 import validate
-import wire
+from siamese import verdict as audit
+from siamese.messaging import framing as wire
+from siamese.messaging import link as delivery
+from siamese.testbed import rabbitmq as broker_module
 
 ONE = message('alice', 'cafe', 1, GENESIS, GOLDEN)
 NEXT = follow(GOLDEN, 4)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pika import frame, spec
 from pika.callback import CallbackManager
 
-import wire
+from siamese.messaging import framing as wire
 
 FRAME_MAX = 4096
 BODIES = st.lists(st.integers(0, 3 * FRAME_MAX), min_size=1, max_size=6)

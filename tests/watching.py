@@ -6,9 +6,9 @@ import time
 import pika
 from conftest import wait_until
 
-import broker as broker_module
-import dead
-import history
+from siamese.monitoring import database as history
+from siamese.monitoring import dead_letters as dead
+from siamese.testbed import rabbitmq as broker_module
 
 FIGURES = ('published', 'delivered', 'acked', 'redelivered', 'expired', 'rejected', 'other')
 

@@ -1,0 +1,31 @@
+#!/bin/sh
+# Something to look at: scenarios 1 to 4 at work, queues that nobody reads, monitor.py, and dashboard.py until Ctrl-C.
+# Takes the broker at AMQP_URL and MANAGEMENT_URL: ./broker.py --management demos/dashboard.sh
+set -u
+cd "$(dirname "$0")/.."
+folder=$(mktemp -d)
+trap 'kill $(cat "$folder"/*.pid) 2>/dev/null; wait; rm -rf "$folder"' EXIT
+trap 'exit 0' INT TERM
+
+# begin NAME COMMAND...: run a script in the background, its log in a file.
+begin() {
+    name=$1
+    shift
+    "$@" --name "$name" --quiet >"$folder/$name.log" 2>&1 &
+    echo $! >"$folder/$name.pid"
+}
+
+for queue in anna bert; do ./fanout_consumer.py $queue --duration 0 --quiet >/dev/null 2>&1; done
+begin monitor ./monitor.py --history "$folder/siamese.db"
+begin alice ./producer.py --difficulty 3 --rate 5
+begin bob ./producer.py --difficulty 3 --rate 3
+begin carol ./validate.py --difficulty 3
+begin erin ./perf_producer.py --persistent --rate 200
+begin grace ./perf_consumer.py
+begin frank ./fanout_producer.py
+begin anna ./fanout_consumer.py anna
+begin ivan ./ack_producer.py --rate 5
+begin judy ./ack_consumer.py --lose 1 --reject 39 --prefetch 1000
+./dashboard.py --history "$folder/siamese.db" "$@" &
+echo $! >"$folder/dashboard.pid"
+wait $!  # and not in the foreground: sh would hear of a signal only at its end

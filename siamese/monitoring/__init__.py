@@ -1,0 +1,1 @@
+"""What monitor.py keeps and tells."""

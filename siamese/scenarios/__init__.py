@@ -1,0 +1,1 @@
+"""What the two scripts of a scenario share."""

@@ -1,0 +1,1 @@
+"""Brokers and faults to test against."""

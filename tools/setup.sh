@@ -1,0 +1,149 @@
+#!/bin/sh
+# Prepare a fresh machine, saying what it does before it does it.
+#
+#   ./tools/setup.sh venv requirements.txt   a virtual environment .venv with these requirements
+#   ./tools/setup.sh broker                  a RabbitMQ for broker.py to start, if there is none
+#   ./tools/setup.sh browser                 a Chromium for the tests of dashboard.py, if there is none
+#   ./tools/setup.sh saml                    xmlsec1, with which pysaml2 signs: the identity provider of the tests
+#   ./tools/setup.sh strangers              amqp-publish and amqp-get of rabbitmq-c: a foreign client for the tests
+#   ./tools/setup.sh pdf                     that, and what tools/pdf.py draws and prints with: fonts, and mermaid in docs/.mermaid
+#   ./tools/setup.sh rabbitmq4               a second one in .rabbitmq4: RabbitMQ 4.x of Debian 13; RABBITMQ_HOME=.rabbitmq4
+#   ./tools/setup.sh peers                   what bench/perf_peers.py measures beside us, in bench/.peers
+#
+# A proxy for pip and apt-get is taken from http_proxy and https_proxy.
+set -eu
+cd "$(dirname "$0")/.."
+
+say() { echo "setup: $*" >&2; }
+
+# apt_install PACKAGE ...: with root's rights, if we have them or can ask for them.
+apt_install() {
+    command -v apt-get >/dev/null || return 1
+    if [ "$(id -u)" = 0 ]; then root=''
+    elif command -v sudo >/dev/null; then root=sudo
+    else return 1
+    fi
+    say "installing $*: ${root:+$root }apt-get install $*"
+    # Debian would start RabbitMQ as a service that is open to the network. Its way to say no is policy-rc.d.
+    $root sh -c '
+        policy=/usr/sbin/policy-rc.d
+        [ -e $policy ] || { trap "rm -f $policy" EXIT; printf "#!/bin/sh\nexit 101\n" >$policy; chmod +x $policy; }
+        apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "$@" >/dev/null
+        if [ "$1" = rabbitmq-server ] && [ -d /run/systemd/system ]; then systemctl disable -q rabbitmq-server; fi
+    ' sh "$@"
+}
+
+venv() {
+    python3 -c 'import sys; sys.exit(sys.version_info < (3, 9))' || { say 'Python 3.9 or later is needed'; exit 3; }
+    if [ ! -x .venv/bin/pip ]; then
+        say 'creating the virtual environment .venv'
+        if ! python3 -m venv .venv >/dev/null 2>&1; then
+            say 'python3 lacks the module venv, which Debian and Ubuntu keep in the package python3-venv'
+            rm -rf .venv
+            apt_install python3-venv || { say 'as root: apt-get install python3-venv, then again'; exit 3; }
+            python3 -m venv .venv
+        fi
+    fi
+    say "installing $1 into .venv"
+    .venv/bin/python -m pip install -q --disable-pip-version-check -r "$1"
+}
+
+broker() {
+    if ! missing=$(python3 -c 'from siamese.testbed import rabbitmq; rabbitmq.find_server()' 2>&1); then
+        say 'no RabbitMQ server is installed here'
+        apt_install rabbitmq-server || { echo "$missing" | sed -n '/not found/,$p' >&2; exit 3; }
+    fi
+}
+
+browser() {
+    for name in chromium chromium-browser google-chrome; do
+        command -v $name >/dev/null && return
+    done
+    say 'no Chromium is installed here'
+    apt_install chromium || { say 'install Chromium or Chrome (as root: apt-get install chromium), then again'; exit 3; }
+}
+
+saml() {
+    command -v xmlsec1 >/dev/null && return
+    say 'no xmlsec1 is installed here'
+    apt_install xmlsec1 || { say 'install xmlsec1 (as root: apt-get install xmlsec1), then again'; exit 3; }
+}
+
+strangers() {
+    command -v amqp-publish >/dev/null && return
+    say 'no amqp-publish is installed here'
+    apt_install amqp-tools || { say 'install the tools of rabbitmq-c (as root: apt-get install amqp-tools), then again'; exit 3; }
+}
+
+pdf() {
+    browser
+    # The documents quote Arabic, Chinese and Japanese, and characters beyond 16 bits.
+    for character in 0645 503c 30fc 1d11e 20bb7 1f407; do
+        [ -n "$(fc-list ":charset=$character")" ] || { apt_install fonts-dejavu-core fonts-noto-cjk fonts-symbola && break; } ||
+            { say "no font has the character U+$character; see DejaVu, Noto Sans CJK, Symbola"; exit 3; }
+    done
+    if [ ! -d docs/.mermaid/node_modules ]; then
+        command -v npm >/dev/null || apt_install npm || { say 'npm is needed, to fetch mermaid'; exit 3; }
+        say 'fetching mermaid into docs/.mermaid: npm install @mermaid-js/tiny@12'
+        npm install --silent --no-save --prefix docs/.mermaid @mermaid-js/tiny@12 >/dev/null
+    fi
+}
+
+# Its packages need the C library of Debian 13. So they are only unpacked, and each of the three programs sees their /usr
+# in place of ours: in a mount namespace, which nobody else sees and which ends with the program. No root is needed.
+rabbitmq4() {
+    home=.rabbitmq4 PATH=$PATH:/usr/sbin
+    if [ ! -e $home/sbin ]; then
+        command -v debootstrap >/dev/null || apt_install debootstrap ||
+            { say 'without RabbitMQ 4.x: it needs debootstrap, of Debian or Ubuntu'; exit 3; }
+        say "fetching RabbitMQ 4.x of Debian 13 into $home: debootstrap --download-only"
+        rm -rf $home && mkdir -p $home/programs
+        debootstrap --download-only --variant=minbase --include=rabbitmq-server trixie "$PWD/$home/debian" >$home/log ||
+            { tail -3 $home/log >&2; say 'without RabbitMQ 4.x: debootstrap could not download it'; exit 3; }
+        for package in $home/debian/var/cache/apt/archives/*.deb; do
+            dpkg-deb -x "$package" $home/debian
+        done
+        rm -rf $home/debian/var
+        ln -sf mawk $home/debian/usr/bin/awk # which its installation would do
+        for program in rabbitmq-server rabbitmqctl epmd; do
+            cat >$home/programs/$program <<'END'
+#!/bin/sh
+home=$(cd "$(dirname "$0")/.." && pwd)
+[ "$(id -u)" = 0 ] && user='' || user=--map-root-user
+exec unshare $user --mount sh -c 'mount --bind "$0" /usr && PATH=/usr/lib/rabbitmq/bin:$PATH && exec "$@"' \
+    "$home/debian/usr" "${0##*/}" "$@"
+END
+            chmod +x $home/programs/$program
+        done
+        mv $home/programs $home/sbin # last, so what is there is complete
+    fi
+    version=$(timeout 60 $home/sbin/rabbitmqctl version </dev/null) ||
+        { say 'without RabbitMQ 4.x: this machine allows no mount namespace (unshare --mount)'; exit 3; }
+    say "RabbitMQ $version is in $home"
+}
+
+peers() {
+    here=bench/.peers
+    mkdir -p $here
+    say "installing requirements/peers.txt into $here/venv"
+    { [ -x $here/venv/bin/pip ] || python3 -m venv $here/venv; } &&
+        $here/venv/bin/python -m pip install -q --disable-pip-version-check -r requirements/peers.txt ||
+        say 'without py-amqp and aio-pika: pip could not install them'
+    if [ ! -d $here/node_modules/amqplib ]; then
+        command -v npm >/dev/null || apt_install npm || true
+        say "fetching amqplib into $here: npm install amqplib"
+        npm install --silent --no-save --prefix $here amqplib >/dev/null || say 'without amqplib: it needs node and npm'
+    fi
+    build="cc -O2 -o $here/rabbitmq_c bench/peers/rabbitmq_c.c -lrabbitmq"
+    say "compiling the peer rabbitmq-c: $build"
+    $build 2>/dev/null || { apt_install gcc libc6-dev librabbitmq-dev && $build; } ||
+        say 'without rabbitmq-c: it needs a C compiler and librabbitmq'
+    if [ ! -d $here/java ]; then
+        command -v mvn >/dev/null || apt_install maven || true
+        say "fetching PerfTest into $here/java: mvn dependency:copy-dependencies"
+        mvn -q -B -Dstyle.color=never -f bench/peers/pom.xml dependency:copy-dependencies -DoutputDirectory="$PWD/$here/java" >/dev/null ||
+            { rm -rf $here/java; say 'without PerfTest: it needs Java and Maven'; }
+    fi
+}
+
+"$@"
