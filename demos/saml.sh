@@ -20,7 +20,7 @@ begin() {
 }
 
 # assertion NAME GROUP...: what the identity provider says of somebody, signed XML.
-assertion() { python -W ignore tests/identity.py "$folder" "$@"; }
+assertion() { python -W ignore tests/support/identity.py "$folder" "$@"; }
 
 # token: the token for the assertion on stdin, or why there is none (RFC 7522).
 token() {
@@ -53,7 +53,7 @@ as() {
         grep -v ' ready: ' || true
 }
 
-python -W ignore tests/identity.py "$folder"
+python -W ignore tests/support/identity.py "$folder"
 key=$(./token_server.py --new-key --keys "$folder/keys")
 begin tokens ./token_server.py "$folder/claims.json" --keys "$folder/keys" --port 0
 begin broker ./broker.py --management --oauth2 "$key"

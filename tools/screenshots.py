@@ -21,10 +21,7 @@ from playwright.sync_api import sync_playwright
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, ROOT)
 
-from siamese.monitoring import (
-    clients,  # noqa: E402
-    queues,  # noqa: E402
-)
+from siamese.monitoring import clients, queues  # noqa: E402
 from siamese.monitoring import database as history  # noqa: E402
 from siamese.monitoring import dead_letters as dead  # noqa: E402
 

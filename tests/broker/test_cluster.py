@@ -1,0 +1,110 @@
+"""A cluster of three nodes: what was confirmed survives the loss of a node, of the majority, and of the one in use."""
+
+import pika
+import pytest
+from support.processes import spell, wait_until
+from support.scenarios import PROOFS, drain, endure
+
+from siamese import ledger as books
+from siamese import verdict as audit
+from siamese.testbed import rabbitmq as broker_module
+
+QUORUM = {'queues': PROOFS, 'flags': ('--queue-type', 'quorum')}
+NACKS = 'broker nacks messages', 'takes messages again'  # in flight as the node died, or while a leader is elected
+
+
+@pytest.fixture(scope='module')
+def cluster():
+    with broker_module.throwaway(nodes=3) as throwaway:
+        yield throwaway
+
+
+@pytest.fixture
+def urls(cluster, request):
+    """The URLs of the three nodes, with a virtual host of the test's own; afterwards all three run again."""
+    vhost = request.node.originalname
+    cluster.ctl('add_vhost', vhost)
+    cluster.ctl('set_permissions', '-p', vhost, 'guest', '.*', '.*', '.*')
+    yield [url.replace('%2F', f'{vhost}?heartbeat=2') for url in cluster.urls]
+    cluster.resume(None)
+    cluster.start()
+    cluster.ctl('delete_vhost', vhost)
+
+
+def declare(url, kind):
+    """Declare the queues of the scenarios at a node; it becomes their home, or their leader."""
+    with pika.BlockingConnection(pika.URLParameters(url)) as connection:
+        for queue in PROOFS:
+            connection.channel().queue_declare(queue, durable=True, arguments={
+                'x-queue-type': kind, 'x-dead-letter-exchange': 'siamese.dlx'})
+
+
+@pytest.mark.parametrize('fault', ['kill', 'stop'])
+def test_the_node_in_use_that_leads_the_queues(start, tmp_path, cluster, urls, fault):
+    """The next URL is taken while the node is still away."""
+    endure(start, tmp_path, ','.join(urls), lambda _: getattr(cluster, fault)(0), also=NACKS, **QUORUM)
+
+
+def test_a_leader_elsewhere_is_killed(start, tmp_path, cluster, urls):
+    """Nobody notices."""
+    declare(urls[2], 'quorum')
+    endure(start, tmp_path, ','.join(urls), lambda _: cluster.kill(2), producer=(), consumer=(), also=NACKS,
+           **QUORUM)
+
+
+def test_the_majority_is_lost_for_a_while(start, tmp_path, cluster, urls):
+    """What is sent meanwhile waits for its confirm, on an open connection."""
+    def inject(_):
+        cluster.kill(1)
+        cluster.kill(2)
+        spell(30)
+    endure(start, tmp_path, ','.join(urls), inject, cluster.start, producer=(), consumer=(), **QUORUM)
+
+
+def test_the_node_in_use_freezes(start, tmp_path, cluster, urls):
+    endure(start, tmp_path, ','.join(urls), lambda _: cluster.pause(0), lambda: cluster.resume(0), also=NACKS,
+           **QUORUM)
+
+
+def test_the_network_between_the_nodes_is_cut(start, tmp_path, cluster, urls):
+    """The node in use is left alone, and pauses until it sees the others again; the next URL is taken meanwhile."""
+    endure(start, tmp_path, ','.join(urls), lambda _: cluster.isolate(0), lambda: cluster.rejoin(0), also=NACKS,
+           **QUORUM)
+
+
+def test_the_leader_is_cut_off_from_consumers_elsewhere(start, tmp_path, cluster, urls):
+    """What they acknowledge may be lost on its way to the leader, and come again, on connections that stay open."""
+    declare(urls[0], 'quorum')
+    ledger, ways = tmp_path / 'run.jsonl', [','.join(urls[at:] + urls[:at]) for at in (1, 2)]
+    flags = '--queue', 'blocks', '--queue-type', 'quorum', '--difficulty', 1, '--quiet', '--ledger', ledger
+    ledger.touch()
+
+    def checked():
+        return sum(event['event'] == 'validated' for event in books.read([ledger]))
+
+    validators = [start('validate.py', '--prefetch', 50, '--name', f'v{at}', '--url', url, *flags)
+                  for at, url in enumerate(ways)]
+    producers = [start('producer.py', '--rate', 300, '--name', f'p{at}', '--url', url, *flags)
+                 for at, url in enumerate(ways)]
+    wait_until(lambda: checked() > 1000, 'a thousand blocks')
+    cluster.isolate(0)
+    spell(5)
+    cluster.rejoin(0)
+    before = checked()
+    wait_until(lambda: checked() > before + 1000, 'a thousand more')
+    ends = [running.stop() for running in (*producers, *validators)]
+    ends += drain(start, ways[0], 'blocks', 'validate.py', *flags)
+    for done in ends:
+        assert done.status in (0, 3) and 'Traceback' not in done.err, done.err
+    found = audit.audit(books.read([ledger]))
+    print({name: len(ids) for name, ids in found.items() if ids})
+    assert audit.judge(found)[1] == 0 and found['ok'] == found['attempted'] == found['accepted']
+
+
+def test_a_classic_queue_whose_home_is_killed(start, tmp_path, cluster, urls):
+    """It is away as long as its home; then everything is there."""
+    declare(urls[2], 'classic')
+    nacks = int(cluster.ctl('version').split('.')[0]) > 3  # RabbitMQ 4 nacks what a dead home cannot take, 3 returns it
+    endure(start, tmp_path, ','.join(urls), lambda _: cluster.kill(2), lambda: cluster.start(2),
+           producer=NACKS if nacks else ('message returned', 'back after'), also=() if nacks else NACKS,
+           consumer=('consumer cancelled', 'back after'), queues=PROOFS)

@@ -1,0 +1,200 @@
+"""fanout_consumer.py on a real broker: who gets what, what expires, what is missed, and the verdict of audit.py."""
+
+import json
+import re
+import signal
+import socket
+from collections import Counter
+
+import pytest
+from support.messages import MALFORMED, declare_dead, hello
+from support.processes import wait_until
+from support.queues import drain, judge, waiting
+
+DECLARED = {'x-dead-letter-exchange': 'siamese.dlx', 'x-queue-type': 'classic', 'x-expires': 3_600_000}
+
+
+def put(channel, messages, queue='bert'):
+    """Declare a queue as the script does, and publish to it."""
+    declare_dead(channel)
+    channel.exchange_declare('siamese.fanout', 'fanout', durable=True)
+    channel.queue_declare(queue, durable=True, arguments=DECLARED)
+    for properties, body in messages:
+        channel.basic_publish('', queue, body, properties)
+
+
+def numbers(lines):
+    """Return the numbers of the messages that these lines tell of."""
+    return [int(found[1]) for line in list(lines) if (found := re.search(r'alice (\d+)  Hello world', line))]
+
+
+@pytest.mark.pair
+def test_different_queues_get_everything_the_same_queue_shares(start, run, tmp_path):
+    ledger = tmp_path / 'run.jsonl'
+    consumers = [start('fanout_consumer.py', queue, '--name', name, '--ledger', ledger)
+                 for queue, name in (('a', 'carol'), ('b', 'dave'), ('c', 'erin'), ('c', 'frank'))]
+    for consumer in consumers:
+        consumer.wait_for('ready')
+    done = run('fanout_producer.py', '--name', 'alice', '--count', 100, '--rate', 200, '--ledger', ledger, '--quiet')
+    assert done.status == 0
+    everything = list(range(1, 101))
+    carol, dave, erin, frank = consumers
+    wait_until(lambda: numbers(carol.out) == numbers(dave.out) == everything, 'everything in the queues a and b')
+    wait_until(lambda: sorted(numbers(erin.out) + numbers(frank.out)) == everything, 'everything in the queue c')
+    assert numbers(erin.out) and numbers(frank.out)
+    assert [consumer.stop(signal.SIGTERM).status for consumer in consumers] == [0] * 4
+    status, found = judge(run, ledger)
+    assert status == 0 and found['ok'] == 100 and not found['expired'] and not found['redelivered']
+
+
+def test_the_queue_is_named_after_the_host_and_outlives_the_script(run, channel, broker, url):
+    assert run('fanout_consumer.py', '--duration', 0.3).status == 3
+    channel.queue_declare(socket.gethostname(), durable=True, arguments=DECLARED)  # it would refuse other ones
+    assert run('fanout_producer.py', '--name', 'alice', '--count', 3, '--rate', 100).status == 0
+    done = run('fanout_consumer.py', '--count', 3)
+    assert done.status == 0 and numbers(done.out.splitlines()) == [1, 2, 3]
+
+
+def test_a_late_joiner_gets_what_comes_after_it(start, run):
+    start('fanout_consumer.py', 'first')
+    producer = start('fanout_producer.py', '--name', 'alice', '--rate', 20)
+    producer.wait_for('alice 5 ', producer.out)
+    done = run('fanout_consumer.py', 'late', '--count', 5)
+    shown = numbers(done.out.splitlines())
+    assert shown == list(range(shown[0], shown[0] + 5)) and shown[0] > 5
+    assert f', {shown[0] - 1} before it missed\n' in done.out and f'5 received, {shown[0] - 1} missed, ' in done.out
+    producer.stop()
+
+
+@pytest.mark.pair
+def test_who_returns_gets_exactly_what_has_not_expired(run, channel):
+    brief, lasting = [hello(n, expiration='100') for n in (1, 2, 3)], [hello(n, expiration='60000') for n in (4, 5, 6)]
+    put(channel, brief + lasting)
+    wait_until(lambda: waiting(channel, 'siamese.dead') == 3, 'three dead letters')
+    done = run('fanout_consumer.py', 'bert', '--count', 3)
+    assert done.status == 0 and numbers(done.out.splitlines()) == [4, 5, 6]
+    assert '1 of 3  alice 4  Hello world, ' in done.out and ', 3 before it missed' in done.out.splitlines()[0]
+    assert '3 received, 3 missed, 0 invalid; ' in done.out and 'overdue' not in done.out
+
+
+def test_away_and_back_while_the_producer_goes_on(start, run, channel, tmp_path):
+    ledger = tmp_path / 'run.jsonl'
+    before = start('fanout_consumer.py', 'bert', '--name', 'before', '--ledger', ledger)
+    before.wait_for('ready')
+    producer = start('fanout_producer.py', '--name', 'alice', '--rate', 20, '--ttl', 1, '--ledger', ledger)
+    wait_until(lambda: numbers(before.out), 'a message')
+    before.stop()
+    wait_until(lambda: waiting(channel, 'siamese.dead') >= 10, 'ten dead letters')
+    after = start('fanout_consumer.py', 'bert', '--name', 'after', '--ledger', ledger)
+    wait_until(lambda: len(numbers(after.out)) >= 30, 'thirty messages')
+    assert producer.stop().status == 0
+    accepted = ledger.read_text().count('"accepted"')
+    wait_until(lambda: numbers(after.out)[-1:] == [accepted], 'the last message')
+    assert after.stop().status == 0
+    dead = drain(channel, 'siamese.dead')
+    assert {(death['reason'], death['queue']) for properties, _ in dead
+            for death in properties.headers['x-death']} == {('expired', 'bert')}
+    expired = [int(properties.message_id.rpartition('-')[2]) for properties, _ in dead]
+    # Each message came out once: before, in the dead letters, or after.
+    assert sorted(numbers(before.out) + expired + numbers(after.out)) == list(range(1, accepted + 1))
+    assert min(expired) > max(numbers(before.out)) and min(expired) < min(numbers(after.out))
+    status, found = judge(run, ledger)
+    assert status == 0 and len(found['expired']) == len(expired)
+    assert found['ok'] == accepted - len(expired)
+
+
+def test_with_nobody_there_everything_expires(run, channel, tmp_path):
+    ledger = tmp_path / 'run.jsonl'
+    assert run('fanout_consumer.py', 'bert', '--duration', 0.3, '--ledger', ledger).status == 3
+    done = run('fanout_producer.py', '--count', 23, '--rate', 1000, '--ttl', 0.2, '--ledger', ledger, '--quiet')
+    assert done.status == 0
+    wait_until(lambda: waiting(channel, 'siamese.dead') == 23, 'dead letters')
+    assert waiting(channel, 'bert') == 0
+    dead = drain(channel, 'siamese.dead')
+    assert {properties.headers['x-death'][0]['reason'] for properties, _ in dead} == {'expired'}
+    assert run('fanout_consumer.py', 'bert', '--idle', 0.3, '--ledger', ledger).status == 3
+    status, found = judge(run, ledger)
+    assert status == 3 and len(found['expired']) == 23 and not found['lost']  # nobody received anything
+
+
+def test_the_audit_names_what_a_queue_lost(run, start, tmp_path):
+    ledger = tmp_path / 'run.jsonl'
+    consumers = [start('fanout_consumer.py', queue, '--name', queue, '--ledger', ledger) for queue in ('anna', 'bert')]
+    for consumer in consumers:
+        consumer.wait_for('ready')
+    for name in 'alice', 'later':  # the second one is sent when the first has expired
+        assert run('fanout_producer.py', '--name', name, '--count', 5, '--rate', 10, '--ttl', 0.3,
+                   '--ledger', ledger).status == 0
+    for consumer in consumers:
+        wait_until(lambda consumer=consumer: 'later 5 ' in ''.join(consumer.out), 'all messages')
+        assert consumer.stop().status == 0
+    assert judge(run, ledger)[0] == 0
+    lines = ledger.read_text().splitlines(keepends=True)
+    stolen = next(line for line in lines if '"by": "bert"' in line and '"validated"' in line)
+    lines.remove(stolen)
+    ledger.write_text(''.join(lines))
+    status, found = judge(run, ledger)
+    assert status == 1 and found['lost'] == [f'{json.loads(stolen)["id"]} in bert'] and found['ok'] == 10
+
+
+def test_gaps_and_copies(run, channel):
+    put(channel, [hello(1), hello(2), hello(6), hello(4), hello(4, headers={'x-attempt': 2}), hello(7)])
+    done = run('fanout_consumer.py', 'bert', '--count', 6)
+    assert done.status == 0 and '6 received, 2 missed, ' in done.out and ' 1 sent again; ' in done.out  # 3 and 5
+    assert 'alice 6  Hello world, ' in done.out.splitlines()[2] and ', 3 before it missed' in done.out.splitlines()[2]
+
+
+def test_a_connection_that_breaks_in_between(start, run, broker, url):
+    consumer = start('fanout_consumer.py', 'bert')
+    consumer.wait_for('ready')
+    producer = start('fanout_producer.py', '--name', 'alice', '--rate', 20, '--ttl', 600, '--json', '-', '--quiet')
+    wait_until(lambda: numbers(consumer.out), 'a message')
+    broker.ctl('close_all_connections', '-p', url.rpartition('/')[2], 'maintenance')
+    producer.wait_for('back after')
+    consumer.wait_for('back after')
+    sent = json.loads(producer.stop().out)
+    assert sent['accepted'] == sent['sent']
+    wait_until(lambda: set(numbers(consumer.out)) == set(range(1, sent['sent'] + 1)), 'all messages')
+    assert consumer.stop().status == 0
+
+
+def test_an_exchange_that_is_deleted_comes_back(start, channel):
+    """No consumer is told of that; so it looks after it by itself."""
+    consumer = start('fanout_consumer.py', 'bert')
+    consumer.wait_for('ready')
+    producer = start('fanout_producer.py', '--rate', 20, '--quiet')
+    consumer.wait_for(' 3  ', consumer.out)
+    for exchange in 'siamese.fanout', 'siamese.dlx':
+        channel.exchange_delete(exchange)
+    producer.wait_for('nobody listens at siamese.fanout')
+    before = len(consumer.out)
+    wait_until(lambda: len(consumer.out) > before + 3, 'messages again')
+    channel.basic_publish('', 'bert', b'strange')
+    wait_until(lambda: waiting(channel, 'siamese.dead'), 'a dead letter')
+    assert producer.stop().status == 3 and consumer.stop().status == 1
+    assert 'back after' not in ''.join(consumer.err)  # over the same connection
+
+
+def test_a_quorum_queue(run):
+    kind = ('--queue-type', 'quorum')
+    assert run('fanout_consumer.py', 'bert', '--duration', 0.3, *kind).status == 3
+    assert run('fanout_producer.py', '--name', 'alice', '--count', 3, '--rate', 100).status == 0
+    assert run('fanout_consumer.py', 'bert', '--count', 3, *kind).status == 0
+
+
+def test_malformed_messages_are_rejected_into_the_dead_letters_and_counted(run, channel):
+    put(channel, [hello(1), *MALFORMED.values(), hello(2)])
+    done = run('fanout_consumer.py', 'bert', '--count', len(MALFORMED) + 2, '--json', '-')
+    summary = json.loads(done.out)
+    assert done.status == 1 and 'Traceback' not in done.err
+    assert summary['received'] == 2 and summary['invalid'] == len(MALFORMED) == sum(summary['reasons'].values())
+    dead = drain(channel, 'siamese.dead')
+    assert Counter(body for _, body in dead) == Counter(body for _, body in MALFORMED.values())
+
+
+@pytest.mark.parametrize('copies, status', [(1, 0), (2, 1)])
+def test_a_replayed_message_is_refused(run, channel, copies, status):
+    put(channel, [hello(1)] * copies)
+    done = run('fanout_consumer.py', 'bert', '--count', copies, '--json', '-')
+    assert done.status == status and json.loads(done.out)['received'] == 1
+    assert waiting(channel, 'siamese.dead') == copies - 1

@@ -1,0 +1,139 @@
+"""script.py: flags, their errors, the log, the exit status; in every script alike."""
+
+import json
+import os
+import pty
+import signal
+import socket
+import subprocess
+import sys
+
+import pytest
+from support.block_messages import chain, put
+from support.processes import Running
+from support.queues import drain
+
+from siamese import ROOT, script
+
+SCRIPTS = ['producer.py', 'validate.py']
+BAD_FLAGS = [
+    (['--count', '0'], 'is not from 1'), (['--count', 'many'], 'invalid whole number'), (['--count'], 'expected one'),
+    (['--duration', 'nan'], 'is not from 0'), (['--give-up-after', '-1'], 'is not from 0'),
+    (['--nonsense'], 'unrecognized'), (['--queue', 'x' * 201], '1 to 200 printable'),
+    (['--name', 'a\nb'], '1 to 200 printable'), (['--name', ''], '1 to 200'),
+    (['--queue-type', 'fast'], 'invalid choice'), (['--ledger', '/none/x'], 'cannot write /none/x'),
+    (['--json', '/'], 'cannot write /'), (['--url', 'http://h'], 'must begin with amqp'),
+    (['--url', 'amqp://u:secret@h:x'], 'port'), (['--ulr', 'amqp://u:secret@h'], 'unrecognized'),
+    (['amqp://u:sec@ret@h'], 'unrecognized'), (['--url', 'amqp://u:12/sec@h'], 'write a / in user or password as %2F'),
+    (['--url', 'amqp://u:pass', 'sec', 'ret@h', '--fast=sec'], 'unrecognized arguments --fast;'),
+    (['--queue-type', 'amqp://u:my sec@ret@h'], 'invalid choice'),
+    (['--ledger', '-'], 'name of a file'), (['--min', '9', '--max', '5'], 'is below'),
+    (['--difficulty', '65'], 'from 0 to 64'),
+]
+
+
+@pytest.mark.parametrize('name', SCRIPTS)
+@pytest.mark.parametrize('flags, complaint', BAD_FLAGS)
+def test_bad_flags_take_one_line(name, flags, complaint):
+    done = Running(name, *flags).end()
+    assert done.status == 2 and done.out == ''
+    assert complaint in done.err and done.err.count('\n') == 1 and f'see {name} --help' in done.err
+    assert 'sec' not in done.err.replace('seconds', '') and 'ret@' not in done.err
+
+
+def test_a_bad_url_in_the_environment_takes_one_line():
+    done = Running('producer.py', env={'AMQP_URL': 'amqp://u:secret@h:x'}).end()
+    assert done.status == 2 and done.err.count('\n') == 1 and 'secret' not in done.err
+
+
+def test_one_signal_ends_a_script_that_is_connecting():
+    with socket.create_server(('127.0.0.1', 0)) as mute:
+        running = Running('validate.py', '--url', f'amqp://127.0.0.1:{mute.getsockname()[1]}')
+        connection, _ = mute.accept()
+        assert connection.recv(8) == b'AMQP\0\0\x09\1'
+        done = running.stop(signal.SIGINT)
+        connection.close()
+    assert done.status == 3 and 'stopped: SIGINT' in done.out and 'Traceback' not in done.err
+
+
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
+def test_two_signals_end_a_script_that_cannot_finish(number):
+    running = Running('producer.py', '--url', 'amqp://127.0.0.1:1', '--count', '1')
+    running.wait_for('trying again')
+    running.wait_for(' 1 of 1 ', running.out)
+    running.send(number)
+    running.wait_for(f'{number.name}: finishing')
+    done = running.stop(number)
+    assert done.status == 130 and '1 not accepted' in done.out and 'Traceback' not in done.err
+
+
+def test_the_reader_of_a_pipe_may_leave(run, url):
+    command = f'{sys.executable} producer.py --difficulty 0 | head -1'
+    done = subprocess.run(['bash', '-o', 'pipefail', '-c', command], cwd=ROOT, env={**os.environ, 'AMQP_URL': url},
+                          capture_output=True, encoding='utf-8', timeout=60)
+    assert done.returncode == 141 and 'Traceback' not in done.stderr and done.stdout.count('\n') == 1
+
+
+def test_a_ledger_that_cannot_be_written_ends_the_run(run, channel):
+    put(channel, chain('alice', 3))
+    for name in SCRIPTS:
+        done = run(name, '--difficulty', 1, '--count', 3, '--ledger', '/dev/full')
+        assert done.status == 3 and 'cannot write the ledger /dev/full: No space left on device' in done.err
+        assert 'Traceback' not in done.err and 'again, back' not in done.err
+    assert len(drain(channel, 'siamese.blocks')) == 3  # nothing is published or acknowledged without a line
+
+
+@pytest.mark.parametrize('redirection', ['> /dev/full', '>&-', '2>&-', '2> /dev/full'])
+def test_streams_that_take_nothing(url, redirection):
+    command = f'{sys.executable} producer.py --difficulty 0 --count 1 {redirection}'
+    done = subprocess.run(['sh', '-c', command], cwd=ROOT, env={**os.environ, 'AMQP_URL': url}, capture_output=True,
+                          encoding='utf-8', timeout=60)
+    full = redirection == '> /dev/full'
+    assert done.returncode == (3 if full else 0) and 'Traceback' not in done.stderr
+    assert ('cannot write the output: No space left on device' in done.stderr) is full
+
+
+def test_progress_is_shown_on_a_terminal_only(start, url):
+    terminal, its_end = pty.openpty()
+    subprocess.run([sys.executable, 'producer.py', '--quiet', '--difficulty', '0', '--duration', '1'], stderr=its_end,
+                   stdout=subprocess.DEVNULL, cwd=ROOT, env={**os.environ, 'AMQP_URL': url}, timeout=60, check=True)
+    os.close(its_end)
+    shown = os.read(terminal, 100_000).decode()
+    os.close(terminal)
+    assert ' in 1 s' in shown and '\r' in shown
+    assert '\r' not in start('producer.py', '--quiet', '--difficulty', '0', '--duration', '1').end().err
+
+
+@pytest.mark.parametrize('name', ['producer.py', 'validate.py'])
+def test_json_on_stdout_is_all_there_is(name, run, channel):
+    put(channel, chain('alice', 2))
+    done = run(name, '--count', 2, '--difficulty', 1, '--json', '-')
+    assert done.status == 0 and json.loads(done.out)['stopped'] == 'count reached'
+
+
+def test_summary_as_line_and_as_json(tmp_path, capsys):
+    args = script.parser('About.\n\nExamples:\n    x\n')
+    script.add_output_flags(args)
+    for path in (str(tmp_path / 'summary'), '-'):
+        script.report(args.parse_args(['--json', path]), '{n} done', {'n': 3})
+    assert json.loads((tmp_path / 'summary').read_text()) == {'n': 3}
+    assert capsys.readouterr().out == '3 done\n{"n": 3}\n'
+
+
+@pytest.mark.parametrize('flags, lines', [([], 0), (['--verbose'], 1)])
+def test_what_pika_says_is_for_verbose(flags, lines):
+    code = ('import logging, sys, validate; validate.parse_args(sys.argv[1:]); '
+            'logging.getLogger("pika.connection").critical("Received METHOD frame for unregistered channel 1")')
+    assert Running(sys.executable, '-c', code, *flags).end().err.count('unregistered') == lines
+
+
+def test_tally():
+    assert script.tally(3, 10) == '3 of 10' and script.tally(3, None) == '3'
+
+
+def test_a_line_is_written_in_one_piece_even_unbuffered():
+    """Scripts that share a terminal do not mix their lines."""
+    code = 'import script; script.run(lambda: print("one", "line"))'
+    read, write = os.pipe2(os.O_DIRECT)  # a pipe that keeps each write apart
+    done = subprocess.run([sys.executable, '-u', '-c', code], stdout=write, cwd=ROOT, timeout=60)
+    assert done.returncode == 0 and os.read(read, 100) == b'one line\n'

@@ -1,0 +1,83 @@
+"""setup.sh where something is missing and cannot be installed: it says what to do, and exits with 3."""
+
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from siamese import ROOT
+
+
+@pytest.fixture
+def machine(tmp_path):
+    """A folder with setup.sh, and a function that runs it where `tools` are all there is (no apt-get, no sudo)."""
+    for name in ('tools/setup.sh', 'siamese/__init__.py', 'siamese/testbed/__init__.py', 'siamese/testbed/rabbitmq.py',
+                 'requirements.txt'):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, tmp_path / name)
+    bin = tmp_path / 'bin'
+    bin.mkdir()
+    for tool in 'sh', 'dirname', 'id', 'sed', 'rm', 'mkdir', 'tail':
+        (bin / tool).symlink_to(shutil.which(tool))
+
+    def run(python, *argv, **env):
+        (bin / 'python3').write_text(f'#!{shutil.which("sh")}\n{python}\n')
+        (bin / 'python3').chmod(0o755)
+        return subprocess.run([tmp_path / 'tools' / 'setup.sh', *argv], env={'PATH': str(bin), **env}, capture_output=True,
+                              encoding='utf-8', timeout=60)
+    return run
+
+
+REAL = f'exec {sys.executable} "$@"'
+
+
+def test_no_rabbitmq(machine):
+    done = machine(REAL, 'broker', RABBITMQ_HOME='/none')
+    assert done.returncode == 3 and 'no RabbitMQ server is installed here' in done.stderr
+    for remedy in 'apt-get', 'dnf', 'brew', 'docker':
+        assert f'{remedy} ' in done.stderr
+    assert 'Traceback' not in done.stderr
+
+
+def test_no_venv(machine):
+    done = machine(f'[ "$2" = venv ] && exit 1; {REAL}', 'venv', 'requirements.txt')
+    assert done.returncode == 3 and 'as root: apt-get install python3-venv' in done.stderr
+
+
+def test_old_python(machine):
+    done = machine('[ "$1" = -c ] && exit 1', 'venv', 'requirements.txt')
+    assert done.returncode == 3 and 'Python 3.9 or later is needed' in done.stderr
+
+
+def test_a_broker_that_is_there_needs_nothing(machine):
+    done = machine(REAL, 'broker', PATH=os.environ['PATH'])
+    assert (done.returncode, done.stdout, done.stderr) == (0, '', '')
+
+
+def test_no_browser(machine):
+    done = machine(REAL, 'browser')
+    assert done.returncode == 3 and 'no Chromium is installed here' in done.stderr
+    assert 'apt-get install chromium' in done.stderr
+
+
+def test_no_xmlsec1(machine):
+    done = machine(REAL, 'saml')
+    assert done.returncode == 3 and 'no xmlsec1 is installed here' in done.stderr
+    assert 'apt-get install xmlsec1' in done.stderr
+
+
+def test_no_second_broker(machine, tmp_path):
+    (tmp_path / 'bin' / 'debootstrap').write_text('#!/bin/sh\necho no mirror\nexit 1\n')
+    (tmp_path / 'bin' / 'debootstrap').chmod(0o755)
+    done = machine(REAL, 'rabbitmq4')
+    assert done.returncode == 3 and 'setup: without RabbitMQ 4.x: debootstrap could not download it' in done.stderr
+    assert 'no mirror' in done.stderr and not (tmp_path / '.rabbitmq4' / 'sbin').exists()
+
+
+def test_peers_that_cannot_be_had_are_named_and_left_out(machine):
+    done = machine('exit 1', 'peers')
+    assert done.returncode == 0
+    for peer in 'py-amqp and aio-pika', 'amqplib', 'rabbitmq-c', 'PerfTest':
+        assert f'setup: without {peer}: ' in done.stderr

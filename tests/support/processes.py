@@ -1,0 +1,79 @@
+"""Scripts as processes, and waiting for what they do."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from types import SimpleNamespace
+
+import pytest
+
+from siamese import ROOT
+
+PATIENCE = 120  # s until a test that waits for something gives up; a stalled machine must not fail it
+
+
+def wait_until(condition, what='condition', patience=PATIENCE):
+    """Return the first true value of `condition()`; fail when there is none in time."""
+    deadline = time.monotonic() + patience
+    while time.monotonic() < deadline:
+        value = condition()
+        if value:
+            return value
+        threading.Event().wait(0.05)
+    pytest.fail(f'{what} did not come about within {patience} s')
+
+
+def spell(seconds):
+    """Let a fault last: nothing tells from outside that a script has tried in vain."""
+    threading.Event().wait(seconds)
+
+
+def replace_once(old, new):
+    """Return a function for proxy.before(alter=) that replaces the first `old` it sees, and a list that then has it."""
+    done = []
+
+    def alter(data):
+        if old in data and not done:
+            done.append(old)
+            return data.replace(old, new, 1)
+        return data
+    return alter, done
+
+
+class Running:
+    """A script as a process. What it prints is read as it comes, so that a test can wait for a line."""
+
+    def __init__(self, *argv, env=None, cwd=ROOT):
+        argv = [sys.executable, *argv] if str(argv[0]).endswith('.py') else argv
+        self.process = subprocess.Popen([str(word) for word in argv], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                                        stdin=subprocess.DEVNULL, encoding='utf-8', cwd=cwd,
+                                        env={**os.environ, 'PYTHONUTF8': '1', 'PYTHONUNBUFFERED': '', **(env or {})})
+        self.out, self.err = [], []
+        self.readers = [threading.Thread(target=lines.extend, args=(stream,), daemon=True) for lines, stream in
+                        ((self.out, self.process.stdout), (self.err, self.process.stderr))]
+        for reader in self.readers:
+            reader.start()
+
+    def wait_for(self, text, lines=None):
+        """Wait for `text` in the log (or in `lines`, self.out say), and return its line."""
+        lines = self.err if lines is None else lines
+        return wait_until(lambda: next((line for line in list(lines) if text in line), None),
+                          f'{text!r} in {self.process.args[1:]}: {"".join(self.err)}')
+
+    def send(self, number):
+        self.process.send_signal(number)
+
+    def end(self, patience=PATIENCE):
+        """Wait until it ends; return status, out and err."""
+        self.process.wait(patience)
+        for reader in self.readers:
+            reader.join(patience)
+        return SimpleNamespace(status=self.process.returncode, out=''.join(self.out), err=''.join(self.err))
+
+    def stop(self, number=signal.SIGINT):
+        """Send a signal, and return how it ended."""
+        self.send(number)
+        return self.end()

@@ -1,0 +1,165 @@
+"""queues.py: the figures stay true whatever counters, clocks and processes do."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from support.builders import NOON, queue
+
+from siamese.monitoring import database as history
+from siamese.monitoring import queues
+
+
+@pytest.fixture
+def db():
+    return history.open_for_writing(':memory:')
+
+
+STEPS = st.lists(st.one_of(st.tuples(st.just('count'), st.integers(0, 1000)), st.just(('poll', 0)),
+                           st.just(('node restarts', 0)), st.just(('monitor restarts', 0)),
+                           st.just(('queue anew', 0))), max_size=40)
+
+
+@given(STEPS, st.booleans())
+def test_what_is_counted_is_what_the_broker_counted_until_each_look(tmp_path_factory, steps, several):
+    path = str(tmp_path_factory.mktemp('history') / 'siamese.db')
+    db, now, node_start = history.open_for_writing(path), NOON, NOON - 1000
+    counter = seen = truth = 0
+
+    def poll():
+        nonlocal seen, truth
+        queues.collect(db, now, [queue(published=counter)], None if several else now - node_start)
+        truth, seen = truth + counter - seen, counter
+
+    poll()
+    for step, count in steps:
+        now += 30
+        if step == 'count':
+            counter += count
+        elif step == 'poll':
+            poll()
+        elif step == 'monitor restarts':
+            db.close()
+            db = history.open_for_writing(path)
+        else:  # what was counted since the last look is lost with the counter
+            poll()
+            counter = seen = 0
+            if step == 'node restarts':
+                node_start = now
+            poll()  # a counter that has grown beyond where it stood, and a node of a cluster, cannot be told apart
+    poll()
+    assert queues.known(db)[0]['published'] == truth
+    for period in history.PERIODS:
+        assert sum(row['published'] for row in history.report(db, period)) == truth
+    assert all(row[name] >= 0 for row in history.report(db, 'hour') for name in history.FIGURES)
+    db.close()
+
+
+@given(st.integers(0, 10**9), st.integers(0, 10**9), st.booleans(), st.booleans())
+def test_a_counter_never_counts_backwards_nor_more_than_it_shows(old, new, restarted, several):
+    assert 0 <= queues.grown(old, new, restarted, several) <= new
+
+
+def test_a_node_that_restarts_and_counts_beyond_where_it_was_is_noticed_by_its_uptime(db):
+    queues.collect(db, NOON, [queue(published=10)], uptime=1000)
+    queues.collect(db, NOON + 30, [queue(published=15)], uptime=20)
+    assert queues.known(db)[0]['published'] == 15
+
+
+def test_a_node_that_restarted_and_is_up_for_longer_than_before_is_another_process(db):
+    queues.collect(db, NOON, [queue(published=10)], uptime=10, process='1')
+    queues.collect(db, NOON + 5, [queue(published=11)], uptime=15, process='1')
+    queues.collect(db, NOON + 40, [queue(published=15)], uptime=20, process='2')
+    assert queues.known(db)[0]['published'] == 16
+
+
+def test_a_node_that_restarted_while_nobody_looked_and_a_clock_that_was_set(db):
+    queues.collect(db, NOON, [queue(published=10)], uptime=100)
+    queues.collect(db, NOON + 5000, [queue(published=15)], uptime=500)
+    assert queues.known(db)[0]['published'] == 15
+    queues.collect(db, NOON + 9000, [queue(published=17)], uptime=4500)
+    queues.collect(db, NOON + 9050, [queue(published=18)], uptime=4505)
+    assert queues.known(db)[0]['published'] == 18
+
+
+def test_of_a_cluster_a_counter_that_sinks_counts_nothing_twice(db):
+    for at, published in enumerate((0, 100, 40, 50)):
+        queues.collect(db, NOON + at, [queue(published=published)], uptime=None)
+    assert queues.known(db)[0]['published'] == 110
+
+
+def test_what_was_before_the_first_look_is_not_of_this_hour(db):
+    queues.collect(db, NOON, [queue(published=1000)], uptime=100)
+    queues.collect(db, NOON + 5, [queue(published=1001), queue('new', published=7)], uptime=105)
+    assert {row['name']: row['published'] for row in queues.known(db)} == {'q': 1, 'new': 7}
+
+
+@pytest.mark.parametrize('uptime, published', [(3600, 0), (3, 7), (None, 0)])
+def test_what_a_node_counts_that_is_younger_than_the_history_is_not_left_out(db, uptime, published):
+    history.note(db, begun=NOON - 60)
+    queues.collect(db, NOON, [queue(published=7)], uptime)
+    queues.collect(db, NOON + 5, [queue(published=7)], uptime and uptime + 5)
+    assert queues.known(db)[0]['published'] == published
+
+
+def test_messages_that_no_queue_takes_are_counted_of_all_queues_together(db):
+    def look(at, uptime, returned=None, dropped=None):
+        queues.collect(db, NOON + at, [queue()], uptime, unroutable={'returned': returned, 'dropped': dropped})
+    look(0, 100, 50, 1)  # before that nobody looked
+    look(5, 105, 53, 1)
+    look(10, 110)  # not told
+    look(15, 115, 54, 3)
+    look(20, 2, 2)  # the node has restarted
+    look(25, 7, 2, 1)
+    row, = history.report(db, 'hour', total=True)
+    assert (row['returned'], row['dropped']) == (6, 3)
+    assert history.report(db, 'hour') == [] and 'returned' not in history.FIGURES
+
+
+def test_a_stream_keeps_what_was_read_and_is_not_alone(db):
+    for at in 0, 5:
+        queues.collect(db, NOON + at, [queue('s', 9, type='stream'), queue('q', 9)], uptime=None)
+    assert {row['name']: row['alone_since'] for row in queues.known(db)} == {'s': None, 'q': NOON}
+
+
+def test_figures_that_the_broker_does_not_tell_for_a_while_are_not_counted_again(db):
+    for at, published in enumerate((0, 5, None, 5, 6)):
+        queues.collect(db, NOON + at, [queue(published=published)], uptime=100 + at)
+    assert queues.known(db)[0]['published'] == 6
+
+
+def test_a_queue_that_is_deleted_and_declared_anew(db):
+    for at, rows in enumerate(([queue(published=0)], [queue(published=5, ready=5)], [], [queue(published=7)])):
+        queues.collect(db, NOON + at, rows, uptime=100 + at)
+        assert [row['ready'] for row in queues.known(db)] == [row['ready'] for row in rows]
+    assert queues.known(db)[0]['published'] == 12
+    assert history.report(db, 'day')[0]['ready_high'] == 5
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=1, max_size=30))
+def test_how_old_the_oldest_message_is_to_within_a_look(flow):
+    # Of each look: how many came, and how many left at most, of a queue that is first in, first out.
+    db, waiting, published = history.open_for_writing(':memory:'), [], 0
+    queues.collect(db, NOON, [queue()], uptime=None)
+    for look, (come, leave) in enumerate(flow, 1):
+        waiting = (waiting + [look] * come)[leave:]
+        published += come
+        queues.collect(db, NOON + look, [queue(published=published, ready=len(waiting))], uptime=None)
+        oldest = queues.known(db)[0]['oldest_since']
+        assert oldest == (NOON + waiting[0] - 1 if waiting else None)
+
+
+def test_rates_of_each_look(db):
+    for at, published in ((0, 0), (10, 20), (20, 20)):
+        queues.collect(db, NOON + at, [queue(published=published, ready=3)], uptime=None)
+    assert queues.samples(db) == {'q': [(NOON + 10, 3, 0, 2.0, 0.0, 0.0), (NOON + 20, 3, 0, 0.0, 0.0, 0.0)]}
+    assert queues.samples(db, 'q') == queues.samples(db) and queues.samples(db, 'other') == {}
+    queues.collect(db, NOON + 20 + queues.RECENT, [queue(published=20)], uptime=None)
+    assert len(queues.samples(db)['q']) == 1
+
+
+def test_rates_are_our_own_where_the_broker_says_none(db):
+    rates = []
+    for at, published in ((0, 100), (5, 200), (10, 200), (15, 400), (60, 1000)):
+        queues.collect(db, NOON + at, [queue(published=published, publish_rate=7)], uptime=None)
+        rates.append(queues.known(db)[0]['publish_rate'])
+    assert rates == [7, 20, 10, 20, 7]  # 7: the broker's, where nothing was seen in the last 15 s
