@@ -40,27 +40,50 @@ from siamese.messaging.link import Invalid
 from siamese.scenarios import hello as greeting
 
 LIMIT = 20  # a quorum queue gives a message up when it was not acknowledged once more than this, a classic one never
-EVENTS = {'acked': 'validated', 'rejected': 'rejected', 'lost': 'unsettled'}  # what the ledger calls each decision
+EVENTS = {
+    'acked': 'validated',
+    'rejected': 'rejected',
+    'lost': 'unsettled',
+}  # what the ledger calls each decision
 
 LINE = '{tally}  {producer} {number}  Hello world  priority {priority}, {age:.1f} s old{remarks}  {decision}'
-SUMMARY = ('{received} received = {acked} acked + {rejected} rejected + {lost} lost + {invalid} invalid; '
-           '{redelivered} redelivered; {duration_s:.1f} s; stopped: {stopped}')
+SUMMARY = (
+    '{received} received = {acked} acked + {rejected} rejected + {lost} lost + {invalid} invalid; '
+    '{redelivered} redelivered; {duration_s:.1f} s; stopped: {stopped}'
+)
 
 
 def declare(channel, link):
     delivery.declare_dead_letters(channel)
-    own = {'classic': {'x-max-priority': 9}, 'quorum': {'x-delivery-limit': LIMIT}}[link.args.queue_type]
-    channel.queue_declare(link.args.queue, durable=True, arguments={
-        'x-dead-letter-exchange': common.DEAD_LETTER_EXCHANGE, 'x-queue-type': link.args.queue_type, **own})
+    own = {'classic': {'x-max-priority': 9}, 'quorum': {'x-delivery-limit': LIMIT}}[
+        link.args.queue_type
+    ]
+    channel.queue_declare(
+        link.args.queue,
+        durable=True,
+        arguments={
+            'x-dead-letter-exchange': common.DEAD_LETTER_EXCHANGE,
+            'x-queue-type': link.args.queue_type,
+            **own,
+        },
+    )
     channel.basic_qos(prefetch_count=link.args.prefetch)
     channel.basic_consume(link.args.queue, link.deliver, callback=link.ready)
 
 
 def parse_args(argv):
     parser = script.parser(__doc__)
-    for flag, what in (('--ack', 'acknowledged (60)'), ('--reject', 'rejected (30)'), ('--lose', 'lost (10)')):
-        parser.add_argument(flag, type=script.number(float, 0, 100), metavar='PERCENT', help=f'chance to be {what}')
-    parser.add_argument('--seed', type=int, metavar='N', help='decide as every run with this seed does')
+    for flag, what in (
+        ('--ack', 'acknowledged (60)'),
+        ('--reject', 'rejected (30)'),
+        ('--lose', 'lost (10)'),
+    ):
+        parser.add_argument(
+            flag, type=script.number(float, 0, 100), metavar='PERCENT', help=f'chance to be {what}'
+        )
+    parser.add_argument(
+        '--seed', type=int, metavar='N', help='decide as every run with this seed does'
+    )
     script.add_consumer_flags(parser, prefetch=100)
     script.add_broker_flags(parser, queue='siamese.ack')
     args = script.parse(parser, argv)
@@ -69,21 +92,34 @@ def parse_args(argv):
     args.reject, args.lose = args.reject or 0, args.lose or 0
     args.ack = max(0, 100 - args.reject - args.lose) if args.ack is None else args.ack
     if round(args.ack + args.reject + args.lose, 6) != 100:
-        parser.error(f'--ack {args.ack:g} --reject {args.reject:g} --lose {args.lose:g} do not make 100 %')
+        parser.error(
+            f'--ack {args.ack:g} --reject {args.reject:g} --lose {args.lose:g} do not make 100 %'
+        )
     return args
 
 
 def warn(hello, ends, forever, stuck):
     """Log the trap that a delivery shows: its last one, rejected for ever, or all that --prefetch allows is lost."""
     if ends:
-        logging.warning('%s %d: delivered %d times, the broker gives it up and moves it to %s', hello.producer,
-                        hello.number, LIMIT + 1, common.DEAD_LETTER_QUEUE)
+        logging.warning(
+            '%s %d: delivered %d times, the broker gives it up and moves it to %s',
+            hello.producer,
+            hello.number,
+            LIMIT + 1,
+            common.DEAD_LETTER_QUEUE,
+        )
     elif forever:
-        logging.warning('%s %d: rejected %d times; a classic queue never gives up, see --queue-type quorum',
-                        hello.producer, hello.number, LIMIT)
+        logging.warning(
+            '%s %d: rejected %d times; a classic queue never gives up, see --queue-type quorum',
+            hello.producer,
+            hello.number,
+            LIMIT,
+        )
     if stuck:
-        logging.warning('all that --prefetch allows is lost: the broker sends no more until this process ends; then '
-                        'they are back in the queue')
+        logging.warning(
+            'all that --prefetch allows is lost: the broker sends no more until this process ends; then '
+            'they are back in the queue'
+        )
 
 
 def main(argv=None):
@@ -91,14 +127,18 @@ def main(argv=None):
     decide, known, books, held = random.Random(args.seed), OrderedDict(), Counter(), Counter()
     with delivery.connected(args, declare) as link:
         for channel, method, properties, body in link.messages(args.idle):
-            decision, = decide.choices(list(EVENTS), (args.ack, args.reject, args.lose))
+            (decision,) = decide.choices(list(EVENTS), (args.ack, args.reject, args.lose))
             try:
                 hello = greeting.read(properties, body)
-                times = greeting.count_copies(known, link, method, properties, settled=decision == 'acked')
+                times = greeting.count_copies(
+                    known, link, method, properties, settled=decision == 'acked'
+                )
             except Invalid as invalid:
                 link.refuse(invalid, channel, method, properties, body)
                 continue
-            ends = decision != 'acked' and (properties.headers or {}).get('x-delivery-count') == LIMIT
+            ends = (
+                decision != 'acked' and (properties.headers or {}).get('x-delivery-count') == LIMIT
+            )
             link.record_delivery('given up' if ends else EVENTS[decision], method, properties, body)
             if decision == 'acked':
                 channel.basic_ack(method.delivery_tag)
@@ -106,22 +146,47 @@ def main(argv=None):
                 channel.basic_reject(method.delivery_tag, requeue=True)
             else:
                 held[link.epoch] += 1  # and the broker is told nothing
-            remarks = {'redelivered': method.redelivered, 'overdue': hello.overdue, 'given up': ends}
+            remarks = {
+                'redelivered': method.redelivered,
+                'overdue': hello.overdue,
+                'given up': ends,
+            }
             remarks = [remark for remark, applies in remarks.items() if applies]
             books.update([decision, *remarks])
             if not args.quiet:
-                print(LINE.format(tally=script.tally(link.done, args.count), priority=properties.priority or 0,
-                                  remarks=''.join(f', {remark}' for remark in remarks), decision=decision,
-                                  **hello._asdict()))
+                print(
+                    LINE.format(
+                        tally=script.tally(link.done, args.count),
+                        priority=properties.priority or 0,
+                        remarks=''.join(f', {remark}' for remark in remarks),
+                        decision=decision,
+                        **hello._asdict(),
+                    )
+                )
             if decision != 'acked':
                 forever = decision == 'rejected' and times == LIMIT and args.queue_type == 'classic'
                 warn(hello, ends, forever, held[link.epoch] == args.prefetch)
-    received, invalid = books['acked'] + books['rejected'] + books['lost'], sum(link.reasons.values())
+    received, invalid = (
+        books['acked'] + books['rejected'] + books['lost'],
+        sum(link.reasons.values()),
+    )
     link.judge(received + invalid, invalid)
-    script.report(args, SUMMARY, {
-        **link.summary(), 'received': received + invalid, 'acked': books['acked'], 'rejected': books['rejected'],
-        'lost': books['lost'], 'invalid': invalid, 'reasons': link.reasons, 'redelivered': books['redelivered'],
-        'given_up': books['given up'], 'overdue': books['overdue']})
+    script.report(
+        args,
+        SUMMARY,
+        {
+            **link.summary(),
+            'received': received + invalid,
+            'acked': books['acked'],
+            'rejected': books['rejected'],
+            'lost': books['lost'],
+            'invalid': invalid,
+            'reasons': link.reasons,
+            'redelivered': books['redelivered'],
+            'given_up': books['given up'],
+            'overdue': books['overdue'],
+        },
+    )
     return link.status
 
 

@@ -33,9 +33,18 @@ SUMMARY = '{sent} sent, {accepted} accepted, {sent_again} sent again; {duration_
 
 def declare(channel, link):
     delivery.declare_dead_letters(channel)
-    own = {'classic': {'x-max-priority': 9}, 'quorum': {'x-delivery-limit': 20}}[link.args.queue_type]
-    channel.queue_declare(link.args.queue, durable=True, arguments={
-        'x-dead-letter-exchange': common.DEAD_LETTER_EXCHANGE, 'x-queue-type': link.args.queue_type, **own})
+    own = {'classic': {'x-max-priority': 9}, 'quorum': {'x-delivery-limit': 20}}[
+        link.args.queue_type
+    ]
+    channel.queue_declare(
+        link.args.queue,
+        durable=True,
+        arguments={
+            'x-dead-letter-exchange': common.DEAD_LETTER_EXCHANGE,
+            'x-queue-type': link.args.queue_type,
+            **own,
+        },
+    )
     channel.confirm_delivery(link.confirmed, callback=link.ready)
 
 
@@ -47,7 +56,9 @@ def priority(text):
 def parse_args(argv):
     parser = script.parser(__doc__)
     script.add_rate_flag(parser, default=1)
-    parser.add_argument('--priority', type=priority, default=0, metavar='P', help='0 to 9, or random (default: 0)')
+    parser.add_argument(
+        '--priority', type=priority, default=0, metavar='P', help='0 to 9, or random (default: 0)'
+    )
     script.add_ttl_flag(parser)
     script.add_broker_flags(parser, queue='siamese.ack')
     return script.parse(parser, argv)
@@ -60,12 +71,24 @@ def main(argv=None):
         while link.goes_on(sent, link.started + sent / args.rate):
             sent += 1
             level = random.randint(0, 9) if args.priority == 'random' else args.priority
-            body, properties = greeting.message(link, sent, priority=level, expiration=delivery.expiration(args.ttl))
+            body, properties = greeting.message(
+                link, sent, priority=level, expiration=delivery.expiration(args.ttl)
+            )
             link.publish('', args.queue, body, properties)
             if not args.quiet:
-                print(LINE.format(name=args.name, tally=script.tally(sent, args.count), level=level))
-    script.report(args, SUMMARY, {
-        **link.summary(), 'sent': sent, 'accepted': link.counts['accepted'], 'sent_again': link.counts['sent again']})
+                print(
+                    LINE.format(name=args.name, tally=script.tally(sent, args.count), level=level)
+                )
+    script.report(
+        args,
+        SUMMARY,
+        {
+            **link.summary(),
+            'sent': sent,
+            'accepted': link.counts['accepted'],
+            'sent_again': link.counts['sent again'],
+        },
+    )
     return link.status
 
 

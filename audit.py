@@ -46,7 +46,9 @@ def main(argv=None):
     found = audit(books.read(args.ledgers))
     verdict, status, faults = judge(found)
     if not args.quiet:
-        who = {name: plain(', '.join(found[name])) or 'nobody' for name in ('producers', 'consumers')}
+        who = {
+            name: plain(', '.join(found[name])) or 'nobody' for name in ('producers', 'consumers')
+        }
         for name, meaning in MEANING.items():
             print(f'{len(found[name]):6}  {name:11}  {meaning.format(**who)}')
         for name in faults:
@@ -54,8 +56,18 @@ def main(argv=None):
                 print(f'{name}: {plain(id)}')
             if len(found[name]) > SHOWN:
                 print(f'{name}: ... and {len(found[name]) - SHOWN} more')
-    script.report(args, '{verdict}', {'verdict': verdict, 'exit_status': status, **{
-        name: len(ids) if name in ('attempted', 'accepted', 'ok') else ids for name, ids in found.items()}})
+    script.report(
+        args,
+        '{verdict}',
+        {
+            'verdict': verdict,
+            'exit_status': status,
+            **{
+                name: len(ids) if name in ('attempted', 'accepted', 'ok') else ids
+                for name, ids in found.items()
+            },
+        },
+    )
     return status
 
 

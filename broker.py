@@ -56,8 +56,11 @@ def run(command, variables, broker):
     # Signals are taken one by one: handlers would be nested where many come at once. None disturbs the cleaning.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, [*ENDING, signal.SIGCHLD])
     try:
-        child = subprocess.Popen(command, env={**os.environ, **variables},
-                                 preexec_fn=lambda: signal.pthread_sigmask(signal.SIG_SETMASK, before))
+        child = subprocess.Popen(
+            command,
+            env={**os.environ, **variables},
+            preexec_fn=lambda: signal.pthread_sigmask(signal.SIG_SETMASK, before),
+        )
     except OSError as error:
         say(f'{command[0]}: {error.strerror}')
         return 126
@@ -83,27 +86,46 @@ def public_key(path):
         with open(path, encoding='ascii') as file:
             text = file.read()
     except (OSError, UnicodeError) as error:
-        raise argparse.ArgumentTypeError(f'cannot read {path}: {getattr(error, "strerror", "no PEM file")}') from None
+        raise argparse.ArgumentTypeError(
+            f'cannot read {path}: {getattr(error, "strerror", "no PEM file")}'
+        ) from None
     if '-----BEGIN PUBLIC KEY-----' not in text:
-        raise argparse.ArgumentTypeError(f'{path} holds no PUBLIC KEY; openssl pkey -pubout makes it of a private one')
+        raise argparse.ArgumentTypeError(
+            f'{path} holds no PUBLIC KEY; openssl pkey -pubout makes it of a private one'
+        )
     return text
 
 
 def main(argv=None):
     about, _, examples = __doc__.partition('Examples:')
-    parser = argparse.ArgumentParser(usage=argparse.SUPPRESS, allow_abbrev=False,
-                                     description=about, epilog=f'examples:{examples}',
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--nodes', type=int, choices=(1, 3), default=1, help='3: a cluster (default: 1)')
-    parser.add_argument('--management', action='store_true', help='with the management plugin (HTTP API)')
-    parser.add_argument('--oauth2', type=public_key, action='append', default=[], metavar='PUBLIC_KEY.pem',
-                        help='take tokens that are signed RS256 with this key, kid k1 (again: k2 ...)')
+    parser = argparse.ArgumentParser(
+        usage=argparse.SUPPRESS,
+        allow_abbrev=False,
+        description=about,
+        epilog=f'examples:{examples}',
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        '--nodes', type=int, choices=(1, 3), default=1, help='3: a cluster (default: 1)'
+    )
+    parser.add_argument(
+        '--management', action='store_true', help='with the management plugin (HTTP API)'
+    )
+    parser.add_argument(
+        '--oauth2',
+        type=public_key,
+        action='append',
+        default=[],
+        metavar='PUBLIC_KEY.pem',
+        help='take tokens that are signed RS256 with this key, kid k1 (again: k2 ...)',
+    )
     parser.add_argument('command', nargs=argparse.REMAINDER, help='what to run, with its own flags')
     if '_ARGCOMPLETE' in os.environ:  # the shell asks what may come next, and has argcomplete
         import argcomplete
+
         argcomplete.autocomplete(parser)
     args = parser.parse_args(argv)
-    command = args.command[args.command[:1] == ['--']:]
+    command = args.command[args.command[:1] == ['--'] :]
     if command and not shutil.which(command[0]):
         say(f'{command[0]}: no such command')
         return 127

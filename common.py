@@ -21,7 +21,9 @@ import pika
 from siamese.messaging import credentials as tokens
 
 DEFAULT_URL = 'amqp://guest:guest@localhost:5672/%2F'
-DEAD_LETTERS = os.environ.get('DEAD_LETTER_PREFIX', 'siamese')  # compare.py leaves those of others alone
+DEAD_LETTERS = os.environ.get(
+    'DEAD_LETTER_PREFIX', 'siamese'
+)  # compare.py leaves those of others alone
 DEAD_LETTER_EXCHANGE, DEAD_LETTER_QUEUE = f'{DEAD_LETTERS}.dlx', f'{DEAD_LETTERS}.dead'
 
 
@@ -36,7 +38,13 @@ class Failure(Exception):
 # ---------------------------------------------------------------------------------------- the AMQP URL
 
 TLS_KEYS = ('cacertfile', 'certfile', 'keyfile', 'password', 'verify', 'server_name_indication')
-PIKA_KEYS = ('heartbeat', 'channel_max', 'socket_timeout', 'stack_timeout', 'blocked_connection_timeout')
+PIKA_KEYS = (
+    'heartbeat',
+    'channel_max',
+    'socket_timeout',
+    'stack_timeout',
+    'blocked_connection_timeout',
+)
 
 
 def endpoints(urls, name):
@@ -56,19 +64,27 @@ def endpoints(urls, name):
 
 def _endpoint(url, name):
     if not url.isprintable():
-        raise ValueError('bad AMQP URL: write what cannot be printed in it as %XX, its bytes in UTF-8')
+        raise ValueError(
+            'bad AMQP URL: write what cannot be printed in it as %XX, its bytes in UTF-8'
+        )
     try:
         parts = urlsplit(url)
         parts.port  # noqa: B018  the property parses
     except ValueError:
-        raise ValueError('bad AMQP URL: the port is not a number up to 65535, or the password holds one of / ? # @ :'
-                         ' that is not percent-encoded') from None
+        raise ValueError(
+            'bad AMQP URL: the port is not a number up to 65535, or the password holds one of / ? # @ :'
+            ' that is not percent-encoded'
+        ) from None
     if parts.scheme not in ('amqp', 'amqps'):
         raise ValueError('bad AMQP URL: it must begin with amqp:// or amqps://')
     if not parts.hostname:
-        raise ValueError('bad AMQP URL: the host is missing; expected amqp://user:password@host:port/vhost')
+        raise ValueError(
+            'bad AMQP URL: the host is missing; expected amqp://user:password@host:port/vhost'
+        )
     if '@' in parts.path:
-        raise ValueError('bad AMQP URL: write a / in user or password as %2F, an @ in the virtual host as %40')
+        raise ValueError(
+            'bad AMQP URL: write a / in user or password as %2F, an @ in the virtual host as %40'
+        )
     if parts.path.count('/') > 1:
         raise ValueError('bad AMQP URL: a / in the name of the virtual host is written %2F')
     if parts.fragment:
@@ -78,12 +94,16 @@ def _endpoint(url, name):
     if 'connection_timeout' in query:
         query['socket_timeout'] = _milliseconds(query.pop('connection_timeout'))
     if not set(query) <= set(PIKA_KEYS):
-        raise ValueError(f'bad AMQP URL: unknown query parameter; known: connection_timeout, '
-                         f'{", ".join(TLS_KEYS + PIKA_KEYS)}')
+        raise ValueError(
+            f'bad AMQP URL: unknown query parameter; known: connection_timeout, '
+            f'{", ".join(TLS_KEYS + PIKA_KEYS)}'
+        )
     try:
         parameters = pika.URLParameters('amqp://?' + urlencode({'heartbeat': 10, **query}))
     except ValueError:
-        raise ValueError(f'bad AMQP URL: a value among {", ".join(query)} is out of range') from None
+        raise ValueError(
+            f'bad AMQP URL: a value among {", ".join(query)} is out of range'
+        ) from None
     if (parameters.heartbeat or 0) > 65535:
         raise ValueError('bad AMQP URL: heartbeat is a number of seconds up to 65535')
     for host in parts.hostname, tls.get('server_name_indication', ''):
@@ -94,9 +114,13 @@ def _endpoint(url, name):
     if len(parameters.virtual_host.encode()) > 255:
         raise ValueError('bad AMQP URL: the name of the virtual host has more than 255 bytes')
     if tokens.claims(unquote(parts.username or '')):
-        raise ValueError('bad AMQP URL: a token is written as the password, after a colon and no user name')
+        raise ValueError(
+            'bad AMQP URL: a token is written as the password, after a colon and no user name'
+        )
     if parts.username is not None or tokens.COMMAND in os.environ:
-        parameters.credentials = tokens.credentials(unquote(parts.username or ''), unquote(parts.password or ''))
+        parameters.credentials = tokens.credentials(
+            unquote(parts.username or ''), unquote(parts.password or '')
+        )
     parameters.client_properties = {'connection_name': name, 'product': 'siamese'}
     if parts.scheme == 'amqps':
         parameters.ssl_options = _tls(tls)
@@ -109,7 +133,9 @@ def _check_host(name):
     try:
         name.encode('idna')
     except UnicodeError:
-        raise ValueError('bad AMQP URL: a part of the host is empty or longer than 63 characters') from None
+        raise ValueError(
+            'bad AMQP URL: a part of the host is empty or longer than 63 characters'
+        ) from None
 
 
 def _milliseconds(text):
@@ -127,7 +153,9 @@ def _tls(keys):
         if 'certfile' in keys:
             context.load_cert_chain(keys['certfile'], keys.get('keyfile'), keys.get('password', ''))
     except (OSError, ValueError) as error:
-        raise ValueError(f'bad AMQP URL: cannot read cacertfile, certfile or keyfile ({error})') from None
+        raise ValueError(
+            f'bad AMQP URL: cannot read cacertfile, certfile or keyfile ({error})'
+        ) from None
     if keys.get('verify') == 'verify_none':
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     return pika.SSLOptions(context, keys.get('server_name_indication'))
@@ -145,7 +173,7 @@ MIN_PROOF = 100_000
 # About 1.5 million primes lie below: at four zeros a block without a solution is a chance of 1 in 10**10. Below
 # 999,999, the obvious bound, it would be one block in three, and a search there would never end.
 MAX_PROOF = 25_000_000
-HIGHEST_PROOF = 10 ** 12  # above it the sieve would need more memory than a script should take
+HIGHEST_PROOF = 10**12  # above it the sieve would need more memory than a script should take
 WINDOW = 1 << 20  # numbers sieved at a time: half a megabyte, 0.05 s of mining
 
 
@@ -176,38 +204,51 @@ def mine(previous, zeros, low=MIN_PROOF, high=MAX_PROOF, idle=lambda: True):
             return None, attempts
     if not attempts:
         raise Failure(f'no prime lies between {low} and {high}; use a larger --max', 2)
-    raise Failure(f'none of the {attempts} primes between {low} and {high} gives a hash with {zeros} zeros; '
-                  f'{_remedy(zeros, low)}', 2)
+    raise Failure(
+        f'none of the {attempts} primes between {low} and {high} gives a hash with {zeros} zeros; '
+        f'{_remedy(zeros, low)}',
+        2,
+    )
 
 
 def is_prime(number):
     """Return whether `number` is prime. By sympy, imported only here: it takes 0.3 s and 30 MB."""
     from sympy import isprime
+
     return isprime(number)
 
 
 def next_prime(number):
     """Return the smallest prime above `number`, by sympy."""
     from sympy import nextprime
+
     return nextprime(number)
 
 
 def doubt(zeros, low, high):
     """Return a warning if blocks without a solution are likely (more than 1 in a million) in this range, else ''."""
-    unsolvable = math.exp(-_prime_count(low, high) / 16 ** zeros)
-    return (f'one block in {1 / unsolvable:,.0f} has no solution with {zeros} zeros and a proof between {low} and '
-            f'{high}; {_remedy(zeros, low)}') if unsolvable > 1e-6 else ''
+    unsolvable = math.exp(-_prime_count(low, high) / 16**zeros)
+    return (
+        (
+            f'one block in {1 / unsolvable:,.0f} has no solution with {zeros} zeros and a proof between {low} and '
+            f'{high}; {_remedy(zeros, low)}'
+        )
+        if unsolvable > 1e-6
+        else ''
+    )
 
 
 def _remedy(zeros, low):
     high = 2 * low
-    while _prime_count(low, high) < 20 * 16 ** zeros:  # e**-20: one block in 500 million
+    while _prime_count(low, high) < 20 * 16**zeros:  # e**-20: one block in 500 million
         high *= 2
     return f'use --max {high}' if high <= HIGHEST_PROOF else 'use a smaller --difficulty'
 
 
 def _prime_count(low, high):
-    return sum(sign * n / max(1, math.log(n) - 1) for sign, n in ((1, high), (-1, low)))  # prime number theorem
+    return sum(
+        sign * n / max(1, math.log(n) - 1) for sign, n in ((1, high), (-1, low))
+    )  # prime number theorem
 
 
 def _windows(first, stop):
@@ -220,7 +261,7 @@ def _windows(first, stop):
 def odd_primes(first, stop):
     """Return the odd primes from `first` up to, but without, `stop`, both in one WINDOW, as an array."""
     found = _sieve(first // WINDOW * WINDOW)
-    return found[bisect_left(found, first):bisect_left(found, stop)]
+    return found[bisect_left(found, first) : bisect_left(found, stop)]
 
 
 @lru_cache(maxsize=32)  # 16 MB, and the default range is sieved only once
@@ -241,5 +282,5 @@ def _small_odd_primes(stop):
     flags = bytearray([1]) * stop
     for n in range(3, math.isqrt(stop) + 1, 2):
         if flags[n]:
-            flags[n * n::n] = bytes(len(range(n * n, stop, n)))
+            flags[n * n :: n] = bytes(len(range(n * n, stop, n)))
     return list(compress(range(3, stop, 2), flags[3::2]))

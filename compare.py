@@ -51,10 +51,19 @@ def warn_of_tokens(brokers, names):
     """Warn of each token in a URL that may expire before its broker has been examined."""
     for number, broker in enumerate(brokers, 1):
         login, needed = broker.endpoint.credentials, number * len(names) * PACE
-        if isinstance(login, tokens.Credentials) and not login.command and login.expires < time.time() + needed:
-            logging.warning('%s: the token expires in %d s, and this may take %d s; after that nothing is known, and '
-                            'nothing can be removed; let %s print fresh ones', broker.place,
-                            max(0, login.expires - time.time()), needed, tokens.COMMAND)
+        if (
+            isinstance(login, tokens.Credentials)
+            and not login.command
+            and login.expires < time.time() + needed
+        ):
+            logging.warning(
+                '%s: the token expires in %d s, and this may take %d s; after that nothing is known, and '
+                'nothing can be removed; let %s print fresh ones',
+                broker.place,
+                max(0, login.expires - time.time()),
+                needed,
+                tokens.COMMAND,
+            )
 
 
 def examine(broker, names):
@@ -79,7 +88,14 @@ def examine(broker, names):
             except candidate.Stopped:
                 gone = text = f'stopped by {script.stop_requested()}'
             broker.stop()
-            logging.info('%s: %s: %s, %s; %.1f s', broker.place, name, verdict, text, time.monotonic() - began)
+            logging.info(
+                '%s: %s: %s, %s; %.1f s',
+                broker.place,
+                name,
+                verdict,
+                text,
+                time.monotonic() - began,
+            )
         yield name, verdict, text, figures
 
 
@@ -87,8 +103,10 @@ def compare(broker, names):
     """Examine a Candidate and leave nothing behind; return a dict that tells all of it."""
     with tempfile.TemporaryDirectory(prefix='siamese-compare-') as broker.folder:
         try:
-            cells = {name: {'verdict': verdict, 'text': text, 'figures': figures}
-                     for name, verdict, text, figures in examine(broker, names)}
+            cells = {
+                name: {'verdict': verdict, 'text': text, 'figures': figures}
+                for name, verdict, text, figures in examine(broker, names)
+            }
         finally:
             signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)  # nothing shall disturb the cleaning
             broker.stop()
@@ -96,9 +114,18 @@ def compare(broker, names):
             signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
     if left:
         logging.error('%s: these are left, delete them: %s', broker.place, ', '.join(sorted(left)))
-    product = ' '.join(str(broker.server.get(key, '')) for key in ('product', 'version')).strip() or 'not known'
-    return {'broker': product, 'place': broker.place, 'checks': cells, 'facts': broker.facts, 'left': sorted(left),
-            'messages': broker.published}
+    product = (
+        ' '.join(str(broker.server.get(key, '')) for key in ('product', 'version')).strip()
+        or 'not known'
+    )
+    return {
+        'broker': product,
+        'place': broker.place,
+        'checks': cells,
+        'facts': broker.facts,
+        'left': sorted(left),
+        'messages': broker.published,
+    }
 
 
 def differences(columns):
@@ -120,7 +147,9 @@ def table(columns):
     def row(name, texts):
         cells = [textwrap.wrap(text, room - 2) or [''] for text in texts]
         for number, parts in enumerate(itertools.zip_longest(*cells, fillvalue='')):
-            yield (f'{"" if number else name:{label}}' + ''.join(f'{part:{room}}' for part in parts)).rstrip()
+            yield (
+                f'{"" if number else name:{label}}' + ''.join(f'{part:{room}}' for part in parts)
+            ).rstrip()
 
     yield from row('', [column['broker'] for column in columns])
     yield from row('', [column['place'] for column in columns])
@@ -140,8 +169,11 @@ def judge(columns):
     status = 0
     for column in columns:
         verdicts = [cell['verdict'] for cell in column['checks'].values()]
-        counts = [f'{verdicts.count(verdict)} {verdict}' for verdict in ('pass', 'FAIL', 'not possible', 'not known')
-                  if verdict in verdicts]
+        counts = [
+            f'{verdicts.count(verdict)} {verdict}'
+            for verdict in ('pass', 'FAIL', 'not possible', 'not known')
+            if verdict in verdicts
+        ]
         said.append(f'{column["broker"]} at {column["place"]}: {", ".join(counts)}')
         unknown = 'not known' in verdicts or 'pass' not in verdicts or column['left']
         status = 1 if 'FAIL' in verdicts or status == 1 else 3 if unknown else status
@@ -150,14 +182,31 @@ def judge(columns):
 
 def parse_args(argv):
     parser = script.parser(__doc__)
-    parser.add_argument('urls', nargs='*', default=[os.environ.get('AMQP_URL') or common.DEFAULT_URL], metavar='URL',
-                        help='a broker; of a cluster all URLs, comma separated: the first that answers counts '
-                             '(default: AMQP_URL)')
-    parser.add_argument('--budget', type=script.number(int, 500), default=checks.BUDGET, metavar='N',
-                        help='publish at most N messages on each broker (default: %(default)s)')
-    parser.add_argument('--only', action='append', choices=checks.CHECKS, metavar='CHECK',
-                        help=f'one of: {", ".join(map(repr, checks.CHECKS))}; may be repeated (default: all)')
-    parser.add_argument('--html', metavar='FILE', type=script.writable, help='write a page with charts')
+    parser.add_argument(
+        'urls',
+        nargs='*',
+        default=[os.environ.get('AMQP_URL') or common.DEFAULT_URL],
+        metavar='URL',
+        help='a broker; of a cluster all URLs, comma separated: the first that answers counts '
+        '(default: AMQP_URL)',
+    )
+    parser.add_argument(
+        '--budget',
+        type=script.number(int, 500),
+        default=checks.BUDGET,
+        metavar='N',
+        help='publish at most N messages on each broker (default: %(default)s)',
+    )
+    parser.add_argument(
+        '--only',
+        action='append',
+        choices=checks.CHECKS,
+        metavar='CHECK',
+        help=f'one of: {", ".join(map(repr, checks.CHECKS))}; may be repeated (default: all)',
+    )
+    parser.add_argument(
+        '--html', metavar='FILE', type=script.writable, help='write a page with charts'
+    )
     script.add_output_flags(parser)
     args = script.parse(parser, argv)
     try:
@@ -178,9 +227,16 @@ def main(argv=None):
     if args.html:
         with open(args.html, 'w', encoding='utf-8') as file:
             file.write(sheet.html(columns, differences(columns), verdicts))
-    script.report(args, '{verdict}', {
-        'verdict': '\n'.join(verdicts), 'exit_status': status, 'brokers': columns,
-        'differences': dict(differences(columns))})
+    script.report(
+        args,
+        '{verdict}',
+        {
+            'verdict': '\n'.join(verdicts),
+            'exit_status': status,
+            'brokers': columns,
+            'differences': dict(differences(columns)),
+        },
+    )
     return status
 
 

@@ -37,14 +37,30 @@ SUMMARY = '{logins} logins, {refused} refused; up for {duration_s:.0f} s; stoppe
 
 def parse_args(argv):
     parser = script.parser(__doc__)
-    parser.add_argument('--history', default=history.DEFAULT_FILE, metavar='FILE',
-                        help='what monitor.py writes (default: %(default)s)')
+    parser.add_argument(
+        '--history',
+        default=history.DEFAULT_FILE,
+        metavar='FILE',
+        help='what monitor.py writes (default: %(default)s)',
+    )
     listener.add_flags(parser, 8080)
-    parser.add_argument('--login', action='store_true', help='demand a login at a loopback address too')
-    parser.add_argument('--session', type=script.number(float, 1), default=SESSION, metavar='S',
-                        help='seconds until one has to log in again (default: %(default)s)')
-    parser.add_argument('--unread-after', type=script.number(float, 0), default=300, metavar='S',
-                        help='warn of messages that wait for S seconds without a consumer (default: %(default)s)')
+    parser.add_argument(
+        '--login', action='store_true', help='demand a login at a loopback address too'
+    )
+    parser.add_argument(
+        '--session',
+        type=script.number(float, 1),
+        default=SESSION,
+        metavar='S',
+        help='seconds until one has to log in again (default: %(default)s)',
+    )
+    parser.add_argument(
+        '--unread-after',
+        type=script.number(float, 0),
+        default=300,
+        metavar='S',
+        help='warn of messages that wait for S seconds without a consumer (default: %(default)s)',
+    )
     management.add_flag(parser)
     script.add_url_flags(parser)
     script.add_output_flags(parser, 'uvicorn')
@@ -71,15 +87,24 @@ def main(argv=None):
         from siamese.web import login
         from siamese.web import site as views
     except ModuleNotFoundError as error:
-        raise Failure(f'{error.name} is not installed: pip install -r requirements/dashboard.txt', 3) from None
+        raise Failure(
+            f'{error.name} is not installed: pip install -r requirements/dashboard.txt', 3
+        ) from None
     listening, place = listener.listen(args)
     args.cookie = f'siamese-{listening.getsockname()[1]}'  # the browser does not tell cookies of different ports apart
     if not args.quiet:
         print(f'{place} shows {args.history}')
     began = time.monotonic()
     counts = asyncio.run(serve(args, listening, views.site(args), login.Gate))
-    script.report(args, SUMMARY, {**counts, 'duration_s': time.monotonic() - began,
-                                  'stopped': script.stop_requested() or f'{args.duration:g} s are over'})
+    script.report(
+        args,
+        SUMMARY,
+        {
+            **counts,
+            'duration_s': time.monotonic() - began,
+            'stopped': script.stop_requested() or f'{args.duration:g} s are over',
+        },
+    )
     return 0
 
 

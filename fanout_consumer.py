@@ -36,16 +36,24 @@ from siamese.scenarios import hello as greeting
 UNUSED = 3_600_000  # ms without a consumer after which the broker deletes the queue
 
 LINE = '{tally}  {producer} {number}  Hello world, {age:.1f} s old{remarks}'
-SUMMARY = ('{received} received, {missed} missed, {invalid} invalid; the oldest {oldest_s:.1f} s old; {redelivered} '
-           'redelivered, {sent_again} sent again; {duration_s:.1f} s; stopped: {stopped}')
+SUMMARY = (
+    '{received} received, {missed} missed, {invalid} invalid; the oldest {oldest_s:.1f} s old; {redelivered} '
+    'redelivered, {sent_again} sent again; {duration_s:.1f} s; stopped: {stopped}'
+)
 
 
 def declare(channel, link):
     delivery.declare_dead_letters(channel)
     channel.exchange_declare(link.args.exchange, 'fanout', durable=True)
-    channel.queue_declare(link.args.queue, durable=True, arguments={
-        'x-dead-letter-exchange': common.DEAD_LETTER_EXCHANGE, 'x-queue-type': link.args.queue_type,
-        'x-expires': UNUSED})
+    channel.queue_declare(
+        link.args.queue,
+        durable=True,
+        arguments={
+            'x-dead-letter-exchange': common.DEAD_LETTER_EXCHANGE,
+            'x-queue-type': link.args.queue_type,
+            'x-expires': UNUSED,
+        },
+    )
     channel.queue_bind(link.args.queue, link.args.exchange)
     channel.basic_qos(prefetch_count=link.args.prefetch)
     channel.basic_consume(link.args.queue, link.deliver, callback=link.ready)
@@ -53,9 +61,17 @@ def declare(channel, link):
 
 def parse_args(argv):
     parser = script.parser(__doc__)
-    parser.add_argument('queue', nargs='?', type=script.name, default=socket.gethostname(), metavar='QUEUE',
-                        help='a queue of your own (default: %(default)s)')
-    parser.add_argument('--exchange', type=script.name, default='siamese.fanout', help='default: %(default)s')
+    parser.add_argument(
+        'queue',
+        nargs='?',
+        type=script.name,
+        default=socket.gethostname(),
+        metavar='QUEUE',
+        help='a queue of your own (default: %(default)s)',
+    )
+    parser.add_argument(
+        '--exchange', type=script.name, default='siamese.fanout', help='default: %(default)s'
+    )
     script.add_queue_type_flag(parser)
     script.add_consumer_flags(parser, prefetch=100)
     script.add_broker_flags(parser)
@@ -65,7 +81,10 @@ def parse_args(argv):
 def main(argv=None):
     args = parse_args(argv)
     known, books, oldest = OrderedDict(), Counter(), 0.0
-    last, different = Counter(), Counter()  # of each run of a producer: its highest number, how many came
+    last, different = (
+        Counter(),
+        Counter(),
+    )  # of each run of a producer: its highest number, how many came
     with delivery.connected(args, declare) as link:
         for channel, method, properties, body in link.messages(args.idle):
             try:
@@ -76,26 +95,48 @@ def main(argv=None):
                 continue
             link.record_delivery('validated', method, properties, body)
             link.ack(method.delivery_tag)
-            run, gap = (hello.producer, hello.run), hello.number - last[hello.producer, hello.run] - 1
+            run, gap = (
+                (hello.producer, hello.run),
+                hello.number - last[hello.producer, hello.run] - 1,
+            )
             last[run], different[run] = max(last[run], hello.number), different[run] + (times == 1)
             if len(last) > greeting.REMEMBERED:
                 oldest_run = next(iter(last))
                 books['missed'] += max(0, last.pop(oldest_run) - different.pop(oldest_run))
-            remarks = {'overdue': hello.overdue, 'redelivered': method.redelivered,
-                       'sent again': delivery.attempt_of(properties) > 1}
+            remarks = {
+                'overdue': hello.overdue,
+                'redelivered': method.redelivered,
+                'sent again': delivery.attempt_of(properties) > 1,
+            }
             remarks = [remark for remark, applies in remarks.items() if applies]
             books.update(['received', *remarks])
             oldest = max(oldest, hello.age)
             if not args.quiet:
                 remarks += [f'{gap} before it missed'] if gap > 0 else []
-                print(LINE.format(tally=script.tally(link.done, args.count),
-                                  remarks=''.join(f', {remark}' for remark in remarks), **hello._asdict()))
+                print(
+                    LINE.format(
+                        tally=script.tally(link.done, args.count),
+                        remarks=''.join(f', {remark}' for remark in remarks),
+                        **hello._asdict(),
+                    )
+                )
     invalid = sum(link.reasons.values())
     link.judge(books['received'] + invalid, invalid)
-    script.report(args, SUMMARY, {
-        **link.summary(), 'received': books['received'], 'missed': books['missed'] + sum((last - different).values()),
-        'invalid': invalid, 'reasons': link.reasons, 'oldest_s': round(oldest, 3), 'overdue': books['overdue'],
-        'redelivered': books['redelivered'], 'sent_again': books['sent again']})
+    script.report(
+        args,
+        SUMMARY,
+        {
+            **link.summary(),
+            'received': books['received'],
+            'missed': books['missed'] + sum((last - different).values()),
+            'invalid': invalid,
+            'reasons': link.reasons,
+            'oldest_s': round(oldest, 3),
+            'overdue': books['overdue'],
+            'redelivered': books['redelivered'],
+            'sent_again': books['sent again'],
+        },
+    )
     return link.status
 
 

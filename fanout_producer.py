@@ -25,8 +25,10 @@ from siamese.messaging import link as delivery
 from siamese.scenarios import hello as greeting
 
 LINE = '{name} {tally}  Hello world'
-SUMMARY = ('{sent} sent, {accepted} accepted, {unheard} nobody listened to, {sent_again} sent again; '
-           '{duration_s:.1f} s; stopped: {stopped}')
+SUMMARY = (
+    '{sent} sent, {accepted} accepted, {unheard} nobody listened to, {sent_again} sent again; '
+    '{duration_s:.1f} s; stopped: {stopped}'
+)
 
 
 def declare(channel, link):
@@ -38,7 +40,9 @@ def parse_args(argv):
     parser = script.parser(__doc__)
     script.add_rate_flag(parser, default=1)
     script.add_ttl_flag(parser, default=10)
-    parser.add_argument('--exchange', type=script.name, default='siamese.fanout', help='default: %(default)s')
+    parser.add_argument(
+        '--exchange', type=script.name, default='siamese.fanout', help='default: %(default)s'
+    )
     script.add_broker_flags(parser)
     return script.parse(parser, argv)
 
@@ -49,15 +53,25 @@ def main(argv=None):
     with delivery.connected(args, declare, retry_returned=False) as link:
         while link.goes_on(sent, link.started + sent / args.rate):
             sent += 1
-            body, properties = greeting.message(link, sent, expiration=delivery.expiration(args.ttl))
+            body, properties = greeting.message(
+                link, sent, expiration=delivery.expiration(args.ttl)
+            )
             link.publish(args.exchange, '', body, properties)
             if not args.quiet:
                 print(LINE.format(name=args.name, tally=script.tally(sent, args.count)))
     unheard = link.counts['returned']
     link.status = link.status or 3 * bool(unheard)
-    script.report(args, SUMMARY, {
-        **link.summary(), 'sent': sent, 'accepted': link.counts['accepted'], 'unheard': unheard,
-        'sent_again': link.counts['sent again']})
+    script.report(
+        args,
+        SUMMARY,
+        {
+            **link.summary(),
+            'sent': sent,
+            'accepted': link.counts['accepted'],
+            'unheard': unheard,
+            'sent_again': link.counts['sent again'],
+        },
+    )
     return link.status
 
 

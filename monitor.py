@@ -56,12 +56,16 @@ PREFETCH = 20  # dead letters in memory at once; a body may be large
 DAY = 86400  # s
 LONGEST = 36_500  # days: a century
 SOON = 5  # s until the next look when one failed
-NO_RIGHT = (f'no right to have a queue siamese.events-* and to read {figures.EVENTS}: clients are seen at each '
-            'collection only; rabbitmqctl set_permissions')
+NO_RIGHT = (
+    f'no right to have a queue siamese.events-* and to read {figures.EVENTS}: clients are seen at each '
+    'collection only; rabbitmqctl set_permissions'
+)
 GOES_WITH = {'check': 'once', 'queue': 'report', 'since': 'report', 'csv': 'report'}
 LINE = '{reason}  {queue}  {message_id}  {size:,} bytes  from {sender}'
-SUMMARY = ('{stored} dead letters stored, {collected} collections, {mails} mails sent; {duration_s:.1f} s; '
-           'stopped: {stopped}')
+SUMMARY = (
+    '{stored} dead letters stored, {collected} collections, {mails} mails sent; {duration_s:.1f} s; '
+    'stopped: {stopped}'
+)
 
 
 def declare(channel, link):
@@ -72,13 +76,22 @@ def declare(channel, link):
 
 def listen(link, heard):
     """Consume what the event exchange tells of connections, over a channel of its own: its end harms nothing else."""
-    heard.connection, heard.is_open, queue = link.connection, True, f'siamese.events-{link.run}-{link.epoch}'
+    heard.connection, heard.is_open, queue = (
+        link.connection,
+        True,
+        f'siamese.events-{link.run}-{link.epoch}',
+    )
 
     def on_open(channel):
         channel.queue_declare(queue, exclusive=True, auto_delete=True)
         channel.queue_bind(queue, figures.EVENTS, 'connection.*')
-        channel.basic_consume(queue, link.deliver, auto_ack=True, consumer_tag='events',
-                              callback=lambda _frame: heard.missing.clear())
+        channel.basic_consume(
+            queue,
+            link.deliver,
+            auto_ack=True,
+            consumer_tag='events',
+            callback=lambda _frame: heard.missing.clear(),
+        )
 
     def on_close(_channel, reason):
         heard.is_open = False
@@ -88,6 +101,7 @@ def listen(link, heard):
 
 
 # ------------------------------------------------------------------------------------ the history, for months
+
 
 def watch(args):
     """Collect until told to stop; return the exit status."""
@@ -99,12 +113,16 @@ def watch(args):
     if args.prometheus:
         metrics.serve(args.history, args.prometheus)
     books, due, is_locked, end_mails = Counter(), 0.0, False, mailer.begin(args)
-    calls = {id(endpoint): management.api(endpoint, args.management_url) for endpoint in args.endpoints}
+    calls = {
+        id(endpoint): management.api(endpoint, args.management_url) for endpoint in args.endpoints
+    }
     # Of the event exchange: over which connection we listen, why that cannot be, which connections are closed.
     heard = SimpleNamespace(connection=None, is_open=False, missing=[], closed={})
     with delivery.connected(args, declare) as link:
         while link.goes_on(books['stored']):
-            link.wait(lambda due=due: link.inbox or time.monotonic() >= due or script.stop_requested())
+            link.wait(
+                lambda due=due: link.inbox or time.monotonic() >= due or script.stop_requested()
+            )
             try:
                 if link.inbox:
                     books['stored'] += receive(db, link, heard, args)
@@ -121,11 +139,21 @@ def watch(args):
                 is_locked = True
             if args.duration is not None:
                 due = min(due, link.started + args.duration)
-    if not link.connection.is_open and link.is_down:  # closed in good order: the broker has every acknowledgement
+    if (
+        not link.connection.is_open and link.is_down
+    ):  # closed in good order: the broker has every acknowledgement
         with contextlib.suppress(sqlite3.OperationalError):  # what is not noted costs nothing
             dead.settle(db, session(link), time.time() + 1)
-    script.report(args, SUMMARY, {**link.summary(), 'stored': books['stored'], 'collected': books['collected'],
-                                  'mails': end_mails()})
+    script.report(
+        args,
+        SUMMARY,
+        {
+            **link.summary(),
+            'stored': books['stored'],
+            'collected': books['collected'],
+            'mails': end_mails(),
+        },
+    )
     return link.status
 
 
@@ -140,7 +168,14 @@ def receive(db, link, heard, args):
         now = time.time()  # in here: who tells what was until now has seen all of it
         for _, method, properties, body in link.inbox:
             if method.consumer_tag == 'events':
-                hear(db, method.routing_key, properties.headers or {}, heard.closed, now, link.endpoint.virtual_host)
+                hear(
+                    db,
+                    method.routing_key,
+                    properties.headers or {},
+                    heard.closed,
+                    now,
+                    link.endpoint.virtual_host,
+                )
             else:
                 found.append(letters.read(method, properties, body, now))
                 tag = method.delivery_tag
@@ -151,8 +186,12 @@ def receive(db, link, heard, args):
         link.channel.basic_ack(tag, multiple=True)
     if not args.quiet:
         for letter in found:
-            print(LINE.format(**{key: plain(value or '?') for key, value in letter.items() if key != 'body'},
-                              size=len(letter['body'])))
+            print(
+                LINE.format(
+                    **{key: plain(value or '?') for key, value in letter.items() if key != 'body'},
+                    size=len(letter['body']),
+                )
+            )
     return new
 
 
@@ -162,7 +201,11 @@ def look(db, calls, link, heard, args):
     note_state(db, link, args)
     if link.is_ready:
         looked = collect(db, calls[id(link.endpoint)], link, heard)
-        if heard.connection is not link.connection and history.fact(db, 'events') and link.connection.is_open:
+        if (
+            heard.connection is not link.connection
+            and history.fact(db, 'events')
+            and link.connection.is_open
+        ):
             listen(link, heard)
         dead.settle(db, session(link), time.time() - dead.UNSETTLED)
     now = time.time()
@@ -179,7 +222,11 @@ def note_state(db, link, args):
         now = time.time()
         if history.fact(db, 'state') != state:
             queues.stand_still(db)
-            history.note(db, state=state, since=now - (0 if link.is_ready else time.monotonic() - link.away_since))
+            history.note(
+                db,
+                state=state,
+                since=now - (0 if link.is_ready else time.monotonic() - link.away_since),
+            )
         history.note(db, monitor={'name': args.name, 'seen': now, 'interval': args.interval})
 
 
@@ -199,14 +246,25 @@ def collect(db, call, link, heard):
     """Collect once; return whether that was possible. What is missing is logged when it begins to be."""
     before = history.fact(db, 'missing')
     try:
-        figures.collect(db, call, link.endpoint.virtual_host, heard.closed if heard.is_open else None, heard.missing)
+        figures.collect(
+            db,
+            call,
+            link.endpoint.virtual_host,
+            heard.closed if heard.is_open else None,
+            heard.missing,
+        )
     except management.Refused as refused:
         if refused.status == 503:  # it starts
             return False
         queues.stand_still(db)
-        history.note(db, events=False, missing=[
-            f'no figures of queues and clients: {refused}; rabbitmq-plugins enable rabbitmq_management, give the user '
-            'the tag monitoring, or see --management-url'])
+        history.note(
+            db,
+            events=False,
+            missing=[
+                f'no figures of queues and clients: {refused}; rabbitmq-plugins enable rabbitmq_management, give the user '
+                'the tag monitoring, or see --management-url'
+            ],
+        )
     missing = history.fact(db, 'missing', [])
     if missing != before or link.counts['collections'] == 0:
         for text in missing:
@@ -217,41 +275,92 @@ def collect(db, call, link, heard):
 
 # --------------------------------------------------------------------------------------------------- flags
 
+
 def parse_args(argv):
     parser = script.parser(__doc__)
     what = parser.add_mutually_exclusive_group()
     what.add_argument('--once', action='store_true', help='print the situation now, and end')
-    what.add_argument('--report', choices=('day', 'month', 'year', 'dead'),
-                      help='print what was received and sent per queue, or the dead letters')
-    what.add_argument('--requeue-dead', metavar='QUEUE', type=queue_name,
-                      help="send dead letters back where they came from: of a queue, 'all', or one ('#17')")
-    parser.add_argument('--history', default=history.DEFAULT_FILE, metavar='FILE', help='default: %(default)s')
-    parser.add_argument('--interval', type=script.number(float, 0.1), default=5, metavar='S',
-                        help='seconds between collections (default: %(default)s)')
-    parser.add_argument('--retention', type=script.number(float, 0.01, LONGEST), default=1830, metavar='DAYS',
-                        help='delete what is older (default: %(default)s days)')
+    what.add_argument(
+        '--report',
+        choices=('day', 'month', 'year', 'dead'),
+        help='print what was received and sent per queue, or the dead letters',
+    )
+    what.add_argument(
+        '--requeue-dead',
+        metavar='QUEUE',
+        type=queue_name,
+        help="send dead letters back where they came from: of a queue, 'all', or one ('#17')",
+    )
+    parser.add_argument(
+        '--history', default=history.DEFAULT_FILE, metavar='FILE', help='default: %(default)s'
+    )
+    parser.add_argument(
+        '--interval',
+        type=script.number(float, 0.1),
+        default=5,
+        metavar='S',
+        help='seconds between collections (default: %(default)s)',
+    )
+    parser.add_argument(
+        '--retention',
+        type=script.number(float, 0.01, LONGEST),
+        default=1830,
+        metavar='DAYS',
+        help='delete what is older (default: %(default)s days)',
+    )
     management.add_flag(parser)
-    parser.add_argument('--check', action='store_true',
-                        help='with --once: one line as Nagios wants it; exit 1 if there is a warning; that of a dead '
-                             'letter ends after 24 h')
+    parser.add_argument(
+        '--check',
+        action='store_true',
+        help='with --once: one line as Nagios wants it; exit 1 if there is a warning; that of a dead '
+        'letter ends after 24 h',
+    )
     parser.add_argument('--queue', type=queue_name, help='with --report: of this queue only')
-    parser.add_argument('--since', type=day, metavar='YYYY-MM-DD',
-                        help='with --report: from this day on (default: a month of days, two years of months)')
-    parser.add_argument('--csv', metavar='FILE',
-                        help='with --report: write it as CSV (- is stdout)')
-    parser.add_argument('--unread-after', type=script.number(float, 0), metavar='S',
-                        help='warn when a message waits so long and there is no consumer (default: 0; for mails 300)')
-    parser.add_argument('--mail-to', type=addresses, metavar='ADDRESS[,ADDRESS]',
-                        help='mail what was not picked up')
-    parser.add_argument('--mail-from', type=address, default=f'siamese@{socket.gethostname()}', metavar='ADDRESS',
-                        help='default: %(default)s')
-    parser.add_argument('--mail-every', type=script.number(float, 0), default=3600, metavar='S',
-                        help='at most one mail in so many seconds (default: %(default)s)')
-    parser.add_argument('--smtp', default=os.environ.get('SMTP_URL') or 'smtp://localhost', metavar='URL',
-                        help='smtp://user:password@host:port (STARTTLS) or smtps://... '
-                             '(default: SMTP_URL, else smtp://localhost)')
-    parser.add_argument('--prometheus', type=script.number(int, 1, 65535), metavar='PORT',
-                        help='serve the figures at http://127.0.0.1:PORT/metrics')
+    parser.add_argument(
+        '--since',
+        type=day,
+        metavar='YYYY-MM-DD',
+        help='with --report: from this day on (default: a month of days, two years of months)',
+    )
+    parser.add_argument(
+        '--csv', metavar='FILE', help='with --report: write it as CSV (- is stdout)'
+    )
+    parser.add_argument(
+        '--unread-after',
+        type=script.number(float, 0),
+        metavar='S',
+        help='warn when a message waits so long and there is no consumer (default: 0; for mails 300)',
+    )
+    parser.add_argument(
+        '--mail-to', type=addresses, metavar='ADDRESS[,ADDRESS]', help='mail what was not picked up'
+    )
+    parser.add_argument(
+        '--mail-from',
+        type=address,
+        default=f'siamese@{socket.gethostname()}',
+        metavar='ADDRESS',
+        help='default: %(default)s',
+    )
+    parser.add_argument(
+        '--mail-every',
+        type=script.number(float, 0),
+        default=3600,
+        metavar='S',
+        help='at most one mail in so many seconds (default: %(default)s)',
+    )
+    parser.add_argument(
+        '--smtp',
+        default=os.environ.get('SMTP_URL') or 'smtp://localhost',
+        metavar='URL',
+        help='smtp://user:password@host:port (STARTTLS) or smtps://... '
+        '(default: SMTP_URL, else smtp://localhost)',
+    )
+    parser.add_argument(
+        '--prometheus',
+        type=script.number(int, 1, 65535),
+        metavar='PORT',
+        help='serve the figures at http://127.0.0.1:PORT/metrics',
+    )
     script.add_broker_flags(parser)
     args = script.parse(parser, argv)
     for flag, mode in GOES_WITH.items():
@@ -302,7 +411,9 @@ def main(argv=None):
     try:
         if args.once:
             return (reports.check if args.check else reports.once)(args)
-        return (reports.report if args.report else requeue.send_back if args.requeue_dead else watch)(args)
+        return (
+            reports.report if args.report else requeue.send_back if args.requeue_dead else watch
+        )(args)
     except sqlite3.Error as error:
         remedy = 'is the disk full?' if 'disk' in str(error) else 'see --history'
         raise Failure(f'the history {args.history}: {error}; {remedy}', 3) from None

@@ -35,11 +35,18 @@ SUMMARY = '{received:,} received, {corrupt:,} corrupt, {redelivered:,} redeliver
 
 def declare(channel, link):
     delivery.declare_dead_letters(channel)
-    channel.queue_declare(link.args.queue, durable=True, arguments=delivery.queue_arguments(link.args))
+    channel.queue_declare(
+        link.args.queue, durable=True, arguments=delivery.queue_arguments(link.args)
+    )
     channel.basic_qos(prefetch_count=link.args.prefetch)
     where = {'x-stream-offset': link.args.offset} if link.args.queue_type == 'stream' else None
-    channel.basic_consume(link.args.queue, link.deliver, auto_ack=link.args.auto_ack, arguments=where,
-                          callback=link.ready)
+    channel.basic_consume(
+        link.args.queue,
+        link.deliver,
+        auto_ack=link.args.auto_ack,
+        arguments=where,
+        callback=link.ready,
+    )
 
 
 @lru_cache(maxsize=8)
@@ -58,8 +65,11 @@ def compare(content_type, body):
     encoding = perf.CONTENT_TYPES[content_type]
     right, text = expected(encoding, len(body))
     if body != right:
-        at = next((at for at, pair in enumerate(zip(right, body)) if pair[0] != pair[1]), min(len(right), len(body)))
-        ours, theirs = (data[at:at + 1].hex() or 'the end' for data in (right, body))
+        at = next(
+            (at for at, pair in enumerate(zip(right, body)) if pair[0] != pair[1]),
+            min(len(right), len(body)),
+        )
+        ours, theirs = (data[at : at + 1].hex() or 'the end' for data in (right, body))
         raise Invalid('corrupt', f'byte {at} is {theirs}, not {ours}')
     if body.decode(perf.ENCODINGS[encoding]) != text:
         raise Invalid('decoded otherwise', encoding)
@@ -67,17 +77,29 @@ def compare(content_type, body):
 
 def parse_args(argv):
     parser = script.parser(__doc__)
-    parser.add_argument('--ack-every', type=script.number(int, 1), default=100, metavar='N',
-                        help='messages acknowledged at once, at most half of --prefetch (default: %(default)s)')
-    parser.add_argument('--auto-ack', action='store_true',
-                        help='the broker forgets a message once it is sent to us, also one that is wrong')
-    parser.add_argument('--exit-when-empty', action='store_true', help='stop when the queue is empty')
+    parser.add_argument(
+        '--ack-every',
+        type=script.number(int, 1),
+        default=100,
+        metavar='N',
+        help='messages acknowledged at once, at most half of --prefetch (default: %(default)s)',
+    )
+    parser.add_argument(
+        '--auto-ack',
+        action='store_true',
+        help='the broker forgets a message once it is sent to us, also one that is wrong',
+    )
+    parser.add_argument(
+        '--exit-when-empty', action='store_true', help='stop when the queue is empty'
+    )
     script.add_consumer_flags(parser, prefetch=500)
     perf.add_flags(parser)
     script.add_broker_flags(parser, queue='siamese.perf', types=('classic', 'quorum', 'stream'))
     parser.set_defaults(offset='first')
     args = script.parse(parser, argv)
-    args.ack_every = min(args.ack_every, max(1, args.prefetch // 2))  # a broker that waits for acks sends nothing
+    args.ack_every = min(
+        args.ack_every, max(1, args.prefetch // 2)
+    )  # a broker that waits for acks sends nothing
     if args.queue_type == 'stream' and (args.auto_ack or args.exit_when_empty):
         parser.error('a stream has no --auto-ack and is never empty')
     return args
@@ -88,16 +110,24 @@ def main(argv=None):
     redelivered = 0
     with delivery.connected(args, declare) as link:
         meter = perf.Meter(args, link, ('received',), 'latency')
-        meter.announce(SETTINGS, mode='acknowledged by sending' if args.auto_ack else
-                       f'acknowledged {args.ack_every} at a time')
+        meter.announce(
+            SETTINGS,
+            mode='acknowledged by sending'
+            if args.auto_ack
+            else f'acknowledged {args.ack_every} at a time',
+        )
         if args.exit_when_empty:
             link.on_tick = lambda: (meter.tick(), stop_if_empty(link))
         for channel, method, properties, body in link.messages(args.idle, args.ack_every):
-            meter.counts['received'] += meter.last is not None  # the first one only starts the clock
+            meter.counts['received'] += (
+                meter.last is not None
+            )  # the first one only starts the clock
             meter.at(time.monotonic())
             redelivered += method.redelivered
             if args.queue_type == 'stream' and 'x-stream-offset' in (properties.headers or {}):
-                args.offset = properties.headers['x-stream-offset'] + 1  # where to go on after a lost connection
+                args.offset = (
+                    properties.headers['x-stream-offset'] + 1
+                )  # where to go on after a lost connection
             try:
                 compare(properties.content_type, body)
             except Invalid as invalid:
@@ -111,14 +141,24 @@ def main(argv=None):
                 link.ack(method.delivery_tag)
     corrupt = sum(link.reasons.values())
     link.judge(link.done, corrupt)
-    script.report(args, SUMMARY, {
-        **link.summary(), **meter.summary(), 'received': link.done, 'corrupt': corrupt, 'reasons': link.reasons,
-        'redelivered': redelivered})
+    script.report(
+        args,
+        SUMMARY,
+        {
+            **link.summary(),
+            **meter.summary(),
+            'received': link.done,
+            'corrupt': corrupt,
+            'reasons': link.reasons,
+            'redelivered': redelivered,
+        },
+    )
     return link.status
 
 
 def stop_if_empty(link):
     """End the run if nothing came for a second and the broker says that the queue is empty."""
+
     def answer(frame):
         if not frame.method.message_count and not link.inbox:
             link.reason = 'queue empty'

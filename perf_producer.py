@@ -39,21 +39,41 @@ SUMMARY = '{sent:,} sent, {confirms}, {sent_again:,} sent again; stopped: {stopp
 
 def declare(channel, link):
     delivery.declare_dead_letters(channel)
-    channel.queue_declare(link.args.queue, durable=True, arguments=delivery.queue_arguments(link.args),
-                          callback=None if link.args.confirm else link.ready)
+    channel.queue_declare(
+        link.args.queue,
+        durable=True,
+        arguments=delivery.queue_arguments(link.args),
+        callback=None if link.args.confirm else link.ready,
+    )
     if link.args.confirm:
         channel.confirm_delivery(link.confirmed, callback=link.ready)
 
 
 def parse_args(argv):
     parser = script.parser(__doc__)
-    parser.add_argument('--confirm', type=script.number(int, 0), default=200, metavar='N',
-                        help='messages that may wait for their confirm; 0: no confirms (default: %(default)s)')
-    parser.add_argument('--encoding', choices=perf.ENCODINGS, default='utf-8', help='default: %(default)s')
-    parser.add_argument('--size', type=script.number(int, perf.LEAST_SIZE, 2**27), default=perf.LEAST_SIZE, metavar='B',
-                        help='bytes of the body (default: %(default)s)')
-    parser.add_argument('--persistent', action='store_true', help='the broker writes messages to disk')
-    parser.add_argument('--priority', type=script.number(int, 0, 255), metavar='P', help='priority of the messages')
+    parser.add_argument(
+        '--confirm',
+        type=script.number(int, 0),
+        default=200,
+        metavar='N',
+        help='messages that may wait for their confirm; 0: no confirms (default: %(default)s)',
+    )
+    parser.add_argument(
+        '--encoding', choices=perf.ENCODINGS, default='utf-8', help='default: %(default)s'
+    )
+    parser.add_argument(
+        '--size',
+        type=script.number(int, perf.LEAST_SIZE, 2**27),
+        default=perf.LEAST_SIZE,
+        metavar='B',
+        help='bytes of the body (default: %(default)s)',
+    )
+    parser.add_argument(
+        '--persistent', action='store_true', help='the broker writes messages to disk'
+    )
+    parser.add_argument(
+        '--priority', type=script.number(int, 0, 255), metavar='P', help='priority of the messages'
+    )
     script.add_ttl_flag(parser)
     script.add_rate_flag(parser)
     perf.add_flags(parser)
@@ -70,7 +90,9 @@ def main(argv=None):
     args = parse_args(argv)
     sent = 0
     with delivery.connected(args, declare, window=args.confirm) as link:
-        meter = perf.Meter(args, link, ('sent', 'accepted') if args.confirm else ('sent',), 'confirm latency')
+        meter = perf.Meter(
+            args, link, ('sent', 'accepted') if args.confirm else ('sent',), 'confirm latency'
+        )
 
         def accepted(messages):
             now = time.monotonic()
@@ -80,11 +102,21 @@ def main(argv=None):
                 meter.latencies.add(int((now - message.due) * 1e6))
 
         link.on_accepted = accepted
-        meter.announce(SETTINGS, mode='persistent' if args.persistent else 'transient',
-                       pace=f'{args.rate:g} msg/s' if args.rate else 'as fast as possible')
-        properties = wire.template(len(perf.message_id(link.run, 0, 0)), pika.BasicProperties(
-            content_type=f'application/json; charset={args.encoding}', app_id=args.name, priority=args.priority,
-            delivery_mode=2 if args.persistent else 1, expiration=delivery.expiration(args.ttl)))
+        meter.announce(
+            SETTINGS,
+            mode='persistent' if args.persistent else 'transient',
+            pace=f'{args.rate:g} msg/s' if args.rate else 'as fast as possible',
+        )
+        properties = wire.template(
+            len(perf.message_id(link.run, 0, 0)),
+            pika.BasicProperties(
+                content_type=f'application/json; charset={args.encoding}',
+                app_id=args.name,
+                priority=args.priority,
+                delivery_mode=2 if args.persistent else 1,
+                expiration=delivery.expiration(args.ttl),
+            ),
+        )
         link.wait(lambda: link.is_ready or link.end_of_run())
         started, wall = time.monotonic(), time.time() - time.monotonic()
         meter.at(started)
@@ -99,14 +131,37 @@ def main(argv=None):
             sent += len(numbers)
             meter.counts['sent'] += len(numbers)
             meter.at(time.monotonic())
-    if sent:  # it lasts until the next one would have been due, or as long as one waits for its confirm
-        meter.at(max(meter.last, meter.began + sent / (args.rate or math.inf), link.unaccepted and time.monotonic()))
+    if (
+        sent
+    ):  # it lasts until the next one would have been due, or as long as one waits for its confirm
+        meter.at(
+            max(
+                meter.last,
+                meter.began + sent / (args.rate or math.inf),
+                link.unaccepted and time.monotonic(),
+            )
+        )
     link.status = link.status or 3 * (not sent)
-    confirms = f'{link.counts["accepted"]:,} accepted' if args.confirm else 'no confirms, so nothing is proved'
-    script.report(args, SUMMARY, {
-        **link.summary(), **meter.summary(), 'sent': sent, 'accepted': link.counts['accepted'], 'confirms': confirms,
-        'sent_again': link.counts['sent again'], 'nacked': link.counts['nacked'],
-        'returned': link.counts['returned'], 'body_bytes': len(args.body)})
+    confirms = (
+        f'{link.counts["accepted"]:,} accepted'
+        if args.confirm
+        else 'no confirms, so nothing is proved'
+    )
+    script.report(
+        args,
+        SUMMARY,
+        {
+            **link.summary(),
+            **meter.summary(),
+            'sent': sent,
+            'accepted': link.counts['accepted'],
+            'confirms': confirms,
+            'sent_again': link.counts['sent again'],
+            'nacked': link.counts['nacked'],
+            'returned': link.counts['returned'],
+            'body_bytes': len(args.body),
+        },
+    )
     return link.status
 
 

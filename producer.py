@@ -34,14 +34,22 @@ from siamese import script
 from siamese.messaging import link as delivery
 
 LINE = '{producer} {tally}  {hash:.16}…  proof {proof:8}  {tries:8,} attempts  {took:.2f} s'
-SUMMARY = ('{mined} blocks mined, {accepted} accepted, {sent_again} sent again; {duration_s:.1f} s, '
-           '{attempts_per_s:,.0f} attempts/s; stopped: {stopped}')
+SUMMARY = (
+    '{mined} blocks mined, {accepted} accepted, {sent_again} sent again; {duration_s:.1f} s, '
+    '{attempts_per_s:,.0f} attempts/s; stopped: {stopped}'
+)
 
 
 def declare(channel, link):
     delivery.declare_dead_letters(channel)
-    channel.queue_declare(link.args.queue, durable=True, arguments={
-        'x-dead-letter-exchange': common.DEAD_LETTER_EXCHANGE, 'x-queue-type': link.args.queue_type})
+    channel.queue_declare(
+        link.args.queue,
+        durable=True,
+        arguments={
+            'x-dead-letter-exchange': common.DEAD_LETTER_EXCHANGE,
+            'x-queue-type': link.args.queue_type,
+        },
+    )
     channel.confirm_delivery(link.confirmed, callback=link.ready)
 
 
@@ -61,20 +69,50 @@ def main(argv=None):
     with delivery.connected(args, declare) as link:
         while link.goes_on(mined, link.started + mined / (args.rate or math.inf)):
             previous, started = block, time.monotonic()
-            block, tries = common.mine(previous, args.difficulty, args.min, args.max, idle=link.poll)
+            block, tries = common.mine(
+                previous, args.difficulty, args.min, args.max, idle=link.poll
+            )
             took = time.monotonic() - started
             attempts, busy = attempts + tries, busy + took
             if not block:  # --duration is over
                 continue
             mined += 1
-            body = {'producer': args.name, 'run': link.run, 'height': mined, 'previous': previous, **block}
-            link.publish('', args.queue, json.dumps(body).encode(), pika.BasicProperties(
-                message_id=f'{args.name}-{link.run}-{mined}', content_type='application/json', app_id=args.name))
+            body = {
+                'producer': args.name,
+                'run': link.run,
+                'height': mined,
+                'previous': previous,
+                **block,
+            }
+            link.publish(
+                '',
+                args.queue,
+                json.dumps(body).encode(),
+                pika.BasicProperties(
+                    message_id=f'{args.name}-{link.run}-{mined}',
+                    content_type='application/json',
+                    app_id=args.name,
+                ),
+            )
             if not args.quiet:
-                print(LINE.format(tally=script.tally(mined, args.count), tries=tries, took=took, **body))
-    script.report(args, SUMMARY, {
-        **link.summary(), 'mined': mined, 'accepted': link.counts['accepted'], 'sent_again': link.counts['sent again'],
-        'attempts': attempts, 'mining_s': round(busy, 3), 'attempts_per_s': round(attempts / busy) if busy else 0})
+                print(
+                    LINE.format(
+                        tally=script.tally(mined, args.count), tries=tries, took=took, **body
+                    )
+                )
+    script.report(
+        args,
+        SUMMARY,
+        {
+            **link.summary(),
+            'mined': mined,
+            'accepted': link.counts['accepted'],
+            'sent_again': link.counts['sent again'],
+            'attempts': attempts,
+            'mining_s': round(busy, 3),
+            'attempts_per_s': round(attempts / busy) if busy else 0,
+        },
+    )
     return link.status
 
 

@@ -33,6 +33,7 @@ Examples:
     ./roles.py --create --prefix shop                 # shop-subscriber, shop-publisher ...
     ./roles.py --remove                               # and what a --check left that was killed
 """
+
 import logging
 import os
 import secrets
@@ -52,11 +53,19 @@ OURS = 'siamese'  # a tag that gives no right: roles.py made this user
 NOTHING, ANYTHING = '^$', '.*'
 EVENTS = r'^siamese\.events-'  # the queue in which monitor.py has what the event exchange tells
 KINDS = ('configure', 'write', 'read')
-IMPLIED = {'monitoring': ['management'], 'administrator': ['policymaker', 'monitoring', 'management']}  # tags
+IMPLIED = {
+    'monitoring': ['management'],
+    'administrator': ['policymaker', 'monitoring', 'management'],
+}  # tags
 ROLES = {  # tags; which names they may configure, write to, read from
     'subscriber': ([], NOTHING, NOTHING, ANYTHING),
     'publisher': ([], NOTHING, ANYTHING, NOTHING),
-    'monitoring': (['monitoring'], EVENTS, EVENTS, rf'{EVENTS}|^siamese\.dead$|^amq\.rabbitmq\.event$'),
+    'monitoring': (
+        ['monitoring'],
+        EVENTS,
+        EVENTS,
+        rf'{EVENTS}|^siamese\.dead$|^amq\.rabbitmq\.event$',
+    ),
     'administrator': (['administrator'], ANYTHING, ANYTHING, ANYTHING),
 }
 EXPECTED = {  # of rights.OPERATIONS
@@ -67,8 +76,10 @@ EXPECTED = {  # of rights.OPERATIONS
 }
 
 CREATED = '{user:<30}  {password:<29}  {what}'
-SUMMARY = ('{tried} rights tried, {allowed} allowed, {refused} refused, {wrong} wrong; {duration_s:.1f} s; '
-           'stopped: {stopped}')
+SUMMARY = (
+    '{tried} rights tried, {allowed} allowed, {refused} refused, {wrong} wrong; {duration_s:.1f} s; '
+    'stopped: {stopped}'
+)
 
 
 def put_user(call, user, tags, **secret):
@@ -92,7 +103,11 @@ def find(call, path):
 
 def tags_of(user):
     """Return the tags of a user as the API shows it; before RabbitMQ 3.9 they are one string."""
-    return list(filter(None, user['tags'].split(','))) if isinstance(user['tags'], str) else user['tags']
+    return (
+        list(filter(None, user['tags'].split(',')))
+        if isinstance(user['tags'], str)
+        else user['tags']
+    )
 
 
 def why_not(call):
@@ -103,7 +118,11 @@ def why_not(call):
         if refused.status not in (401, 403):
             raise
         return str(refused)
-    return '' if 'administrator' in tags else f'it is no administrator, but {",".join(tags) or "has no tag"}'
+    return (
+        ''
+        if 'administrator' in tags
+        else f'it is no administrator, but {",".join(tags) or "has no tag"}'
+    )
 
 
 def user_name(args, role):
@@ -121,8 +140,11 @@ def create(args):
     users = {role: find(args.call, f'users/{part(user_name(args, role))}') for role in ROLES}
     strangers = [user['name'] for user in users.values() if user and OURS not in tags_of(user)]
     if strangers and not args.overwrite:
-        raise Failure(f'{", ".join(strangers)}: not made by roles.py, and left alone; choose another --prefix, or '
-                      '--overwrite them', 1)
+        raise Failure(
+            f'{", ".join(strangers)}: not made by roles.py, and left alone; choose another --prefix, or '
+            '--overwrite them',
+            1,
+        )
     if not find(args.call, f'vhosts/{part(vhost)}'):
         raise Failure(f'no virtual host {vhost!r}; see AMQP_URL, or rabbitmqctl add_vhost', 1)
     logging.info('passwords that are made are shown on stdout, this once')
@@ -130,9 +152,18 @@ def create(args):
         name, before, password = user_name(args, role), users[role], given(role)
         secret = {'password': password or secrets.token_urlsafe(18)}
         shown = f'(from {role.upper()}_PASSWORD)' if password else secret['password']
-        what = 'created' if not before else 'overwritten' if name in strangers else 'was there, rights restored'
+        what = (
+            'created'
+            if not before
+            else 'overwritten'
+            if name in strangers
+            else 'was there, rights restored'
+        )
         if before and name not in strangers and not password:
-            secret, shown = {key: before[key] for key in ('password_hash', 'hashing_algorithm')}, '(as it was)'
+            secret, shown = (
+                {key: before[key] for key in ('password_hash', 'hashing_algorithm')},
+                '(as it was)',
+            )
         with rights.undisturbed():
             put_user(args.call, name, [*tags, OURS], **secret)
             put_rights(args.call, vhost, name, patterns)
@@ -148,20 +179,39 @@ def remove(args):
         if not user or OURS not in tags_of(user):
             print(f'{name}: {"not made by roles.py, left alone" if user else "not there"}')
             continue
-        others = [held['vhost'] for held in args.call(f'{path}/permissions') if held['vhost'] != vhost]
+        others = [
+            held['vhost'] for held in args.call(f'{path}/permissions') if held['vhost'] != vhost
+        ]
         args.call(f'permissions/{part(vhost)}/{part(name)}' if others else path, 'DELETE')
-        print(f'{name}: ' + (f'rights removed; stays, for it has some on {", ".join(others)}' if others else 'removed'))
+        print(
+            f'{name}: '
+            + (
+                f'rights removed; stays, for it has some on {", ".join(others)}'
+                if others
+                else 'removed'
+            )
+        )
     rights.sweep(args.call, args.endpoint.virtual_host, rights.TEMPORARY)
 
 
 def check(args):
     """Try every right of every role, print the matrix and what is wrong with it; return the exit status."""
-    started, name, matrix, findings, users = time.monotonic(), rights.TEMPORARY + secrets.token_hex(4), {}, [], {}
+    started, name, matrix, findings, users = (
+        time.monotonic(),
+        rights.TEMPORARY + secrets.token_hex(4),
+        {},
+        [],
+        {},
+    )
     args.endpoint = blocking.reachable(args.endpoints)
     limited = why_not(args.call)
     if limited:
-        logging.warning('%s may not create users (%s): trying what it may do itself, and the roles whose passwords are '
-                        'in the environment', tokens.bearer(args.endpoint.credentials), limited)
+        logging.warning(
+            '%s may not create users (%s): trying what it may do itself, and the roles whose passwords are '
+            'in the environment',
+            tokens.bearer(args.endpoint.credentials),
+            limited,
+        )
     try:
         users = logins(args, name, limited)
         for who, login in users.items():
@@ -180,13 +230,27 @@ def check(args):
         print_matrix(matrix)
     if args.json != '-':
         print(*findings, sep='\n', end='\n' * bool(findings))
-    script.report(args, SUMMARY, {
-        'broker': common.place(args.endpoint), 'users': {who: user for who, (user, _) in users.items()},
-        'rights': {who: {what: not refusal for what, refusal in refusals.items()} for who, refusals in matrix.items()},
-        'findings': findings, 'tried': len(refused), 'allowed': refused.count(False), 'refused': sum(refused),
-        'wrong': len(findings), 'duration_s': round(time.monotonic() - started, 3),
-        'stopped': script.stop_requested() or (f'not tried: {missing}' if missing else 'all tried'),
-        'exit_status': status})
+    script.report(
+        args,
+        SUMMARY,
+        {
+            'broker': common.place(args.endpoint),
+            'users': {who: user for who, (user, _) in users.items()},
+            'rights': {
+                who: {what: not refusal for what, refusal in refusals.items()}
+                for who, refusals in matrix.items()
+            },
+            'findings': findings,
+            'tried': len(refused),
+            'allowed': refused.count(False),
+            'refused': sum(refused),
+            'wrong': len(findings),
+            'duration_s': round(time.monotonic() - started, 3),
+            'stopped': script.stop_requested()
+            or (f'not tried: {missing}' if missing else 'all tried'),
+            'exit_status': status,
+        },
+    )
     return status
 
 
@@ -194,7 +258,10 @@ def logins(args, name, limited):
     """Return {role: (user, password)} of whom to try; where a password is not known, that of a user made like it."""
     found = {role: (user_name(args, role), given(role)) for role in ROLES}
     if limited:
-        mine, given_ones = args.endpoint.credentials, {role: login for role, login in found.items() if login[1]}
+        mine, given_ones = (
+            args.endpoint.credentials,
+            {role: login for role, login in found.items() if login[1]},
+        )
         return {mine.username or 'this token': (mine.username, mine.password), **given_ones}
     originals = {role: find(args.call, f'users/{part(user)}') for role, (user, _) in found.items()}
     if None in originals.values():
@@ -235,8 +302,11 @@ def differences(args, role):
     tags, *patterns = ROLES[role]
     user = user_name(args, role)
     usual = {OURS, *tags}.union(*map(IMPLIED.get, tags))
-    lines = [f'{role}: a right too many: the tag {tag!r}' for tag in tags_of(args.call(f'users/{part(user)}'))
-             if tag not in usual]
+    lines = [
+        f'{role}: a right too many: the tag {tag!r}'
+        for tag in tags_of(args.call(f'users/{part(user)}'))
+        if tag not in usual
+    ]
     for kind, pattern, expected in zip(KINDS, patterns_of(args, user) or [], patterns):
         pattern = pattern or NOTHING
         what = f'the pattern {pattern!r} for {kind}'
@@ -266,9 +336,18 @@ def parse_args(argv):
     action.add_argument('--create', action='store_true', help='make the users of the four roles')
     action.add_argument('--check', action='store_true', help='try all rights of all roles')
     action.add_argument('--remove', action='store_true', help='remove the users that --create made')
-    parser.add_argument('--prefix', type=script.name, default='siamese', metavar='NAME',
-                        help='the users are called NAME-subscriber ... (default: %(default)s)')
-    parser.add_argument('--overwrite', action='store_true', help='with --create: also users that roles.py did not make')
+    parser.add_argument(
+        '--prefix',
+        type=script.name,
+        default='siamese',
+        metavar='NAME',
+        help='the users are called NAME-subscriber ... (default: %(default)s)',
+    )
+    parser.add_argument(
+        '--overwrite',
+        action='store_true',
+        help='with --create: also users that roles.py did not make',
+    )
     script.add_url_flags(parser)
     management.add_flag(parser)
     script.add_output_flags(parser)
@@ -281,10 +360,15 @@ def parse_args(argv):
         parser.error(str(error))
     url = urlsplit(args.management_url or '')
     if url.username:  # this user is the administrator, also over AMQP
-        args.endpoints = [rights.as_user(endpoint, unquote(url.username), unquote(url.password or ''))
-                          for endpoint in args.endpoints]
+        args.endpoints = [
+            rights.as_user(endpoint, unquote(url.username), unquote(url.password or ''))
+            for endpoint in args.endpoints
+        ]
         args.management_url = url._replace(netloc=url.netloc.rpartition('@')[2]).geturl()
-    args.endpoint, args.call = args.endpoints[0], management.api(args.endpoints[0], args.management_url)
+    args.endpoint, args.call = (
+        args.endpoints[0],
+        management.api(args.endpoints[0], args.management_url),
+    )
     return args
 
 
@@ -295,11 +379,16 @@ def main(argv=None):
             return check(args)
         limited = why_not(args.call)
         if limited:
-            raise Failure(f'{tokens.bearer(args.endpoint.credentials)} may not create or remove users ({limited}); let '
-                          'an administrator do it, or see --check', 1)
+            raise Failure(
+                f'{tokens.bearer(args.endpoint.credentials)} may not create or remove users ({limited}); let '
+                'an administrator do it, or see --check',
+                1,
+            )
         return create(args) if args.create else remove(args)
     except management.Refused as refused:
-        hint = '' if refused.status else '; is rabbitmq_management enabled, is MANAGEMENT_URL right?'
+        hint = (
+            '' if refused.status else '; is rabbitmq_management enabled, is MANAGEMENT_URL right?'
+        )
         raise Failure(f'{refused}{hint}', 1 if 400 <= refused.status < 500 else 3) from None
 
 

@@ -48,9 +48,11 @@ VERDICTS = {True: 'prime', False: 'not prime'}
 Question = namedtuple('Question', 'number first_asked asked epoch times')
 
 LINE = '{number} is {verdict}, {ms:.1f} ms{remark}'
-SUMMARY = ('{answered} answered, {prime} prime, {wrong} wrong, {errors} errors; {again} asked again, {unanswered} '
-           'unanswered; answers: {late} late, {duplicate} duplicate, {invalid} invalid\n'
-           '{answers_per_s:,.0f}/s; {latency}; stopped: {stopped}')
+SUMMARY = (
+    '{answered} answered, {prime} prime, {wrong} wrong, {errors} errors; {again} asked again, {unanswered} '
+    'unanswered; answers: {late} late, {duplicate} duplicate, {invalid} invalid\n'
+    '{answers_per_s:,.0f}/s; {latency}; stopped: {stopped}'
+)
 
 
 def answer_queue(link):
@@ -60,17 +62,30 @@ def answer_queue(link):
 
 def declare(channel, link):
     delivery.declare_dead_letters(channel)
-    channel.queue_declare(answer_queue(link), exclusive=True, auto_delete=True, arguments={
-        'x-dead-letter-exchange': common.DEAD_LETTER_EXCHANGE})
+    channel.queue_declare(
+        answer_queue(link),
+        exclusive=True,
+        auto_delete=True,
+        arguments={'x-dead-letter-exchange': common.DEAD_LETTER_EXCHANGE},
+    )
     channel.basic_consume(answer_queue(link), link.deliver, callback=link.ready)
 
 
 def ask(link, number, before=None):
     """Publish a question; `before` is the last one for the same number. Return the Question."""
     now, times = time.monotonic(), before.times + 1 if before else 1
-    link.publish('', link.args.queue, b'%d' % number, pika.BasicProperties(
-        message_id=f'{link.args.name}-{link.run}-{number}-{times}', correlation_id=f'{number}-{times}',
-        reply_to=answer_queue(link), content_type='application/json', delivery_mode=1))
+    link.publish(
+        '',
+        link.args.queue,
+        b'%d' % number,
+        pika.BasicProperties(
+            message_id=f'{link.args.name}-{link.run}-{number}-{times}',
+            correlation_id=f'{number}-{times}',
+            reply_to=answer_queue(link),
+            content_type='application/json',
+            delivery_mode=1,
+        ),
+    )
     return Question(number, before.first_asked if before else now, now, link.epoch, times)
 
 
@@ -95,7 +110,9 @@ def read(properties, body, highest):
 
     `highest` is the last number asked. Raises Invalid.
     """
-    id = properties.correlation_id if isinstance(properties.correlation_id, str) else ''  # bytes if they are no UTF-8
+    id = (
+        properties.correlation_id if isinstance(properties.correlation_id, str) else ''
+    )  # bytes if they are no UTF-8
     named = re.fullmatch('([0-9]{0,17}[13579])-([1-9][0-9]{0,17})', id)
     if not named or int(named[1]) > highest:
         raise Invalid('correlation_id of no question', properties.correlation_id)
@@ -111,12 +128,24 @@ def read(properties, body, highest):
 
 def parse_args(argv):
     parser = script.parser(__doc__)
-    parser.add_argument('--window', type=script.number(int, 1, 1000), default=1, metavar='N',
-                        help='questions that wait for their answers at once (default: %(default)s)')
-    parser.add_argument('--timeout', type=script.number(float, 0.001), default=5, metavar='S',
-                        help='ask again after S seconds without an answer (default: %(default)s)')
+    parser.add_argument(
+        '--window',
+        type=script.number(int, 1, 1000),
+        default=1,
+        metavar='N',
+        help='questions that wait for their answers at once (default: %(default)s)',
+    )
+    parser.add_argument(
+        '--timeout',
+        type=script.number(float, 0.001),
+        default=5,
+        metavar='S',
+        help='ask again after S seconds without an answer (default: %(default)s)',
+    )
     parser.add_argument('--verify', action='store_true', help='check the answers')
-    parser.add_argument('--queue', type=script.name, default='siamese.rpc', help='default: %(default)s')
+    parser.add_argument(
+        '--queue', type=script.name, default='siamese.rpc', help='default: %(default)s'
+    )
     script.add_broker_flags(parser)
     return script.parse(parser, argv)
 
@@ -130,7 +159,11 @@ def main(argv=None):
     with delivery.connected(args, declare, window=0, retry_returned=False) as link:
         while link.goes_on(books['answered']):
             soon = time.monotonic() + delivery.TICK
-            link.wait(lambda soon=soon: link.inbox or time.monotonic() > soon or not (waiting or link.trouble))
+            link.wait(
+                lambda soon=soon: (
+                    link.inbox or time.monotonic() > soon or not (waiting or link.trouble)
+                )
+            )
             while link.inbox:
                 channel, method, properties, body = link.inbox.popleft()
                 try:
@@ -146,27 +179,53 @@ def main(argv=None):
                     continue
                 began, last = began or question.first_asked, time.monotonic()
                 latencies.add(int((last - question.first_asked) * 1e6))
-                kinds = {'answered': True, 'prime': answer is True, 'errors': isinstance(answer, str),
-                         'late': times < question.times,
-                         'wrong': args.verify and answer in VERDICTS and answer != common.is_prime(number)}
+                kinds = {
+                    'answered': True,
+                    'prime': answer is True,
+                    'errors': isinstance(answer, str),
+                    'late': times < question.times,
+                    'wrong': args.verify
+                    and answer in VERDICTS
+                    and answer != common.is_prime(number),
+                }
                 books.update(kind for kind, applies in kinds.items() if applies)
                 if kinds['wrong'] or kinds['errors']:
                     logging.error('%d: the answer is %.100r', number, answer)
                 if not args.quiet:
-                    print(LINE.format(number=number, verdict=VERDICTS.get(answer, 'unknown'),
-                                      ms=(last - question.first_asked) * 1000,
-                                      remark=f', asked {question.times} times' if question.times > 1 else ''))
+                    print(
+                        LINE.format(
+                            number=number,
+                            verdict=VERDICTS.get(answer, 'unknown'),
+                            ms=(last - question.first_asked) * 1000,
+                            remark=f', asked {question.times} times' if question.times > 1 else '',
+                        )
+                    )
             books['again'] += ask_again(link, waiting)
-            while len(waiting) < min(args.window, (args.count or math.inf) - books['answered']) and not link.trouble:
+            while (
+                len(waiting) < min(args.window, (args.count or math.inf) - books['answered'])
+                and not link.trouble
+            ):
                 highest += 2
                 waiting[highest] = ask(link, highest)
     invalid, percentiles = sum(link.reasons.values()), latencies.percentiles()
     link.judge(books['answered'], books['errors'] + books['wrong'] + invalid)
-    script.report(args, SUMMARY, {
-        **link.summary(), **{kind: books[kind] for kind in KINDS}, 'unanswered': len(waiting), 'invalid': invalid,
-        'reasons': link.reasons, 'returned': link.counts['returned'], 'latency_us': percentiles,
-        'latency': f'latency {"/".join(percentiles)} {perf.shown(percentiles)}' if percentiles else 'no answer',
-        'answers_per_s': round(books['answered'] / (last - began), 1) if last > began else 0})
+    script.report(
+        args,
+        SUMMARY,
+        {
+            **link.summary(),
+            **{kind: books[kind] for kind in KINDS},
+            'unanswered': len(waiting),
+            'invalid': invalid,
+            'reasons': link.reasons,
+            'returned': link.counts['returned'],
+            'latency_us': percentiles,
+            'latency': f'latency {"/".join(percentiles)} {perf.shown(percentiles)}'
+            if percentiles
+            else 'no answer',
+            'answers_per_s': round(books['answered'] / (last - began), 1) if last > began else 0,
+        },
+    )
     return link.status
 
 

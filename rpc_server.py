@@ -41,15 +41,23 @@ UNUSED = 60_000  # ms without a server after which the broker deletes the queue
 ERROR = {'error': 'this is no whole number of 1 to 300 digits'}
 
 LINE = '{tally}  {number} is {verdict}'
-SUMMARY = ('{answered} answered, {prime} prime; {errors} errors, {invalid} invalid, {unheard} nobody waited for; '
-           '{duration_s:.1f} s, {answers_per_s:,.0f}/s; stopped: {stopped}')
+SUMMARY = (
+    '{answered} answered, {prime} prime; {errors} errors, {invalid} invalid, {unheard} nobody waited for; '
+    '{duration_s:.1f} s, {answers_per_s:,.0f}/s; stopped: {stopped}'
+)
 
 
 def declare(channel, link):
     delivery.declare_dead_letters(channel)
-    channel.queue_declare(link.args.queue, durable=True, arguments={
-        'x-dead-letter-exchange': common.DEAD_LETTER_EXCHANGE, 'x-queue-type': link.args.queue_type,
-        'x-expires': UNUSED})
+    channel.queue_declare(
+        link.args.queue,
+        durable=True,
+        arguments={
+            'x-dead-letter-exchange': common.DEAD_LETTER_EXCHANGE,
+            'x-queue-type': link.args.queue_type,
+            'x-expires': UNUSED,
+        },
+    )
     channel.basic_qos(prefetch_count=link.args.prefetch)
     channel.basic_consume(link.args.queue, link.deliver, callback=link.ready)
 
@@ -64,25 +72,55 @@ def parse_args(argv):
 def main(argv=None):
     args = parse_args(argv)
     from sympy import isprime  # only now: it takes 0.3 s and 30 MB
+
     books, first, last = Counter(), 0.0, 0.0
-    suspect, epoch, times = None, 0, 0  # what was redelivered first on the last connection, and on how many in a row
+    suspect, epoch, times = (
+        None,
+        0,
+        0,
+    )  # what was redelivered first on the last connection, and on how many in a row
     with delivery.connected(args, declare, retry_returned=False) as link:
         for channel, method, properties, body in link.messages(args.idle):
-            if not properties.reply_to or not isinstance(properties.reply_to, str):  # bytes if they are no UTF-8
-                link.refuse(Invalid('no reply_to', properties.content_type), channel, method, properties, body)
+            if not properties.reply_to or not isinstance(
+                properties.reply_to, str
+            ):  # bytes if they are no UTF-8
+                link.refuse(
+                    Invalid('no reply_to', properties.content_type),
+                    channel,
+                    method,
+                    properties,
+                    body,
+                )
                 continue
             if method.redelivered and link.epoch > epoch:
                 question = properties.reply_to, properties.correlation_id, body
-                suspect, epoch, times = question, link.epoch, times + 1 if question == suspect else 1
+                suspect, epoch, times = (
+                    question,
+                    link.epoch,
+                    times + 1 if question == suspect else 1,
+                )
                 if times == STUBBORN:
-                    link.refuse(Invalid('the broker takes no answer to it', properties.reply_to), channel, method,
-                                properties, body)
+                    link.refuse(
+                        Invalid('the broker takes no answer to it', properties.reply_to),
+                        channel,
+                        method,
+                        properties,
+                        body,
+                    )
                     continue
             number = int(body) if re.fullmatch(b'0|[1-9][0-9]{0,299}', body) else None
             answer = ERROR if number is None else isprime(number)
-            channel.basic_publish('', properties.reply_to, json.dumps(answer).encode(), pika.BasicProperties(
-                correlation_id=properties.correlation_id, content_type='application/json', app_id=args.name),
-                mandatory=True)
+            channel.basic_publish(
+                '',
+                properties.reply_to,
+                json.dumps(answer).encode(),
+                pika.BasicProperties(
+                    correlation_id=properties.correlation_id,
+                    content_type='application/json',
+                    app_id=args.name,
+                ),
+                mandatory=True,
+            )
             link.record_delivery('validated', method, properties, body)
             link.ack(method.delivery_tag)
             last = time.monotonic()
@@ -93,14 +131,31 @@ def main(argv=None):
                 continue
             books.update(['answered', 'prime'] if answer else ['answered'])
             if not args.quiet:
-                print(LINE.format(tally=script.tally(link.done, args.count), number=number,
-                                  verdict='prime' if answer else 'not prime'))
+                print(
+                    LINE.format(
+                        tally=script.tally(link.done, args.count),
+                        number=number,
+                        verdict='prime' if answer else 'not prime',
+                    )
+                )
     invalid = sum(link.reasons.values())
     link.judge(link.done, books['errors'] + invalid)
-    script.report(args, SUMMARY, {
-        **link.summary(), 'answered': books['answered'], 'prime': books['prime'], 'errors': books['errors'],
-        'invalid': invalid, 'reasons': link.reasons, 'unheard': link.counts['returned'],
-        'answers_per_s': round((books['answered'] - 1) / (last - first), 1) if last > first else 0})
+    script.report(
+        args,
+        SUMMARY,
+        {
+            **link.summary(),
+            'answered': books['answered'],
+            'prime': books['prime'],
+            'errors': books['errors'],
+            'invalid': invalid,
+            'reasons': link.reasons,
+            'unheard': link.counts['returned'],
+            'answers_per_s': round((books['answered'] - 1) / (last - first), 1)
+            if last > first
+            else 0,
+        },
+    )
     return link.status
 
 

@@ -72,7 +72,16 @@ PRODUCERS = 'alice', 'bob', 'erin', 'frank'
 CONSUMERS = 'carol', 'dave', 'grace', 'heidi'
 LINE = '{at:6.0f} s  {fault:24}  through again after {took:.1f} s'
 ROW = '{:24} {:>5}  {:>6}  {:>6}'
-BOOKS = 'attempted', 'accepted', 'ok', 'redelivered', 'ack lost', 'sent again', 'recovered', 'in doubt'
+BOOKS = (
+    'attempted',
+    'accepted',
+    'ok',
+    'redelivered',
+    'ack lost',
+    'sent again',
+    'recovered',
+    'in doubt',
+)
 
 
 # ---- the faults: each is a generator that yields when messages should come through again
@@ -165,8 +174,15 @@ def close_all_connections(world):
 
 OF_SCRIPTS = [kill_a_script]
 OF_CONNECTIONS = [cut_connections, reset_connections, black_hole, refuse_connections]
-OF_NODES = [kill_a_node, stop_a_node, freeze_a_node, kill_two_nodes, isolate_a_node, raise_an_alarm,
-            close_all_connections]
+OF_NODES = [
+    kill_a_node,
+    stop_a_node,
+    freeze_a_node,
+    kill_two_nodes,
+    isolate_a_node,
+    raise_an_alarm,
+    close_all_connections,
+]
 
 
 # ---- the run
@@ -188,18 +204,41 @@ def at_work(args, folder):
             first = [*WORKERS].index(name) % len(ways)  # so that every node has clients
             with open(f'{folder}/{name}.log', 'a') as log:
                 running[name] = subprocess.Popen(
-                    [sys.executable, f'{ROOT}/{command[0]}', *command[1:], *flags, '--name', name, '--quiet',
-                     '--queue', f'siamese.soak-{tag}.{queue}', '--queue-type', args.queue_type,
-                     '--ledger', f'{folder}/run.jsonl'], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                    start_new_session=True, env={**os.environ, 'AMQP_URL': ','.join(ways[first:] + ways[:first])})
+                    [
+                        sys.executable,
+                        f'{ROOT}/{command[0]}',
+                        *command[1:],
+                        *flags,
+                        '--name',
+                        name,
+                        '--quiet',
+                        '--queue',
+                        f'siamese.soak-{tag}.{queue}',
+                        '--queue-type',
+                        args.queue_type,
+                        '--ledger',
+                        f'{folder}/run.jsonl',
+                    ],
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    start_new_session=True,
+                    env={**os.environ, 'AMQP_URL': ','.join(ways[first:] + ways[:first])},
+                )
 
         def wait(seconds):
             deadline = time.monotonic() + seconds
             while time.monotonic() < deadline and not script.stop_requested():
                 time.sleep(0.1)
 
-        world = SimpleNamespace(broker=own, proxies=proxies, running=running, start=start, wait=wait,
-                                random=random.Random(args.seed))
+        world = SimpleNamespace(
+            broker=own,
+            proxies=proxies,
+            running=running,
+            start=start,
+            wait=wait,
+            random=random.Random(args.seed),
+        )
         try:
             for name in WORKERS:
                 start(name)
@@ -209,7 +248,10 @@ def at_work(args, folder):
                 process.kill()
                 process.wait()
             if args.yours:
-                remove(args.endpoints, [f'siamese.soak-{tag}.{queue}' for queue in {q for q, _ in WORKERS.values()}])
+                remove(
+                    args.endpoints,
+                    [f'siamese.soak-{tag}.{queue}' for queue in {q for q, _ in WORKERS.values()}],
+                )
 
 
 def remove(endpoints, queues):
@@ -250,7 +292,9 @@ def through(world, ledger, since):
             if process.poll() is not None:
                 raise common.Failure(f'{name} ended with status {process.returncode}', 1)
         if time.time() - since > PATIENCE:
-            raise common.Failure(f'nothing of {", ".join(sorted(waiting))} came through for {PATIENCE} s', 1)
+            raise common.Failure(
+                f'nothing of {", ".join(sorted(waiting))} came through for {PATIENCE} s', 1
+            )
         time.sleep(0.02)
     return came - since
 
@@ -288,11 +332,17 @@ def soak(args, folder):
                 if not script.stop_requested():
                     times.append((fault.__name__.replace('_', ' '), took))
                     if not args.quiet:
-                        print(LINE.format(at=time.monotonic() - started, fault=times[-1][0], took=took))
+                        print(
+                            LINE.format(
+                                at=time.monotonic() - started, fault=times[-1][0], took=took
+                            )
+                        )
                 next(steps, None)
                 world.wait(world.random.uniform(0, 2))
         if script.stop_requested():
-            logging.info('%s: taking out what is left; once more stops at once', script.stop_requested())
+            logging.info(
+                '%s: taking out what is left; once more stops at once', script.stop_requested()
+            )
         stop(world, PRODUCERS)
         stop(world, CONSUMERS)
         for name in CONSUMERS:
@@ -307,19 +357,41 @@ def table(times):
     for fault in [*dict.fromkeys(fault for fault, _ in times), 'all']:
         took = [seconds for name, seconds in times if fault in (name, 'all')]
         if took:
-            yield ROW.format(fault, len(took), f'{statistics.median(took):.1f} s', f'{max(took):.1f} s')
+            yield ROW.format(
+                fault, len(took), f'{statistics.median(took):.1f} s', f'{max(took):.1f} s'
+            )
 
 
 def parse_args(argv):
     parser = script.parser(__doc__)
-    parser.add_argument('--url', dest='yours', metavar='URL[,URL]',
-                        help='your broker (default: a cluster of its own, whatever AMQP_URL says)')
-    parser.add_argument('--minutes', type=script.number(float, 0), default=10, metavar='M', help='default: %(default)s')
-    parser.add_argument('--seed', type=script.number(int, 0), default=secrets.randbelow(10 ** 6), metavar='N',
-                        help='of the faults (default: a new one)')
-    parser.add_argument('--queue-type', choices=('classic', 'quorum'), default='quorum', help='default: %(default)s')
-    parser.add_argument('--folder', metavar='DIR',
-                        help='where ledger and logs are kept (default: a temporary one, removed if all is valid)')
+    parser.add_argument(
+        '--url',
+        dest='yours',
+        metavar='URL[,URL]',
+        help='your broker (default: a cluster of its own, whatever AMQP_URL says)',
+    )
+    parser.add_argument(
+        '--minutes',
+        type=script.number(float, 0),
+        default=10,
+        metavar='M',
+        help='default: %(default)s',
+    )
+    parser.add_argument(
+        '--seed',
+        type=script.number(int, 0),
+        default=secrets.randbelow(10**6),
+        metavar='N',
+        help='of the faults (default: a new one)',
+    )
+    parser.add_argument(
+        '--queue-type', choices=('classic', 'quorum'), default='quorum', help='default: %(default)s'
+    )
+    parser.add_argument(
+        '--folder',
+        metavar='DIR',
+        help='where ledger and logs are kept (default: a temporary one, removed if all is valid)',
+    )
     script.add_output_flags(parser)
     args = script.parse(parser, argv)
     try:
@@ -352,9 +424,17 @@ def main(argv=None):
         print(*table(times), sep='\n')
     found = audit.audit(books.read([f'{folder}/run.jsonl']))
     verdict, status, _ = audit.judge(found)
-    script.report(args, '{books}\n{verdict}', {
-        'seed': args.seed, 'faults': times, 'verdict': verdict, 'exit_status': status,
-        'books': ', '.join(f'{len(found[name]):,} {name}' for name in BOOKS)})
+    script.report(
+        args,
+        '{books}\n{verdict}',
+        {
+            'seed': args.seed,
+            'faults': times,
+            'verdict': verdict,
+            'exit_status': status,
+            'books': ', '.join(f'{len(found[name]):,} {name}' for name in BOOKS),
+        },
+    )
     if not status and not args.folder:
         shutil.rmtree(folder)
     return status

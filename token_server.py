@@ -35,14 +35,30 @@ SUMMARY = '{tokens} tokens, {refused} refused; up for {duration_s:.0f} s; stoppe
 
 def parse_args(argv):
     parser = script.parser(__doc__)
-    parser.add_argument('claims', nargs='?', metavar='CLAIMS.json',
-                        help='whom to trust, and which claim gives what role')
-    parser.add_argument('--keys', default='siamese-keys', metavar='FOLDER',
-                        help='the keys that sign tokens, and which assertions were used (default: %(default)s)')
-    parser.add_argument('--new-key', action='store_true',
-                        help='make the next key there, name its public half, and end')
-    parser.add_argument('--lifetime', type=script.number(int, 1, 86_400), default=300, metavar='S',
-                        help='seconds that a token is valid, at most as long as its assertion (default: %(default)s)')
+    parser.add_argument(
+        'claims',
+        nargs='?',
+        metavar='CLAIMS.json',
+        help='whom to trust, and which claim gives what role',
+    )
+    parser.add_argument(
+        '--keys',
+        default='siamese-keys',
+        metavar='FOLDER',
+        help='the keys that sign tokens, and which assertions were used (default: %(default)s)',
+    )
+    parser.add_argument(
+        '--new-key',
+        action='store_true',
+        help='make the next key there, name its public half, and end',
+    )
+    parser.add_argument(
+        '--lifetime',
+        type=script.number(int, 1, 86_400),
+        default=300,
+        metavar='S',
+        help='seconds that a token is valid, at most as long as its assertion (default: %(default)s)',
+    )
     listener.add_flags(parser, 8081)
     script.add_output_flags(parser, 'uvicorn')
     args = script.parse(parser, argv)
@@ -57,7 +73,9 @@ def main(argv=None):
     try:
         from siamese.access import token_issuer as claims
     except ModuleNotFoundError as error:
-        raise Failure(f'{error.name} is not installed: pip install -r requirements/access.txt', 3) from None
+        raise Failure(
+            f'{error.name} is not installed: pip install -r requirements/access.txt', 3
+        ) from None
     if args.new_key:
         print(f'{args.keys}/{claims.new_key(args.keys)}.pub')
         return 0
@@ -77,10 +95,26 @@ def main(argv=None):
         print(f'{place}/token takes assertions of {policy.trust.issuer}')
     began = time.monotonic()
     # Requests are not logged by uvicorn: somebody could put an assertion into the address.
-    asyncio.run(listener.serve(args, listening, site, access_log=False, http=claims.Connection, backlog=claims.BURST,
-                               headers=[('connection', 'close')]))
-    script.report(args, SUMMARY, {**counts, 'duration_s': time.monotonic() - began,
-                                  'stopped': script.stop_requested() or f'{args.duration:g} s are over'})
+    asyncio.run(
+        listener.serve(
+            args,
+            listening,
+            site,
+            access_log=False,
+            http=claims.Connection,
+            backlog=claims.BURST,
+            headers=[('connection', 'close')],
+        )
+    )
+    script.report(
+        args,
+        SUMMARY,
+        {
+            **counts,
+            'duration_s': time.monotonic() - began,
+            'stopped': script.stop_requested() or f'{args.duration:g} s are over',
+        },
+    )
     return 0
 
 

@@ -37,14 +37,22 @@ MAX_BODY = 4096  # bytes; a block has about 350
 REMEMBERED = 50_000  # blocks this validator knows of, the latest: 20 MB
 
 LINE = '{tally}  {producer} {height}  {hash:.16}…  {verdict}'
-SUMMARY = ('{valid} blocks valid, {invalid} invalid; again: {redelivered} redelivered, {sent_again} sent again; '
-           '{duration_s:.1f} s, {blocks_per_s:,.0f} blocks/s; stopped: {stopped}')
+SUMMARY = (
+    '{valid} blocks valid, {invalid} invalid; again: {redelivered} redelivered, {sent_again} sent again; '
+    '{duration_s:.1f} s, {blocks_per_s:,.0f} blocks/s; stopped: {stopped}'
+)
 
 
 def declare(channel, link):
     delivery.declare_dead_letters(channel)
-    channel.queue_declare(link.args.queue, durable=True, arguments={
-        'x-dead-letter-exchange': common.DEAD_LETTER_EXCHANGE, 'x-queue-type': link.args.queue_type})
+    channel.queue_declare(
+        link.args.queue,
+        durable=True,
+        arguments={
+            'x-dead-letter-exchange': common.DEAD_LETTER_EXCHANGE,
+            'x-queue-type': link.args.queue_type,
+        },
+    )
     channel.basic_qos(prefetch_count=link.args.prefetch)
     channel.basic_consume(link.args.queue, link.deliver, callback=link.ready)
 
@@ -61,9 +69,12 @@ def parse_block(properties, body):
         raise Invalid('not JSON in UTF-8', str(error)) from None
     try:
         previous, producer, run = block['previous'], block['producer'], block['run']
-        right = (type(block['proof']) is type(previous['proof']) is type(block['height']) is int
-                 and type(block['hash']) is type(previous['hash']) is type(producer) is type(run) is str
-                 and producer.isprintable() and run.isalnum())
+        right = (
+            type(block['proof']) is type(previous['proof']) is type(block['height']) is int
+            and type(block['hash']) is type(previous['hash']) is type(producer) is type(run) is str
+            and producer.isprintable()
+            and run.isalnum()
+        )
     except (TypeError, KeyError, IndexError) as error:
         raise Invalid('field missing', str(error)) from None
     if not right:
@@ -76,8 +87,13 @@ def parse_block(properties, body):
 def check_alone(block, zeros, lowest, highest):
     """Check what a block shows by itself: proof of work, range, genesis; raise Invalid."""
     previous = block['previous']
-    if not (previous == common.GENESIS if block['height'] == 1 else block['height'] > 1
-            and re.fullmatch('[0-9a-f]{64}', previous['hash']) and previous['hash'].startswith('0' * zeros)):
+    if not (
+        previous == common.GENESIS
+        if block['height'] == 1
+        else block['height'] > 1
+        and re.fullmatch('[0-9a-f]{64}', previous['hash'])
+        and previous['hash'].startswith('0' * zeros)
+    ):
         raise Invalid('wrong parent', f'at height {block["height"]}: {previous}')
     if block['hash'] != common.block_hash(previous, block['proof']):
         raise Invalid('wrong hash', block['hash'])
@@ -132,8 +148,13 @@ def main(argv=None):
             try:
                 block = parse_block(properties, body)
                 check_alone(block, args.difficulty, args.min, highest)
-                verdict = check_chain(block, known, delivery.attempt_of(properties), link.epoch,
-                                      delivery.may_repeat(args, method))
+                verdict = check_chain(
+                    block,
+                    known,
+                    delivery.attempt_of(properties),
+                    link.epoch,
+                    delivery.may_repeat(args, method),
+                )
             except Invalid as invalid:
                 link.refuse(invalid, channel, method, properties, body)
                 continue
@@ -141,14 +162,25 @@ def main(argv=None):
             link.record_delivery('validated', method, properties, body)
             link.ack(method.delivery_tag)
             if not args.quiet:
-                print(LINE.format(tally=script.tally(link.done, args.count), verdict=verdict, **block))
+                print(
+                    LINE.format(tally=script.tally(link.done, args.count), verdict=verdict, **block)
+                )
     invalid = sum(link.reasons.values())
     checked = sum(books.values()) + invalid
     link.judge(checked, invalid)
-    script.report(args, SUMMARY, {
-        **link.summary(), 'valid': books['valid'], 'redelivered': books['redelivered'],
-        'sent_again': books['sent again'], 'invalid': invalid, 'reasons': link.reasons,
-        'blocks_per_s': round(checked / (last - first), 1) if last > first else 0})
+    script.report(
+        args,
+        SUMMARY,
+        {
+            **link.summary(),
+            'valid': books['valid'],
+            'redelivered': books['redelivered'],
+            'sent_again': books['sent again'],
+            'invalid': invalid,
+            'reasons': link.reasons,
+            'blocks_per_s': round(checked / (last - first), 1) if last > first else 0,
+        },
+    )
     return link.status
 
 

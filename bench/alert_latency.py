@@ -45,8 +45,13 @@ class Mailbox:
 @contextlib.contextmanager
 def running(*command, **env):
     """Run a script for as long as the with-block runs; yield it."""
-    process = subprocess.Popen([sys.executable, *command], cwd=ROOT, env={**os.environ, **env}, encoding='utf-8',
-                               stdout=subprocess.PIPE)
+    process = subprocess.Popen(
+        [sys.executable, *command],
+        cwd=ROOT,
+        env={**os.environ, **env},
+        encoding='utf-8',
+        stdout=subprocess.PIPE,
+    )
     try:
         yield process
     finally:
@@ -57,8 +62,13 @@ def running(*command, **env):
 def follow(channel, id, places):
     """Let a message expire; return after how many s each of the `places`, functions that look for it, had it."""
     began, found = time.time() + TTL, {}
-    channel.basic_publish('', 'bench.unread', b'Hello world', pika.BasicProperties(
-        message_id=id, expiration=str(round(TTL * 1000)), delivery_mode=2), mandatory=True)
+    channel.basic_publish(
+        '',
+        'bench.unread',
+        b'Hello world',
+        pika.BasicProperties(message_id=id, expiration=str(round(TTL * 1000)), delivery_mode=2),
+        mandatory=True,
+    )
     while len(found) < len(places):
         for name, has in places.items():
             if name not in found and has(id):
@@ -80,19 +90,38 @@ def measure(rounds):
         mails.start()
         stack.callback(mails.stop)
         db = stack.enter_context(contextlib.closing(history.open_for_writing(file)))
-        stack.enter_context(running('monitor.py', '--quiet', '--history', file, '--mail-to', 'ops@example.org',
-                                    '--mail-every', '0', '--smtp', f'smtp://127.0.0.1:{mails.port}', **env))
+        stack.enter_context(
+            running(
+                'monitor.py',
+                '--quiet',
+                '--history',
+                file,
+                '--mail-to',
+                'ops@example.org',
+                '--mail-every',
+                '0',
+                '--smtp',
+                f'smtp://127.0.0.1:{mails.port}',
+                **env,
+            )
+        )
         page = stack.enter_context(running('dashboard.py', '--port', '0', '--history', file, **env))
         base = page.stdout.readline().split()[0]
         connection = stack.enter_context(pika.BlockingConnection(pika.URLParameters(throwaway.url)))
         channel = connection.channel()
         channel.confirm_delivery()
-        channel.queue_declare('bench.unread', durable=True, arguments={'x-dead-letter-exchange': 'siamese.dlx'})
+        channel.queue_declare(
+            'bench.unread', durable=True, arguments={'x-dead-letter-exchange': 'siamese.dlx'}
+        )
         while not history.fact(db, 'collected'):
             connection.process_data_events(0.1)
-        places = {'the history': lambda id: dead.letters(db, search=id)[1],
-                  'a page asked for then': lambda id: id in urllib.request.urlopen(f'{base}/dead').read().decode(),
-                  'the mailbox': lambda id: id in mailbox.text}
+        places = {
+            'the history': lambda id: dead.letters(db, search=id)[1],
+            'a page asked for then': lambda id: (
+                id in urllib.request.urlopen(f'{base}/dead').read().decode()
+            ),
+            'the mailbox': lambda id: id in mailbox.text,
+        }
         took = []
         for number in range(rounds):
             connection.process_data_events(random.uniform(0, 5))  # at any time between two looks
@@ -101,16 +130,27 @@ def measure(rounds):
 
 
 def main(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument('--rounds', type=int, default=15, help='default: %(default)s')
-    parser.add_argument('--write', action='store_true', help='write the section of bench/RESULTS.md')
+    parser.add_argument(
+        '--write', action='store_true', help='write the section of bench/RESULTS.md'
+    )
     args = parser.parse_args(argv)
     conditions, took = machine(), measure(args.rounds)
-    lines = [f'From the end of a message\'s time to live until it is there; {args.rounds} rounds, monitor.py with its '
-             f'defaults but --mail-every 0. {conditions}.', '',
-             *table(['seen in', 'median s', 'longest s', 'promised'], [
-                 [name, f'{statistics.median(times):.2f}', f'{max(times):.2f}', f'≤ {PROMISED} s']
-                 for name, times in took.items()])]
+    lines = [
+        f"From the end of a message's time to live until it is there; {args.rounds} rounds, monitor.py with its "
+        f'defaults but --mail-every 0. {conditions}.',
+        '',
+        *table(
+            ['seen in', 'median s', 'longest s', 'promised'],
+            [
+                [name, f'{statistics.median(times):.2f}', f'{max(times):.2f}', f'≤ {PROMISED} s']
+                for name, times in took.items()
+            ],
+        ),
+    ]
     if args.write:
         put('From expiry to the mailbox', lines)
     else:

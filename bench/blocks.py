@@ -29,10 +29,13 @@ BLOCKS = 30_000  # in the queue that is validated
 def obvious_loop():
     """Mine as one writes it down first; return attempts/s."""
     import sympy
+
     attempts, previous, end = 0, common.GENESIS, time.perf_counter() + SECONDS
     while time.perf_counter() < end:
         proof = sympy.nextprime(random.randint(common.MIN_PROOF, common.MAX_PROOF))
-        digest = hashlib.sha256(f'{previous["hash"]}{previous["proof"]}{proof}'.encode()).hexdigest()
+        digest = hashlib.sha256(
+            f'{previous["hash"]}{previous["proof"]}{proof}'.encode()
+        ).hexdigest()
         attempts += 1
         if digest.startswith('0000'):
             pass  # a block; the loop goes on, so that all rounds last as long
@@ -66,13 +69,17 @@ def script(name, *flags):
 
 def mining():
     """Return the rows of the mining table."""
-    prepared = [b'0' * 64 + b'909451%d' % proof for proof in common.odd_primes(10_000_001, 10_400_000)]
+    prepared = [
+        b'0' * 64 + b'909451%d' % proof for proof in common.odd_primes(10_000_001, 10_400_000)
+    ]
     our_miner()  # sieves the range once, as a producer's first second does
     rounds = [(obvious_loop(), our_miner(), bare_sha256(prepared)) for _ in range(ROUNDS)]
     obvious, ours, bare = map(statistics.median, zip(*rounds))
-    return [('the obvious loop: sympy.nextprime(randint), sha256 of the text', obvious, 1.0),
-            ('common.mine, as producer.py calls it', ours, ours / obvious),
-            ('bare sha256 over prepared bytes, the limit', bare, bare / obvious)]
+    return [
+        ('the obvious loop: sympy.nextprime(randint), sha256 of the text', obvious, 1.0),
+        ('common.mine, as producer.py calls it', ours, ours / obvious),
+        ('bare sha256 over prepared bytes, the limit', bare, bare / obvious),
+    ]
 
 
 def validation():
@@ -102,16 +109,29 @@ def main():
     print(f'mining: {ROUNDS} rounds of {3 * SECONDS} s ...', file=sys.stderr)
     mined = mining()
     mined = [(name, f'{rate:,.0f}', f'{ratio:.1f}') for name, rate, ratio in mined]
-    put('Scenario 1: blocks', [
-        f'{conditions}, RabbitMQ {version} on the same machine; {ROUNDS} rounds.', '',
-        f'Mining: one core, four zeros, proofs from {common.MIN_PROOF:,} to {common.MAX_PROOF:,}, {SECONDS} s a round.',
-        '', *table(('', 'attempts/s', 'ratio'), mined), '',
-        f'Validating: validate.py on a queue filled with {BLOCKS:,} blocks (one zero, so that filling is fast; the '
-        'checks are the same), every check on, prefetch 200, acknowledged in batches of up to 50, classic queue, '
-        'persistent.', '',
-        *table(('', 'blocks/s'), [('without ledger', f'{plain:,.0f}'), ('with --ledger', f'{booked:,.0f}')]), '',
-        'Peak memory:', '',
-        *table(('', 'MB'), [('producer.py', f'{miner:.0f}'), ('validate.py', f'{memory:.0f}')])])
+    put(
+        'Scenario 1: blocks',
+        [
+            f'{conditions}, RabbitMQ {version} on the same machine; {ROUNDS} rounds.',
+            '',
+            f'Mining: one core, four zeros, proofs from {common.MIN_PROOF:,} to {common.MAX_PROOF:,}, {SECONDS} s a round.',
+            '',
+            *table(('', 'attempts/s', 'ratio'), mined),
+            '',
+            f'Validating: validate.py on a queue filled with {BLOCKS:,} blocks (one zero, so that filling is fast; the '
+            'checks are the same), every check on, prefetch 200, acknowledged in batches of up to 50, classic queue, '
+            'persistent.',
+            '',
+            *table(
+                ('', 'blocks/s'),
+                [('without ledger', f'{plain:,.0f}'), ('with --ledger', f'{booked:,.0f}')],
+            ),
+            '',
+            'Peak memory:',
+            '',
+            *table(('', 'MB'), [('producer.py', f'{miner:.0f}'), ('validate.py', f'{memory:.0f}')]),
+        ],
+    )
 
 
 if __name__ == '__main__':

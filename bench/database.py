@@ -29,17 +29,41 @@ LONGEST, SHARE, LARGEST = 1.0, 5, 60  # s of an answer, % of a core, MB: what sc
 
 def fill(db, names, years):
     """Write the buckets of so many queues and years, with something in each hour of each queue; return how many."""
-    db.executemany('INSERT INTO queue (id, name, state) VALUES (?, ?, ?)',
-                   [(number + 1, f'siamese.queue-{number:03}', 'running') for number in range(names)])
+    db.executemany(
+        'INSERT INTO queue (id, name, state) VALUES (?, ?, ?)',
+        [(number + 1, f'siamese.queue-{number:03}', 'running') for number in range(names)],
+    )
     rows, step = 0, (3600, 86400)
     columns = 'period', 'queue', 'start', *history.FIGURES
     for period in (0, 1, 2):
-        starts = sorted({history.start_of(history.PERIODS[period], at)
-                         for at in range(END - round(years * 365.25 * 86400), END, step[min(period, 1)])})
+        starts = sorted(
+            {
+                history.start_of(history.PERIODS[period], at)
+                for at in range(END - round(years * 365.25 * 86400), END, step[min(period, 1)])
+            }
+        )
         with history.transaction(db):
-            db.executemany(f'INSERT INTO bucket ({", ".join(columns)}) VALUES (?{", ?" * (len(columns) - 1)})', (
-                (period, queue, start, 3600 + start % 977, 3600, 3590, 10, start % 7, 3, 1, 250 + queue, 100)
-                for start in starts for queue in range(names + 1)))
+            db.executemany(
+                f'INSERT INTO bucket ({", ".join(columns)}) VALUES (?{", ?" * (len(columns) - 1)})',
+                (
+                    (
+                        period,
+                        queue,
+                        start,
+                        3600 + start % 977,
+                        3600,
+                        3590,
+                        10,
+                        start % 7,
+                        3,
+                        1,
+                        250 + queue,
+                        100,
+                    )
+                    for start in starts
+                    for queue in range(names + 1)
+                ),
+            )
         rows += len(starts) * (names + 1)
     return rows
 
@@ -49,12 +73,17 @@ def answers(db):
     questions = {
         'by day, one queue, all years': lambda: history.report(db, 'day', 'siamese.queue-007'),
         'by month, one queue, all years': lambda: history.report(db, 'month', 'siamese.queue-007'),
-        'by hour, one queue, the last week': lambda: history.report(db, 'hour', 'siamese.queue-007', END - 7 * 86400),
-        'by day, each queue, the last 31 days': lambda: history.report(db, 'day', since=END - 31 * 86400),
+        'by hour, one queue, the last week': lambda: history.report(
+            db, 'hour', 'siamese.queue-007', END - 7 * 86400
+        ),
+        'by day, each queue, the last 31 days': lambda: history.report(
+            db, 'day', since=END - 31 * 86400
+        ),
         'by month, each queue, all years': lambda: history.report(db, 'month'),
         'by year, each queue, all years': lambda: history.report(db, 'year'),
         'by day, all queues together, all years': lambda: history.report(db, 'day', total=True),
-        'all queues as they are now': lambda: queues.known(db)}
+        'all queues as they are now': lambda: queues.known(db),
+    }
     found = []
     for name, ask in questions.items():
         began = time.perf_counter()
@@ -66,7 +95,6 @@ def answers(db):
 def weigh_collector(names, seconds):
     """Return (% of a core, MB) of a monitor.py that collects every 5 s from a broker with so many queues."""
     with broker.throwaway(management=True) as throwaway, tempfile.TemporaryDirectory() as folder:
-
         connection = pika.BlockingConnection(pika.URLParameters(throwaway.url))
         channel = connection.channel()
         for number in range(names):
@@ -75,8 +103,21 @@ def weigh_collector(names, seconds):
             channel.basic_ack(channel.basic_get(f'bench.{number}')[0].delivery_tag)
             channel.basic_publish('', f'bench.{number}', b'Hello world')
         monitor = subprocess.Popen(
-            [sys.executable, 'monitor.py', '--history', f'{folder}/siamese.db', '--duration', str(seconds + 60)],
-            cwd=ROOT, env={**os.environ, 'AMQP_URL': throwaway.url, 'MANAGEMENT_URL': throwaway.management_url})
+            [
+                sys.executable,
+                'monitor.py',
+                '--history',
+                f'{folder}/siamese.db',
+                '--duration',
+                str(seconds + 60),
+            ],
+            cwd=ROOT,
+            env={
+                **os.environ,
+                'AMQP_URL': throwaway.url,
+                'MANAGEMENT_URL': throwaway.management_url,
+            },
+        )
         try:
             process = psutil.Process(monitor.pid)
             time.sleep(15)  # it has started, and collected some times
@@ -91,12 +132,20 @@ def weigh_collector(names, seconds):
 
 
 def main(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument('--queues', type=int, default=500, help='default: %(default)s')
     parser.add_argument('--years', type=float, default=5, help='default: %(default)s')
-    parser.add_argument('--collected', type=int, default=100, help='queues to collect from (default: %(default)s)')
-    parser.add_argument('--seconds', type=int, default=60, help='of weighing the collector (default: %(default)s)')
-    parser.add_argument('--write', action='store_true', help='write the section of bench/RESULTS.md')
+    parser.add_argument(
+        '--collected', type=int, default=100, help='queues to collect from (default: %(default)s)'
+    )
+    parser.add_argument(
+        '--seconds', type=int, default=60, help='of weighing the collector (default: %(default)s)'
+    )
+    parser.add_argument(
+        '--write', action='store_true', help='write the section of bench/RESULTS.md'
+    )
     args = parser.parse_args(argv)
     conditions = machine()
     with tempfile.TemporaryDirectory() as folder:
@@ -108,10 +157,14 @@ def main(argv=None):
             asked = answers(db)
         size = os.path.getsize(path) / 1e6
     share, memory = weigh_collector(args.collected, args.seconds)
-    lines = [f'{args.queues} queues with something in each hour of {args.years:g} years: {rows:,} buckets, '
-             f'{size:,.0f} MB, {size * 1e6 / rows:.0f} bytes a bucket. {conditions}.', '',
-             *table(['question', 'answered in s'], [[name, f'{took:.3f}'] for name, took in asked]), '',
-             f'Collecting from {args.collected} queues every 5 s takes {share:.1f} % of a core and {memory:.0f} MB.']
+    lines = [
+        f'{args.queues} queues with something in each hour of {args.years:g} years: {rows:,} buckets, '
+        f'{size:,.0f} MB, {size * 1e6 / rows:.0f} bytes a bucket. {conditions}.',
+        '',
+        *table(['question', 'answered in s'], [[name, f'{took:.3f}'] for name, took in asked]),
+        '',
+        f'Collecting from {args.collected} queues every 5 s takes {share:.1f} % of a core and {memory:.0f} MB.',
+    ]
     if args.write:
         put('The history of monitor.py', lines)
     else:

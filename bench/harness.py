@@ -20,7 +20,7 @@ By `make bench`, which writes this file. All figures of a section come from one 
 medians are shown. Compare within a table: the ratios hold, the absolute figures are those of the machine.
 """
 LIMIT = 300  # s for one run of a program
-RSS_UNIT = 1024 ** 2 if sys.platform == 'darwin' else 1024  # of ru_maxrss, in MB
+RSS_UNIT = 1024**2 if sys.platform == 'darwin' else 1024  # of ru_maxrss, in MB
 
 
 class RunFailed(Exception):
@@ -43,8 +43,15 @@ def weigh(*commands, ready=None):
                     if processes[-1].poll() is not None:
                         break  # which is a failure, or will be found to be one
                     time.sleep(0.005)
-                processes.append(subprocess.Popen([*map(str, command)], cwd=ROOT, stdin=subprocess.DEVNULL,
-                                                  stdout=subprocess.PIPE, stderr=errors))
+                processes.append(
+                    subprocess.Popen(
+                        [*map(str, command)],
+                        cwd=ROOT,
+                        stdin=subprocess.DEVNULL,
+                        stdout=subprocess.PIPE,
+                        stderr=errors,
+                    )
+                )
             for process in processes:
                 outputs.append(process.stdout.read().decode())
                 if process.returncode is None:
@@ -67,7 +74,9 @@ def weigh(*commands, ready=None):
                 said = (''.join(outputs) + errors.read().decode(errors='replace')).splitlines()
                 why = [line for line in said if 'rror' in line] or said or ['(nothing)']
                 name = ' '.join([Path(process.args[0]).name, *process.args[1:2]])
-                raise RunFailed(f'{name} ended with status {process.returncode}: {why[-1].strip()[:200]}')
+                raise RunFailed(
+                    f'{name} ended with status {process.returncode}: {why[-1].strip()[:200]}'
+                )
     return outputs, cpu, peak, began
 
 
@@ -84,14 +93,19 @@ def percentile(values, percent):
 def table(header, rows):
     """Return the lines of a Markdown table of strings; a column whose first one is a figure is aligned to the right."""
     figures = [cell.lstrip('≤ ')[:1].isdigit() for cell in rows[0]]
-    return [f'| {" | ".join(header)} |', '|' + '|'.join('---:' if figure else '---' for figure in figures) + '|',
-            *(f'| {" | ".join(row)} |' for row in rows)]
+    return [
+        f'| {" | ".join(header)} |',
+        '|' + '|'.join('---:' if figure else '---' for figure in figures) + '|',
+        *(f'| {" | ".join(row)} |' for row in rows),
+    ]
 
 
 def machine():
     """Return the conditions that all sections state, as words."""
-    return (f'Python {platform.python_version()}, {platform.system()} {platform.machine()}, {os.cpu_count()} cores, '
-            f'load average at the start {os.getloadavg()[0]:.1f}')
+    return (
+        f'Python {platform.python_version()}, {platform.system()} {platform.machine()}, {os.cpu_count()} cores, '
+        f'load average at the start {os.getloadavg()[0]:.1f}'
+    )
 
 
 def put(title, lines, file=RESULTS):

@@ -23,8 +23,12 @@ from siamese.monitoring import clients, queues
 from siamese.monitoring import database as history
 from siamese.monitoring import dead_letters as dead
 
-PAGES = {'all queues': '/', 'one queue': '/queue?name=siamese.queue-007', 'dead letters': '/dead',
-         'clients': '/clients'}
+PAGES = {
+    'all queues': '/',
+    'one queue': '/queue?name=siamese.queue-007',
+    'dead letters': '/dead',
+    'clients': '/clients',
+}
 LETTERS, SAMPLES, TIMES = 10_000, 180, 10
 
 
@@ -34,23 +38,68 @@ def fill_the_rest(db, names):
     with history.transaction(db):
         for number in range(SAMPLES):
             at = now - 5 * (SAMPLES - number)
-            queues.collect(db, at, [
-                {'name': f'siamese.queue-{queue:03}', 'type': 'classic', 'state': 'running', 'ready': queue,
-                 'unacked': 1, 'consumers': queue % 10, **dict.fromkeys(history.RATES, 7.5),
-                 **dict.fromkeys(history.COUNTED, number * 37)} for queue in range(names)], 1e6 + at)
-    dead.store(db, [{
-        'at': now, 'queue': f'siamese.queue-{number % names:03}', 'reason': 'expired', 'exchange': '',
-        'routing_key': '', 'sender': 'alice', 'message_id': f'id-{number}', 'body': b'x' * 1000, 'encoded': b'\0\0',
-        'properties': {}, 'redelivered': False} for number in range(LETTERS)], 'bench', now)
-    clients.see(db, now, {(f'client {number}', 'guest'): {'does': 'sends', 'blocked': False, 'connections': {
-        str(number): (0, 0)}} for number in range(names)})
+            queues.collect(
+                db,
+                at,
+                [
+                    {
+                        'name': f'siamese.queue-{queue:03}',
+                        'type': 'classic',
+                        'state': 'running',
+                        'ready': queue,
+                        'unacked': 1,
+                        'consumers': queue % 10,
+                        **dict.fromkeys(history.RATES, 7.5),
+                        **dict.fromkeys(history.COUNTED, number * 37),
+                    }
+                    for queue in range(names)
+                ],
+                1e6 + at,
+            )
+    dead.store(
+        db,
+        [
+            {
+                'at': now,
+                'queue': f'siamese.queue-{number % names:03}',
+                'reason': 'expired',
+                'exchange': '',
+                'routing_key': '',
+                'sender': 'alice',
+                'message_id': f'id-{number}',
+                'body': b'x' * 1000,
+                'encoded': b'\0\0',
+                'properties': {},
+                'redelivered': False,
+            }
+            for number in range(LETTERS)
+        ],
+        'bench',
+        now,
+    )
+    clients.see(
+        db,
+        now,
+        {
+            (f'client {number}', 'guest'): {
+                'does': 'sends',
+                'blocked': False,
+                'connections': {str(number): (0, 0)},
+            }
+            for number in range(names)
+        },
+    )
 
 
 def main(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument('--queues', type=int, default=500, help='default: %(default)s')
     parser.add_argument('--years', type=float, default=5, help='default: %(default)s')
-    parser.add_argument('--write', action='store_true', help='write the section of bench/RESULTS.md')
+    parser.add_argument(
+        '--write', action='store_true', help='write the section of bench/RESULTS.md'
+    )
     args = parser.parse_args(argv)
     conditions, found = machine(), []
     with tempfile.TemporaryDirectory() as folder:
@@ -58,8 +107,12 @@ def main(argv=None):
             db.execute('PRAGMA synchronous = OFF')  # only here: nobody would miss it
             rows = fill(db, args.queues, args.years)
             fill_the_rest(db, args.queues)
-        server = subprocess.Popen([sys.executable, 'dashboard.py', '--port', '0', '--history', f'{folder}/siamese.db'],
-                                  cwd=ROOT, stdout=subprocess.PIPE, encoding='utf-8')
+        server = subprocess.Popen(
+            [sys.executable, 'dashboard.py', '--port', '0', '--history', f'{folder}/siamese.db'],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            encoding='utf-8',
+        )
         try:
             base = server.stdout.readline().split()[0]
             for name, path in PAGES.items():
@@ -73,10 +126,18 @@ def main(argv=None):
         finally:
             server.terminate()
             server.wait()
-    lines = [f'{args.queues} queues, {args.years:g} years of hours ({rows:,} buckets), {LETTERS:,} dead letters, '
-             f'{args.queues} clients; each page asked for {TIMES} times, one after the other. {conditions}.', '',
-             *table(['page', 'median s', 'longest s', 'kB'],
-                    [[name, f'{median:.3f}', f'{longest:.3f}', f'{kb:.0f}'] for name, median, longest, kb in found])]
+    lines = [
+        f'{args.queues} queues, {args.years:g} years of hours ({rows:,} buckets), {LETTERS:,} dead letters, '
+        f'{args.queues} clients; each page asked for {TIMES} times, one after the other. {conditions}.',
+        '',
+        *table(
+            ['page', 'median s', 'longest s', 'kB'],
+            [
+                [name, f'{median:.3f}', f'{longest:.3f}', f'{kb:.0f}']
+                for name, median, longest, kb in found
+            ],
+        ),
+    ]
     if args.write:
         put('The pages of dashboard.py', lines)
     else:

@@ -29,14 +29,22 @@ from harness import RunFailed, machine, own_peak, percentile, put, table, weigh
 
 from siamese.testbed import rabbitmq as broker
 
-WINDOW, PREFETCH, BATCH = 200, 500, 100  # messages: unconfirmed, unacknowledged, in one acknowledgement
+WINDOW, PREFETCH, BATCH = (
+    200,
+    500,
+    100,
+)  # messages: unconfirmed, unacknowledged, in one acknowledgement
 SIZE = 256  # bytes of a body
-RATE, WARM_UP, SECONDS = 1000, 2, 10  # of the latency runs: messages/s, s before measuring, s measured
+RATE, WARM_UP, SECONDS = (
+    1000,
+    2,
+    10,
+)  # of the latency runs: messages/s, s before measuring, s measured
 TICK = 5  # ms between looks at the counters
 PATIENCE = 60  # s until what must show in the counters shows
 
 # Written to the file only when something changed: time in ns, then the fields of Sample.
-WATCH = '''spawn(fun() ->
+WATCH = """spawn(fun() ->
     {ok, File} = file:open("PATH", [raw, append]),
     Watch = fun Watch(Last) ->
         All = rabbit_global_counters:overview(),
@@ -50,46 +58,81 @@ WATCH = '''spawn(fun() ->
         Watch(Now)
     end,
     Watch([])
-end).'''
+end)."""
 Sample = namedtuple('Sample', 'time consumers received confirmed delivered acked')
 Work = namedtuple('Work', 'url queue count batch size rate')
 Run = namedtuple('Run', 'outputs cpu memory began base samples')
 
 
-
-
 # ---- the contenders
+
 
 def siamese(work):
     """Our own pair."""
-    common = ['--url', work.url, '--queue', work.queue, '--count', work.count, '--quiet', '--json', '-']
-    return [[sys.executable, 'perf_consumer.py', *common, '--prefetch', PREFETCH, '--ack-every', work.batch,
-             *(['--csv', '/dev/stdout'] if work.rate else [])],
-            [sys.executable, 'perf_producer.py', *common, '--confirm', WINDOW, '--size', work.size,
-             *(['--rate', work.rate] if work.rate else [])]]
+    common = [
+        '--url',
+        work.url,
+        '--queue',
+        work.queue,
+        '--count',
+        work.count,
+        '--quiet',
+        '--json',
+        '-',
+    ]
+    return [
+        [
+            sys.executable,
+            'perf_consumer.py',
+            *common,
+            '--prefetch',
+            PREFETCH,
+            '--ack-every',
+            work.batch,
+            *(['--csv', '/dev/stdout'] if work.rate else []),
+        ],
+        [
+            sys.executable,
+            'perf_producer.py',
+            *common,
+            '--confirm',
+            WINDOW,
+            '--size',
+            work.size,
+            *(['--rate', work.rate] if work.rate else []),
+        ],
+    ]
 
 
 def siamese_latency(run):
     """Return what peer_latency does, from the consumer's CSV row of each second and its JSON."""
     *rows, summary = run.outputs[0].splitlines()
-    seconds = [(int(row['median_us']), int(row['p99_us'])) for row in csv.DictReader(rows) if row['p99_us']]
+    seconds = [
+        (int(row['median_us']), int(row['p99_us'])) for row in csv.DictReader(rows) if row['p99_us']
+    ]
     return seconds, json.loads(summary)['latency_us']['p99']
 
 
 def peer(*program):
     """Return a function that gives the commands of a peer, which takes the words above, for a Work."""
+
     def commands(work):
         common = work.batch, work.size, work.rate
-        return [[*program, 'consume', work.url, work.queue, work.count, PREFETCH, *common],
-                [*program, 'produce', work.url, work.queue, work.count, WINDOW, *common]]
+        return [
+            [*program, 'consume', work.url, work.queue, work.count, PREFETCH, *common],
+            [*program, 'produce', work.url, work.queue, work.count, WINDOW, *common],
+        ]
+
     return commands
 
 
 def peer_latency(run):
     """Return [(p50, p99) of each second] and the p99 of all, in us, from the consumer's JSON."""
     every = json.loads(run.outputs[0].splitlines()[-1])['latency_us']
-    seconds = [every[i:i + RATE] for i in range(0, len(every), RATE)]
-    return [(percentile(second, 50), percentile(second, 99)) for second in seconds], percentile(every, 99)
+    seconds = [every[i : i + RATE] for i in range(0, len(every), RATE)]
+    return [(percentile(second, 50), percentile(second, 99)) for second in seconds], percentile(
+        every, 99
+    )
 
 
 def perf_test(*jvm):
@@ -97,21 +140,60 @@ def perf_test(*jvm):
 
     --flag persistent makes the queue durable; the messages are transient all the same, by deliveryMode=1.
     """
+
     def commands(work):
-        return [[*JAVA[:1], *jvm, *JAVA[1:], '--uri', work.url, '--producers', 1, '--consumers', 1,
-                 '--pmessages', work.count, '--cmessages', work.count, '--confirm', WINDOW, '--qos', PREFETCH,
-                 '--multi-ack-every', work.batch, '--size', work.size, '--predeclared', '--exchange', 'amq.default',
-                 '--queue', work.queue, '--routing-key', work.queue, '--auto-delete', 'false',
-                 '--flag', 'persistent', '--message-properties', 'deliveryMode=1',
-                 *(['--rate', work.rate] if work.rate else [])]]
+        return [
+            [
+                *JAVA[:1],
+                *jvm,
+                *JAVA[1:],
+                '--uri',
+                work.url,
+                '--producers',
+                1,
+                '--consumers',
+                1,
+                '--pmessages',
+                work.count,
+                '--cmessages',
+                work.count,
+                '--confirm',
+                WINDOW,
+                '--qos',
+                PREFETCH,
+                '--multi-ack-every',
+                work.batch,
+                '--size',
+                work.size,
+                '--predeclared',
+                '--exchange',
+                'amq.default',
+                '--queue',
+                work.queue,
+                '--routing-key',
+                work.queue,
+                '--auto-delete',
+                'false',
+                '--flag',
+                'persistent',
+                '--message-properties',
+                'deliveryMode=1',
+                *(['--rate', work.rate] if work.rate else []),
+            ]
+        ]
+
     return commands
 
 
 def perf_test_latency(run):
     """Return what peer_latency does, from PerfTest's line of each second and its last one."""
-    seconds, (whole,) = (re.findall(pattern, run.outputs[0]) for pattern in
-                         (r'consumer latency: ([\d/]+)', r'consumer latency min\S* ([\d/]+)'))
-    return [(int(second.split('/')[1]), int(second.split('/')[4])) for second in seconds], int(whole.split('/')[4])
+    seconds, (whole,) = (
+        re.findall(pattern, run.outputs[0])
+        for pattern in (r'consumer latency: ([\d/]+)', r'consumer latency min\S* ([\d/]+)')
+    )
+    return [(int(second.split('/')[1]), int(second.split('/')[4])) for second in seconds], int(
+        whole.split('/')[4]
+    )
 
 
 JAVA = ['java', '-cp', 'bench/.peers/java/*', 'com.rabbitmq.perf.PerfTest']
@@ -121,41 +203,99 @@ FAST = 300_000  # messages: about 10 s of work
 # `version` is a command that prints it; where that fails the contender is left out. Our own pair comes first.
 Contender = namedtuple('Contender', 'about version commands latency messages')
 CONTENDERS = {
-    'siamese': Contender('perf_producer.py and perf_consumer.py',
-                         [sys.executable, '-c', 'import perf_consumer, perf_producer, pika\n'
-                                                'print("pika", pika.__version__)'],
-                         siamese, siamese_latency, FAST),
-    'PerfTest': Contender('one JVM with its default options', [*JAVA, '--version'],
-                          perf_test(), perf_test_latency, FAST),
-    'PerfTest-small': Contender('the same with -Xmx64m -XX:+UseSerialGC', [*JAVA, '--version'],
-                                perf_test('-Xmx64m', '-XX:+UseSerialGC'), perf_test_latency, FAST),
-    'rabbitmq-c': Contender('bench/peers/rabbitmq_c.c, built with cc -O2', ['bench/.peers/rabbitmq_c', 'version'],
-                            peer('bench/.peers/rabbitmq_c'), peer_latency, FAST),
-    'amqplib': Contender('bench/peers/amqplib.js, ConfirmChannel',
-                         [*NODE, '-p', 'require("amqplib") && JSON.parse(fs.readFileSync(process.env.NODE_PATH + '
-                                       '"/amqplib/package.json")).version + ", node " + process.version'],
-                         peer(*NODE, 'bench/peers/amqplib.js'), peer_latency, FAST),
-    'py-amqp': Contender('bench/peers/py_amqp_window.py', [PYTHON, '-c', 'import amqp; print(amqp.__version__)'],
-                         peer(PYTHON, 'bench/peers/py_amqp_window.py'), peer_latency, 50_000),
-    'aio-pika': Contender('bench/peers/aio_pika_window.py, with uvloop',
-                          [PYTHON, '-c', 'import aio_pika, uvloop; print(aio_pika.__version__)'],
-                          peer(PYTHON, 'bench/peers/aio_pika_window.py'), peer_latency, 20_000),
-    'pika-naive': Contender('bench/peers/pika_naive.py, BlockingConnection: each confirm awaited, each message '
-                            'acknowledged by itself', [sys.executable, '-c', 'import pika; print(pika.__version__)'],
-                            peer(sys.executable, 'bench/peers/pika_naive.py'), peer_latency, 8_000),
+    'siamese': Contender(
+        'perf_producer.py and perf_consumer.py',
+        [
+            sys.executable,
+            '-c',
+            'import perf_consumer, perf_producer, pika\nprint("pika", pika.__version__)',
+        ],
+        siamese,
+        siamese_latency,
+        FAST,
+    ),
+    'PerfTest': Contender(
+        'one JVM with its default options',
+        [*JAVA, '--version'],
+        perf_test(),
+        perf_test_latency,
+        FAST,
+    ),
+    'PerfTest-small': Contender(
+        'the same with -Xmx64m -XX:+UseSerialGC',
+        [*JAVA, '--version'],
+        perf_test('-Xmx64m', '-XX:+UseSerialGC'),
+        perf_test_latency,
+        FAST,
+    ),
+    'rabbitmq-c': Contender(
+        'bench/peers/rabbitmq_c.c, built with cc -O2',
+        ['bench/.peers/rabbitmq_c', 'version'],
+        peer('bench/.peers/rabbitmq_c'),
+        peer_latency,
+        FAST,
+    ),
+    'amqplib': Contender(
+        'bench/peers/amqplib.js, ConfirmChannel',
+        [
+            *NODE,
+            '-p',
+            'require("amqplib") && JSON.parse(fs.readFileSync(process.env.NODE_PATH + '
+            '"/amqplib/package.json")).version + ", node " + process.version',
+        ],
+        peer(*NODE, 'bench/peers/amqplib.js'),
+        peer_latency,
+        FAST,
+    ),
+    'py-amqp': Contender(
+        'bench/peers/py_amqp_window.py',
+        [PYTHON, '-c', 'import amqp; print(amqp.__version__)'],
+        peer(PYTHON, 'bench/peers/py_amqp_window.py'),
+        peer_latency,
+        50_000,
+    ),
+    'aio-pika': Contender(
+        'bench/peers/aio_pika_window.py, with uvloop',
+        [PYTHON, '-c', 'import aio_pika, uvloop; print(aio_pika.__version__)'],
+        peer(PYTHON, 'bench/peers/aio_pika_window.py'),
+        peer_latency,
+        20_000,
+    ),
+    'pika-naive': Contender(
+        'bench/peers/pika_naive.py, BlockingConnection: each confirm awaited, each message '
+        'acknowledged by itself',
+        [sys.executable, '-c', 'import pika; print(pika.__version__)'],
+        peer(sys.executable, 'bench/peers/pika_naive.py'),
+        peer_latency,
+        8_000,
+    ),
 }
 
 # What our pair promises: against whom, in which measure (of MEASURES), the ratio ours/theirs is at least or at most.
-TARGETS = [('PerfTest', 'rate', '≥', 1), ('PerfTest', 'cpu', '≤', 1), ('PerfTest', 'memory', '≤', 1 / 4),
-           ('PerfTest', 'start', '≤', 1 / 3), ('PerfTest', 'p99', '≤', 1.2), ('rabbitmq-c', 'rate', '≥', 0.6),
-           ('pika-naive', 'rate', '≥', 2), ('aio-pika', 'rate', '≥', 2), ('py-amqp', 'rate', '≥', 2)]
-SPEED = {'rate': 'msg/s', 'half': 'second half msg/s', 'cpu': 'CPU µs/msg', 'memory': 'peak MB',
-         'start': 'first message ms'}
+TARGETS = [
+    ('PerfTest', 'rate', '≥', 1),
+    ('PerfTest', 'cpu', '≤', 1),
+    ('PerfTest', 'memory', '≤', 1 / 4),
+    ('PerfTest', 'start', '≤', 1 / 3),
+    ('PerfTest', 'p99', '≤', 1.2),
+    ('rabbitmq-c', 'rate', '≥', 0.6),
+    ('pika-naive', 'rate', '≥', 2),
+    ('aio-pika', 'rate', '≥', 2),
+    ('py-amqp', 'rate', '≥', 2),
+]
+SPEED = {
+    'rate': 'msg/s',
+    'half': 'second half msg/s',
+    'cpu': 'CPU µs/msg',
+    'memory': 'peak MB',
+    'start': 'first message ms',
+}
 LATENCY = {'p50': 'p50 µs', 'p99': 'p99 µs', 'all99': 'p99 µs with warm-up', 'reached': 'at msg/s'}
 MEASURES = {**SPEED, **LATENCY}
 
 
 # ---- measuring
+
 
 class Observer:
     """Reads what WATCH writes, in a broker.Broker."""
@@ -176,40 +316,58 @@ class Observer:
         self.look()
         while not condition():
             if time.monotonic() > deadline:
-                raise RunFailed(f'the broker did not see the work within {PATIENCE} s: {self.samples[-1:]}')
+                raise RunFailed(
+                    f'the broker did not see the work within {PATIENCE} s: {self.samples[-1:]}'
+                )
             time.sleep(TICK / 1000)
             self.look()
 
     def consumer_came(self):
         self.look()
-        return any(after.consumers > before.consumers for before, after in zip(self.samples, self.samples[1:]))
+        return any(
+            after.consumers > before.consumers
+            for before, after in zip(self.samples, self.samples[1:])
+        )
 
     def run(self, contender, work, together=False):
         """Let a contender do a Work; the producer begins when the consumer is there, or together with it."""
         del self.samples[:-1]
         base = self.samples[0]
-        outputs, cpu, memory, began = weigh(*contender.commands(work), ready=None if together else self.consumer_came)
+        outputs, cpu, memory, began = weigh(
+            *contender.commands(work), ready=None if together else self.consumer_came
+        )
         self.wait_for(lambda: self.samples[-1].acked >= base.acked + work.count)
         counted = [last - first for first, last in zip(base[2:], self.samples[-1][2:])]
         if counted != [work.count] * 4:
-            raise RunFailed(f'{work.count} messages of work, but the broker counted {counted} {Sample._fields[2:]}')
+            raise RunFailed(
+                f'{work.count} messages of work, but the broker counted {counted} {Sample._fields[2:]}'
+            )
         return Run(outputs, cpu, memory, began, base, list(self.samples))
 
 
 def first(run, field, number):
     """Return when (ns) the broker's counter `field` had grown by `number` in a run."""
-    return next(sample.time for sample in run.samples
-                if getattr(sample, field) - getattr(run.base, field) >= number)
+    return next(
+        sample.time
+        for sample in run.samples
+        if getattr(sample, field) - getattr(run.base, field) >= number
+    )
 
 
 def full_speed(observer, contender, queue, args):
     """As fast as possible: from the first message that the broker received to its last acknowledgement."""
     work = Work(args.url, queue, min(contender.messages, args.count), BATCH, args.size, 0)
     run = observer.run(contender, work)
-    begin, middle, end = (first(run, *event) for event in
-                          (('received', 1), ('acked', work.count // 2), ('acked', work.count)))
-    return {'rate': work.count / seconds(begin, end), 'half': (work.count - work.count // 2) / seconds(middle, end),
-            'cpu': run.cpu / work.count * 1e6, 'memory': run.memory}
+    begin, middle, end = (
+        first(run, *event)
+        for event in (('received', 1), ('acked', work.count // 2), ('acked', work.count))
+    )
+    return {
+        'rate': work.count / seconds(begin, end),
+        'half': (work.count - work.count // 2) / seconds(middle, end),
+        'cpu': run.cpu / work.count * 1e6,
+        'memory': run.memory,
+    }
 
 
 def first_message(observer, contender, queue, args):
@@ -223,7 +381,7 @@ def fixed_rate(observer, contender, queue, args):
     work = Work(args.url, queue, RATE * (WARM_UP + args.seconds), BATCH, args.size, RATE)
     run = observer.run(contender, work)
     by_second, all99 = contender.latency(run)
-    p50, p99 = map(median, zip(*by_second[WARM_UP:][:args.seconds]))
+    p50, p99 = map(median, zip(*by_second[WARM_UP:][: args.seconds]))
     reached = work.count / seconds(first(run, 'received', 1), first(run, 'received', work.count))
     return {'p50': p50, 'p99': p99, 'all99': all99, 'reached': reached}
 
@@ -234,6 +392,7 @@ def seconds(begin, end):
 
 
 # ---- telling
+
 
 def say(message):
     print(time.strftime('%H:%M:%S'), message, file=sys.stderr, flush=True)
@@ -252,15 +411,21 @@ def verdicts(medians):
             ratio, verdict = '', 'not measured'
         else:
             ratio = f'{ours / theirs:.2f}'
-            verdict = 'met' if (ours / theirs >= limit if relation == '≥' else ours / theirs <= limit) else 'not met'
+            verdict = (
+                'met'
+                if (ours / theirs >= limit if relation == '≥' else ours / theirs <= limit)
+                else 'not met'
+            )
         rows.append((against, MEASURES[measure], ratio, f'{relation} {limit:.2f}', verdict))
     return rows
 
 
 def section(results, left_out, versions, conditions, args):
     """Return the lines of RESULTS.md, from {contender: {measure: [value of each round]}}."""
-    medians = {name: {measure: median(values) for measure, values in measured.items()}
-               for name, measured in results.items()}
+    medians = {
+        name: {measure: median(values) for measure, values in measured.items()}
+        for name, measured in results.items()
+    }
     floor = 2 * own_peak()
     speed, latency = [], []
     for name, measured in medians.items():
@@ -268,21 +433,31 @@ def section(results, left_out, versions, conditions, args):
         if measured['memory'] < floor * 1.02:
             cells['memory'] = f'≤ {floor:.0f}'
         rates = results[name]['rate']
-        speed.append((name, f'{min(CONTENDERS[name].messages, args.count):,}', *(cells[measure] for measure in SPEED),
-                      f'{show(min(rates))} – {show(max(rates))}'))
+        speed.append(
+            (
+                name,
+                f'{min(CONTENDERS[name].messages, args.count):,}',
+                *(cells[measure] for measure in SPEED),
+                f'{show(min(rates))} – {show(max(rates))}',
+            )
+        )
         if args.seconds:
             latency.append((name, *(cells[measure] for measure in LATENCY)))
     return [
-        f'{conditions}; {args.rounds} rounds in changing order.', '',
+        f'{conditions}; {args.rounds} rounds in changing order.',
+        '',
         'All do the same work: one producer and one consumer at once, on a broker on the same machine; '
         f'at most {WINDOW} unconfirmed messages, prefetch {PREFETCH}, manual acknowledgements {BATCH} at a time, body '
         f'{args.size} bytes, transient messages, a durable classic queue, the default exchange. The counters of the '
         'broker have shown for each run that every message was received, confirmed, delivered and acknowledged once. '
         'Beyond that siamese compares every byte and, like PerfTest, keeps statistics; the others only count.',
         '',
-        *(f'- **{name}** {versions[name]}: {CONTENDERS[name].about}' for name in results), '',
-        *(f'- left out: **{name}**, {why}' for name, why in left_out.items()), *([''] if left_out else []),
-        *table(('', 'messages', *SPEED.values(), 'msg/s lowest – highest'), speed), '',
+        *(f'- **{name}** {versions[name]}: {CONTENDERS[name].about}' for name in results),
+        '',
+        *(f'- left out: **{name}**, {why}' for name, why in left_out.items()),
+        *([''] if left_out else []),
+        *table(('', 'messages', *SPEED.values(), 'msg/s lowest – highest'), speed),
+        '',
         '- msg/s: from the first message that the broker received to its last acknowledgement, observed in the broker '
         f'every {TICK} ms; start-up of the processes is not in it, their warm-up is. Second half: of the messages.',
         '- CPU: user and system time of the client processes from start to end, by the number of messages. Programs '
@@ -290,27 +465,54 @@ def section(results, left_out, versions, conditions, args):
         '- Peak memory: the sum of the highest resident sizes of the client processes. It cannot be seen below '
         f'{floor:.0f} MB.',
         '- First message: from the start of both processes at once until the broker has the acknowledgement of a '
-        'single message, in runs of their own.', '',
-        *(latency and [
-            f'End to end at {RATE:,} messages/s:', '',
-            *table(('', *LATENCY.values()), latency), '',
-            f'- p50, p99: for {args.seconds} s after {WARM_UP} s of warm-up: of each second the nearest-rank '
-            'percentile, of the seconds the median. With warm-up: of the whole run at once (PerfTest: of a sample of '
-            'about 1,000). At msg/s: the rate that was really reached.',
-            '- Counted from when a message was sent, for siamese from when it was due, which is never later.', '']),
-        *table(('siamese against', 'in', 'ratio', 'target', ''), verdicts(medians))]
+        'single message, in runs of their own.',
+        '',
+        *(
+            latency
+            and [
+                f'End to end at {RATE:,} messages/s:',
+                '',
+                *table(('', *LATENCY.values()), latency),
+                '',
+                f'- p50, p99: for {args.seconds} s after {WARM_UP} s of warm-up: of each second the nearest-rank '
+                'percentile, of the seconds the median. With warm-up: of the whole run at once (PerfTest: of a sample of '
+                'about 1,000). At msg/s: the rate that was really reached.',
+                '- Counted from when a message was sent, for siamese from when it was due, which is never later.',
+                '',
+            ]
+        ),
+        *table(('siamese against', 'in', 'ratio', 'target', ''), verdicts(medians)),
+    ]
 
 
 def main(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--peers', metavar='A,B', default=','.join(CONTENDERS), help='default: %(default)s')
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        '--peers', metavar='A,B', default=','.join(CONTENDERS), help='default: %(default)s'
+    )
     parser.add_argument('--rounds', metavar='N', type=int, default=5, help='default: %(default)s')
-    parser.add_argument('--count', metavar='N', type=int, default=FAST,
-                        help=f'messages at most, a multiple of {BATCH} (default: %(default)s; slow peers send fewer)')
-    parser.add_argument('--size', metavar='BYTES', type=int, default=SIZE, help='of a body (default: %(default)s)')
-    parser.add_argument('--seconds', metavar='S', type=int, default=SECONDS,
-                        help='of a latency run, 0: none (default: %(default)s)')
-    parser.add_argument('--write', action='store_true', help='write the section of bench/RESULTS.md')
+    parser.add_argument(
+        '--count',
+        metavar='N',
+        type=int,
+        default=FAST,
+        help=f'messages at most, a multiple of {BATCH} (default: %(default)s; slow peers send fewer)',
+    )
+    parser.add_argument(
+        '--size', metavar='BYTES', type=int, default=SIZE, help='of a body (default: %(default)s)'
+    )
+    parser.add_argument(
+        '--seconds',
+        metavar='S',
+        type=int,
+        default=SECONDS,
+        help='of a latency run, 0: none (default: %(default)s)',
+    )
+    parser.add_argument(
+        '--write', action='store_true', help='write the section of bench/RESULTS.md'
+    )
     args = parser.parse_args(argv)
     names = args.peers.split(',')
     if unknown := set(names) - set(CONTENDERS):
@@ -335,7 +537,7 @@ def main(argv=None):
         args.url = throwaway.url
         conditions += ', RabbitMQ ' + throwaway.ctl('version').strip()
         observer = Observer(throwaway)
-        for phase in (full_speed, first_message, fixed_rate)[:3 if args.seconds else 2]:
+        for phase in (full_speed, first_message, fixed_rate)[: 3 if args.seconds else 2]:
             for number in range(args.rounds):
                 order = list(results)
                 start = number % max(1, len(order))
@@ -348,8 +550,13 @@ def main(argv=None):
                         continue
                     for measure, value in measured.items():
                         results[name][measure].append(value)
-                    say(f'{phase.__name__} {number + 1}/{args.rounds} {name}: ' + ', '.join(
-                        f'{show(value)} {MEASURES[measure]}' for measure, value in measured.items()))
+                    say(
+                        f'{phase.__name__} {number + 1}/{args.rounds} {name}: '
+                        + ', '.join(
+                            f'{show(value)} {MEASURES[measure]}'
+                            for measure, value in measured.items()
+                        )
+                    )
     if not results:
         return 1
     lines = section(results, left_out, versions, conditions, args)

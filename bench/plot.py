@@ -33,7 +33,9 @@ def read(path):
 
 def draw(runs, out):
     """Draw `runs`, {label: columns}, into the file `out`: rates above, latencies below."""
-    figure, (rates, latencies) = pyplot.subplots(2, 1, sharex=True, figsize=(10, 7), layout='constrained')
+    figure, (rates, latencies) = pyplot.subplots(
+        2, 1, sharex=True, figsize=(10, 7), layout='constrained'
+    )
     for number, (label, columns) in enumerate(runs.items()):
         color, time_s = f'C{number}', columns['time_s']
         for name in (name for name in columns if name.endswith('_per_s')):
@@ -42,12 +44,23 @@ def draw(runs, out):
         low, high = ([us / 1000 for us in columns[name]] for name in BAND)
         latencies.fill_between(time_s, low, high, color=color, alpha=0.12, linewidth=0)
         for name, style in LINES.items():
-            latencies.plot(time_s, [us / 1000 for us in columns[name]], style, color=color,
-                           label=f'{label}: {name[:-3]}')
-    some = any(us > 0 for columns in runs.values() for us in columns['max_us'])  # none if the broker took nothing
+            latencies.plot(
+                time_s,
+                [us / 1000 for us in columns[name]],
+                style,
+                color=color,
+                label=f'{label}: {name[:-3]}',
+            )
+    some = any(
+        us > 0 for columns in runs.values() for us in columns['max_us']
+    )  # none if the broker took nothing
     rates.set(ylabel='messages/s', ylim=(0, None), title='Rate')
-    latencies.set(xlabel='time [s]', ylabel='latency [ms]', yscale='log' if some else 'linear',
-                  title='Latency (shaded: from min to max of each second)')
+    latencies.set(
+        xlabel='time [s]',
+        ylabel='latency [ms]',
+        yscale='log' if some else 'linear',
+        title='Latency (shaded: from min to max of each second)',
+    )
     for axes in (rates, latencies):
         axes.grid(alpha=0.3)
         axes.legend(fontsize='small')
@@ -55,7 +68,9 @@ def draw(runs, out):
 
 
 def main(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument('files', nargs='+', metavar='CSV', help='what --csv wrote')
     parser.add_argument('--out', metavar='FILE', help='picture (default: the first file, as .png)')
     args = parser.parse_args(argv)

@@ -26,27 +26,45 @@ from siamese.testbed import rabbitmq as broker
 
 QUESTIONS = 3000  # of a round one at a time, and ten times as many with a window
 WINDOW = 64
-SCRIPTS = ('fanout_producer.py', 'fanout_consumer.py', 'ack_producer.py', 'ack_consumer.py', 'rpc_client.py',
-           'rpc_server.py')
+SCRIPTS = (
+    'fanout_producer.py',
+    'fanout_consumer.py',
+    'ack_producer.py',
+    'ack_consumer.py',
+    'rpc_client.py',
+    'rpc_server.py',
+)
 # As on a machine in use, where the second start finds what the first has compiled.
-ENVIRONMENT = {name: value for name, value in os.environ.items() if name != 'PYTHONDONTWRITEBYTECODE'}
+ENVIRONMENT = {
+    name: value for name, value in os.environ.items() if name != 'PYTHONDONTWRITEBYTECODE'
+}
 BARE = 'import sys, pika; pika.BlockingConnection(pika.URLParameters(sys.argv[1])); print("ready", flush=True)'
 HIGHEST = 40  # MB, for those without sympy
-START, ONE, MANY = 1.5, 1, 4  # ratios: start-up at most, RPC one at a time and with a window at least
+START, ONE, MANY = (
+    1.5,
+    1,
+    4,
+)  # ratios: start-up at most, RPC one at a time and with a window at least
 HELP = 0.3  # s until --help is there
 
 
 # ---- the tutorial's form
 
+
 def tutorial_server(url):
     """Answer questions until killed."""
     from sympy import isprime
+
     channel = pika.BlockingConnection(pika.URLParameters(url)).channel()
     channel.queue_declare('tutorial', durable=True)
 
     def answer(channel, method, properties, body):
-        channel.basic_publish('', properties.reply_to, str(isprime(int(body))),
-                              pika.BasicProperties(correlation_id=properties.correlation_id))
+        channel.basic_publish(
+            '',
+            properties.reply_to,
+            str(isprime(int(body))),
+            pika.BasicProperties(correlation_id=properties.correlation_id),
+        )
         channel.basic_ack(method.delivery_tag)
 
     channel.basic_qos(prefetch_count=1)
@@ -60,12 +78,19 @@ def tutorial_client(url, count):
     connection, answers = pika.BlockingConnection(pika.URLParameters(url)), {}
     channel = connection.channel()
     own = channel.queue_declare('', exclusive=True).method.queue
-    channel.basic_consume(own, lambda _channel, _method, properties, body: answers.update(
-        {properties.correlation_id: body}), auto_ack=True)
+    channel.basic_consume(
+        own,
+        lambda _channel, _method, properties, body: answers.update(
+            {properties.correlation_id: body}
+        ),
+        auto_ack=True,
+    )
     began = time.monotonic()
     for number in range(1, 2 * count, 2):
         id = str(uuid.uuid4())
-        channel.basic_publish('', 'tutorial', str(number), pika.BasicProperties(reply_to=own, correlation_id=id))
+        channel.basic_publish(
+            '', 'tutorial', str(number), pika.BasicProperties(reply_to=own, correlation_id=id)
+        )
         while id not in answers:
             connection.process_data_events(time_limit=None)
         answers.clear()
@@ -74,12 +99,20 @@ def tutorial_client(url, count):
 
 # ---- measuring
 
+
 @contextlib.contextmanager
 def running(*command, until='ready'):
     """Run a program; yield it, and how long it took, in s, until it printed a line with `until`. SIGTERM ends it."""
     began = time.monotonic()
-    process = subprocess.Popen([sys.executable, *map(str, command)], cwd=ROOT, stdin=subprocess.DEVNULL,
-                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding='utf-8', env=ENVIRONMENT)
+    process = subprocess.Popen(
+        [sys.executable, *map(str, command)],
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding='utf-8',
+        env=ENVIRONMENT,
+    )
     try:
         for line in process.stdout:
             if until in line:
@@ -94,25 +127,34 @@ def running(*command, until='ready'):
 
 def rate_of(*command):
     """Run a client; return the answers/s it measured."""
-    done = subprocess.run([sys.executable, *map(str, command)], cwd=ROOT, stdout=subprocess.PIPE,
-                          stderr=subprocess.DEVNULL, check=True)
+    done = subprocess.run(
+        [sys.executable, *map(str, command)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        check=True,
+    )
     return json.loads(done.stdout)['answers_per_s']
 
 
 def questions(url, rounds):
     """Return the rows of RPC: (name, questions/s, ratio, the ratio promised)."""
     ours = ['rpc_client.py', '--url', url, '--quiet', '--json', '-', '--verify', '--count']
-    commands = {'the form of tutorial 6': [__file__, 'client', url, QUESTIONS],
-                'rpc_client.py, one at a time': [*ours, QUESTIONS],
-                f'rpc_client.py --window {WINDOW}': [*ours, 10 * QUESTIONS, '--window', WINDOW]}
+    commands = {
+        'the form of tutorial 6': [__file__, 'client', url, QUESTIONS],
+        'rpc_client.py, one at a time': [*ours, QUESTIONS],
+        f'rpc_client.py --window {WINDOW}': [*ours, 10 * QUESTIONS, '--window', WINDOW],
+    }
     rates = {name: [] for name in commands}
     with running(__file__, 'server', url), running('rpc_server.py', '--quiet', '--url', url):
         for number in range(rounds):
-            for name in list(commands)[number % 3:] + list(commands)[:number % 3]:
+            for name in list(commands)[number % 3 :] + list(commands)[: number % 3]:
                 rates[name].append(rate_of(*commands[name]))
     medians = [statistics.median(rates[name]) for name in commands]
-    return [(name, f'{rate:,.0f}', f'{rate / medians[0]:.2f}', promise) for name, rate, promise in
-            zip(commands, medians, ('', f'≥ {ONE}', f'≥ {MANY}'))]
+    return [
+        (name, f'{rate:,.0f}', f'{rate / medians[0]:.2f}', promise)
+        for name, rate, promise in zip(commands, medians, ('', f'≥ {ONE}', f'≥ {MANY}'))
+    ]
 
 
 def starts(url, rounds):
@@ -125,9 +167,15 @@ def starts(url, rounds):
                 took[name].append(seconds)
     medians = {name: statistics.median(seconds) for name, seconds in took.items()}
     bare = medians['import pika; connect']
-    return [(name, f'{seconds:.2f}', f'{seconds / bare:.2f}',
-             f'≤ {START}' if name not in ('import pika; connect', 'rpc_server.py') else '')
-            for name, seconds in medians.items()]
+    return [
+        (
+            name,
+            f'{seconds:.2f}',
+            f'{seconds / bare:.2f}',
+            f'≤ {START}' if name not in ('import pika; connect', 'rpc_server.py') else '',
+        )
+        for name, seconds in medians.items()
+    ]
 
 
 def slowest_help(rounds):
@@ -137,8 +185,13 @@ def slowest_help(rounds):
         seconds = []
         for _ in range(rounds):
             began = time.monotonic()
-            subprocess.run([sys.executable, name, '--help'], cwd=ROOT, stdout=subprocess.DEVNULL, check=True,
-                           env=ENVIRONMENT)
+            subprocess.run(
+                [sys.executable, name, '--help'],
+                cwd=ROOT,
+                stdout=subprocess.DEVNULL,
+                check=True,
+                env=ENVIRONMENT,
+            )
             seconds.append(time.monotonic() - began)
         took[name] = statistics.median(seconds)
     name = max(took, key=took.get)
@@ -151,20 +204,40 @@ def memories(url, count):
     with running('fanout_consumer.py', 'bench', '--url', url):  # makes the queue
         pass
     fast, ends = ['--rate', 10**6, *common], ['--count', count]
-    for pair in ((['fanout_producer.py', '--ttl', 3600, *fast, *ends], ['fanout_consumer.py', 'bench', *common, *ends]),
-                 (['ack_producer.py', *fast, *ends], ['ack_consumer.py', '--ack', 99, '--reject', 1, *common]),
-                 (['rpc_client.py', '--window', WINDOW, *common, *ends], ['rpc_server.py', *common])):
-        print(f'memory of {" and ".join(name for name, *_ in pair)}: {count:,} messages ...', file=sys.stderr)
+    for pair in (
+        (
+            ['fanout_producer.py', '--ttl', 3600, *fast, *ends],
+            ['fanout_consumer.py', 'bench', *common, *ends],
+        ),
+        (
+            ['ack_producer.py', *fast, *ends],
+            ['ack_consumer.py', '--ack', 99, '--reject', 1, *common],
+        ),
+        (['rpc_client.py', '--window', WINDOW, *common, *ends], ['rpc_server.py', *common]),
+    ):
+        print(
+            f'memory of {" and ".join(name for name, *_ in pair)}: {count:,} messages ...',
+            file=sys.stderr,
+        )
         rows += memory.watch(*pair)[0]
     return [(*row, f'≤ {HIGHEST} MB' if row[0] != 'rpc_server.py' else '') for row in rows]
 
 
 def main(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument('--rounds', metavar='N', type=int, default=9, help='default: %(default)s')
-    parser.add_argument('--messages', metavar='N', type=int, default=1_000_000,
-                        help='of the memory runs (default: %(default)s)')
-    parser.add_argument('--write', action='store_true', help='write the section of bench/RESULTS.md')
+    parser.add_argument(
+        '--messages',
+        metavar='N',
+        type=int,
+        default=1_000_000,
+        help='of the memory runs (default: %(default)s)',
+    )
+    parser.add_argument(
+        '--write', action='store_true', help='write the section of bench/RESULTS.md'
+    )
     args = parser.parse_args(argv)
     conditions = machine()
     with broker.throwaway() as throwaway:
@@ -173,12 +246,24 @@ def main(argv=None):
         asked, started = questions(throwaway.url, args.rounds), starts(throwaway.url, args.rounds)
         helped = slowest_help(args.rounds)
         kept = memories(throwaway.url, args.messages)
-    lines = [conditions, '', 'Questions: both sides of each pair, and the broker, on this machine.', '',
-             *table(('', 'questions/s', 'ratio', 'promised'), asked), '',
-             'From start to ready:', '', *table(('', 's', 'ratio', 'promised'), started), '', helped, '',
-             f'Resident memory in MB after so much of the time of {args.messages:,} messages; the highest after the '
-             'first tenth, by that at the first tenth:', '',
-             *table(('', *(f'{share:.0%}' for share in memory.SHARES), 'highest', '', 'promised'), kept)]
+    lines = [
+        conditions,
+        '',
+        'Questions: both sides of each pair, and the broker, on this machine.',
+        '',
+        *table(('', 'questions/s', 'ratio', 'promised'), asked),
+        '',
+        'From start to ready:',
+        '',
+        *table(('', 's', 'ratio', 'promised'), started),
+        '',
+        helped,
+        '',
+        f'Resident memory in MB after so much of the time of {args.messages:,} messages; the highest after the '
+        'first tenth, by that at the first tenth:',
+        '',
+        *table(('', *(f'{share:.0%}' for share in memory.SHARES), 'highest', '', 'promised'), kept),
+    ]
     if args.write:
         put('Scenarios 3 to 5: questions, start, memory', lines)
     else:

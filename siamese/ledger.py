@@ -5,15 +5,35 @@ import math
 import os
 import time
 
-TYPES = {'at': (int, float), 'by': str, 'run': str, 'epoch': int, 'broker': str, 'queue': str,
-         'queue_type': str, 'exchange': str,
-         'id': (str, type(None)), 'attempt': int, 'digest': str, 'redelivered': bool, 'expiration': str}
+TYPES = {
+    'at': (int, float),
+    'by': str,
+    'run': str,
+    'epoch': int,
+    'broker': str,
+    'queue': str,
+    'queue_type': str,
+    'exchange': str,
+    'id': (str, type(None)),
+    'attempt': int,
+    'digest': str,
+    'redelivered': bool,
+    'expiration': str,
+}
 KEYS = {  # of the events a ledger holds; every one also has at, by, run and epoch
-    'connected': ('broker',), 'lost': (), 'closed': (),
-    'attempted': ('id', 'attempt', 'digest'), 'accepted': ('id', 'attempt'), 'nacked': ('id', 'attempt'),
-    'returned': ('id', 'attempt'), 'unknown': ('id', 'attempt'), 'parked': ('id', 'attempt'),
-    'validated': ('id', 'attempt', 'digest', 'redelivered'), 'invalid': ('id', 'attempt', 'digest', 'redelivered'),
-    'rejected': ('id', 'attempt', 'digest', 'redelivered'), 'unsettled': ('id', 'attempt', 'digest', 'redelivered'),
+    'connected': ('broker',),
+    'lost': (),
+    'closed': (),
+    'attempted': ('id', 'attempt', 'digest'),
+    'accepted': ('id', 'attempt'),
+    'nacked': ('id', 'attempt'),
+    'returned': ('id', 'attempt'),
+    'unknown': ('id', 'attempt'),
+    'parked': ('id', 'attempt'),
+    'validated': ('id', 'attempt', 'digest', 'redelivered'),
+    'invalid': ('id', 'attempt', 'digest', 'redelivered'),
+    'rejected': ('id', 'attempt', 'digest', 'redelivered'),
+    'unsettled': ('id', 'attempt', 'digest', 'redelivered'),
     'given up': ('id', 'attempt', 'digest', 'redelivered'),
 }
 
@@ -30,8 +50,11 @@ def writer(path, **who):
     file = open(path, 'ab', buffering=0)
 
     def write(event, **facts):
-        line = json.dumps({'at': round(time.time(), 6), **who, 'event': event, **facts}, default=repr)
+        line = json.dumps(
+            {'at': round(time.time(), 6), **who, 'event': event, **facts}, default=repr
+        )
         file.write(line.encode() + b'\n')
+
     return write
 
 
@@ -45,9 +68,18 @@ def read(paths):
             for number, line in enumerate(file, 1):
                 try:
                     event = json.loads(line)
-                    readable = ({'at', 'by', 'run', 'epoch', *KEYS[event['event']]} <= event.keys()
-                                and all(isinstance(event[key], TYPES[key]) for key in event.keys() & TYPES)
-                                and math.isfinite(event['at']))
-                except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError):
+                    readable = (
+                        {'at', 'by', 'run', 'epoch', *KEYS[event['event']]} <= event.keys()
+                        and all(isinstance(event[key], TYPES[key]) for key in event.keys() & TYPES)
+                        and math.isfinite(event['at'])
+                    )
+                except (
+                    ValueError,
+                    TypeError,
+                    KeyError,
+                    AttributeError,
+                    RecursionError,
+                    OverflowError,
+                ):
                     readable = False
                 yield event if readable else {'event': 'unreadable', 'where': f'{path}:{number}'}

@@ -5,23 +5,38 @@ import time
 
 def plain(text):
     """Return text on one line, in which what is not printable is escaped: it cannot move the cursor of a terminal."""
-    return ''.join(char if char.isprintable() else char.encode('unicode_escape').decode() for char in str(text))
+    return ''.join(
+        char if char.isprintable() else char.encode('unicode_escape').decode() for char in str(text)
+    )
 
 
 def table(heads, rows):
     """Return lines of text: a head, then `rows`, lists of values; numbers to the right, the last column open-ended."""
-    cells = [heads, *([f'{value:,}' if isinstance(value, int) else plain(value) for value in row] for row in rows)]
-    right = [bool(rows) and all(isinstance(row[n], (int, float)) or row[n] in ('', '-') for row in rows)
-             for n in range(len(heads))]
+    cells = [
+        heads,
+        *(
+            [f'{value:,}' if isinstance(value, int) else plain(value) for value in row]
+            for row in rows
+        ),
+    ]
+    right = [
+        bool(rows) and all(isinstance(row[n], (int, float)) or row[n] in ('', '-') for row in rows)
+        for n in range(len(heads))
+    ]
     widths = [max(len(row[n]) for row in cells) for n in range(len(heads))]
-    return ['  '.join(cell.rjust(width) if to_right else cell.ljust(width)
-                      for cell, width, to_right in zip(row, widths, right)).rstrip() for row in cells]
+    return [
+        '  '.join(
+            cell.rjust(width) if to_right else cell.ljust(width)
+            for cell, width, to_right in zip(row, widths, right)
+        ).rstrip()
+        for row in cells
+    ]
 
 
 def short(text, most=60):
     """Return text of so many characters at the most, as plain() does; an ellipsis stands for the rest."""
     text = plain(text)
-    return text if len(text) <= most else text[:most - 1] + '…'
+    return text if len(text) <= most else text[: most - 1] + '…'
 
 
 def many(number, noun):

@@ -26,7 +26,11 @@ MEANING = {  # in the order of the report; the faults are those that make a run 
 }
 FAULTS = ('lost', 'corrupt', 'refused', 'unexpected', 'duplicated')
 CERTAIN = ('corrupt', 'refused')  # also where lines are missing
-SETTLED = ('validated', 'invalid', 'given up')  # deliveries after which the broker need not deliver again
+SETTLED = (
+    'validated',
+    'invalid',
+    'given up',
+)  # deliveries after which the broker need not deliver again
 
 
 def audit(events):
@@ -58,16 +62,25 @@ def audit(events):
             answers[event['id'], event['attempt']].add(kind)
         elif kind in SETTLED or kind in ('rejected', 'unsettled'):
             queue, queue_type = queues.get(process, (None, None))
-            id = f'without message_id: {event["digest"]:.16}' if event['id'] is None else event['id']
+            id = (
+                f'without message_id: {event["digest"]:.16}' if event['id'] is None else event['id']
+            )
             came_out[id].append({**event, 'queue': queue, 'queue_type': queue_type})
             found['consumers'].add(event['by'])
         elif kind == 'closed':
             closed.add((*process, event['epoch']))
         elif kind == 'connected':
-            has_flags &= 'LavinMQ' not in event['broker']  # redelivered does not survive its restart (lavinmq#1911)
+            has_flags &= (
+                'LavinMQ' not in event['broker']
+            )  # redelivered does not survive its restart (lavinmq#1911)
             queues[process] = event.get('queue'), event.get('queue_type')
             if event.get('exchange') and event.get('queue'):
-                spans[(*process, event['epoch'])] = [event['exchange'], event['queue'], event['at'], event['at']]
+                spans[(*process, event['epoch'])] = [
+                    event['exchange'],
+                    event['queue'],
+                    event['at'],
+                    event['at'],
+                ]
         if (*process, event['epoch']) in spans:
             spans[(*process, event['epoch'])][-1] = event['at']
     found['attempted'].update(sent)
@@ -126,7 +139,11 @@ def judge_copies(copies, unanswered, closed, has_flags):
             settled |= {connection} if copy['event'] in SETTLED else set()
         first = sum(not copy['redelivered'] for copy in again)
         known_as_settled = replayed or len(settled & closed) > 1
-        if known_as_settled and first <= 1 and all(copy['queue_type'] == 'quorum' for copy in again):
+        if (
+            known_as_settled
+            and first <= 1
+            and all(copy['queue_type'] == 'quorum' for copy in again)
+        ):
             yield 'ack lost'
         elif known_as_settled or (first > 1 and has_flags):
             yield 'duplicated'
@@ -146,7 +163,11 @@ def judge(found):
     if found['unreadable']:
         return f'unknown: {plain(", ".join(found["unreadable"][:SHOWN]))} cannot be read', 3, faults
     if not complete:
-        return f'unknown: the ledgers know of no {"consumer" if found["attempted"] else "producer"}', 3, faults
+        return (
+            f'unknown: the ledgers know of no {"consumer" if found["attempted"] else "producer"}',
+            3,
+            faults,
+        )
     return 'valid: all that was accepted came out, unaltered, every copy explained', 0, faults
 
 
@@ -158,8 +179,11 @@ def judge_absence(sent, took, spans):
     until after its end; what was sent before the first consumer of a queue is not expected there.
     """
     dies = sent['at'] + int(sent['expiration']) / 1000
-    listening = [(queue, last) for exchange, queue, first, last in spans
-                 if exchange == sent.get('exchange') and first < sent['at']]
+    listening = [
+        (queue, last)
+        for exchange, queue, first, last in spans
+        if exchange == sent.get('exchange') and first < sent['at']
+    ]
     for queue in {queue for queue, _ in listening} - {*took}:
         lost = any(last > dies for other, last in listening if other == queue)
         yield 'lost' if lost else 'expired', f' in {queue}'

@@ -18,7 +18,6 @@ settings.register_profile('patient', deadline=None)  # a stalled machine must no
 settings.load_profile('patient')
 
 
-
 @pytest.fixture(scope='session')
 def broker():
     """The RabbitMQ of this test run, with the management plugin."""
@@ -45,6 +44,7 @@ def start(url):
     def start(*argv, **env):
         started.append(Running(*argv, env={'AMQP_URL': url, **env}))
         return started[-1]
+
     yield start
     for running in started:
         running.process.kill()

@@ -86,7 +86,9 @@ def render(path, within):
     for token, inline in zip(tokens, tokens[1:]):
         if token.type == 'heading_open':
             token.attrSet('id', anchor(path, slug(inline.content)))
-            headings.append((int(token.tag[1]), inline.content.replace('`', ''), token.attrGet('id')))
+            headings.append(
+                (int(token.tag[1]), inline.content.replace('`', ''), token.attrGet('id'))
+            )
     for child in (child for token in tokens for child in token.children or []):
         if child.type == 'link_open':
             href = target(path, child.attrGet('href'), within)
@@ -99,6 +101,7 @@ def render(path, within):
         if block.info == 'mermaid':
             return f'<div class="mermaid">{html.escape(block.content)}</div>\n'
         return f'<pre><code>{html.escape(block.content)}</code></pre>\n'
+
     parser.renderer.rules['fence'] = fence
     body = parser.renderer.render(tokens, parser.options, {})
     return f'<section id="{anchor(path)}">\n{body}</section>\n', headings
@@ -109,7 +112,11 @@ def contents(chapters):
     lines = []
     for (_, title, place), *others in chapters:
         lines.append(f'<li><a href="#{place}">{html.escape(title)}</a><ul>')
-        lines += [f'<li><a href="#{place}">{html.escape(text)}</a></li>' for level, text, place in others if level == 2]
+        lines += [
+            f'<li><a href="#{place}">{html.escape(text)}</a></li>'
+            for level, text, place in others
+            if level == 2
+        ]
         lines.append('</ul></li>')
     return f'<nav><ul>{"".join(lines)}</ul></nav>'
 
@@ -130,15 +137,33 @@ def write_pdf(page, path):
         root = ['--no-sandbox'] * (os.getuid() == 0)  # root has no sandbox, and the page is ours
         try:
             done = subprocess.run(
-                [browser, '--headless', *root, '--disable-gpu', '--disable-dev-shm-usage', '--enable-logging=stderr',
-                 f'--user-data-dir={folder}/profile', '--virtual-time-budget=60000', '--no-pdf-header-footer',
-                 '--generate-pdf-document-outline', f'--print-to-pdf={printed}', source.as_uri()],
-                stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, encoding='utf-8', timeout=LIMIT)
+                [
+                    browser,
+                    '--headless',
+                    *root,
+                    '--disable-gpu',
+                    '--disable-dev-shm-usage',
+                    '--enable-logging=stderr',
+                    f'--user-data-dir={folder}/profile',
+                    '--virtual-time-budget=60000',
+                    '--no-pdf-header-footer',
+                    '--generate-pdf-document-outline',
+                    f'--print-to-pdf={printed}',
+                    source.as_uri(),
+                ],
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                encoding='utf-8',
+                timeout=LIMIT,
+            )
         except subprocess.TimeoutExpired:
             fail(3, f'{browser} takes longer than {LIMIT} s')
         last = done.stderr.strip().rpartition('\n')[2]
         if done.returncode or not printed.exists():
-            fail(3, f'{browser} ends with status {done.returncode} and without a PDF; it says: {last}')
+            fail(
+                3,
+                f'{browser} ends with status {done.returncode} and without a PDF; it says: {last}',
+            )
         try:
             shutil.copyfile(printed, path)
         except OSError as error:
@@ -148,8 +173,12 @@ def write_pdf(page, path):
 
 
 def main():
-    parser = argparse.ArgumentParser(prog='pdf', usage=argparse.SUPPRESS, description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog='pdf',
+        usage=argparse.SUPPRESS,
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument('path', metavar='FILE', type=Path, help='the PDF')
     path = parser.parse_args().path.resolve()
     if not path.parent.is_dir():
@@ -158,7 +187,9 @@ def main():
         fail(3, f'there is no {MERMAID.relative_to(ROOT)}; see make pdf')
     within = pages()
     bodies, chapters = zip(*(render(page, within) for page in within))
-    page = PAGE.replace('MERMAID', MERMAID.as_uri()).replace('BODY', contents(chapters) + '\n'.join(bodies))
+    page = PAGE.replace('MERMAID', MERMAID.as_uri()).replace(
+        'BODY', contents(chapters) + '\n'.join(bodies)
+    )
     said = write_pdf(page, path)
     if said != 'all drawn':
         fail(1, f'diagrams {said}')

@@ -50,4 +50,5 @@ async def main():
         await channel.declare_queue(queue, durable=True)
         await {'produce': produce, 'consume': consume}[role](channel)
 
+
 uvloop.run(main())

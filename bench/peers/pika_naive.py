@@ -17,7 +17,9 @@ def produce(channel):
     for i in range(count):
         if rate:
             channel.connection.sleep(max(0, start + i / rate - time.time()))
-        channel.basic_publish('', queue, body, pika.BasicProperties(message_id=str(time.time_ns()), delivery_mode=1))
+        channel.basic_publish(
+            '', queue, body, pika.BasicProperties(message_id=str(time.time_ns()), delivery_mode=1)
+        )
     print(json.dumps({'sent': count}))
 
 

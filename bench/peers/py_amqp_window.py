@@ -53,8 +53,12 @@ def consume(connection, channel):
 
 
 broker = urlsplit(url)
-with amqp.Connection(f'{broker.hostname}:{broker.port}', broker.username, broker.password,
-                     virtual_host=unquote(broker.path[1:])) as connection:
+with amqp.Connection(
+    f'{broker.hostname}:{broker.port}',
+    broker.username,
+    broker.password,
+    virtual_host=unquote(broker.path[1:]),
+) as connection:
     channel = connection.channel()
     channel.queue_declare(queue, durable=True, auto_delete=False)
     {'produce': produce, 'consume': consume}[role](connection, channel)

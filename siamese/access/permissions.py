@@ -19,7 +19,10 @@ from siamese.messaging import management_api as management
 from siamese.messaging.blocking import connected
 
 TEMPORARY = 'siamese.check-'
-EXPIRES = {'x-queue-type': 'classic', 'x-expires': 600_000}  # ms; if we are killed it goes, and with it the exchange
+EXPIRES = {
+    'x-queue-type': 'classic',
+    'x-expires': 600_000,
+}  # ms; if we are killed it goes, and with it the exchange
 
 
 def have(channel, name):
@@ -48,7 +51,9 @@ def publish(channel, name):
 
 
 def set_policy(call, vhost, name):
-    call(f'policies/{vhost}/{name}', 'PUT', {'pattern': f'^{name}$', 'definition': {'max-length': 9}})
+    call(
+        f'policies/{vhost}/{name}', 'PUT', {'pattern': f'^{name}$', 'definition': {'max-length': 9}}
+    )
     call(f'policies/{vhost}/{name}', 'DELETE')
 
 
@@ -96,7 +101,9 @@ def try_all(owner, endpoint, management_url, name):
         refusals = dict.fromkeys(['connect', *BY_AMQP], str(failure))
     for what, verb in BY_API.items():
         if not script.stop_requested():
-            refusals[what] = refusal_by_api(management.api(endpoint, management_url), verb, vhost, name)
+            refusals[what] = refusal_by_api(
+                management.api(endpoint, management_url), verb, vhost, name
+            )
     return refusals
 
 
@@ -107,7 +114,10 @@ def refusal_by_amqp(connection, verb, name):
         verb(channel, name)
         channel.close()
     except ChannelClosedByBroker as error:
-        if error.reply_code not in (403, 404):  # 404: rights come first, so who hears of that has them
+        if error.reply_code not in (
+            403,
+            404,
+        ):  # 404: rights come first, so who hears of that has them
             raise
         return error.reply_text if error.reply_code == 403 else ''
     return ''
@@ -153,7 +163,9 @@ def tidy_up(endpoint, management_url, name):
         try:
             sweep(management.api(endpoint, management_url), endpoint.virtual_host, name)
         except management.Refused as refused:
-            logging.error('%s; users %s-... may be left, ./roles.py --remove removes them', refused, name)
+            logging.error(
+                '%s; users %s-... may be left, ./roles.py --remove removes them', refused, name
+            )
 
 
 def sweep(call, vhost, prefix):

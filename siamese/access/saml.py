@@ -18,16 +18,33 @@ from signxml import DigestAlgorithm, SignatureConfiguration, SignatureMethod, XM
 LARGEST = 65_536  # bytes of XML; what identity providers send has 2,000 to 10,000
 SKEW = 30  # s that clocks may differ
 LONGEST = 86_400  # s that an assertion may be valid from now on; so long must its ID be remembered
-NAMES = {'saml': 'urn:oasis:names:tc:SAML:2.0:assertion', 'ds': 'http://www.w3.org/2000/09/xmldsig#'}
+NAMES = {
+    'saml': 'urn:oasis:names:tc:SAML:2.0:assertion',
+    'ds': 'http://www.w3.org/2000/09/xmldsig#',
+}
 ASSERTION = f'{{{NAMES["saml"]}}}Assertion'
-CONDITIONS = {f'{{{NAMES["saml"]}}}{name}' for name in ('AudienceRestriction', 'OneTimeUse', 'ProxyRestriction')}
+CONDITIONS = {
+    f'{{{NAMES["saml"]}}}{name}'
+    for name in ('AudienceRestriction', 'OneTimeUse', 'ProxyRestriction')
+}
 BEARER = 'urn:oasis:names:tc:SAML:2.0:cm:bearer'
 SIGNED_BY = SignatureConfiguration(
-    location='./', expect_references=1,
-    signature_methods=frozenset({SignatureMethod.RSA_SHA256, SignatureMethod.RSA_SHA384, SignatureMethod.RSA_SHA512,
-                                 SignatureMethod.ECDSA_SHA256, SignatureMethod.ECDSA_SHA384,
-                                 SignatureMethod.ECDSA_SHA512}),
-    digest_algorithms=frozenset({DigestAlgorithm.SHA256, DigestAlgorithm.SHA384, DigestAlgorithm.SHA512}))
+    location='./',
+    expect_references=1,
+    signature_methods=frozenset(
+        {
+            SignatureMethod.RSA_SHA256,
+            SignatureMethod.RSA_SHA384,
+            SignatureMethod.RSA_SHA512,
+            SignatureMethod.ECDSA_SHA256,
+            SignatureMethod.ECDSA_SHA384,
+            SignatureMethod.ECDSA_SHA512,
+        }
+    ),
+    digest_algorithms=frozenset(
+        {DigestAlgorithm.SHA256, DigestAlgorithm.SHA384, DigestAlgorithm.SHA512}
+    ),
+)
 
 # certificates: PEM of the identity provider, one or (while it changes its key) several; the rest are URIs.
 Trust = namedtuple('Trust', 'certificates issuer audience recipient')
@@ -70,12 +87,19 @@ def verify(xml, trust, now):
     if instant(signed, 'IssueInstant') > now + SKEW:
         raise Refused(f'issued in the future, at {signed.get("IssueInstant")}')
     conditions = one(signed, 'Conditions')
-    ends = [check_times(conditions, now), check_subject(one(signed, 'Subject'), trust.recipient, now)]
+    ends = [
+        check_times(conditions, now),
+        check_subject(one(signed, 'Subject'), trust.recipient, now),
+    ]
     if not CONDITIONS.issuperset(child.tag for child in conditions):
         raise Refused('a condition of a kind that is not known here')
     restrictions = conditions.findall('saml:AudienceRestriction', NAMES)
-    if not restrictions or any(trust.audience not in texts(restriction, 'Audience') for restriction in restrictions):
-        raise Refused(f'wrong audience {[text for each in restrictions for text in texts(each, "Audience")]!a:.200}')
+    if not restrictions or any(
+        trust.audience not in texts(restriction, 'Audience') for restriction in restrictions
+    ):
+        raise Refused(
+            f'wrong audience {[text for each in restrictions for text in texts(each, "Audience")]!a:.200}'
+        )
     attributes = {}
     for attribute in signed.findall('saml:AttributeStatement/saml:Attribute', NAMES):
         if attribute.get('Name') in attributes:
@@ -93,7 +117,9 @@ def parse(xml):
         raise Refused('a document type, a comment, CDATA or a processing instruction in it')
     try:
         # The encoding is fixed: in UTF-16, say, the test above would not see anything.
-        root = etree.fromstring(xml, etree.XMLParser(encoding='utf-8', resolve_entities=False, no_network=True))
+        root = etree.fromstring(
+            xml, etree.XMLParser(encoding='utf-8', resolve_entities=False, no_network=True)
+        )
     except etree.XMLSyntaxError as error:
         raise Refused(f'not well-formed XML in UTF-8 ({plain(error):.100})') from None
     if root.tag != ASSERTION or root.get('Version') != '2.0' or not root.get('ID'):
@@ -115,8 +141,11 @@ def signed_element(root, certificates):
     """Return what the signature covers, which must be all of `root` and signed by one of `certificates`."""
     for certificate in certificates:
         try:
-            signed = XMLVerifier().verify(root, x509_cert=certificate, id_attribute='ID',
-                                          expect_config=SIGNED_BY).signed_xml
+            signed = (
+                XMLVerifier()
+                .verify(root, x509_cert=certificate, id_attribute='ID', expect_config=SIGNED_BY)
+                .signed_xml
+            )
             break
         except Exception as error:  # noqa: BLE001  whatever a stranger's XML makes signxml stumble over
             reason = plain(error) or type(error).__name__
@@ -129,8 +158,11 @@ def signed_element(root, certificates):
 
 def check_subject(subject, recipient, now):
     """Check who may hand in an assertion about `subject`, and where; return until when."""
-    confirmations = [confirmation for confirmation in subject.findall('saml:SubjectConfirmation', NAMES)
-                     if confirmation.get('Method') == BEARER]
+    confirmations = [
+        confirmation
+        for confirmation in subject.findall('saml:SubjectConfirmation', NAMES)
+        if confirmation.get('Method') == BEARER
+    ]
     if len(confirmations) != 1:
         raise Refused(f'{len(confirmations)} bearer confirmations instead of one')
     data = one(confirmations[0], 'SubjectConfirmationData')
@@ -159,7 +191,9 @@ def instant(element, name):
             raise ValueError
         return calendar.timegm(time.strptime(text[:19], '%Y-%m-%dT%H:%M:%S'))
     except ValueError:
-        raise Refused(f'{name} {text!a:.50} is no time in UTC' if text else f'{name} is missing') from None
+        raise Refused(
+            f'{name} {text!a:.50} is no time in UTC' if text else f'{name} is missing'
+        ) from None
 
 
 def one(element, path):

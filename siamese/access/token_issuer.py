@@ -31,13 +31,23 @@ BROKER = 'siamese'  # the resource_server_id of the broker, which is in all its 
 ROLES = {  # as in roles.py; {} is the virtual host
     'subscriber': ['read:{}/*'],
     'publisher': ['write:{}/*'],
-    'monitoring': ['tag:monitoring', 'configure:{}/siamese.events-*', 'write:{}/siamese.events-*',
-                   'read:{}/siamese.events-*', 'read:{}/siamese.dead', 'read:{}/amq.rabbitmq.event'],
+    'monitoring': [
+        'tag:monitoring',
+        'configure:{}/siamese.events-*',
+        'write:{}/siamese.events-*',
+        'read:{}/siamese.events-*',
+        'read:{}/siamese.dead',
+        'read:{}/amq.rabbitmq.event',
+    ],
     'administrator': ['tag:administrator', 'configure:{}/*', 'write:{}/*', 'read:{}/*'],
 }
 GRANT = 'urn:ietf:params:oauth:grant-type:saml2-bearer'
 MAX_FORM = 100_000  # bytes; saml.LARGEST in base64, and the rest
-LIFE, MOST, BURST = 20, 64, 32  # of connections: s that one lasts, how many there are, how many are accepted at once
+LIFE, MOST, BURST = (
+    20,
+    64,
+    32,
+)  # of connections: s that one lasts, how many there are, how many are accepted at once
 OUR_FAULT = (OSError, ValueError, sqlite3.Error)  # our keys, our disk
 KEY_FILE = re.compile(r'k([1-9][0-9]*)\.pem')
 
@@ -60,24 +70,44 @@ def policy(path):
         raise ValueError('all but roles is to be text')
     roles = {}
     for line in told['roles']:
-        if not isinstance(line, dict) or not {'attribute', 'value', 'role'} <= set(line) <= {
-                'attribute', 'value', 'role', 'vhost'} or not all(isinstance(value, str) for value in line.values()):
-            raise ValueError(f'in roles, not attribute, value, role and maybe vhost: {json.dumps(line)}')
+        if (
+            not isinstance(line, dict)
+            or not {'attribute', 'value', 'role'}
+            <= set(line)
+            <= {'attribute', 'value', 'role', 'vhost'}
+            or not all(isinstance(value, str) for value in line.values())
+        ):
+            raise ValueError(
+                f'in roles, not attribute, value, role and maybe vhost: {json.dumps(line)}'
+            )
         if line['role'] not in ROLES:
             raise ValueError(f'there is no role {line["role"]!r}, but {", ".join(ROLES)}')
-        roles.setdefault((line['attribute'], line['value']), []).append((line['role'], line.get('vhost')))
+        roles.setdefault((line['attribute'], line['value']), []).append(
+            (line['role'], line.get('vhost'))
+        )
     with open(os.path.join(os.path.dirname(path), told['certificates']), 'rb') as file:
-        certificates = [certificate.public_bytes(serialization.Encoding.PEM).decode()
-                        for certificate in x509.load_pem_x509_certificates(file.read())]
-    return Policy(saml.Trust(certificates, told['issuer'], told['audience'], told['recipient']), roles)
+        certificates = [
+            certificate.public_bytes(serialization.Encoding.PEM).decode()
+            for certificate in x509.load_pem_x509_certificates(file.read())
+        ]
+    return Policy(
+        saml.Trust(certificates, told['issuer'], told['audience'], told['recipient']), roles
+    )
 
 
 def scopes_of(attributes, roles):
     """Return what {attribute: [values]} gives by the roles of a Policy: the names of the roles and the scopes."""
-    granted = [grant for (attribute, value), grants in roles.items() if value in attributes.get(attribute, ())
-               for grant in grants]
-    scopes = [f'{BROKER}.' + scope.format('*' if vhost is None else quote(vhost, safe=''))
-              for role, vhost in granted for scope in ROLES[role]]
+    granted = [
+        grant
+        for (attribute, value), grants in roles.items()
+        if value in attributes.get(attribute, ())
+        for grant in grants
+    ]
+    scopes = [
+        f'{BROKER}.' + scope.format('*' if vhost is None else quote(vhost, safe=''))
+        for role, vhost in granted
+        for scope in ROLES[role]
+    ]
     return list(dict.fromkeys(role for role, _ in granted)), list(dict.fromkeys(scopes))
 
 
@@ -87,20 +117,36 @@ def new_key(folder):
     kid = f'k{1 + max([0, *(int(match[1]) for match in map(KEY_FILE.fullmatch, os.listdir(folder)) if match)])}'
     private = rsa.generate_private_key(65537, 2048)
     with open(f'{folder}/{kid}.pub', 'wb') as file:
-        file.write(private.public_key().public_bytes(serialization.Encoding.PEM,
-                                                     serialization.PublicFormat.SubjectPublicKeyInfo))
-    with open(os.open(f'{folder}/{kid}.new', os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), 'wb') as file:
-        file.write(private.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8,
-                                         serialization.NoEncryption()))
-    os.rename(f'{folder}/{kid}.new', f'{folder}/{kid}.pem')  # a server that reads the folder now sees all of it
+        file.write(
+            private.public_key().public_bytes(
+                serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+            )
+        )
+    with open(
+        os.open(f'{folder}/{kid}.new', os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), 'wb'
+    ) as file:
+        file.write(
+            private.private_bytes(
+                serialization.Encoding.PEM,
+                serialization.PrivateFormat.PKCS8,
+                serialization.NoEncryption(),
+            )
+        )
+    os.rename(
+        f'{folder}/{kid}.new', f'{folder}/{kid}.pem'
+    )  # a server that reads the folder now sees all of it
     return kid
 
 
 def keys(folder):
     """Return {kid: private key} of a folder, the newest first; raise OSError, or ValueError for what is no such key."""
-    found = sorted(filter(None, map(KEY_FILE.fullmatch, os.listdir(folder))), key=lambda match: -int(match[1]))
-    return {f'k{match[1]}': load(f'{folder}/{match[0]}', os.stat(f'{folder}/{match[0]}').st_mtime_ns)
-            for match in found}
+    found = sorted(
+        filter(None, map(KEY_FILE.fullmatch, os.listdir(folder))), key=lambda match: -int(match[1])
+    )
+    return {
+        f'k{match[1]}': load(f'{folder}/{match[0]}', os.stat(f'{folder}/{match[0]}').st_mtime_ns)
+        for match in found
+    }
 
 
 @lru_cache(maxsize=64)
@@ -138,10 +184,28 @@ def token_for(assertion, policy, folder, lifetime, now):
     remember(folder, claims, now)
     now, scope = int(now), ' '.join(scopes)
     expires = min(now + lifetime, claims.expires + saml.SKEW)
-    token = jwt.encode({'iss': policy.trust.audience, 'sub': claims.subject, 'aud': [BROKER], 'scope': scope,
-                        'iat': now, 'exp': expires}, key, 'RS256', {'kid': kid})
-    return ({'access_token': token, 'token_type': 'bearer', 'expires_in': expires - now, 'scope': scope},
-            f'{claims.subject!a} is {", ".join(roles)} for {expires - now} s, signed with {kid}')
+    token = jwt.encode(
+        {
+            'iss': policy.trust.audience,
+            'sub': claims.subject,
+            'aud': [BROKER],
+            'scope': scope,
+            'iat': now,
+            'exp': expires,
+        },
+        key,
+        'RS256',
+        {'kid': kid},
+    )
+    return (
+        {
+            'access_token': token,
+            'token_type': 'bearer',
+            'expires_in': expires - now,
+            'scope': scope,
+        },
+        f'{claims.subject!a} is {", ".join(roles)} for {expires - now} s, signed with {kid}',
+    )
 
 
 class Connection(AutoHTTPProtocol):
@@ -150,7 +214,11 @@ class Connection(AutoHTTPProtocol):
     def connection_made(self, transport):
         super().connection_made(transport)
         if len(self.connections) > MOST:
-            logging.warning('refused, from %s: there are %d connections', transport.get_extra_info('peername')[0], MOST)
+            logging.warning(
+                'refused, from %s: there are %d connections',
+                transport.get_extra_info('peername')[0],
+                MOST,
+            )
             transport.abort()
         self.loop.call_later(LIFE, transport.abort)
 
@@ -185,7 +253,11 @@ def site(policy, folder, lifetime):
         if isinstance(error, Wrong):
             kind, reason = error.args
         elif isinstance(error, OUR_FAULT):
-            kind, reason, status = 'temporarily_unavailable', f'{type(error).__name__}: {error}', 503
+            kind, reason, status = (
+                'temporarily_unavailable',
+                f'{type(error).__name__}: {error}',
+                503,
+            )
         logging.warning('refused, from %s: %s', request.client.host, reason)
         counts['refused'] += 1
         told = {} if status == 503 else {'error_description': re.sub(r'["\\]', "'", reason)}
@@ -195,9 +267,13 @@ def site(policy, folder, lifetime):
         try:
             form = await form_of(request)
             if form.get('grant_type') != GRANT:
-                raise Wrong('unsupported_grant_type' if 'grant_type' in form else 'invalid_request',
-                            f'grant_type is not {GRANT}')
-            answer, about = token_for(form.get('assertion', ''), policy, folder, lifetime, time.time())
+                raise Wrong(
+                    'unsupported_grant_type' if 'grant_type' in form else 'invalid_request',
+                    f'grant_type is not {GRANT}',
+                )
+            answer, about = token_for(
+                form.get('assertion', ''), policy, folder, lifetime, time.time()
+            )
         except (Refused, Wrong, *OUR_FAULT) as error:
             return refusal(request, error)
         logging.info('%s', about)
@@ -209,7 +285,20 @@ def site(policy, folder, lifetime):
             found = keys(folder)
         except OUR_FAULT as error:
             return refusal(request, error)
-        return JSONResponse({'keys': [{**RSAAlgorithm.to_jwk(key.public_key(), as_dict=True), 'kid': kid, 'use': 'sig',
-                                       'alg': 'RS256'} for kid, key in found.items()]})
+        return JSONResponse(
+            {
+                'keys': [
+                    {
+                        **RSAAlgorithm.to_jwk(key.public_key(), as_dict=True),
+                        'kid': kid,
+                        'use': 'sig',
+                        'alg': 'RS256',
+                    }
+                    for kid, key in found.items()
+                ]
+            }
+        )
 
-    return Starlette(routes=[Route('/token', token, methods=['POST']), Route('/jwks', jwks)]), counts
+    return Starlette(
+        routes=[Route('/token', token, methods=['POST']), Route('/jwks', jwks)]
+    ), counts

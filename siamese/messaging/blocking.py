@@ -12,7 +12,9 @@ import common
 from common import Failure
 from siamese.messaging import errors as faults
 
-PATIENCE = 10  # s that the broker may block publishers, unless the URL says blocked_connection_timeout
+PATIENCE = (
+    10  # s that the broker may block publishers, unless the URL says blocked_connection_timeout
+)
 ERRORS = (AMQPError, AMQPConnectorException, OSError)  # what pika raises when a connection fails
 
 
@@ -32,12 +34,18 @@ def connected(endpoint):
             if connection and connection.is_open:
                 connection.close()
     except ConnectionBlockedTimeout:
-        raise Failure(f'{common.place(endpoint)} blocks publishers; is there a memory or disk alarm? see rabbitmqctl '
-                      'status', 3) from None
+        raise Failure(
+            f'{common.place(endpoint)} blocks publishers; is there a memory or disk alarm? see rabbitmqctl '
+            'status',
+            3,
+        ) from None
     except ERRORS as error:
         what = 'cannot go on' if connection else 'no broker'
-        raise (not isinstance(error, ChannelClosedByBroker) and faults.refusal(error, endpoint)) or Failure(
-            f'{what} at {common.place(endpoint)} ({faults.cause(error)}); is it running, is AMQP_URL right?', 3
+        raise (
+            not isinstance(error, ChannelClosedByBroker) and faults.refusal(error, endpoint)
+        ) or Failure(
+            f'{what} at {common.place(endpoint)} ({faults.cause(error)}); is it running, is AMQP_URL right?',
+            3,
         ) from None
 
 

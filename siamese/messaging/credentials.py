@@ -47,8 +47,11 @@ def expiry(token):
 def credentials(user, password):
     """Return pika's credentials for the user and the password of a URL; without a user they are a token's."""
     command = os.environ.get(COMMAND)
-    return Credentials(password, command) if not user and (password or command) else pika.PlainCredentials(
-        user, password)
+    return (
+        Credentials(password, command)
+        if not user and (password or command)
+        else pika.PlainCredentials(user, password)
+    )
 
 
 def bearer(login):
@@ -90,7 +93,11 @@ class Credentials(pika.PlainCredentials):
 
     def renew(self):
         """Return the token; when half of its life is over, have the command run in the background for the next one."""
-        if self.command and time.time() >= self.renew_at and not (self.thread and self.thread.is_alive()):
+        if (
+            self.command
+            and time.time() >= self.renew_at
+            and not (self.thread and self.thread.is_alive())
+        ):
             self.thread = threading.Thread(target=self._fetch_or_tell, daemon=True)
             self.thread.start()
         return self.token
@@ -105,8 +112,11 @@ class Credentials(pika.PlainCredentials):
     def refusal(self):
         """Return in one line why the broker may have refused the token when we logged in."""
         over = time.time() - self.expires
-        why = (f'it expired {over:.0f} s ago' if over > 0 else
-               'signed by somebody else, not for this broker, or withdrawn')
+        why = (
+            f'it expired {over:.0f} s ago'
+            if over > 0
+            else 'signed by somebody else, not for this broker, or withdrawn'
+        )
         return f'the broker refuses this token: {why}; {REMEDY}'
 
     def _fetch_or_tell(self):
@@ -131,8 +141,14 @@ class Credentials(pika.PlainCredentials):
 def printed_by(command):
     """Run a shell command, and return the token that it prints; raise NoToken if it does not in time."""
     # In a session of its own, so that Ctrl-C leaves it alone, and what it started can be ended with it.
-    with subprocess.Popen(command, shell=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                          stderr=subprocess.DEVNULL, start_new_session=True) as process:
+    with subprocess.Popen(
+        command,
+        shell=True,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    ) as process:
         try:
             printed, _ = process.communicate(timeout=PATIENCE)
         except BaseException as error:

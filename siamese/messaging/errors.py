@@ -19,16 +19,23 @@ PATIENCE = 4  # failures
 def cause(error):
     """Return in a few words why a connection or a channel failed, from the innermost of pika's nested exceptions."""
     while True:
-        inner = getattr(error, 'exception', None) or (getattr(error, 'exceptions', None) or error.args or [''])[-1]
+        inner = (
+            getattr(error, 'exception', None)
+            or (getattr(error, 'exceptions', None) or error.args or [''])[-1]
+        )
         if not isinstance(inner, BaseException):
             break
         error = inner
     text = getattr(error, 'reply_text', None) or getattr(error, 'strerror', None) or str(error)
     if 'Transport indicated EOF' in text:
         return 'closed by the other side'
-    if re.search('Timeout (while|during) ', text):  # pika's; RabbitMQ tells the 'Timeout value' of acknowledgements
+    if re.search(
+        'Timeout (while|during) ', text
+    ):  # pika's; RabbitMQ tells the 'Timeout value' of acknowledgements
         return 'no answer'
-    quoted = re.search(r"""\w+\(-?\d+, '(.*?)'|(no AMQP 0-9-1: [^"']*)""", text)  # in what pika turned into text
+    quoted = re.search(
+        r"""\w+\(-?\d+, '(.*?)'|(no AMQP 0-9-1: [^"']*)""", text
+    )  # in what pika turned into text
     return quoted[1] or quoted[2] if quoted else text or type(error).__name__
 
 
@@ -36,14 +43,27 @@ def is_poison(error):
     """Return whether the broker closed because it does not take a message: its properties, its headers or its size."""
     text = str(error.args)
     if isinstance(error, ChannelClosedByBroker) and error.reply_code == 406:
-        return not any(other in text for other in ('inequivalent', 'invalid arg', 'timed out', 'delivery tag', 'disk'))
-    return isinstance(error, ConnectionClosedByBroker) and error.reply_code in (501, 502, 503, 505, 540)
+        return not any(
+            other in text
+            for other in ('inequivalent', 'invalid arg', 'timed out', 'delivery tag', 'disk')
+        )
+    return isinstance(error, ConnectionClosedByBroker) and error.reply_code in (
+        501,
+        502,
+        503,
+        505,
+        540,
+    )
 
 
 def lacks_right(error, login):
     """Return whether the broker closed a channel because the user, with the credentials `login`, may not do that."""
-    return (isinstance(error, ChannelClosedByBroker) and error.reply_code == 403 and not is_over(error, login)
-            and not any(other in str(error.args) for other in ('reserved', 'exclusive')))
+    return (
+        isinstance(error, ChannelClosedByBroker)
+        and error.reply_code == 403
+        and not is_over(error, login)
+        and not any(other in str(error.args) for other in ('reserved', 'exclusive'))
+    )
 
 
 def is_over(error, login):
@@ -65,19 +85,37 @@ def refusal(error, endpoint, failures=0):
     user, is_token = tokens.bearer(login), isinstance(login, tokens.Credentials)
     rights = 'the scopes of the token' if is_token else 'rabbitmqctl set_permissions'
     if isinstance(error, ProbableAuthenticationError) and '(403)' in text:
-        return Failure(login.refusal() if is_token else
-                       f'the broker refuses {user}: wrong name or password; see AMQP_URL', 1)
+        return Failure(
+            login.refusal()
+            if is_token
+            else f'the broker refuses {user}: wrong name or password; see AMQP_URL',
+            1,
+        )
     if isinstance(error, ProbableAccessDeniedError) and '(530)' in text and 'limit' not in text:
-        return Failure(f'no virtual host {endpoint.virtual_host!r}, or no right for {user} to use it; '
-                       f'see AMQP_URL, rabbitmqctl add_vhost, {rights}', 1)
+        return Failure(
+            f'no virtual host {endpoint.virtual_host!r}, or no right for {user} to use it; '
+            f'see AMQP_URL, rabbitmqctl add_vhost, {rights}',
+            1,
+        )
     if 'CERTIFICATE_VERIFY_FAILED' in cause(error):
-        remedy = ('is that its name? see ?server_name_indication=NAME' if 'mismatch' in cause(error) else
-                  'add ?cacertfile=FILE to the URL')
-        return Failure(f'the certificate of {endpoint.host} cannot be verified ({cause(error)}); {remedy}', 1)
+        remedy = (
+            'is that its name? see ?server_name_indication=NAME'
+            if 'mismatch' in cause(error)
+            else 'add ?cacertfile=FILE to the URL'
+        )
+        return Failure(
+            f'the certificate of {endpoint.host} cannot be verified ({cause(error)}); {remedy}', 1
+        )
     if 'WRONG_VERSION_NUMBER' in cause(error) and failures >= PATIENCE:
-        return Failure(f'{endpoint.host}:{endpoint.port} speaks no TLS; is the port right, or is it amqp://?', 3)
+        return Failure(
+            f'{endpoint.host}:{endpoint.port} speaks no TLS; is the port right, or is it amqp://?',
+            3,
+        )
     if 'no AMQP 0-9-1' in cause(error) and failures >= PATIENCE:
-        return Failure(f'{endpoint.host}:{endpoint.port} speaks {cause(error)}; is the port right, or amqps?', 3)
+        return Failure(
+            f'{endpoint.host}:{endpoint.port} speaks {cause(error)}; is the port right, or amqps?',
+            3,
+        )
     if isinstance(error, ChannelClosedByBroker):
         if error.reply_code == 403 and 'reserved' in text:
             return Failure(f'the broker refuses the name: {error.reply_text}; choose another', 1)
@@ -86,8 +124,14 @@ def refusal(error, endpoint, failures=0):
         if is_over(error, login) and not login.command:
             return Failure(f'the token has expired; {tokens.REMEDY}', 1)
         if error.reply_code == 406 and 'invalid arg' in text:
-            return Failure(f'the broker refuses the queue: {error.reply_text}; see --queue-arg and --queue-type', 1)
+            return Failure(
+                f'the broker refuses the queue: {error.reply_text}; see --queue-arg and --queue-type',
+                1,
+            )
         if error.reply_code == 406 and 'inequivalent' in text:
-            return Failure(f'it exists with other properties: {error.reply_text}; '
-                           'delete it, or choose another name or --queue-type', 1)
+            return Failure(
+                f'it exists with other properties: {error.reply_text}; '
+                'delete it, or choose another name or --queue-type',
+                1,
+            )
     return None

@@ -14,16 +14,26 @@ import pika
 from pika import frame, spec
 from pika.adapters import select_connection
 
-AT_ONCE = 1 << 18  # bytes read from the socket at a time, at the most; with fewer left to write, more is handed to it
-FRAME, CONTENT = struct.Struct('>BHL'), struct.Struct('>HHQ')  # type, channel, size; class, weight, size of the body
+AT_ONCE = (
+    1 << 18
+)  # bytes read from the socket at a time, at the most; with fewer left to write, more is handed to it
+FRAME, CONTENT = (
+    struct.Struct('>BHL'),
+    struct.Struct('>HHQ'),
+)  # type, channel, size; class, weight, size of the body
 DELIVER, ACK = struct.pack('>L', spec.Basic.Deliver.INDEX), struct.pack('>L', spec.Basic.Ack.INDEX)
 TAG = struct.Struct('>Q?')  # delivery tag, and redelivered or multiple
-FRAME_TYPES, END = (spec.FRAME_METHOD, spec.FRAME_HEADER, spec.FRAME_BODY, spec.FRAME_HEARTBEAT), b'\xce'
+FRAME_TYPES, END = (
+    (spec.FRAME_METHOD, spec.FRAME_HEADER, spec.FRAME_BODY, spec.FRAME_HEARTBEAT),
+    b'\xce',
+)
 
 
 def loop():
     """Return an IOLoop that is ready for use."""
-    select_connection.SELECT_TYPE = 'select'  # waits to the microsecond, epoll to the millisecond above it
+    select_connection.SELECT_TYPE = (
+        'select'  # waits to the microsecond, epoll to the millisecond above it
+    )
     ioloop = select_connection.IOLoop()
     ioloop.activate_poller()
     return ioloop
@@ -35,7 +45,12 @@ class Properties(pika.BasicProperties):
     Most messages of a run differ from the one before in the message_id only: then only that is decoded.
     """
 
-    before = None, b'', b'', {}  # of the last one: length, what comes before the message_id, what after, as attributes
+    before = (
+        None,
+        b'',
+        b'',
+        {},
+    )  # of the last one: length, what comes before the message_id, what after, as attributes
 
     def __init__(self, encoded):
         self.encoded = encoded
@@ -47,7 +62,9 @@ class Properties(pika.BasicProperties):
         encoded = self.encoded
         if len(encoded) == length and encoded.startswith(head) and encoded.endswith(tail):
             self.__dict__.update(attributes)
-            self.message_id = encoded[len(head):length - len(tail)].decode(errors='backslashreplace')
+            self.message_id = encoded[len(head) : length - len(tail)].decode(
+                errors='backslashreplace'
+            )
         else:
             self._decode()
         return self.__dict__[name]
@@ -56,12 +73,23 @@ class Properties(pika.BasicProperties):
         try:
             decoded = pika.BasicProperties().decode(self.encoded)
         except Exception as error:  # noqa: BLE001  whatever a stranger's bytes make pika stumble over
-            decoded = pika.BasicProperties(content_type=f'undecodable: {error or type(error).__name__}')
+            decoded = pika.BasicProperties(
+                content_type=f'undecodable: {error or type(error).__name__}'
+            )
         self.__dict__.update(vars(decoded))
         id = decoded.message_id
-        if isinstance(id, str) and id.isascii() and self.encoded.count(short := bytes([len(id)]) + id.encode()) == 1:
+        if (
+            isinstance(id, str)
+            and id.isascii()
+            and self.encoded.count(short := bytes([len(id)]) + id.encode()) == 1
+        ):
             at = self.encoded.index(short) + 1
-            Properties.before = len(self.encoded), self.encoded[:at], self.encoded[at + len(id):], vars(decoded)
+            Properties.before = (
+                len(self.encoded),
+                self.encoded[:at],
+                self.encoded[at + len(id) :],
+                vars(decoded),
+            )
 
 
 def template(id_length, properties):
@@ -70,8 +98,9 @@ def template(id_length, properties):
     They are as `properties`, a pika.BasicProperties without headers, but quick to encode.
     """
     mark = '\0' * id_length
-    head, _, tail = b''.join(pika.BasicProperties(**{**vars(properties), 'message_id': mark}).encode()).partition(
-        mark.encode())
+    head, _, tail = b''.join(
+        pika.BasicProperties(**{**vars(properties), 'message_id': mark}).encode()
+    ).partition(mark.encode())
 
     class Templated(pika.BasicProperties):
         def __init__(self, message_id):
@@ -98,15 +127,28 @@ class Channel(pika.channel.Channel):
         super().confirm_delivery(ack_nack_callback, callback)
 
     def basic_publish(self, exchange, routing_key, body, properties=None, mandatory=False):
-        if not self.is_open or not properties or not 0 < len(body) <= self.connection._body_max_length:
+        if (
+            not self.is_open
+            or not properties
+            or not 0 < len(body) <= self.connection._body_max_length
+        ):
             super().basic_publish(exchange, routing_key, body, properties, mandatory)
             return
         number = self.channel_number
         header = CONTENT.pack(spec.Basic.INDEX, 0, len(body)) + b''.join(properties.encode())
-        self.connection._adapter_emit_data(b''.join((
-            publish_frame(number, exchange, routing_key, mandatory),
-            FRAME.pack(spec.FRAME_HEADER, number, len(header)), header, END,
-            FRAME.pack(spec.FRAME_BODY, number, len(body)), body, END)))
+        self.connection._adapter_emit_data(
+            b''.join(
+                (
+                    publish_frame(number, exchange, routing_key, mandatory),
+                    FRAME.pack(spec.FRAME_HEADER, number, len(header)),
+                    header,
+                    END,
+                    FRAME.pack(spec.FRAME_BODY, number, len(body)),
+                    body,
+                    END,
+                )
+            )
+        )
 
 
 class Connection(pika.SelectConnection):
@@ -160,18 +202,26 @@ class Connection(pika.SelectConnection):
         kind, channel_number, size = FRAME.unpack_from(buffer, at)
         start, end = at + FRAME.size, at + FRAME.size + size
         if kind not in FRAME_TYPES and not buffer.startswith(b'AMQP'):
-            raise pika.exceptions.InvalidFrameError(f'no AMQP 0-9-1: {str(buffer[at:at + 20])[2:-1]}')
+            raise pika.exceptions.InvalidFrameError(
+                f'no AMQP 0-9-1: {str(buffer[at : at + 20])[2:-1]}'
+            )
         if kind == spec.FRAME_METHOD and len(buffer) > end and buffer.startswith(ACK, start):
             channel = self._channels.get(channel_number)
             if channel and channel.on_ack:
-                channel.on_ack(frame.Method(channel_number, spec.Basic.Ack(*TAG.unpack_from(buffer, start + 4))))
+                channel.on_ack(
+                    frame.Method(
+                        channel_number, spec.Basic.Ack(*TAG.unpack_from(buffer, start + 4))
+                    )
+                )
                 return end + 1 - at
         if kind == spec.FRAME_HEADER and len(buffer) > end:
             _, _, body_size = CONTENT.unpack_from(buffer, start)
-            value = frame.Header(channel_number, body_size, Properties(buffer[start + CONTENT.size:end]))
+            value = frame.Header(
+                channel_number, body_size, Properties(buffer[start + CONTENT.size : end])
+            )
             self._process_frame(value)
             return end + 1 - at
-        taken, value = frame.decode_frame(buffer[at:end + 1])
+        taken, value = frame.decode_frame(buffer[at : end + 1])
         if value:
             self._process_frame(value)
         return taken
@@ -186,21 +236,28 @@ class Connection(pika.SelectConnection):
         _, _, body_size = CONTENT.unpack_from(buffer, header + FRAME.size)
         body = header + header_size + 8
         end = body + body_size + 8
-        if (len(buffer) < end or (header_kind, header_number) != (spec.FRAME_HEADER, number)
-                or FRAME.unpack_from(buffer, body) != (spec.FRAME_BODY, number, body_size)
-                or buffer[end - 1] != spec.FRAME_END):
+        if (
+            len(buffer) < end
+            or (header_kind, header_number) != (spec.FRAME_HEADER, number)
+            or FRAME.unpack_from(buffer, body) != (spec.FRAME_BODY, number, body_size)
+            or buffer[end - 1] != spec.FRAME_END
+        ):
             return 0
         start = at + FRAME.size + 4
         after = start + 1 + buffer[start]
-        consumer_tag, = short_strings(buffer[start:after])
+        (consumer_tag,) = short_strings(buffer[start:after])
         delivery_tag, redelivered = TAG.unpack_from(buffer, after)
-        exchange, routing_key = short_strings(buffer[after + TAG.size:header - 1])
+        exchange, routing_key = short_strings(buffer[after + TAG.size : header - 1])
         channel = self._channels.get(number)
         consumer = channel and channel._consumers.get(consumer_tag)
         if not consumer:
             return 0
-        consumer(channel, spec.Basic.Deliver(consumer_tag, delivery_tag, redelivered, exchange, routing_key),
-                 Properties(buffer[header + FRAME.size + CONTENT.size:body - 1]), buffer[body + FRAME.size:end - 1])
+        consumer(
+            channel,
+            spec.Basic.Deliver(consumer_tag, delivery_tag, redelivered, exchange, routing_key),
+            Properties(buffer[header + FRAME.size + CONTENT.size : body - 1]),
+            buffer[body + FRAME.size : end - 1],
+        )
         return end - at
 
 
@@ -210,7 +267,7 @@ def short_strings(encoded):
     texts, at = [], 0
     while at < len(encoded):
         end = at + 1 + encoded[at]
-        texts.append(encoded[at + 1:end].decode(errors='backslashreplace'))
+        texts.append(encoded[at + 1 : end].decode(errors='backslashreplace'))
         at = end
     return texts
 

@@ -40,7 +40,10 @@ from siamese.messaging.outbox import Message, Outbox
 BATCH = 50  # messages acknowledged at once, unless more than TICK passes
 TICK = 0.1  # s between looks at the clock and at signals
 FIRST_TRY = 5  # s that a run has to connect and declare, even with --duration 0
-FIRST_RETRY, LAST_RETRY = 0.2, 5.0  # s; the wait is random, from the first to a limit that doubles up to the last
+FIRST_RETRY, LAST_RETRY = (
+    0.2,
+    5.0,
+)  # s; the wait is random, from the first to a limit that doubles up to the last
 REDECLARE = 10  # s; who deletes an exchange or a binding tells no consumer
 CONFIRM_DEADLINE = 60  # s; above it a confirm may never come (rabbitmq-server#14589), so the channel is opened anew
 
@@ -48,7 +51,9 @@ CONFIRM_DEADLINE = 60  # s; above it a confirm may never come (rabbitmq-server#1
 def declare_dead_letters(channel):
     """Declare where messages go that a consumer rejects or nobody picks up in time: siamese.dlx -> siamese.dead."""
     channel.exchange_declare(common.DEAD_LETTER_EXCHANGE, 'fanout', durable=True)
-    channel.queue_declare(common.DEAD_LETTER_QUEUE, durable=True, arguments={'x-queue-type': 'quorum'})
+    channel.queue_declare(
+        common.DEAD_LETTER_QUEUE, durable=True, arguments={'x-queue-type': 'quorum'}
+    )
     channel.queue_bind(common.DEAD_LETTER_QUEUE, common.DEAD_LETTER_EXCHANGE)
 
 
@@ -74,12 +79,19 @@ def look_only(channel):
 @contextmanager
 def noted(channel):
     """Yield a list of what is declared and bound over a channel meanwhile, as functions that do it again."""
-    notes, verbs = [], {name: getattr(channel, name) for name in ('exchange_declare', 'queue_declare', 'queue_bind')}
+    notes, verbs = (
+        [],
+        {
+            name: getattr(channel, name)
+            for name in ('exchange_declare', 'queue_declare', 'queue_bind')
+        },
+    )
 
     def note(verb):
         def do(*args, **how):
             notes.append(partial(verb, *args, **how))
             verb(*args, **how)
+
         return do
 
     for name, verb in verbs.items():
@@ -91,7 +103,11 @@ def noted(channel):
 
 def queue_arguments(args):
     """Return the arguments of a queue: its type, where rejected messages go (a stream keeps them), --queue-arg."""
-    dead_letters = {} if args.queue_type == 'stream' else {'x-dead-letter-exchange': common.DEAD_LETTER_EXCHANGE}
+    dead_letters = (
+        {}
+        if args.queue_type == 'stream'
+        else {'x-dead-letter-exchange': common.DEAD_LETTER_EXCHANGE}
+    )
     return {'x-queue-type': args.queue_type, **dead_letters, **dict(args.queue_arg)}
 
 
@@ -166,7 +182,9 @@ class Link:
         self.ioloop = wire.loop()
         self.connection = self.channel = self.opened = self.failure = self.timer = None
         self.denied = None  # the Failure, where the user may not declare and therefore only looks
-        self.refused = set()  # ids of the endpoints that refused us since the last success; pika's are not hashable
+        self.refused = (
+            set()
+        )  # ids of the endpoints that refused us since the last success; pika's are not hashable
         self.is_ready = self.closing = self.is_down = self.stop_noted = self.alone = False
         self.lost_by = ''  # the cause of the last failure
         self.secret = ''  # the token that the broker has
@@ -193,7 +211,9 @@ class Link:
         if properties.delivery_mode is None:
             properties.delivery_mode = pika.DeliveryMode.Persistent.value
         outbox = self.outbox
-        outbox.backlog.append(Message(exchange, routing_key, body, properties, due or time.monotonic()))
+        outbox.backlog.append(
+            Message(exchange, routing_key, body, properties, due or time.monotonic())
+        )
         outbox.send()
         if not outbox.window:
             self.wait(lambda: not outbox.backlog)
@@ -210,7 +230,9 @@ class Link:
         It is over after --count, after --duration, on a signal, or when none came for `idle` seconds. What was
         delivered over a connection that is lost in between is dropped: the broker delivers it again.
         """
-        ack_every = min(ack_every, max(1, self.args.prefetch // 2))  # a broker that waits for acks sends nothing
+        ack_every = min(
+            ack_every, max(1, self.args.prefetch // 2)
+        )  # a broker that waits for acks sends nothing
         while self.goes_on(self.done):
             if not self.inbox:
                 self._turn()
@@ -218,9 +240,13 @@ class Link:
                 self.declared_at = time.monotonic()
                 for declare in self.topology:
                     declare()
-            unbidden = len(self.inbox) - self.args.prefetch  # without acknowledgements the broker sends all it has
+            unbidden = (
+                len(self.inbox) - self.args.prefetch
+            )  # without acknowledgements the broker sends all it has
             stop = min(self.done + max(BATCH, ack_every, unbidden), self.args.count or math.inf)
-            soon = time.monotonic() + TICK  # what takes longer is not to keep answers and heartbeats waiting
+            soon = (
+                time.monotonic() + TICK
+            )  # what takes longer is not to keep answers and heartbeats waiting
             while self.inbox and self.done < stop and not script.stop_requested():
                 self.last_activity = time.monotonic()
                 if self.last_activity > soon:
@@ -228,9 +254,16 @@ class Link:
                 self.done += 1
                 delivery = self.inbox.popleft()
                 yield delivery
-                if self.to_ack >= ack_every or delivery[1].redelivered:  # so what breaks connections comes first again
+                if (
+                    self.to_ack >= ack_every or delivery[1].redelivered
+                ):  # so what breaks connections comes first again
                     self._send_acks()
-            if idle and not self.inbox and self.is_ready and time.monotonic() - self.last_activity > idle:
+            if (
+                idle
+                and not self.inbox
+                and self.is_ready
+                and time.monotonic() - self.last_activity > idle
+            ):
                 self.reason = f'nothing came for {idle:g} s'
 
     def ack(self, delivery_tag):
@@ -242,9 +275,13 @@ class Link:
         """Reject a delivery into the dead letters for the reason that the Invalid tells; count it in self.reasons."""
         reason, details = invalid.args
         self.reasons[reason] += 1
-        logging.warning('invalid: %s: %.100r (message_id %.100r)', reason, details, properties.message_id)
+        logging.warning(
+            'invalid: %s: %.100r (message_id %.100r)', reason, details, properties.message_id
+        )
         self.record_delivery('invalid', method, properties, body, reason=reason)
-        if getattr(self.args, 'queue_type', '') == 'stream':  # it keeps what is in it; RabbitMQ 3.10 would close
+        if (
+            getattr(self.args, 'queue_type', '') == 'stream'
+        ):  # it keeps what is in it; RabbitMQ 3.10 would close
             self.ack(method.delivery_tag)
         elif not getattr(self.args, 'auto_ack', False):
             channel.basic_reject(method.delivery_tag, requeue=False)
@@ -254,11 +291,21 @@ class Link:
 
         If it does not, that is told at once, and self.reason says why.
         """
-        if not done:  # the first try to connect comes before the work; a wrong password need not wait for it
-            self.wait(lambda: self.is_ready or self.failures or script.stop_requested()
-                      or not self._in_time(at_least=FIRST_TRY))
+        if (
+            not done
+        ):  # the first try to connect comes before the work; a wrong password need not wait for it
+            self.wait(
+                lambda: (
+                    self.is_ready
+                    or self.failures
+                    or script.stop_requested()
+                    or not self._in_time(at_least=FIRST_TRY)
+                )
+            )
         self.done = done
-        self.ioloop.call_later(max(0, due - time.monotonic()), lambda: None)  # wakes the loop in time
+        self.ioloop.call_later(
+            max(0, due - time.monotonic()), lambda: None
+        )  # wakes the loop in time
         self._turn()
         self.wait(lambda: time.monotonic() >= due or self.end_of_run())
         self.reason = self.end_of_run() or self.reason
@@ -293,7 +340,9 @@ class Link:
         """What keeps messages from flowing, with its duration, or ''."""
         now = time.monotonic()
         if self.blocked_since:
-            return f'broker blocks publishers: {self.blocked_reason}, {now - self.blocked_since:.0f} s'
+            return (
+                f'broker blocks publishers: {self.blocked_reason}, {now - self.blocked_since:.0f} s'
+            )
         return '' if self.is_ready else f'broker away, {now - self.away_since:.0f} s'
 
     @property
@@ -313,9 +362,14 @@ class Link:
 
     def summary(self):
         """Return what every summary holds, as a dict."""
-        return {'name': self.args.name, 'run': self.run, 'connections': self.counts['connections'],
-                'duration_s': round(time.monotonic() - self.started, 3), 'stopped': self.reason,
-                'exit_status': self.status}
+        return {
+            'name': self.args.name,
+            'run': self.run,
+            'connections': self.counts['connections'],
+            'duration_s': round(time.monotonic() - self.started, 3),
+            'stopped': self.reason,
+            'exit_status': self.status,
+        }
 
     def record(self, event, **facts):
         """Write a line into the ledger, if there is one; raise Failure if that cannot be done."""
@@ -324,15 +378,23 @@ class Link:
         try:
             self.write_ledger(event, epoch=self.epoch, **facts)
         except OSError as error:
-            self.failure = Failure(f'cannot write the ledger {self.args.ledger}: {error.strerror}', 3)
+            self.failure = Failure(
+                f'cannot write the ledger {self.args.ledger}: {error.strerror}', 3
+            )
             if not self.closing:
                 raise self.failure from None
 
     def record_delivery(self, event, method, properties, body, **facts):
         """Write into the ledger what became of a delivery; to be called before it is acknowledged or rejected."""
         if self.args.ledger:
-            self.record(event, id=properties.message_id, attempt=attempt_of(properties),
-                        redelivered=method.redelivered, digest=hashlib.sha256(body).hexdigest(), **facts)
+            self.record(
+                event,
+                id=properties.message_id,
+                attempt=attempt_of(properties),
+                redelivered=method.redelivered,
+                digest=hashlib.sha256(body).hexdigest(),
+                **facts,
+            )
 
     # ---- what declare() hands to pika
 
@@ -348,7 +410,11 @@ class Link:
             logging.info('ready: %s', text)
         self.quiet = False
         self.counts['connections'] += 1
-        where = {key: value for key, value in vars(self.args).items() if key in ('exchange', 'queue', 'queue_type')}
+        where = {
+            key: value
+            for key, value in vars(self.args).items()
+            if key in ('exchange', 'queue', 'queue_type')
+        }
         self.record('connected', broker=text, **where)
         self.is_ready, self.failures, self.away_since, self.last_activity = True, 0, None, now
         self.refused.clear()
@@ -384,7 +450,9 @@ class Link:
         now = time.monotonic()
         if script.stop_requested() and not self.stop_noted:
             self.stop_noted = True
-            logging.info('%s: finishing what is in hand; once more stops at once', script.stop_requested())
+            logging.info(
+                '%s: finishing what is in hand; once more stops at once', script.stop_requested()
+            )
         self._send_acks()
         self._renew()
         script.show_progress(self.done, now - self.started, self.args)
@@ -392,8 +460,11 @@ class Link:
         patience = self.args.give_up_after
         if patience is not None and not self.is_ready and now - self.away_since > patience:
             why = f' ({self.lost_by})' if self.lost_by else ''
-            self.failure = Failure(f'no broker at {common.place(self.endpoint)} for {patience:g} s{why}, '
-                                   f'{self.unaccepted} not accepted; is it running, is AMQP_URL right?', 3)
+            self.failure = Failure(
+                f'no broker at {common.place(self.endpoint)} for {patience:g} s{why}, '
+                f'{self.unaccepted} not accepted; is it running, is AMQP_URL right?',
+                3,
+            )
         oldest = self.outbox.oldest()
         if oldest and not self.blocked_since:
             self._look_at_the_deadline(now - oldest.sent_at)
@@ -401,7 +472,10 @@ class Link:
     def _look_at_the_deadline(self, waited):
         """The oldest message has waited for its confirm so long (in s): open a new channel, or a new connection."""
         if waited > CONFIRM_DEADLINE and self.channel.is_open:
-            logging.warning('no confirm for %.0f s (a quorum queue without majority?), trying a new channel', waited)
+            logging.warning(
+                'no confirm for %.0f s (a quorum queue without majority?), trying a new channel',
+                waited,
+            )
             self.reopen('no confirm')
         elif waited > 2 * CONFIRM_DEADLINE and self.connection.is_open:
             self.connection.abort('a channel cannot be closed')
@@ -418,8 +492,12 @@ class Link:
     def _connect(self):
         self.endpoint, self.denied = next(self.endpoints), None
         self.connection = wire.Connection(
-            self.endpoint, on_open_callback=self._on_open, on_open_error_callback=self._on_down,
-            on_close_callback=self._on_down, custom_ioloop=self.ioloop)
+            self.endpoint,
+            on_open_callback=self._on_open,
+            on_open_error_callback=self._on_down,
+            on_close_callback=self._on_down,
+            custom_ioloop=self.ioloop,
+        )
 
     def _on_open(self, connection):
         self.secret = getattr(self.endpoint.credentials, 'token', '')
@@ -452,7 +530,10 @@ class Link:
         self._on_unblocked()
         if self.closing:
             self.is_down = True
-            self.record('closed' if isinstance(reason, ConnectionClosedByClient) else 'lost', reason=cause(reason))
+            self.record(
+                'closed' if isinstance(reason, ConnectionClosedByClient) else 'lost',
+                reason=cause(reason),
+            )
         else:
             self._lost(reason, self._connect)
 
@@ -466,9 +547,18 @@ class Link:
         told = self.quiet or (self.outbox.returning and again == self._open_channel)
         if not self.failure and not told and (self.is_ready or not self.failures):
             refused = tokens.COMMAND in cause(reason) or '(403)' in cause(reason)
-            what = ('channel closed' if again == self._open_channel else 'broker gone' if self.is_ready else
-                    'no login' if refused else 'no broker')
-            logging.warning('%s at %s (%s), trying again', what, common.place(self.endpoint), cause(reason))
+            what = (
+                'channel closed'
+                if again == self._open_channel
+                else 'broker gone'
+                if self.is_ready
+                else 'no login'
+                if refused
+                else 'no broker'
+            )
+            logging.warning(
+                '%s at %s (%s), trying again', what, common.place(self.endpoint), cause(reason)
+            )
         if self.is_ready:
             self.counts['lost channels' if again == self._open_channel else 'lost connections'] += 1
             self.record('lost', reason=cause(reason))
@@ -481,10 +571,17 @@ class Link:
     def _refusal(self, reason, again):
         """Return the Failure that ends the run: what cannot heal, and at each URL if it is the connection."""
         failure = refusal(reason, self.endpoint, self.failures // len(self.args.endpoints))
-        if failure and again == self._connect and getattr(self.endpoint.credentials, 'reject', bool)():
+        if (
+            failure
+            and again == self._connect
+            and getattr(self.endpoint.credentials, 'reject', bool)()
+        ):
             return None
         if self.denied and getattr(reason, 'reply_code', 0) == 404:
-            failure = Failure(f'{self.denied}; nor is it there: {cause(reason)}; let an administrator run this once', 1)
+            failure = Failure(
+                f'{self.denied}; nor is it there: {cause(reason)}; let an administrator run this once',
+                1,
+            )
         if not failure or again != self._connect:
             return failure
         if id(self.endpoint) not in self.refused:
@@ -502,7 +599,9 @@ class Link:
             blocked_s = time.monotonic() - self.blocked_since
             self.blocked_s += blocked_s
             logging.info('broker no longer blocks publishers, after %.1f s', blocked_s)
-            for message in self.outbox.unconfirmed.values():  # their wait for a confirm begins only now
+            for (
+                message
+            ) in self.outbox.unconfirmed.values():  # their wait for a confirm begins only now
                 message.sent_at = time.monotonic()
         self.blocked_since = None
 

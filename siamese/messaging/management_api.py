@@ -24,9 +24,13 @@ class Refused(Exception):
 
 
 def add_flag(parser):
-    parser.add_argument('--management-url', default=os.environ.get('MANAGEMENT_URL'), metavar='URL',
-                        help='http://user:password@host:port of the management API '
-                             '(default: MANAGEMENT_URL, else port 15672 at the host and with the login of the broker)')
+    parser.add_argument(
+        '--management-url',
+        default=os.environ.get('MANAGEMENT_URL'),
+        metavar='URL',
+        help='http://user:password@host:port of the management API '
+        '(default: MANAGEMENT_URL, else port 15672 at the host and with the login of the broker)',
+    )
 
 
 def api(endpoint, url=None):
@@ -40,22 +44,34 @@ def api(endpoint, url=None):
     try:
         usual = 'https' if secure or endpoint.host.endswith(CLOUD) else 'http'
         parts = urlsplit(url or f'{usual}://{bracketed(endpoint.host)}')
-        ports = {'http': 80, 'https': 443} if parts.hostname.endswith(CLOUD) else {'http': 15672, 'https': 15671}
+        ports = (
+            {'http': 80, 'https': 443}
+            if parts.hostname.endswith(CLOUD)
+            else {'http': 15672, 'https': 15671}
+        )
         host = f'{bracketed(parts.hostname)}:{parts.port or ports[parts.scheme]}'
     except (ValueError, KeyError, AttributeError):
         raise ValueError('bad management URL: expected http://user:password@host:port') from None
     if not parts.hostname or '@' in parts.path:
         raise ValueError('bad management URL: expected http://user:password@host:port')
-    login = (tokens.credentials(unquote(parts.username or ''), unquote(parts.password or ''))
-             if parts.username or parts.password else endpoint.credentials)
+    login = (
+        tokens.credentials(unquote(parts.username or ''), unquote(parts.password or ''))
+        if parts.username or parts.password
+        else endpoint.credentials
+    )
     base = f'{parts.scheme}://{host}{parts.path.rstrip("/")}'
     context = secure.context if secure else ssl.create_default_context()
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}),
-                                         urllib.request.HTTPSHandler(context=context))
+    opener = urllib.request.build_opener(
+        urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context)
+    )
 
     def call(path, method='GET', body=None):
-        request = urllib.request.Request(f'{base}/api/{path}', None if body is None else json.dumps(body).encode(),
-                                         {'Content-Type': 'application/json'}, method=method)
+        request = urllib.request.Request(
+            f'{base}/api/{path}',
+            None if body is None else json.dumps(body).encode(),
+            {'Content-Type': 'application/json'},
+            method=method,
+        )
         try:
             secret = base64.b64encode(f'{login.username}:{login.password}'.encode()).decode()
             request.add_header('Authorization', f'Basic {secret}')
@@ -68,7 +84,10 @@ def api(endpoint, url=None):
         except tokens.NoToken as error:
             raise Refused(f'no login for the management API at {base} ({error})', 0) from None
         except (OSError, ValueError, http.client.HTTPException) as error:
-            raise Refused(f'no management API at {base} ({getattr(error, "reason", None) or error})', 0) from None
+            raise Refused(
+                f'no management API at {base} ({getattr(error, "reason", None) or error})', 0
+            ) from None
+
     return call
 
 

@@ -17,10 +17,25 @@ STUBBORN = 4  # rounds of nacks; a channel opened while a quorum queue elects it
 class Message:
     """A message on its way: what to publish, and how often it was."""
 
-    __slots__ = ('exchange', 'routing_key', 'body', 'properties', 'due', 'attempt', 'sent_at', 'returned', 'suspected')
+    __slots__ = (
+        'exchange',
+        'routing_key',
+        'body',
+        'properties',
+        'due',
+        'attempt',
+        'sent_at',
+        'returned',
+        'suspected',
+    )
 
     def __init__(self, exchange, routing_key, body, properties, due):
-        self.exchange, self.routing_key, self.body, self.properties = exchange, routing_key, body, properties
+        self.exchange, self.routing_key, self.body, self.properties = (
+            exchange,
+            routing_key,
+            body,
+            properties,
+        )
         self.due, self.attempt, self.sent_at, self.returned, self.suspected = due, 0, 0.0, False, 0
 
 
@@ -49,25 +64,47 @@ class Outbox:
     def send(self):
         """Publish of the backlog what the window has room for."""
         link = self.link
-        while (self.backlog and link.is_ready and link.channel.is_open and len(self.unconfirmed) < (self.window or 1)
-               and time.monotonic() >= self.not_before and link.connection.emitted_size < UNSENT):
+        while (
+            self.backlog
+            and link.is_ready
+            and link.channel.is_open
+            and len(self.unconfirmed) < (self.window or 1)
+            and time.monotonic() >= self.not_before
+            and link.connection.emitted_size < UNSENT
+        ):
             if self.suspect or (self.backlog[0].suspected and self.unconfirmed):
                 break
             message = self.backlog.popleft()
             self.suspect = message if message.suspected else None
-            message.attempt, message.sent_at, message.returned = message.attempt + 1, time.monotonic(), False
+            message.attempt, message.sent_at, message.returned = (
+                message.attempt + 1,
+                time.monotonic(),
+                False,
+            )
             if message.attempt > 1:
                 link.counts['sent again'] += 1
-                message.properties.headers = {**(message.properties.headers or {}), 'x-attempt': message.attempt}
+                message.properties.headers = {
+                    **(message.properties.headers or {}),
+                    'x-attempt': message.attempt,
+                }
             if link.args.ledger:
                 facts = {'exchange': message.exchange, 'expiration': message.properties.expiration}
-                self._record('attempted', message, digest=hashlib.sha256(message.body).hexdigest(),
-                             **{key: value for key, value in facts.items() if value})
+                self._record(
+                    'attempted',
+                    message,
+                    digest=hashlib.sha256(message.body).hexdigest(),
+                    **{key: value for key, value in facts.items() if value},
+                )
             if self.window:
                 self.last_tag += 1
                 self.unconfirmed[self.last_tag] = message
-            link.channel.basic_publish(message.exchange, message.routing_key, message.body, message.properties,
-                                       mandatory=True)
+            link.channel.basic_publish(
+                message.exchange,
+                message.routing_key,
+                message.body,
+                message.properties,
+                mandatory=True,
+            )
 
     def confirmed(self, frame):
         """The callback of confirm_delivery: accepted, unless the broker nacks the message or had returned it."""
@@ -93,19 +130,26 @@ class Outbox:
     def returned(self, _channel, method, properties, _body):
         """The callback of add_on_return_callback: no queue takes a message."""
         waiting = False
-        for message in self.unconfirmed.values():  # basic.return has no delivery tag and comes before the confirm
+        for message in (
+            self.unconfirmed.values()
+        ):  # basic.return has no delivery tag and comes before the confirm
             if message.properties.message_id == properties.message_id:
                 message.returned = waiting = True
         if self.retry_returned:
             if not self.returning:
                 self.returning = True
-                logging.warning('message returned: %s (%s); declaring its queue again', method.reply_text,
-                                method.routing_key)
+                logging.warning(
+                    'message returned: %s (%s); declaring its queue again',
+                    method.reply_text,
+                    method.routing_key,
+                )
             return
         if not self.link.alone:
             logging.warning('nobody listens at %s', method.exchange or method.routing_key)
         self.link.alone = True
-        self.link.counts['returned'] += not waiting  # else when it is confirmed: it may yet be cut off
+        self.link.counts[
+            'returned'
+        ] += not waiting  # else when it is confirmed: it may yet be cut off
 
     def lost(self, reason):
         """The channel is gone: what is not confirmed is to be sent again, first of all."""
@@ -125,8 +169,11 @@ class Outbox:
             self.unconfirmed.clear()
             self.link.counts['parked'] += 1
             self._record('parked', self.suspect)
-            logging.error('the broker refuses message %s: %s; it is not sent again',
-                          self.suspect.properties.message_id, cause(reason))
+            logging.error(
+                'the broker refuses message %s: %s; it is not sent again',
+                self.suspect.properties.message_id,
+                cause(reason),
+            )
 
     def _retry(self, message, event):
         """The broker did not take a message: send it again after a while, and if it was returned, declare anew."""

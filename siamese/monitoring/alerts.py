@@ -22,19 +22,37 @@ def warnings(db, unread_after, since, now=None):
         found.append({'kind': kind, 'name': name, 'began': began, 'text': text})
 
     if known['state'] == 'away':
-        warn('broker', '', known['since'] + unread_after, f'the broker has been away for {ago(now - known["since"])}')
+        warn(
+            'broker',
+            '',
+            known['since'] + unread_after,
+            f'the broker has been away for {ago(now - known["since"])}',
+        )
     for text, began in (known['alarms'] or {}).items():
         warn('alarm', '', began, text)
     for row in queues.known(db):
         if row['alone_since'] and now - row['oldest_since'] >= unread_after:
-            warn('unread', row['name'], max(row['alone_since'], row['oldest_since'] + unread_after),
-                 f'{row["name"]}: {many(row["ready"], "message")} and no consumer, the oldest waits '
-                 f'{ago(now - row["oldest_since"])}')
+            warn(
+                'unread',
+                row['name'],
+                max(row['alone_since'], row['oldest_since'] + unread_after),
+                f'{row["name"]}: {many(row["ready"], "message")} and no consumer, the oldest waits '
+                f'{ago(now - row["oldest_since"])}',
+            )
     for row in dead.by_queue(db, since):
         if row['waiting']:
-            warn('dead', row['queue'], row['stored'], f'{row["queue"] or "queue unknown"}: '
-                                                      f'{many(row["waiting"], "dead letter")}, {row["reason"]}')
+            warn(
+                'dead',
+                row['queue'],
+                row['stored'],
+                f'{row["queue"] or "queue unknown"}: '
+                f'{many(row["waiting"], "dead letter")}, {row["reason"]}',
+            )
     for row in clients.known(db, back_since=since):
-        warn('interrupted', row['name'], row['back'],
-             f'{row["name"]}: was away for {ago(row["back"] - row["last_interruption"])}, and is back')
+        warn(
+            'interrupted',
+            row['name'],
+            row['back'],
+            f'{row["name"]}: was away for {ago(row["back"] - row["last_interruption"])}, and is back',
+        )
     return found

@@ -77,12 +77,15 @@ PRAGMA user_version = {VERSION};
 
 # ------------------------------------------------------------------------------------------------ opening
 
+
 def open_for_writing(path):
     """Open the history in the file `path` (':memory:' for none), and make it if it is not there; raise Failure."""
     with _understood(path):
         db = _connect(path)
         db.execute('PRAGMA journal_mode = WAL')
-        db.execute('PRAGMA synchronous = FULL')  # a dead letter is acknowledged once it is stored; power may fail then
+        db.execute(
+            'PRAGMA synchronous = FULL'
+        )  # a dead letter is acknowledged once it is stored; power may fail then
         if not db.execute('PRAGMA user_version').fetchone()['user_version']:
             db.executescript(f'BEGIN IMMEDIATE; {SCHEMA} COMMIT;')
         return _of_our_version(db, path)
@@ -102,8 +105,12 @@ def open_for_reading(path):
 
 def _connect(path, **kind):
     db = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False, **kind)
-    db.create_function('lower', 1, str.lower, deterministic=True)  # SQLite's own knows the capitals of ASCII only
-    db.row_factory = lambda cursor, row: {column[0]: value for column, value in zip(cursor.description, row)}
+    db.create_function(
+        'lower', 1, str.lower, deterministic=True
+    )  # SQLite's own knows the capitals of ASCII only
+    db.row_factory = lambda cursor, row: {
+        column[0]: value for column, value in zip(cursor.description, row)
+    }
     return db
 
 
@@ -113,7 +120,9 @@ def own(db, path, place):
     Return whether that was possible: another process may have it.
     """
     if fact(db, 'place', place) != place:
-        raise Failure(f'{path} is the history of {fact(db, "place")}, not of {place}; see --history', 2)
+        raise Failure(
+            f'{path} is the history of {fact(db, "place")}, not of {place}; see --history', 2
+        )
     if path != ':memory:' and not lock(path):
         return False
     note(db, place=place)
@@ -122,7 +131,9 @@ def own(db, path, place):
 
 def lock(path):
     """Lock a file, made if it is not there, until this process ends; return whether that was possible."""
-    file = os.open(path, os.O_RDONLY | os.O_CREAT, 0o644)  # never closed: that would take SQLite's own locks away
+    file = os.open(
+        path, os.O_RDONLY | os.O_CREAT, 0o644
+    )  # never closed: that would take SQLite's own locks away
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
@@ -135,7 +146,9 @@ def _understood(path):
     try:
         yield
     except sqlite3.OperationalError as error:
-        raise Failure(f'cannot open the history {path}: {error}; monitor.py writes it, see --history', 3) from None
+        raise Failure(
+            f'cannot open the history {path}: {error}; monitor.py writes it, see --history', 3
+        ) from None
     except sqlite3.DatabaseError as error:
         raise Failure(f'{path} is no history of monitor.py: {error}; see --history', 2) from None
 
@@ -143,7 +156,10 @@ def _understood(path):
 def _of_our_version(db, path):
     version = db.execute('PRAGMA user_version').fetchone()['user_version']
     if version != VERSION:
-        raise Failure(f'{path} is of version {version}, and this script of version {VERSION}; see --history', 2)
+        raise Failure(
+            f'{path} is of version {version}, and this script of version {VERSION}; see --history',
+            2,
+        )
     return db
 
 
@@ -164,10 +180,14 @@ def transaction(db):
 
 # ---------------------------------------------------------------------------------------- facts of the broker
 
+
 def note(db, **facts):
     """Store facts by their name; the values are what JSON can hold."""
     with transaction(db):
-        db.executemany('REPLACE INTO fact VALUES (?, ?)', [(name, json.dumps(value)) for name, value in facts.items()])
+        db.executemany(
+            'REPLACE INTO fact VALUES (?, ?)',
+            [(name, json.dumps(value)) for name, value in facts.items()],
+        )
 
 
 def fact(db, name, default=None):
@@ -184,17 +204,31 @@ def broker(db):
     alarms: {str: since when}, e.g. 'memory alarm on rabbit@host'; missing: [str], what the broker lacks and what that
     costs; collected: when figures were collected last; monitor: {'name', 'seen': when it last wrote, 'interval' in s}.
     """
-    names = ('state', 'since', 'place', 'product', 'version', 'nodes', 'alarms', 'missing', 'collected', 'monitor')
+    names = (
+        'state',
+        'since',
+        'place',
+        'product',
+        'version',
+        'nodes',
+        'alarms',
+        'missing',
+        'collected',
+        'monitor',
+    )
     return {name: fact(db, name) for name in names}
 
 
 def put(db, table, row):
     """Store a row, a dict, in place of the one with the same key."""
     names = ', '.join(row)
-    db.execute(f'REPLACE INTO {table} ({names}) VALUES ({", ".join(f":{name}" for name in row)})', row)
+    db.execute(
+        f'REPLACE INTO {table} ({names}) VALUES ({", ".join(f":{name}" for name in row)})', row
+    )
 
 
 # ------------------------------------------------------------------------------------------------ buckets
+
 
 def row_of(db, name):
     """Return the row of a queue, made if it is new."""
@@ -205,21 +239,38 @@ def row_of(db, name):
 def start_of(period, at):
     """Return when the hour, day, month or year (one of PERIODS) began that holds the time `at`, as an int."""
     year, month, day, hour, *_ = time.gmtime(at)
-    parts = {'hour': (year, month, day, hour), 'day': (year, month, day, 0), 'month': (year, month, 1, 0),
-             'year': (year, 1, 1, 0)}[period]
+    parts = {
+        'hour': (year, month, day, hour),
+        'day': (year, month, day, 0),
+        'month': (year, month, 1, 0),
+        'year': (year, 1, 1, 0),
+    }[period]
     return calendar.timegm((*parts, 0, 0))
 
 
 def add(db, queue, at, **figures):
     """Add figures to the buckets of a queue (None: of all of them only), and of all, that hold the time `at`; of the
     highs the higher stays."""
-    ids = [ALL] if queue is None else [queue['id'], *([] if queue['name'] == DEAD_LETTER_QUEUE else [ALL])]
-    merged = ', '.join(f'{name} = max({name}, excluded.{name})' if name.endswith('_high') else
-                       f'{name} = {name} + excluded.{name}' for name in figures)
-    db.executemany(f'INSERT INTO bucket (period, queue, start, {", ".join(figures)}) VALUES (?, ?, ?'
-                   f'{", ?" * len(figures)}) ON CONFLICT DO UPDATE SET {merged}',
-                   [(number, id, start_of(period, at), *figures.values())
-                    for id in ids for number, period in enumerate(PERIODS[:3])])
+    ids = (
+        [ALL]
+        if queue is None
+        else [queue['id'], *([] if queue['name'] == DEAD_LETTER_QUEUE else [ALL])]
+    )
+    merged = ', '.join(
+        f'{name} = max({name}, excluded.{name})'
+        if name.endswith('_high')
+        else f'{name} = {name} + excluded.{name}'
+        for name in figures
+    )
+    db.executemany(
+        f'INSERT INTO bucket (period, queue, start, {", ".join(figures)}) VALUES (?, ?, ?'
+        f'{", ?" * len(figures)}) ON CONFLICT DO UPDATE SET {merged}',
+        [
+            (number, id, start_of(period, at), *figures.values())
+            for id in ids
+            for number, period in enumerate(PERIODS[:3])
+        ],
+    )
 
 
 def report(db, period, queue=None, since=0, until=None, total=False):
@@ -232,15 +283,22 @@ def report(db, period, queue=None, since=0, until=None, total=False):
     `since`, or not before `until`, are left out, and those in which nothing was.
     """
     stored = 'month' if period == 'year' else period
-    start = "CAST(strftime('%s', start, 'unixepoch', 'start of year') AS INTEGER)" if period == 'year' else 'start'
-    figures = ', '.join(f'{"max" if name.endswith("_high") else "sum"}(bucket.{name}) AS {name}'
-                        for name in (*FIGURES, *(UNROUTABLE if total else ())))
+    start = (
+        "CAST(strftime('%s', start, 'unixepoch', 'start of year') AS INTEGER)"
+        if period == 'year'
+        else 'start'
+    )
+    figures = ', '.join(
+        f'{"max" if name.endswith("_high") else "sum"}(bucket.{name}) AS {name}'
+        for name in (*FIGURES, *(UNROUTABLE if total else ()))
+    )
     queues = f"(SELECT {ALL} AS id, '' AS name)" if total else 'queue'
     only = 'AND bucket.queue = (SELECT id FROM queue WHERE name = ?)' if queue is not None else ''
     return db.execute(
         f'SELECT {start} AS start, name AS queue, {figures} FROM bucket CROSS JOIN {queues} ON bucket.queue = id '
         f'WHERE period = ? AND start >= ? AND start < ? {only} GROUP BY 1, 2 ORDER BY 1, 2',
-        [PERIODS.index(stored), since, until or 1 << 40, *([queue] if only else [])]).fetchall()
+        [PERIODS.index(stored), since, until or 1 << 40, *([queue] if only else [])],
+    ).fetchall()
 
 
 def forget(db, before, now):
@@ -250,8 +308,13 @@ def forget(db, before, now):
     """
     with transaction(db):
         for number, period in enumerate(PERIODS[:3]):
-            db.execute('DELETE FROM bucket WHERE period = ? AND start < ?', [number, start_of(period, before)])
+            db.execute(
+                'DELETE FROM bucket WHERE period = ? AND start < ?',
+                [number, start_of(period, before)],
+            )
         db.execute('DELETE FROM dead WHERE stored < ?', [before])
-        db.execute("DELETE FROM client WHERE state = 'gone' AND last_seen < ?", [max(before, now - GONE)])
+        db.execute(
+            "DELETE FROM client WHERE state = 'gone' AND last_seen < ?", [max(before, now - GONE)]
+        )
         months = f'SELECT queue FROM bucket WHERE period = {PERIODS.index("month")}'  # kept for the longest
         db.execute(f"DELETE FROM queue WHERE state = 'gone' AND id NOT IN ({months})")

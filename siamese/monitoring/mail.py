@@ -29,7 +29,9 @@ RETRY = 6  # looks between attempts to send one
 LISTED = 100  # dead letters
 WORD, LABEL = r'[^\s@<>()\[\]\\,:;".]+', r'[\w-]{1,63}'
 SPEC = rf'{WORD}(?:\.{WORD})*(?:@(?:{LABEL}(?:\.{LABEL})*|\[[\w.:]+\]))?'
-ADDRESS = re.compile(rf'{SPEC}|[^@<>()\[\]\\,:;"]*<{SPEC}>')  # me@example.org, or with a name: Me <me@example.org>
+ADDRESS = re.compile(
+    rf'{SPEC}|[^@<>()\[\]\\,:;"]*<{SPEC}>'
+)  # me@example.org, or with a name: Me <me@example.org>
 WHAT_TO_DO = {
     'broker': 'The broker does not answer. Is it running? The scripts keep trying, and lose nothing that it accepted.',
     'alarm': 'While there is an alarm the broker takes no messages. Free memory or disk on that node.',
@@ -49,16 +51,24 @@ def server(url):
         parts = urlsplit(url)
         (parts.hostname or '').encode('idna')  # as the socket will do
         port = parts.port or {'smtp': 587 if parts.username else 25, 'smtps': 465}[parts.scheme]
-        context = ssl.create_default_context(cafile=parse_qs(parts.query).get('cacertfile', [None])[0])
+        context = ssl.create_default_context(
+            cafile=parse_qs(parts.query).get('cacertfile', [None])[0]
+        )
     except (ValueError, KeyError):
-        raise ValueError('bad SMTP URL: expected smtp://user:password@host:port or smtps://...') from None
+        raise ValueError(
+            'bad SMTP URL: expected smtp://user:password@host:port or smtps://...'
+        ) from None
     except OSError as error:
         raise ValueError(f'bad SMTP URL: cannot read cacertfile ({error})') from None
     if not parts.hostname:
-        raise ValueError('bad SMTP URL: the host is missing; expected smtp://user:password@host:port')
+        raise ValueError(
+            'bad SMTP URL: the host is missing; expected smtp://user:password@host:port'
+        )
     user, password = unquote(parts.username or ''), unquote(parts.password or '')
     if not (user + password).isascii():
-        raise ValueError('bad SMTP URL: user and password may hold ASCII only')  # smtplib cannot send others
+        raise ValueError(
+            'bad SMTP URL: user and password may hold ASCII only'
+        )  # smtplib cannot send others
     return parts.scheme, parts.hostname, port, user, password, context
 
 
@@ -69,7 +79,9 @@ def begin(args):
     """
     db = history.open_for_writing(args.history)
     mail = history.fact(db, 'mail') or {'until': time.time(), 'sent': 0}
-    history.note(db, mail=mail if args.mail_to else None)  # while nobody is told anything, there is nothing to catch up
+    history.note(
+        db, mail=mail if args.mail_to else None
+    )  # while nobody is told anything, there is nothing to catch up
     if not args.mail_to:
         return lambda: 0
     stop, sent = threading.Event(), []
@@ -78,7 +90,9 @@ def begin(args):
 
     def work():
         while not stop.wait(args.look):
-            with contextlib.suppress(sqlite3.Error):  # the main thread says what is wrong with the file
+            with contextlib.suppress(
+                sqlite3.Error
+            ):  # the main thread says what is wrong with the file
                 sent.extend(post(db, args, mail))
 
     def end():
@@ -101,7 +115,9 @@ def post(db, args, mail):
     try:
         with history.transaction(db):  # nobody is writing what was until now
             now = time.time()
-            message = compose(db, args.mail_from, args.mail_to, args.unread_after or 0, mail['until'], now)
+            message = compose(
+                db, args.mail_from, args.mail_to, args.unread_after or 0, mail['until'], now
+            )
         if not message:
             return []
         refused = send(message, args.smtp)
@@ -109,7 +125,9 @@ def post(db, args, mail):
         raise
     except Exception as error:  # noqa: BLE001  the next mail will tell it, whatever went wrong with this one
         if 'retry' not in mail:
-            logging.warning('mail not sent, trying again every %g s: %s', RETRY * args.look, reason(error))
+            logging.warning(
+                'mail not sent, trying again every %g s: %s', RETRY * args.look, reason(error)
+            )
         mail['retry'] = time.time() + RETRY * args.look
         history.note(db, mail=mail)
         return []
@@ -129,33 +147,61 @@ def compose(db, sender, recipients, unread_after, since, now):
         return None
     letters, count = dead.letters(db, since=since, requeued=False, limit=LISTED)
     count_of = {kind: sum(row['kind'] == kind for row in warnings) for kind in WHAT_TO_DO}
-    titles = ['broker away'] * count_of['broker'] + [f'{many(number, noun)}{more}' for number, noun, more in (
-        (count_of['alarm'], 'alarm', ''), (count, 'message', ' not picked up'),
-        (count_of['unread'], 'queue', ' without a consumer'), (count_of['interrupted'], 'client', ' interrupted'))
-        if number]
+    titles = ['broker away'] * count_of['broker'] + [
+        f'{many(number, noun)}{more}'
+        for number, noun, more in (
+            (count_of['alarm'], 'alarm', ''),
+            (count, 'message', ' not picked up'),
+            (count_of['unread'], 'queue', ' without a consumer'),
+            (count_of['interrupted'], 'client', ' interrupted'),
+        )
+        if number
+    ]
     place = history.broker(db)['place']
     intro = f'At {place}, from {when(since)} to {when(now)} UTC:'
     lines = [(row['text'], WHAT_TO_DO[row['kind']]) for row in warnings]
     heads = ('died (UTC)', 'queue', 'reason', 'sender', 'message_id', 'bytes')
-    rows = [(when(row['at']), row['queue'], row['reason'], row['sender'], row['message_id'], row['size'])
-            for row in letters]
-    more = f'... and {count - len(rows)} more: ./monitor.py --report dead' if count > len(rows) else ''
+    rows = [
+        (
+            when(row['at']),
+            row['queue'],
+            row['reason'],
+            row['sender'],
+            row['message_id'],
+            row['size'],
+        )
+        for row in letters
+    ]
+    more = (
+        f'... and {count - len(rows)} more: ./monitor.py --report dead' if count > len(rows) else ''
+    )
 
     message = EmailMessage()
     message['Subject'] = f'siamese: {", ".join(titles)} at {place}'
     message['From'], message['To'] = sender, ', '.join(recipients)
-    message['Date'], message['Message-ID'] = formatdate(now), make_msgid(
-        domain=parseaddr(sender)[1].rpartition('@')[2] or None)
+    message['Date'], message['Message-ID'] = (
+        formatdate(now),
+        make_msgid(domain=parseaddr(sender)[1].rpartition('@')[2] or None),
+    )
     text = [intro, '', *(f'* {plain(what)}\n  {remedy}' for what, remedy in lines)]
     text += ['', *table(heads, rows), more] if rows else []
     message.set_content('\n'.join(text).rstrip() + '\n')
-    cells = ['<tr>' + ''.join(f'<td>{html.escape(plain(value))}</td>' for value in row) + '</tr>' for row in rows]
+    cells = [
+        '<tr>' + ''.join(f'<td>{html.escape(plain(value))}</td>' for value in row) + '</tr>'
+        for row in rows
+    ]
     head = '<tr>' + ''.join(f'<th align="left">{name}</th>' for name in heads) + '</tr>'
     message.add_alternative(
         f'<p>{html.escape(intro)}</p>\n<ul>\n'
-        + '\n'.join(f'<li>{html.escape(plain(what))}<br>{html.escape(remedy)}</li>' for what, remedy in lines)
-        + '\n</ul>\n' + ('\n'.join(['<table cellpadding="4">', head, *cells, '</table>']) if rows else '')
-        + f'<p>{more}</p>\n', subtype='html')
+        + '\n'.join(
+            f'<li>{html.escape(plain(what))}<br>{html.escape(remedy)}</li>'
+            for what, remedy in lines
+        )
+        + '\n</ul>\n'
+        + ('\n'.join(['<table cellpadding="4">', head, *cells, '</table>']) if rows else '')
+        + f'<p>{more}</p>\n',
+        subtype='html',
+    )
     return message
 
 
@@ -165,7 +211,9 @@ def send(message, url):
     Raises OSError or smtplib.SMTPException if it was taken for none.
     """
     scheme, host, port, user, password, context = server(url)
-    kind, tls = (smtplib.SMTP_SSL, {'context': context}) if scheme == 'smtps' else (smtplib.SMTP, {})
+    kind, tls = (
+        (smtplib.SMTP_SSL, {'context': context}) if scheme == 'smtps' else (smtplib.SMTP, {})
+    )
     with kind(host, port, timeout=TIMEOUT, **tls) as smtp:
         smtp.ehlo()
         secure = scheme == 'smtps'
@@ -173,7 +221,9 @@ def send(message, url):
             smtp.starttls(context=context)
             secure = True
         if user and not secure:
-            raise smtplib.SMTPNotSupportedError('it offers no TLS, so it gets no password; see smtps://')
+            raise smtplib.SMTPNotSupportedError(
+                'it offers no TLS, so it gets no password; see smtps://'
+            )
         if user:
             smtp.login(user, password)
         return smtp.send_message(message)
@@ -182,7 +232,10 @@ def send(message, url):
 def reason(error):
     """Return in a few words what a mail server said: an exception, or its (code, text)."""
     if isinstance(error, smtplib.SMTPRecipientsRefused):
-        return '; '.join(f'{plain(recipient)}: {reason(answer)}' for recipient, answer in error.recipients.items())
+        return '; '.join(
+            f'{plain(recipient)}: {reason(answer)}'
+            for recipient, answer in error.recipients.items()
+        )
     if isinstance(error, smtplib.SMTPResponseException):
         error = error.smtp_code, error.smtp_error
     if isinstance(error, tuple):

@@ -1,6 +1,16 @@
 """The queues of a history: what they hold, how fast it moves, and what the broker has counted since the last look."""
 
-from siamese.monitoring.database import COUNTED, RATES, UNROUTABLE, add, fact, note, put, row_of, transaction
+from siamese.monitoring.database import (
+    COUNTED,
+    RATES,
+    UNROUTABLE,
+    add,
+    fact,
+    note,
+    put,
+    row_of,
+    transaction,
+)
 
 SMOOTH = 15  # s over which rates are taken; the broker brings its counters up to date every 5 s, or less often
 RECENT = 900  # s for which samples are kept
@@ -30,27 +40,42 @@ def collect(db, at, queues, uptime=None, process=None, unroutable=None):
     """
     with transaction(db):
         count = _counter(db, at, uptime, process)
-        known = {row['name']: row for row in db.execute("SELECT * FROM queue WHERE state <> 'gone'")}
+        known = {
+            row['name']: row for row in db.execute("SELECT * FROM queue WHERE state <> 'gone'")
+        }
         for queue in queues:
             row = known.pop(queue['name'], None) or row_of(db, queue['name'])
             figures = count(row, {name: queue[name] for name in COUNTED})
             row.update({key: value for key, value in queue.items() if key not in COUNTED}, seen=at)
             row.update(_rates(db, row, at))
             row['oldest_since'] = _oldest(db, row, at)
-            alone = row['ready'] and not row['consumers'] and row['type'] != 'stream'  # which keeps what was read
+            alone = (
+                row['ready'] and not row['consumers'] and row['type'] != 'stream'
+            )  # which keeps what was read
             row['alone_since'] = (row['alone_since'] or at) if alone else None
             put(db, 'queue', row)
-            db.execute('INSERT OR REPLACE INTO sample VALUES (:id, :seen, :ready, :unacked, :published, :delivered, '
-                       ':acked)', row)
+            db.execute(
+                'INSERT OR REPLACE INTO sample VALUES (:id, :seen, :ready, :unacked, :published, :delivered, '
+                ':acked)',
+                row,
+            )
             db.execute('DELETE FROM sample WHERE queue = ? AND at < ?', [row['id'], at - RECENT])
             if any(figures.values()) or row['ready'] or row['unacked']:
                 add(db, row, at, ready_high=row['ready'], unacked_high=row['unacked'], **figures)
         for row in known.values():
-            row.update(dict.fromkeys(['ready', 'unacked', 'consumers', *RATES, *(f'raw_{c}' for c in COUNTED)], 0),
-                       state='gone', oldest_since=None, alone_since=None)
+            row.update(
+                dict.fromkeys(
+                    ['ready', 'unacked', 'consumers', *RATES, *(f'raw_{c}' for c in COUNTED)], 0
+                ),
+                state='gone',
+                oldest_since=None,
+                alone_since=None,
+            )
             put(db, 'queue', row)
             db.execute('DELETE FROM sample WHERE queue = ?', [row['id']])
-        everywhere = fact(db, 'unroutable') or {f'{raw}{name}': 0 for name in UNROUTABLE for raw in ('', 'raw_')}
+        everywhere = fact(db, 'unroutable') or {
+            f'{raw}{name}': 0 for name in UNROUTABLE for raw in ('', 'raw_')
+        }
         figures = count(everywhere, unroutable or dict.fromkeys(UNROUTABLE))
         if any(figures.values()):
             add(db, None, at, **figures)
@@ -61,25 +86,36 @@ def _counter(db, at, uptime, process):
     """Return a function that brings the counters of a row up to date, as far as they are told at the time `at`, and
     returns by how much each has grown."""
     last, before = fact(db, 'collected'), fact(db, 'uptime')
-    restarted = bool(uptime and before and (
-        uptime < before or process != fact(db, 'process')
-        or (at - last > AWAY and abs((at - uptime) - (last - before)) > RESTARTED)))
+    restarted = bool(
+        uptime
+        and before
+        and (
+            uptime < before
+            or process != fact(db, 'process')
+            or (at - last > AWAY and abs((at - uptime) - (last - before)) > RESTARTED)
+        )
+    )
     left_out = last is None and not (uptime and at - uptime > fact(db, 'begun', at) - FRESH)
 
     def count(row, told):
         figures = {}
         for name in told:
             raw = row[f'raw_{name}'] if told[name] is None and not restarted else told[name] or 0
-            figures[name] = 0 if left_out else grown(row[f'raw_{name}'], raw, restarted, uptime is None)
+            figures[name] = (
+                0 if left_out else grown(row[f'raw_{name}'], raw, restarted, uptime is None)
+            )
             row[f'raw_{name}'] = raw
             row[name] += figures[name]
         return figures
+
     return count
 
 
 def stand_still(db):
     """Note that nothing flows, as far as anybody knows: there are no figures for a while."""
-    db.execute(f"UPDATE queue SET {', '.join(f'{rate} = 0' for rate in RATES)} WHERE state <> 'gone'")
+    db.execute(
+        f"UPDATE queue SET {', '.join(f'{rate} = 0' for rate in RATES)} WHERE state <> 'gone'"
+    )
 
 
 def _rates(db, row, at):
@@ -87,9 +123,16 @@ def _rates(db, row, at):
 
     The broker's own are often 0 between two updates of its counters (RabbitMQ 3.10.8).
     """
-    then = db.execute('SELECT at, published, delivered, acked FROM sample WHERE queue = ? AND at >= ? AND at < ? '
-                      'ORDER BY at LIMIT 1', [row['id'], at - SMOOTH - 1, at]).fetchone()
-    return {rate: (row[name] - then[name]) / (at - then['at']) for rate, name in zip(RATES, COUNTED)} if then else {}
+    then = db.execute(
+        'SELECT at, published, delivered, acked FROM sample WHERE queue = ? AND at >= ? AND at < ? '
+        'ORDER BY at LIMIT 1',
+        [row['id'], at - SMOOTH - 1, at],
+    ).fetchone()
+    return (
+        {rate: (row[name] - then[name]) / (at - then['at']) for rate, name in zip(RATES, COUNTED)}
+        if then
+        else {}
+    )
 
 
 def _oldest(db, row, at):
@@ -100,8 +143,10 @@ def _oldest(db, row, at):
     waiting = row['ready'] + row['unacked']
     if not waiting:
         return None
-    found = db.execute('SELECT max(at) AS at FROM sample WHERE queue = ? AND published <= ?',
-                       [row['id'], row['published'] - waiting]).fetchone()['at']
+    found = db.execute(
+        'SELECT max(at) AS at FROM sample WHERE queue = ? AND published <= ?',
+        [row['id'], row['published'] - waiting],
+    ).fetchone()['at']
     return found or row['oldest_since'] or at
 
 
@@ -114,9 +159,13 @@ def known(db, gone=False):
     had messages and no consumer, or None; publish_rate, deliver_rate, ack_rate; published, delivered, acked,
     redelivered: totals since this history began.
     """
-    names = ('name, type, state, seen, ready, unacked, consumers, oldest_since, alone_since, '
-             + ', '.join((*RATES, *COUNTED)))
-    return db.execute(f"SELECT {names} FROM queue WHERE state <> 'gone' OR ? ORDER BY name", [gone]).fetchall()
+    names = (
+        'name, type, state, seen, ready, unacked, consumers, oldest_since, alone_since, '
+        + ', '.join((*RATES, *COUNTED))
+    )
+    return db.execute(
+        f"SELECT {names} FROM queue WHERE state <> 'gone' OR ? ORDER BY name", [gone]
+    ).fetchall()
 
 
 def samples(db, queue=None, since=0):
@@ -128,9 +177,10 @@ def samples(db, queue=None, since=0):
     found, before, cursor = {}, None, db.cursor()
     cursor.row_factory = None
     for row in cursor.execute(
-            'SELECT name, at, sample.ready, sample.unacked, sample.published, sample.delivered, sample.acked FROM queue'
-            ' CROSS JOIN sample ON sample.queue = queue.id AND at > ? WHERE ? IS NULL OR name = ? ORDER BY name, at',
-            [since, queue, queue]):
+        'SELECT name, at, sample.ready, sample.unacked, sample.published, sample.delivered, sample.acked FROM queue'
+        ' CROSS JOIN sample ON sample.queue = queue.id AND at > ? WHERE ? IS NULL OR name = ? ORDER BY name, at',
+        [since, queue, queue],
+    ):
         if before and before[0] == row[0]:
             took = row[1] - before[1]
             rates = (round((new - old) / took, 3) for old, new in zip(before[4:], row[4:]))

@@ -14,15 +14,46 @@ from pika import data
 from siamese.messaging import framing as wire
 
 # Of the properties in their order on the wire: the bit of its flag, and its size in bytes (None: a short string).
-FIELDS = {15: None, 14: None, 13: 'table', 12: 1, 11: 1, 10: None, 9: None, 8: None, 7: None, 6: 8, 5: None, 4: None,
-          3: None, 2: None}
+FIELDS = {
+    15: None,
+    14: None,
+    13: 'table',
+    12: 1,
+    11: 1,
+    10: None,
+    9: None,
+    8: None,
+    7: None,
+    6: 8,
+    5: None,
+    4: None,
+    3: None,
+    2: None,
+}
 HEADERS, USER_ID = 13, 4
 # Bytes of the value of a header by its type; the other types say how long they are.
-SIZES = {b'V': 0, b't': 1, b'b': 1, b'B': 1, b's': 2, b'u': 2, b'U': 2, b'I': 4, b'i': 4, b'f': 4, b'D': 5, b'l': 8,
-         b'L': 8, b'd': 8, b'T': 8}
+SIZES = {
+    b'V': 0,
+    b't': 1,
+    b'b': 1,
+    b'B': 1,
+    b's': 2,
+    b'u': 2,
+    b'U': 2,
+    b'I': 4,
+    b'i': 4,
+    b'f': 4,
+    b'D': 5,
+    b'l': 8,
+    b'L': 8,
+    b'd': 8,
+    b'T': 8,
+}
 # What death added, and the addresses of copies, which have arrived long ago.
 NOT_SENT_BACK = re.compile(b'x-death|x-(first|last)-death-.*|x-delivery-count|CC|BCC', re.DOTALL)
-CHANGING = re.compile(b'x-delivery-count')  # from one delivery of a letter to the next: siamese.dead is a quorum queue
+CHANGING = re.compile(
+    b'x-delivery-count'
+)  # from one delivery of a letter to the next: siamese.dead is a quorum queue
 
 
 class AsItWas(wire.Properties):
@@ -50,22 +81,30 @@ def entries(table):
     at = 4
     while at < len(table):
         begin = at + 1 + table[at]
-        size = SIZES.get(table[begin:begin + 1])
-        end = begin + 1 + (4 + int.from_bytes(table[begin + 1:begin + 5], 'big') if size is None else size)
-        yield table[at + 1:begin], begin, table[at:end]
+        size = SIZES.get(table[begin : begin + 1])
+        end = (
+            begin
+            + 1
+            + (4 + int.from_bytes(table[begin + 1 : begin + 5], 'big') if size is None else size)
+        )
+        yield table[at + 1 : begin], begin, table[at:end]
         at = end
 
 
 def without(encoded, names):
     """Return properties, as bytes, without the headers whose name matches `names`."""
     kept = dict(fields(encoded))
-    table = b''.join(entry for name, _, entry in entries(kept.pop(HEADERS, b'')) if not names.fullmatch(name))
+    table = b''.join(
+        entry for name, _, entry in entries(kept.pop(HEADERS, b'')) if not names.fullmatch(name)
+    )
     return packed({**kept, HEADERS: struct.pack('>L', len(table)) + table} if table else kept)
 
 
 def packed(kept):
     """Return properties, {bit: bytes}, as they stand on the wire."""
-    return struct.pack('>H', sum(1 << bit for bit in kept)) + b''.join(kept[bit] for bit in FIELDS if bit in kept)
+    return struct.pack('>H', sum(1 << bit for bit in kept)) + b''.join(
+        kept[bit] for bit in FIELDS if bit in kept
+    )
 
 
 def back(letter, user):
@@ -74,8 +113,15 @@ def back(letter, user):
     The header x-death and the like are left out, and so is the time to live, which the broker has taken out already.
     A user_id other than `user` is left out as well: the broker would refuse it.
     """
-    return AsItWas(packed({bit: part for bit, part in fields(without(letter['encoded'], NOT_SENT_BACK))
-                           if bit != USER_ID or part[1:] == user.encode()}))
+    return AsItWas(
+        packed(
+            {
+                bit: part
+                for bit, part in fields(without(letter['encoded'], NOT_SENT_BACK))
+                if bit != USER_ID or part[1:] == user.encode()
+            }
+        )
+    )
 
 
 def read(method, properties, body, now):
@@ -84,14 +130,23 @@ def read(method, properties, body, now):
     keys = death.get('routing-keys')
     at = death.get('time')
     at = at.timestamp() if isinstance(at, datetime) else now
-    facts = {'queue': death.get('queue'), 'reason': death.get('reason', 'unknown'),
-             'exchange': death.get('exchange', method.exchange),
-             'routing_key': keys[0] if isinstance(keys, list) and keys else method.routing_key,
-             'sender': properties.app_id or properties.user_id, 'message_id': properties.message_id}
-    return {**{name: _text(value) for name, value in facts.items()}, 'body': body, 'encoded': properties.encoded,
-            # The time in the header is that of the first death in this queue.
-            'at': at if death.get('count') == 1 and now - 86400 * 366 < at < now else now,
-            'properties': _readable(properties), 'redelivered': method.redelivered}
+    facts = {
+        'queue': death.get('queue'),
+        'reason': death.get('reason', 'unknown'),
+        'exchange': death.get('exchange', method.exchange),
+        'routing_key': keys[0] if isinstance(keys, list) and keys else method.routing_key,
+        'sender': properties.app_id or properties.user_id,
+        'message_id': properties.message_id,
+    }
+    return {
+        **{name: _text(value) for name, value in facts.items()},
+        'body': body,
+        'encoded': properties.encoded,
+        # The time in the header is that of the first death in this queue.
+        'at': at if death.get('count') == 1 and now - 86400 * 366 < at < now else now,
+        'properties': _readable(properties),
+        'redelivered': method.redelivered,
+    }
 
 
 def _death(encoded):
@@ -106,8 +161,14 @@ def _death(encoded):
 
 
 def _readable(properties):
-    found = {'content_type': properties.content_type, **{
-        name: value for name, value in vars(properties).items() if name != 'encoded' and value is not None}}
+    found = {
+        'content_type': properties.content_type,
+        **{
+            name: value
+            for name, value in vars(properties).items()
+            if name != 'encoded' and value is not None
+        },
+    }
     try:
         return json.loads(json.dumps(found, default=str, skipkeys=True))
     except (ValueError, RecursionError):
@@ -115,5 +176,7 @@ def _readable(properties):
 
 
 def _text(value):
-    value = value.decode(errors='backslashreplace') if isinstance(value, bytes) else str(value or '')
+    value = (
+        value.decode(errors='backslashreplace') if isinstance(value, bytes) else str(value or '')
+    )
     return value.encode(errors='backslashreplace').decode()

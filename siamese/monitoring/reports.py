@@ -39,7 +39,9 @@ def once(args):
     path, endpoint = args.history if kept else ':memory:', args.endpoints[0]
     db, call = history.open_for_writing(path), management.api(endpoint, args.management_url)
     try:
-        if history.own(db, path, common.place(endpoint)):  # else a monitor.py does it every few seconds
+        if history.own(
+            db, path, common.place(endpoint)
+        ):  # else a monitor.py does it every few seconds
             collect_at_last(db, call, endpoint.virtual_host)
             history.note(db, state='up', since=history.fact(db, 'since'))
         else:
@@ -50,27 +52,63 @@ def once(args):
     warnings = notices.warnings(db, args.unread_after or 0, now - DAY, now)
     waiting = sum(row['ready'] for row in rows)
     if args.json:
-        write_json(args.json, {'broker': history.broker(db), 'queues': rows, 'clients': people, 'warnings': warnings})
+        write_json(
+            args.json,
+            {'broker': history.broker(db), 'queues': rows, 'clients': people, 'warnings': warnings},
+        )
     if args.json == '-':
         return int(bool(args.check and warnings))
     if args.check:
         told = '; '.join(plain(row['text']) for row in warnings) or many(len(rows), 'queue')
-        print(f'SIAMESE {"WARNING" if warnings else "OK"} - {told.replace("|", "/")} | ready={waiting} '
-              f'unacked={sum(row["unacked"] for row in rows)} queues={len(rows)} warnings={len(warnings)}')
+        print(
+            f'SIAMESE {"WARNING" if warnings else "OK"} - {told.replace("|", "/")} | ready={waiting} '
+            f'unacked={sum(row["unacked"] for row in rows)} queues={len(rows)} warnings={len(warnings)}'
+        )
         return 1 if warnings else 0
-    lines = [(short(row['name']), row['ready'], row['unacked'], row['consumers'],
-              '-' if not row['oldest_since'] else ago(now - row['oldest_since']) if kept else '?',
-              *(f'{row[rate]:,.1f}' for rate in history.RATES)) for row in rows]
-    print(*table(('queue', 'ready', 'unacked', 'consumers', 'oldest', 'in/s', 'out/s', 'acked/s'), lines), sep='\n')
+    lines = [
+        (
+            short(row['name']),
+            row['ready'],
+            row['unacked'],
+            row['consumers'],
+            '-' if not row['oldest_since'] else ago(now - row['oldest_since']) if kept else '?',
+            *(f'{row[rate]:,.1f}' for rate in history.RATES),
+        )
+        for row in rows
+    ]
+    print(
+        *table(
+            ('queue', 'ready', 'unacked', 'consumers', 'oldest', 'in/s', 'out/s', 'acked/s'), lines
+        ),
+        sep='\n',
+    )
     shown = [row for row in people if row['state'] != 'gone' or row['since'] > now - DAY]
     if shown:
-        print('', *table(('client', 'user', 'state', 'for', 'does', 'interrupted', 'last (UTC)'), [
-            (short(row['name']), short(row['user']), row['state'], ago(now - row['since']), short(row['does']),
-             row['interruptions'], when(row['last_interruption'])) for row in shown]), sep='\n')
+        print(
+            '',
+            *table(
+                ('client', 'user', 'state', 'for', 'does', 'interrupted', 'last (UTC)'),
+                [
+                    (
+                        short(row['name']),
+                        short(row['user']),
+                        row['state'],
+                        ago(now - row['since']),
+                        short(row['does']),
+                        row['interruptions'],
+                        when(row['last_interruption']),
+                    )
+                    for row in shown
+                ],
+            ),
+            sep='\n',
+        )
     for row in warnings:
         print(f'warning: {plain(row["text"])}')
-    print(f'{many(len(warnings), "warning") if warnings else "no warnings"}: {many(len(rows), "queue")}, '
-          f'{waiting:,} messages wait, {many(sum(row["state"] != "gone" for row in people), "client")}')
+    print(
+        f'{many(len(warnings), "warning") if warnings else "no warnings"}: {many(len(rows), "queue")}, '
+        f'{waiting:,} messages wait, {many(sum(row["state"] != "gone" for row in people), "client")}'
+    )
     return 0
 
 
@@ -89,11 +127,20 @@ def collect_at_last(db, call, vhost):
 def report(args):
     """Print the history by day, month or year, or the dead letters; return the exit status."""
     db, lost = history.open_for_reading(args.history), ''
-    since = args.since if args.since is not None else time.time() - LOOK_BACK.get(args.report, time.time())
+    since = (
+        args.since
+        if args.since is not None
+        else time.time() - LOOK_BACK.get(args.report, time.time())
+    )
     if args.report == 'dead':
         found, _ = dead.letters(db, queue=args.queue, since=since, limit=-1)
-        heads, rows = LETTER, [[when(row[key]) if key in ('at', 'requeued') else row[key] for key in LETTER]
-                               for row in reversed(found)]
+        heads, rows = (
+            LETTER,
+            [
+                [when(row[key]) if key in ('at', 'requeued') else row[key] for key in LETTER]
+                for row in reversed(found)
+            ],
+        )
     else:
         since = history.start_of(args.report, since)
         found = history.report(db, args.report, args.queue, since)
@@ -102,22 +149,39 @@ def report(args):
             counts = {name: sum(row[name] for row in all_queues) for name in history.UNROUTABLE}
             lost = ' and '.join(f'{count:,} {name}' for name, count in counts.items() if count)
         heads = (args.report, 'queue', *history.FIGURES)
-        rows = [[when(row['start'], LABELS[args.report]), row['queue'], *(row[name] for name in history.FIGURES)]
-                for row in found]
+        rows = [
+            [
+                when(row['start'], LABELS[args.report]),
+                row['queue'],
+                *(row[name] for name in history.FIGURES),
+            ]
+            for row in found
+        ]
     if not rows and not lost:
         raise Failure(f'nothing in {args.history} of that; see --queue and --since', 3)
     if args.csv:
-        with open(sys.stdout.fileno() if args.csv == '-' else args.csv, 'w', newline='', encoding='utf-8',
-                  closefd=args.csv != '-') as file:
+        with open(
+            sys.stdout.fileno() if args.csv == '-' else args.csv,
+            'w',
+            newline='',
+            encoding='utf-8',
+            closefd=args.csv != '-',
+        ) as file:
             csv.writer(file).writerows([heads, *rows])
     if args.json:
         write_json(args.json, [dict(zip(heads, row)) for row in rows])
     if '-' in (args.csv, args.json):
         return 0
     print(*table(heads, rows), sep='\n')
-    errors = len(rows) if args.report == 'dead' else sum(row[name] for row in found for name in history.ERRORS)
-    print(f'{many(len(rows), "line")}, {many(errors, "message")} not picked up or refused'
-          + (f'; {lost}, for no queue took them' if lost else ''))
+    errors = (
+        len(rows)
+        if args.report == 'dead'
+        else sum(row[name] for row in found for name in history.ERRORS)
+    )
+    print(
+        f'{many(len(rows), "line")}, {many(errors, "message")} not picked up or refused'
+        + (f'; {lost}, for no queue took them' if lost else '')
+    )
     return 0
 
 

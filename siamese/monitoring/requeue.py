@@ -14,8 +14,10 @@ from siamese.text import many, plain
 
 NACKS = 4  # after so many a queue is full; a quorum queue that elects its leader says no as well, but not for long
 PATIENCE = 5  # s in which the broker confirms a letter
-SUMMARY = ('{sent_back} of {found} dead letters sent back, {returned} returned, {unknown} from no known queue; '
-           '{duration_s:.1f} s; stopped: {stopped}')
+SUMMARY = (
+    '{sent_back} of {found} dead letters sent back, {returned} returned, {unknown} from no known queue; '
+    '{duration_s:.1f} s; stopped: {stopped}'
+)
 
 
 def declare(channel, link):
@@ -29,7 +31,10 @@ def send_back(args):
     if not ids:
         raise Failure(f'no dead letter of {which} waits in {args.history} to be sent back', 3)
     if not history.lock(f'{args.history}-requeue'):
-        raise Failure(f'another one is sending back dead letters of {args.history}; try again when it has ended', 3)
+        raise Failure(
+            f'another one is sending back dead letters of {args.history}; try again when it has ended',
+            3,
+        )
     db = history.open_for_writing(args.history)
     accepted, full, sent_back, unknown = [], Counter(), 0, 0
 
@@ -58,11 +63,25 @@ def send_back(args):
         else:
             link.reason = 'all are sent'
         if full:
-            link.end(Failure(f'{many(sum(full.values()), "dead letter")} not sent back: no room in '
-                             f'{", ".join(map(plain, full))}; make room, and try again', 1))
+            link.end(
+                Failure(
+                    f'{many(sum(full.values()), "dead letter")} not sent back: no room in '
+                    f'{", ".join(map(plain, full))}; make room, and try again',
+                    1,
+                )
+            )
     tick_off()  # what was confirmed while the connection was closed
-    script.report(args, SUMMARY, {**link.summary(), 'sent_back': sent_back, 'found': len(ids), 'unknown': unknown,
-                                  'returned': link.counts['returned']})
+    script.report(
+        args,
+        SUMMARY,
+        {
+            **link.summary(),
+            'sent_back': sent_back,
+            'found': len(ids),
+            'unknown': unknown,
+            'returned': link.counts['returned'],
+        },
+    )
     return link.status or (0 if sent_back == len(ids) else 1)
 
 
@@ -70,12 +89,29 @@ def fits(link, letter, left):
     """Publish a dead letter, one of so many that are `left`; return False if its queue is full, and raise Failure if
     the broker does not say."""
     outbox, enough = link.outbox, link.counts['nacked'] + NACKS
-    link.publish('', letter['queue'], letter['body'], letters.back(letter, link.endpoint.credentials.username))
-    link.wait(lambda: not link.unaccepted or link.counts['nacked'] >= enough or (
-        time.monotonic() - outbox.oldest().sent_at > PATIENCE if outbox.unconfirmed else script.stop_requested()))
+    link.publish(
+        '',
+        letter['queue'],
+        letter['body'],
+        letters.back(letter, link.endpoint.credentials.username),
+    )
+    link.wait(
+        lambda: (
+            not link.unaccepted
+            or link.counts['nacked'] >= enough
+            or (
+                time.monotonic() - outbox.oldest().sent_at > PATIENCE
+                if outbox.unconfirmed
+                else script.stop_requested()
+            )
+        )
+    )
     if outbox.unconfirmed:
-        link.failure = Failure(f'{many(left, "dead letter")} not sent back: '
-                               f'{link.trouble or f"no confirm for {PATIENCE} s"}; try again later', 3)
+        link.failure = Failure(
+            f'{many(left, "dead letter")} not sent back: '
+            f'{link.trouble or f"no confirm for {PATIENCE} s"}; try again later',
+            3,
+        )
         raise link.failure  # which nothing waits for
     there_is_room = not outbox.backlog or script.stop_requested()
     outbox.backlog.clear()

@@ -17,8 +17,12 @@ Hello = namedtuple('Hello', 'producer run number age overdue')
 def message(link, number, **properties):
     """Return body and properties of message `number` of this run; `properties` are further ones."""
     return TEXT, pika.BasicProperties(
-        message_id=f'{link.args.name}-{link.run}-{number}', content_type='text/plain', app_id=link.args.name,
-        headers={'x-sent-ms': int(time.time() * 1000)}, **properties)
+        message_id=f'{link.args.name}-{link.run}-{number}',
+        content_type='text/plain',
+        app_id=link.args.name,
+        headers={'x-sent-ms': int(time.time() * 1000)},
+        **properties,
+    )
 
 
 def read(properties, body):
@@ -31,7 +35,9 @@ def read(properties, body):
         raise Invalid('foreign content type', properties.content_type)
     if body != TEXT:
         raise Invalid('another text', f'{len(body)} bytes, {body[:40]!r}')
-    id = properties.message_id if isinstance(properties.message_id, str) else ''  # bytes if they are no UTF-8
+    id = (
+        properties.message_id if isinstance(properties.message_id, str) else ''
+    )  # bytes if they are no UTF-8
     named = re.fullmatch('(.{1,200})-([0-9a-f]{8})-([1-9][0-9]{0,17})', id)
     if not named or not named[1].isprintable():
         raise Invalid('message_id is no name, run and number', properties.message_id)
@@ -40,7 +46,9 @@ def read(properties, body):
         raise Invalid('header x-sent-ms is no number', sent)
     age = time.time() - sent / 1000
     lives = properties.expiration or ''
-    return Hello(named[1], named[2], int(named[3]), age, lives.isdecimal() and age > int(lives) / 1000)
+    return Hello(
+        named[1], named[2], int(named[3]), age, lives.isdecimal() and age > int(lives) / 1000
+    )
 
 
 def count_copies(known, link, method, properties, settled=True):
@@ -52,7 +60,11 @@ def count_copies(known, link, method, properties, settled=True):
     """
     this = attempt_of(properties), link.epoch
     before, was_settled, times = known.get(properties.message_id, (None, False, 0))
-    if this == before and (was_settled or not method.redelivered) and not may_repeat(link.args, method):
+    if (
+        this == before
+        and (was_settled or not method.redelivered)
+        and not may_repeat(link.args, method)
+    ):
         raise Invalid('replayed', 'settled before' if was_settled else 'not flagged as redelivered')
     known[properties.message_id] = this, settled, times + 1
     while len(known) > REMEMBERED:

@@ -11,9 +11,14 @@ from collections import Counter
 from siamese import script
 from siamese.text import many
 
-TEXT = {'testdict': {'مفتاح': 'قيمة', '键': '值', 'キー': '値', '𝄞𠮷': '🐇'}}  # the wiki's, and two beyond 16 bits
+TEXT = {
+    'testdict': {'مفتاح': 'قيمة', '键': '值', 'キー': '値', '𝄞𠮷': '🐇'}
+}  # the wiki's, and two beyond 16 bits
 PADDING = 'áßمفتاح键キー🐇'
-ENCODINGS = {'utf-8': 'utf-8', 'utf-16': 'utf-16-le'}  # with a byte order mark, so that json.loads() knows it
+ENCODINGS = {
+    'utf-8': 'utf-8',
+    'utf-16': 'utf-16-le',
+}  # with a byte order mark, so that json.loads() knows it
 CONTENT_TYPES = {f'application/json; charset={encoding}': encoding for encoding in ENCODINGS}
 LEAST_SIZE = 256  # bytes: in UTF-16 the text takes 186
 QUANTILES = {'min': 0, 'median': 0.5, 'p75': 0.75, 'p95': 0.95, 'p99': 0.99, 'max': 1}
@@ -24,6 +29,7 @@ def body_of(encoding, size):
 
     Raises ValueError if that is impossible.
     """
+
     def encode(padding):
         text = json.dumps({**TEXT, 'size': size, 'padding': padding}, ensure_ascii=False)
         return ('\ufeff' * (encoding == 'utf-16') + text).encode(ENCODINGS[encoding])
@@ -37,11 +43,24 @@ def body_of(encoding, size):
 
 
 def add_flags(parser):
-    parser.add_argument('--warm-up', type=script.number(float, 0), default=0, metavar='S',
-                        help='leave the first S seconds out of the figures')
-    parser.add_argument('--csv', metavar='FILE', type=script.writable, help='write a row each second')
-    parser.add_argument('--queue-arg', action='append', default=[], type=queue_arg, metavar='K=V',
-                        help='argument of the queue, x-max-length=1000 say; may be repeated')
+    parser.add_argument(
+        '--warm-up',
+        type=script.number(float, 0),
+        default=0,
+        metavar='S',
+        help='leave the first S seconds out of the figures',
+    )
+    parser.add_argument(
+        '--csv', metavar='FILE', type=script.writable, help='write a row each second'
+    )
+    parser.add_argument(
+        '--queue-arg',
+        action='append',
+        default=[],
+        type=queue_arg,
+        metavar='K=V',
+        help='argument of the queue, x-max-length=1000 say; may be repeated',
+    )
 
 
 def queue_arg(text):
@@ -61,8 +80,13 @@ def message_id(run, number, due):
 
 def due_of(message_id):
     """Return the microseconds since 1970 at which a message was due; None for the message_id of a stranger."""
-    ours = (isinstance(message_id, str) and len(message_id) == 36 and message_id[8] == message_id[19] == '-'
-            and message_id.isascii() and message_id[20:].isdigit())  # a regular expression takes twice as long
+    ours = (
+        isinstance(message_id, str)
+        and len(message_id) == 36
+        and message_id[8] == message_id[19] == '-'
+        and message_id.isascii()
+        and message_id[20:].isdigit()
+    )  # a regular expression takes twice as long
     return int(message_id[20:]) if ours else None
 
 
@@ -84,7 +108,9 @@ class Latencies:
     def percentiles(self):
         """Return {'min': microseconds, ... 'max': microseconds}, or {} if there is none; nearest rank."""
         found, seen, values = {}, 0, sorted(self.counts)
-        ranks = {name: max(1, math.ceil(q * sum(self.counts.values()))) for name, q in QUANTILES.items()}
+        ranks = {
+            name: max(1, math.ceil(q * sum(self.counts.values()))) for name, q in QUANTILES.items()
+        }
         for value in values:
             seen += self.counts[value]
             for name, rank in ranks.items():
@@ -95,7 +121,10 @@ class Latencies:
 
 def shown(percentiles):
     """Return percentiles for people: '0.31/1.2/1.9/3.1/5.0/12 ms'."""
-    return '/'.join(f'{value / 1000:.{2 if value < 10_000 else 0}f}' for value in percentiles.values()) + ' ms'
+    return (
+        '/'.join(f'{value / 1000:.{2 if value < 10_000 else 0}f}' for value in percentiles.values())
+        + ' ms'
+    )
 
 
 class Meter:
@@ -112,15 +141,19 @@ class Meter:
         self.rows, self.is_warm = 0, not args.warm_up
         self.table = csv.writer(open(args.csv, 'w', newline='', buffering=1)) if args.csv else None
         if self.table:
-            self.table.writerow(['time_s', *(f'{name}_per_s' for name in names), *(f'{q}_us' for q in QUANTILES)])
+            self.table.writerow(
+                ['time_s', *(f'{name}_per_s' for name in names), *(f'{q}_us' for q in QUANTILES)]
+            )
         link.on_tick = self.tick
 
     def announce(self, template, **more):
-        """Print the settings of the run as `template` shows them, and those that are not usual: the flags, and `more`.
-        """
+        """Print the settings of the run as `template` shows them, and those that are not usual: the flags, and `more`."""
         flags = vars(self.args)
-        unusual = [f'{name.replace("_", "-")} {flags[name]:g}{unit}' for name, unit in
-                   (('priority', ''), ('ttl', ' s'), ('warm_up', ' s')) if flags.get(name)]
+        unusual = [
+            f'{name.replace("_", "-")} {flags[name]:g}{unit}'
+            for name, unit in (('priority', ''), ('ttl', ' s'), ('warm_up', ' s'))
+            if flags.get(name)
+        ]
         unusual += [f'{key}={value}' for key, value in self.args.queue_arg]
         self.settings = ', '.join([template.format(**flags, **more), *unusual])
         if not self.args.quiet:
@@ -147,7 +180,9 @@ class Meter:
             latency = f'  {self.latency} {shown(percentiles)}' if percentiles else ''
             print(f'{elapsed:4.0f} s  {line}{latency}{trouble}')
         if self.table:
-            self.table.writerow([round(elapsed, 3), *rates, *(percentiles.get(q, '') for q in QUANTILES)])
+            self.table.writerow(
+                [round(elapsed, 3), *rates, *(percentiles.get(q, '') for q in QUANTILES)]
+            )
         if not self.is_warm:
             self.counts, self.latencies, self.since = Counter(), Latencies(), now
             self.is_warm = elapsed >= self.args.warm_up
@@ -163,9 +198,20 @@ class Meter:
         if self.is_warm and self.last:
             self._merge(self.last)
         took = max(0, self.last - self.since) if self.is_warm and self.last else 0
-        rates = {f'{name}_per_s': round(self.all_counts[name] / took, 1) if took else 0 for name in self.names}
-        percentiles, counts, blocked_s = self.all_latencies.percentiles(), self.link.counts, self.link.blocked_s
-        spoiled = [many(counts[what], what[:-1]) for what in ('lost connections', 'lost channels') if counts[what]]
+        rates = {
+            f'{name}_per_s': round(self.all_counts[name] / took, 1) if took else 0
+            for name in self.names
+        }
+        percentiles, counts, blocked_s = (
+            self.all_latencies.percentiles(),
+            self.link.counts,
+            self.link.blocked_s,
+        )
+        spoiled = [
+            many(counts[what], what[:-1])
+            for what in ('lost connections', 'lost channels')
+            if counts[what]
+        ]
         spoiled += [f'{counts[what]:,} {what}' for what in ('nacked', 'returned') if counts[what]]
         spoiled += [f'{blocked_s:.1f} s blocked by the broker'] if blocked_s else []
         figures = f'{rates[f"{self.names[-1]}_per_s"]:,.0f} msg/s'
@@ -175,5 +221,11 @@ class Meter:
             figures += f', {self.latency} {"/".join(QUANTILES)} {shown(percentiles)}'
         if spoiled:
             figures += f'; spoiled by {", ".join(spoiled)}'
-        return {'settings': self.settings, **rates, 'latency_us': percentiles, 'measured_s': round(took, 3),
-                'spoiled': spoiled, 'figures': figures}
+        return {
+            'settings': self.settings,
+            **rates,
+            'latency_us': percentiles,
+            'measured_s': round(took, 3),
+            'spoiled': spoiled,
+            'figures': figures,
+        }

@@ -24,7 +24,9 @@ IDLE = 1  # s without a message after which what still waited has come
 # What a script says when the plan or the rights do not allow something; the broker is not to blame for it.
 LIMITS = re.compile(r'lacks a right.*?: (.*?);|refuses the (?:queue|name): (.*?);|\((.*limit .*)\)')
 # And when the broker is away, or does not let us in (any more).
-AWAY_FOR = re.compile(r'no broker at|(?:no right for|refuses) (?:user|this token)|the token has expired')
+AWAY_FOR = re.compile(
+    r'no broker at|(?:no right for|refuses) (?:user|this token)|the token has expired'
+)
 
 
 class NotPossible(Exception):
@@ -85,7 +87,9 @@ class Candidate:
                 try:
                     yield connection.channel()
                 except ChannelClosedByBroker as error:
-                    if error.reply_code in (403, 406) and not faults.is_over(error, self.endpoint.credentials):
+                    if error.reply_code in (403, 406) and not faults.is_over(
+                        error, self.endpoint.credentials
+                    ):
                         raise NotPossible(error.reply_text) from None
                     raise Away(faults.refusal(error, self.endpoint) or error.reply_text) from None
         except Failure as failure:
@@ -105,14 +109,32 @@ class Candidate:
     def start(self, *argv, url=None):
         """Start a script against this broker; return the process."""
         base = f'{self.folder}/{len(self.processes)}'
-        command = [sys.executable, f'{ROOT}/{argv[0]}', '--duration', PATIENCE, *argv[1:],
-                   '--give-up-after', AWAY, '--json', f'{base}.json']
+        command = [
+            sys.executable,
+            f'{ROOT}/{argv[0]}',
+            '--duration',
+            PATIENCE,
+            *argv[1:],
+            '--give-up-after',
+            AWAY,
+            '--json',
+            f'{base}.json',
+        ]
         with open(f'{base}.out', 'wb') as out, open(f'{base}.err', 'wb') as err:
             process = subprocess.Popen(
-                [str(word) for word in command], stdin=subprocess.DEVNULL, stdout=out, stderr=err,
+                [str(word) for word in command],
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=err,
                 start_new_session=True,  # Ctrl-C is for us
-                env={**os.environ, 'AMQP_URL': url or self.url, 'MANAGEMENT_URL': '', 'PYTHONUTF8': '1',
-                     'DEAD_LETTER_PREFIX': self.prefix})
+                env={
+                    **os.environ,
+                    'AMQP_URL': url or self.url,
+                    'MANAGEMENT_URL': '',
+                    'PYTHONUTF8': '1',
+                    'DEAD_LETTER_PREFIX': self.prefix,
+                },
+            )
         self.names |= {f'{self.prefix}.dlx', f'{self.prefix}.dead'}  # every script declares them
         process.script, process.base = argv[0], base
         self.processes.append(process)
@@ -121,7 +143,10 @@ class Candidate:
     def ready(self, *argv, url=None):
         """Start a script, and return the process when the broker is ready for it."""
         process = self.start(*argv, url=url)
-        self.wait(lambda: process.poll() is not None or ' ready: ' in said(process), f'{argv[0]} was not ready')
+        self.wait(
+            lambda: process.poll() is not None or ' ready: ' in said(process),
+            f'{argv[0]} was not ready',
+        )
         if process.poll() is not None:
             self.end(process)
         return process
@@ -139,7 +164,9 @@ class Candidate:
                 summary = json.load(file)
         except ValueError:
             raise Failed(f'{process.script}: {said(process).strip().splitlines()[-1:]}') from None
-        self.published += sum(summary.get(count, 0) for count in ('sent', 'mined', 'sent_again', 'answered', 'again'))
+        self.published += sum(
+            summary.get(count, 0) for count in ('sent', 'mined', 'sent_again', 'answered', 'again')
+        )
         why, status = summary['stopped'], process.returncode
         limit = status and LIMITS.search(f'{why};\n{said(process)}')
         if limit:
@@ -147,7 +174,9 @@ class Candidate:
         if AWAY_FOR.search(why):
             raise Away(why)
         if status not in right:
-            wrong = ', '.join(f'{number} {what}' for what, number in summary.get('reasons', {}).items())
+            wrong = ', '.join(
+                f'{number} {what}' for what, number in summary.get('reasons', {}).items()
+            )
             raise Failed(f'{process.script}: {wrong or why}')
         return summary
 
@@ -158,8 +187,11 @@ class Candidate:
     def settle(self, queue, consumers, *drain):
         """Wait until a queue is empty, stop its consumers, take out what they had in hand; return all summaries."""
         with self.channel() as channel:
-            self.wait(lambda: not channel.queue_declare(queue, passive=True).method.message_count,
-                      f'messages stayed in {queue}', channel.connection.sleep)
+            self.wait(
+                lambda: not channel.queue_declare(queue, passive=True).method.message_count,
+                f'messages stayed in {queue}',
+                channel.connection.sleep,
+            )
         ends = [self.end(consumer, number=signal.SIGTERM) for consumer in consumers]
         return [*ends, self.run(*drain, '--idle', IDLE)]
 
@@ -177,12 +209,18 @@ class Candidate:
         """Wait until so many messages of these queues are dead-lettered; return them as [(queue, reason, body)]."""
         dead = []
         with self.channel() as channel:
+
             def enough():
                 method, properties, body = channel.basic_get(f'{self.prefix}.dead', auto_ack=True)
                 if method:
                     death = properties.headers['x-death'][0]
-                    dead.extend([(death['queue'], death['reason'], body)] if death['queue'] in queues else [])
+                    dead.extend(
+                        [(death['queue'], death['reason'], body)]
+                        if death['queue'] in queues
+                        else []
+                    )
                 return len(dead) >= expected
+
             self.wait(enough, f'not {expected} dead letters', channel.connection.sleep)
         return dead
 
@@ -204,7 +242,9 @@ class Candidate:
             with contextlib.suppress(Failure), blocking.connected(self.endpoint) as connection:
                 for name in sorted(left):
                     for verb in ('queue_delete', 'exchange_delete'):
-                        with contextlib.suppress(ChannelClosedByBroker):  # no right: then there is nothing of ours
+                        with contextlib.suppress(
+                            ChannelClosedByBroker
+                        ):  # no right: then there is nothing of ours
                             getattr(connection.channel(), verb)(name)
                     left.discard(name)
                 break

@@ -25,7 +25,9 @@ from siamese.testbed.candidate import IDLE, Failed, NotPossible, printed, said
 BUDGET = 200_000  # messages
 RATE = 500  # messages/s at which latencies are measured
 LARGE = 20 * 2**20  # bytes: RabbitMQ takes 128 MiB up to 3.13, 16 MiB from 4.0
-GOES_AWAY = 320  # the code with which a broker that is stopped, or its administrator, closes connections
+GOES_AWAY = (
+    320  # the code with which a broker that is stopped, or its administrator, closes connections
+)
 RETURNS = 25  # a quorum queue of RabbitMQ 4.0 gives a message up after 20
 
 
@@ -84,7 +86,9 @@ def flow(broker, queue, *pace, warm_up=0):
 
 def throughput(broker):
     """Scenario 2: as fast as one producer and one consumer can."""
-    producer, consumer = flow(broker, broker.name('fast'), '--count', broker.share(100_000, 0.4), '--duration', 10)
+    producer, consumer = flow(
+        broker, broker.name('fast'), '--count', broker.share(100_000, 0.4), '--duration', 10
+    )
     rate = min(producer['accepted_per_s'], consumer['received_per_s'])
     return f'{rate:,.0f} msg/s, persistent, confirmed', {'msg/s': rate}
 
@@ -92,28 +96,42 @@ def throughput(broker):
 def latency(broker):
     """Scenario 2: from the moment when a message is due to the moment when it is checked, at a fixed rate."""
     count = broker.share(2500, 0.1)
-    _, consumer = flow(broker, broker.name('paced'), '--count', count, '--rate', RATE,
-                       warm_up=count // RATE // 5)  # the first fifth is left out, in whole seconds
+    _, consumer = flow(
+        broker, broker.name('paced'), '--count', count, '--rate', RATE, warm_up=count // RATE // 5
+    )  # the first fifth is left out, in whole seconds
     median, p99 = (consumer['latency_us'][quantile] / 1000 for quantile in ('median', 'p99'))
-    return f'p50 {median:.2f} ms, p99 {p99:.2f} ms at {RATE} msg/s', {'p50, ms': median, 'p99, ms': p99}
+    return f'p50 {median:.2f} ms, p99 {p99:.2f} ms at {RATE} msg/s', {
+        'p50, ms': median,
+        'p99, ms': p99,
+    }
 
 
 def fanout(broker):
     """Scenario 3: each queue gets every message, and none after its time to live."""
     count, mortal, exchange = broker.share(10, 0.01), 5, broker.name('fanout')
     queues = [broker.name(queue) for queue in ('anna', 'bert')]
-    consumers = [broker.ready('fanout_consumer.py', queue, '--exchange', exchange, '--count', count, '--duration', 20)
-                 for queue in queues]
+    consumers = [
+        broker.ready(
+            'fanout_consumer.py', queue, '--exchange', exchange, '--count', count, '--duration', 20
+        )
+        for queue in queues
+    ]
     broker.run('fanout_producer.py', '--exchange', exchange, '--count', count, '--rate', 20)
     for came in [broker.end(consumer)['received'] for consumer in consumers]:
         if came != count:
             raise Failed(f'{came} of {count} came to a queue')
-    broker.run('fanout_producer.py', '--exchange', exchange, '--count', mortal, '--rate', 100, '--ttl', 0.5)
+    broker.run(
+        'fanout_producer.py', '--exchange', exchange, '--count', mortal, '--rate', 100, '--ttl', 0.5
+    )
     dead = Counter((queue, reason) for queue, reason, _ in broker.dead_letters(queues, 2 * mortal))
     if dead != {(queue, 'expired'): mortal for queue in queues}:
-        raise Failed(f'of 2 x {mortal} messages past their time to live {dict(dead)} are dead-lettered')
-    late = sum(broker.run('fanout_consumer.py', queue, '--exchange', exchange, '--idle', 1)['received']
-               for queue in queues)
+        raise Failed(
+            f'of 2 x {mortal} messages past their time to live {dict(dead)} are dead-lettered'
+        )
+    late = sum(
+        broker.run('fanout_consumer.py', queue, '--exchange', exchange, '--idle', 1)['received']
+        for queue in queues
+    )
     if late:
         raise Failed(f'{late} messages came after their time to live')
     return f'2 x {count} came, 2 x {mortal} expired unread', {}
@@ -128,19 +146,35 @@ def acknowledge(broker):
     last = broker.run('ack_consumer.py', '--ack', 100, '--idle', IDLE, *flags)
     judge(ledger)
     if first['acked'] + last['acked'] != count or last['received'] != first['lost']:
-        raise Failed(f'{count} sent, {first["acked"]} acked and {first["lost"]} lost; then {last["acked"]} acked')
-    return f'{count} = {first["acked"]} acked + {first["lost"]} lost, come again; {first["rejected"]} rejections', {}
+        raise Failed(
+            f'{count} sent, {first["acked"]} acked and {first["lost"]} lost; then {last["acked"]} acked'
+        )
+    return (
+        f'{count} = {first["acked"]} acked + {first["lost"]} lost, come again; {first["rejected"]} rejections',
+        {},
+    )
 
 
 def priority(broker):
     """Scenario 4: what waits in the queue comes out highest priority first."""
     count, queue = broker.share(30, 0.03), broker.name('priority')
-    producer = broker.start('ack_producer.py', '--count', count, '--rate', 1000, '--priority', 'random',
-                            '--queue', queue)
+    producer = broker.start(
+        'ack_producer.py',
+        '--count',
+        count,
+        '--rate',
+        1000,
+        '--priority',
+        'random',
+        '--queue',
+        queue,
+    )
     broker.end(producer)
     consumer = broker.start('ack_consumer.py', '--ack', 100, '--idle', IDLE, '--queue', queue)
     broker.end(consumer)
-    sent, came = (re.findall(r'priority (\d)', printed(process)) for process in (producer, consumer))
+    sent, came = (
+        re.findall(r'priority (\d)', printed(process)) for process in (producer, consumer)
+    )
     if came != sorted(sent, reverse=True):
         raise Failed(f'priorities {"".join(sent)} came out as {"".join(came)}')
     return f'{count} messages, highest first', {}
@@ -164,20 +198,35 @@ def reconnect(broker):
     flags = '--queue', queue, '--ledger', ledger
     with proxy.before(through(broker.endpoint, broker.url)) as between:
         consumer = broker.ready('perf_consumer.py', *flags, url=between.url)
-        producer = broker.ready('perf_producer.py', '--persistent', '--rate', 100, '--count', count, *flags,
-                                url=between.url)
+        producer = broker.ready(
+            'perf_producer.py',
+            '--persistent',
+            '--rate',
+            100,
+            '--count',
+            count,
+            *flags,
+            url=between.url,
+        )
         between.cut(reset=True)
         for process in (producer, consumer):
-            broker.wait(lambda process=process: process.poll() is not None or 'back after' in said(process),
-                        f'{process.script} did not come back')
+            broker.wait(
+                lambda process=process: process.poll() is not None or 'back after' in said(process),
+                f'{process.script} did not come back',
+            )
         broker.end(producer)
         broker.settle(queue, [consumer], 'perf_consumer.py', *flags)
     judge(ledger)
-    away = [float(seconds) for process in (producer, consumer)
-            for seconds in re.findall(r'back after ([\d.]+) s', said(process))]
+    away = [
+        float(seconds)
+        for process in (producer, consumer)
+        for seconds in re.findall(r'back after ([\d.]+) s', said(process))
+    ]
     if len(away) < 2:
         raise Failed('a script did not notice that its connection was cut')
-    return f'back after {max(away):.1f} s, {count} messages, none missing', {'back after, s': max(away)}
+    return f'back after {max(away):.1f} s, {count} messages, none missing', {
+        'back after, s': max(away)
+    }
 
 
 def through(endpoint, url):
@@ -185,14 +234,23 @@ def through(endpoint, url):
     parts, host = urlsplit(url), endpoint.host
     login = ''.join(parts.netloc.rpartition('@')[:2])  # with the @, if there is one
     name = [f'server_name_indication={host}'] if parts.scheme == 'amqps' else []
-    return parts._replace(netloc=f'{login}{f"[{host}]" if ":" in host else host}:{endpoint.port}',
-                          query='&'.join([*filter(None, [parts.query]), *name])).geturl()
+    return parts._replace(
+        netloc=f'{login}{f"[{host}]" if ":" in host else host}:{endpoint.port}',
+        query='&'.join([*filter(None, [parts.query]), *name]),
+    ).geturl()
 
 
 def unread(broker):
     """Scenario 7: monitor.py names exactly the messages that expired while nobody was there."""
-    ledger, file, count, queue = f'{broker.folder}/unread', f'{broker.folder}/history', 5, broker.name('unread')
-    broker.run('perf_producer.py', '--count', count, '--ttl', 0.2, '--queue', queue, '--ledger', ledger)
+    ledger, file, count, queue = (
+        f'{broker.folder}/unread',
+        f'{broker.folder}/history',
+        5,
+        broker.name('unread'),
+    )
+    broker.run(
+        'perf_producer.py', '--count', count, '--ttl', 0.2, '--queue', queue, '--ledger', ledger
+    )
     monitor = broker.ready('monitor.py', '--history', file)
     db = history.open_for_reading(file)
 
@@ -202,7 +260,9 @@ def unread(broker):
 
     broker.wait(lambda: len(named()) >= count, f'not {count} messages named by monitor.py')
     broker.end(monitor, number=signal.SIGTERM)
-    if named() != sorted(event['id'] for event in books.read([ledger]) if event['event'] == 'accepted'):
+    if named() != sorted(
+        event['id'] for event in books.read([ledger]) if event['event'] == 'accepted'
+    ):
         raise Failed(f'monitor.py names others than the {count} that expired')
     return f'{count} expired, each named', {}
 
@@ -244,8 +304,13 @@ def limits(broker):
         why = f'a durable queue is {facts["durable classic queue"]}'
         raise (NotPossible if re.search('ACCESS_REFUSED|limit', why) else Failed)(why)
     if broker.published > broker.budget:
-        raise Failed(f'{broker.published:,} messages were used, that is more than --budget {broker.budget:,}')
-    return f'{broker.published:,} of {broker.budget:,} messages used; channels: {facts["channels"]}', {}
+        raise Failed(
+            f'{broker.published:,} messages were used, that is more than --budget {broker.budget:,}'
+        )
+    return (
+        f'{broker.published:,} of {broker.budget:,} messages used; channels: {facts["channels"]}',
+        {},
+    )
 
 
 def attempt(broker, last, durable=True, kind='classic', body=None):

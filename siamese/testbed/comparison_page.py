@@ -22,17 +22,30 @@ BAR, ROOM, WIDTH = 22, 34, 360  # heights of a bar and of a broker with its labe
 
 def html(columns, differences, verdicts):
     """Return the page. `columns` are what compare.compare() returns, `differences` [(what, [text of each])]."""
-    head = ''.join(f'<th>{escape(column["broker"])}<small>{escape(column["place"])}</small></th>' for column in columns)
+    head = ''.join(
+        f'<th>{escape(column["broker"])}<small>{escape(column["place"])}</small></th>'
+        for column in columns
+    )
     rows = [(name, [column['checks'][name] for column in columns]) for name in columns[0]['checks']]
-    body = ''.join(f'<tr><th>{escape(name)}</th>{"".join(map(cell, cells))}</tr>' for name, cells in rows)
-    others = ''.join(f'<tr><th>{escape(what)}</th>{"".join(f"<td>{escape(text)}</td>" for text in texts)}</tr>'
-                     for what, texts in differences)
-    legal = f'<h2>Differences, all of them legal</h2><table><tr><td></td>{head}</tr>{others}</table>' if others else ''
+    body = ''.join(
+        f'<tr><th>{escape(name)}</th>{"".join(map(cell, cells))}</tr>' for name, cells in rows
+    )
+    others = ''.join(
+        f'<tr><th>{escape(what)}</th>{"".join(f"<td>{escape(text)}</td>" for text in texts)}</tr>'
+        for what, texts in differences
+    )
+    legal = (
+        f'<h2>Differences, all of them legal</h2><table><tr><td></td>{head}</tr>{others}</table>'
+        if others
+        else ''
+    )
     said = '<br>'.join(map(escape, verdicts))
-    return (f'<!doctype html><html lang="en"><meta charset="utf-8"><title>Brokers compared</title>'
-            f'<meta name="viewport" content="width=device-width"><style>{STYLE}</style>'
-            f'<h1>Brokers compared</h1><p>{said}</p><table><tr><td></td>{head}</tr>{body}</table>'
-            f'<div class="charts">{"".join(charts(columns))}</div>{legal}</html>\n')
+    return (
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>Brokers compared</title>'
+        f'<meta name="viewport" content="width=device-width"><style>{STYLE}</style>'
+        f'<h1>Brokers compared</h1><p>{said}</p><table><tr><td></td>{head}</tr>{body}</table>'
+        f'<div class="charts">{"".join(charts(columns))}</div>{legal}</html>\n'
+    )
 
 
 def cell(result):
@@ -43,12 +56,19 @@ def cell(result):
 
 def charts(columns):
     """Yield a bar chart for each figure, with a bar for each broker that has it."""
-    figures = dict.fromkeys((check, figure) for column in columns for check, result in column['checks'].items()
-                            for figure in result['figures'])
+    figures = dict.fromkeys(
+        (check, figure)
+        for column in columns
+        for check, result in column['checks'].items()
+        for figure in result['figures']
+    )
     for check, figure in figures:
         values = [(column, column['checks'][check]['figures'].get(figure)) for column in columns]
-        values = [(hue, f'{column["broker"]}, {column["place"]}', value)
-                  for hue, (column, value) in zip(itertools.cycle(HUES), values) if value is not None]
+        values = [
+            (hue, f'{column["broker"]}, {column["place"]}', value)
+            for hue, (column, value) in zip(itertools.cycle(HUES), values)
+            if value is not None
+        ]
         most = max(value for _, _, value in values) or 1
         bars = ''.join(
             f'<text x="0" y="{ROOM * 2 * at + 14}" font-size="12" fill="currentColor">{escape(label)}</text>'
@@ -56,6 +76,9 @@ def charts(columns):
             f' fill="hsl({hue} 60% 45%)"/>'
             f'<text x="{(WIDTH - 80) * value / most + 6:.1f}" y="{ROOM * 2 * at + 36}" font-size="14"'
             f' fill="currentColor">{value:,.{0 if value > 100 else 2}f}</text>'
-            for at, (hue, label, value) in enumerate(values))
-        yield (f'<figure><figcaption>{escape(check)}: {escape(figure)}</figcaption>'
-               f'<svg viewBox="0 0 {WIDTH} {ROOM * 2 * len(values)}" role="img">{bars}</svg></figure>')
+            for at, (hue, label, value) in enumerate(values)
+        )
+        yield (
+            f'<figure><figcaption>{escape(check)}: {escape(figure)}</figcaption>'
+            f'<svg viewBox="0 0 {WIDTH} {ROOM * 2 * len(values)}" role="img">{bars}</svg></figure>'
+        )

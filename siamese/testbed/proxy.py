@@ -1,8 +1,8 @@
 """A proxy on loopback between clients and a server, which does to their connections what networks do.
 
-    with proxy.before(url) as between:
-        ...                            # a client that uses between.url
-        between.cut(reset=True)
+with proxy.before(url) as between:
+    ...                            # a client that uses between.url
+    between.cut(reset=True)
 """
 
 import asyncio
@@ -39,7 +39,7 @@ class Proxy:
     def __init__(self, url, tls, alter):
         parts = urlsplit(url)
         self.target, self.tls, self.alter = (parts.hostname, parts.port), tls, alter
-        self.port, = broker.free_ports(1)
+        (self.port,) = broker.free_ports(1)
         login = ''.join(parts.netloc.rpartition('@')[:2])  # with the @, if there is one
         self.url = parts._replace(netloc=f'{login}127.0.0.1:{self.port}').geturl()
         self.accepted, self.limit, self.tasks, self.ends, self.flow = 0, None, set(), set(), {}
@@ -111,8 +111,10 @@ class Proxy:
             server_reader, server_writer = await asyncio.open_connection(*self.target)
             ends.append(server_writer)
             self.ends.add(server_writer)
-            pumps = [asyncio.ensure_future(self._pump(*ends, way)) for *ends, way in (
-                (reader, server_writer, 'up'), (server_reader, writer, 'down'))]
+            pumps = [
+                asyncio.ensure_future(self._pump(*ends, way))
+                for *ends, way in ((reader, server_writer, 'up'), (server_reader, writer, 'down'))
+            ]
             self.tasks.update(pumps)
             await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
             for pump in pumps:

@@ -15,7 +15,11 @@ import subprocess
 import tempfile
 import time
 
-SERVER_FOLDERS = ['/usr/lib/rabbitmq/bin', '/opt/homebrew/opt/rabbitmq/sbin', '/usr/local/opt/rabbitmq/sbin']
+SERVER_FOLDERS = [
+    '/usr/lib/rabbitmq/bin',
+    '/opt/homebrew/opt/rabbitmq/sbin',
+    '/usr/local/opt/rabbitmq/sbin',
+]
 NOT_INSTALLED = """{} was not found. Install RabbitMQ:
     Debian, Ubuntu    sudo apt-get install rabbitmq-server
     Fedora            sudo dnf install rabbitmq-server
@@ -112,28 +116,44 @@ class Broker:
         self.server, self.epmd = find_server()
         self.processes = {}  # 'epmd' or number of a node: Popen
         parent = tempfile.gettempdir()
-        self.guard = subprocess.Popen(['sh', '-c', GUARD, 'guard', parent], cwd='/', start_new_session=True,
-                                      stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self.guard = subprocess.Popen(
+            ['sh', '-c', GUARD, 'guard', parent],
+            cwd='/',
+            start_new_session=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
         self.folder = os.fsdecode(self.guard.stdout.readline().rstrip(b'\n'))
         if not self.folder:
             self.close()
-            raise DidNotStart(f'No folder could be made in {parent}. Let TMPDIR name another place.')
+            raise DidNotStart(
+                f'No folder could be made in {parent}. Let TMPDIR name another place.'
+            )
         self.token = os.path.basename(self.folder)  # tells our RabbitMQ from one that took our port
         self.epmd_port, *ports = free_ports(1 + 3 * nodes)
         self.ports = list(zip(ports[0::3], ports[1::3], ports[2::3]))  # AMQP, distribution, HTTP
         self.urls = [f'amqp://guest:guest@127.0.0.1:{amqp}/%2F' for amqp, _, _ in self.ports]
         self.url = ','.join(self.urls)
-        self.management_url = f'http://guest:guest@127.0.0.1:{self.ports[0][2]}' if management else None
-        peers = [f'cluster_formation.classic_config.nodes.{n + 1} = n{n}@localhost\n' for n in range(nodes)]
+        self.management_url = (
+            f'http://guest:guest@127.0.0.1:{self.ports[0][2]}' if management else None
+        )
+        peers = [
+            f'cluster_formation.classic_config.nodes.{n + 1} = n{n}@localhost\n'
+            for n in range(nodes)
+        ]
         keys = OAUTH2 if oauth2 else ''
         for number, key in enumerate(oauth2, 1):
             self._write(f'k{number}.pem', key)
             keys += f'auth_oauth2.signing_keys.k{number} = {self.folder}/k{number}.pem\n'
         for number, (amqp, _, http) in enumerate(self.ports):
-            self._write(f'n{number}.conf', CONF.format(amqp=amqp, http=http) + ''.join(peers) + keys)
+            self._write(
+                f'n{number}.conf', CONF.format(amqp=amqp, http=http) + ''.join(peers) + keys
+            )
         properties = f'[{{throwaway, "{self.token}"}}]'
         self._write('advanced.config', f'[{{rabbit, [{{server_properties, {properties}}}]}}].')
-        plugins = ['rabbitmq_management'] * management + ['rabbitmq_auth_backend_oauth2'] * bool(oauth2)
+        plugins = ['rabbitmq_management'] * management + ['rabbitmq_auth_backend_oauth2'] * bool(
+            oauth2
+        )
         self._write('enabled_plugins', f'[{",".join(plugins)}].')
         self._write('.erlang.cookie', secrets.token_hex(20))
 
@@ -173,24 +193,45 @@ class Broker:
     def isolate(self, node):
         """Cut the network between a node of a cluster and the others; it pauses (pause_minority) until rejoin()."""
         for each in self._numbers(None):
-            self.ctl('eval', 'application:set_env(rabbit, cluster_partition_handling, pause_minority).', node=each)
-        self.ctl('eval', '[begin erlang:set_cookie(N, wrong), erlang:disconnect_node(N) end || N <- nodes()].',
-                 node=node)
+            self.ctl(
+                'eval',
+                'application:set_env(rabbit, cluster_partition_handling, pause_minority).',
+                node=each,
+            )
+        self.ctl(
+            'eval',
+            '[begin erlang:set_cookie(N, wrong), erlang:disconnect_node(N) end || N <- nodes()].',
+            node=node,
+        )
 
     def rejoin(self, node):
         """Mend the network again, and wait until all nodes are one cluster."""
-        others = ', '.join(f"'n{number}@localhost'" for number in self._numbers(None) if number != node)
-        self.ctl('eval', f'[erlang:set_cookie(N, erlang:get_cookie()) || N <- [{others}]].', node=node)
+        others = ', '.join(
+            f"'n{number}@localhost'" for number in self._numbers(None) if number != node
+        )
+        self.ctl(
+            'eval', f'[erlang:set_cookie(N, erlang:get_cookie()) || N <- [{others}]].', node=node
+        )
         self._wait(time.monotonic() + LIMIT, node, self._is_one_cluster)
         for each in self._numbers(None):
-            self.ctl('eval', 'application:set_env(rabbit, cluster_partition_handling, ignore).', node=each)
+            self.ctl(
+                'eval',
+                'application:set_env(rabbit, cluster_partition_handling, ignore).',
+                node=each,
+            )
 
     def ctl(self, *args, node=0):
         """Run rabbitmqctl on a node (0.6 s); return its stdout as text or raise CtlFailed."""
         command = [f'{self.server}/rabbitmqctl', *map(str, args)]
         try:
-            done = subprocess.run(command, env=self._environment(node), stdin=subprocess.DEVNULL,
-                                  capture_output=True, encoding='utf-8', timeout=LIMIT)
+            done = subprocess.run(
+                command,
+                env=self._environment(node),
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                encoding='utf-8',
+                timeout=LIMIT,
+            )
         except subprocess.TimeoutExpired as error:
             raise CtlFailed(-signal.SIGKILL, command, str(error)) from None
         if done.returncode:
@@ -205,7 +246,9 @@ class Broker:
 
     def close(self):
         """End and remove everything; throwaway() does this."""
-        with self.guard:  # leaving the block closes the pipe, which is the sign, and waits for the guard
+        with (
+            self.guard
+        ):  # leaving the block closes the pipe, which is the sign, and waits for the guard
             pass
         for process in self.processes.values():
             process.wait()
@@ -223,8 +266,15 @@ class Broker:
 
     def _spawn(self, name, *command, env=None):
         with open(f'{self.folder}/{name}.log', 'wb') as log:
-            process = subprocess.Popen(['sh', '-c', GUARDED, 'guarded', *command], env=env, cwd=self.folder,
-                                       stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True)
+            process = subprocess.Popen(
+                ['sh', '-c', GUARDED, 'guarded', *command],
+                env=env,
+                cwd=self.folder,
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
         self.processes[name] = process
         self.tell_guard()
         with process.stdin as pipe:
@@ -234,7 +284,9 @@ class Broker:
         while True:
             for needed in ('epmd', name):
                 if not self._runs(needed):
-                    raise self._failure(needed, f'ended with status {self.processes[needed].returncode}')
+                    raise self._failure(
+                        needed, f'ended with status {self.processes[needed].returncode}'
+                    )
             if condition(*args):
                 return
             if time.monotonic() > deadline:
@@ -273,25 +325,30 @@ class Broker:
         self.tell_guard()
 
     def _environment(self, node):
-        inherited = {name: value for name, value in os.environ.items()
-                     if not name.startswith(('RABBITMQ_', 'ERL_', 'NOTIFY_'))}
-        return {**inherited,
-                'HOME': self.folder,  # of the cookie
-                'ERL_EPMD_ADDRESS': '127.0.0.1',
-                'ERL_EPMD_PORT': str(self.epmd_port),
-                # -start_epmd: a short-lived helper of the server could start one when ours is already gone.
-                'ERL_AFLAGS': '-start_epmd false -kernel inet_dist_use_interface {127,0,0,1}',
-                'RUNNING_UNDER_SYSTEMD': 'true',  # rabbitmq-server becomes Erlang instead of waiting for it
-                'RABBITMQ_NODENAME': f'n{node}@localhost',
-                'RABBITMQ_DIST_PORT': str(self.ports[node][1]),
-                'RABBITMQ_CONF_ENV_FILE': f'{self.folder}/none',
-                'RABBITMQ_CONFIG_FILE': f'{self.folder}/n{node}.conf',
-                'RABBITMQ_CONFIG_FILES': f'{self.folder}/none',
-                'RABBITMQ_ADVANCED_CONFIG_FILE': f'{self.folder}/advanced.config',
-                'RABBITMQ_ENABLED_PLUGINS_FILE': f'{self.folder}/enabled_plugins',
-                'RABBITMQ_MNESIA_BASE': self.folder,
-                'RABBITMQ_LOG_BASE': self.folder,
-                'RABBITMQ_LOGS': '-'}
+        inherited = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(('RABBITMQ_', 'ERL_', 'NOTIFY_'))
+        }
+        return {
+            **inherited,
+            'HOME': self.folder,  # of the cookie
+            'ERL_EPMD_ADDRESS': '127.0.0.1',
+            'ERL_EPMD_PORT': str(self.epmd_port),
+            # -start_epmd: a short-lived helper of the server could start one when ours is already gone.
+            'ERL_AFLAGS': '-start_epmd false -kernel inet_dist_use_interface {127,0,0,1}',
+            'RUNNING_UNDER_SYSTEMD': 'true',  # rabbitmq-server becomes Erlang instead of waiting for it
+            'RABBITMQ_NODENAME': f'n{node}@localhost',
+            'RABBITMQ_DIST_PORT': str(self.ports[node][1]),
+            'RABBITMQ_CONF_ENV_FILE': f'{self.folder}/none',
+            'RABBITMQ_CONFIG_FILE': f'{self.folder}/n{node}.conf',
+            'RABBITMQ_CONFIG_FILES': f'{self.folder}/none',
+            'RABBITMQ_ADVANCED_CONFIG_FILE': f'{self.folder}/advanced.config',
+            'RABBITMQ_ENABLED_PLUGINS_FILE': f'{self.folder}/enabled_plugins',
+            'RABBITMQ_MNESIA_BASE': self.folder,
+            'RABBITMQ_LOG_BASE': self.folder,
+            'RABBITMQ_LOGS': '-',
+        }
 
 
 def find_server():
@@ -301,7 +358,9 @@ def find_server():
     server = shutil.which('rabbitmq-server', path=os.pathsep.join(folders))
     epmd = shutil.which('epmd', path=os.pathsep.join([*folders, *os.get_exec_path()]))
     if not server or not epmd:
-        raise NotInstalled(NOT_INSTALLED.format('epmd (part of Erlang)' if server else 'rabbitmq-server'))
+        raise NotInstalled(
+            NOT_INSTALLED.format('epmd (part of Erlang)' if server else 'rabbitmq-server')
+        )
     return os.path.dirname(server), epmd
 
 
@@ -329,7 +388,10 @@ def free_ports(count):
 
 def ask(port, question):
     """Return what the server on a port of 127.0.0.1 answers to `question` within 1 s; b'' if nothing."""
-    with contextlib.suppress(OSError), socket.create_connection(('127.0.0.1', port), timeout=1) as connection:
+    with (
+        contextlib.suppress(OSError),
+        socket.create_connection(('127.0.0.1', port), timeout=1) as connection,
+    ):
         connection.sendall(question)
         return connection.recv(4096)
     return b''

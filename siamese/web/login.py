@@ -24,18 +24,20 @@ from siamese.web import server as listener
 
 Session = namedtuple('Session', 'user administrator ends')  # ends: time.time()
 
-OPEN_PATHS = '/dashboard.css',  # what the login page itself needs
+OPEN_PATHS = ('/dashboard.css',)  # what the login page itself needs
 MAX_FORM = 32_768  # bytes; tokens are long
 PENALTY = 1  # s that a wrong password costs whoever gave it
 TURNS = 4  # passwords looked at at once
 TAGS = {'monitoring', 'administrator'}
-REFUSAL = ('The broker refuses this user and password, or the user has neither the tag monitoring nor administrator. '
-           'An administrator of the broker can give it: rabbitmqctl set_user_tags USER monitoring')
+REFUSAL = (
+    'The broker refuses this user and password, or the user has neither the tag monitoring nor administrator. '
+    'An administrator of the broker can give it: rabbitmqctl set_user_tags USER monitoring'
+)
 HEADERS = {
     # NiceGUI compiles its templates in the browser, which needs eval; but nothing may come from, or go, elsewhere.
     'content-security-policy': "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; "
-                               "style-src 'self' 'unsafe-inline'; img-src 'self' data:; font-src 'self' data:; "
-                               "object-src 'none'; base-uri 'self'; form-action 'self'; frame-ancestors 'none'",
+    "style-src 'self' 'unsafe-inline'; img-src 'self' data:; font-src 'self' data:; "
+    "object-src 'none'; base-uri 'self'; form-action 'self'; frame-ancestors 'none'",
     'x-content-type-options': 'nosniff',
     'referrer-policy': 'same-origin',
 }
@@ -66,8 +68,11 @@ def whoami(rules, user, password):
     url = rules.management_url
     if url:  # without the login in it: it is not ours that is in question
         url = urlsplit(url)._replace(netloc=urlsplit(url).netloc.rpartition('@')[2]).geturl()
-    endpoint = SimpleNamespace(host=rules.endpoints[0].host, ssl_options=rules.endpoints[0].ssl_options,
-                               credentials=pika.PlainCredentials(user, password))
+    endpoint = SimpleNamespace(
+        host=rules.endpoints[0].host,
+        ssl_options=rules.endpoints[0].ssl_options,
+        credentials=pika.PlainCredentials(user, password),
+    )
     about = management.api(endpoint, url)('whoami')
     tags = about['tags']  # a list since RabbitMQ 3.9, before that and elsewhere a text
     return about['name'], set(tags if isinstance(tags, list) else tags.split(','))
@@ -107,9 +112,17 @@ class Gate:
         async def send_with_headers(message):
             if message['type'] == 'http.response.start':
                 kinds = dict(message['headers'])
-                more = HEADERS if kinds.get(b'cache-control') else {**HEADERS, 'cache-control': 'no-store'}
-                message['headers'] = [*message['headers'], *((k.encode(), v.encode()) for k, v in more.items())]
+                more = (
+                    HEADERS
+                    if kinds.get(b'cache-control')
+                    else {**HEADERS, 'cache-control': 'no-store'}
+                )
+                message['headers'] = [
+                    *message['headers'],
+                    *((k.encode(), v.encode()) for k, v in more.items()),
+                ]
             await send(message)
+
         await (answer or self.app)(scope, receive, send_with_headers)
 
     async def judge(self, scope, receive):
@@ -123,9 +136,17 @@ class Gate:
             return PlainTextResponse('Without --login only as http://localhost.', 403)
         if asked.url.path == '/login':
             return await self.login(Request(scope, receive))
-        if asked.url.path in OPEN_PATHS or not self.rules.login or session_of(asked.cookies.get(self.rules.cookie)):
+        if (
+            asked.url.path in OPEN_PATHS
+            or not self.rules.login
+            or session_of(asked.cookies.get(self.rules.cookie))
+        ):
             return None
-        if scope['type'] == 'http' and scope['method'] == 'GET' and 'text/html' in asked.headers.get('accept', ''):
+        if (
+            scope['type'] == 'http'
+            and scope['method'] == 'GET'
+            and 'text/html' in asked.headers.get('accept', '')
+        ):
             where = asked.url.path + ('?' + asked.url.query if asked.url.query else '')
             return RedirectResponse(f'/login?next={quote(where, safe="")}', 303)
         return PlainTextResponse('Log in first, at /login.', 401)
@@ -151,8 +172,11 @@ class Gate:
             except management.Refused as refused:
                 if refused.status != 401:
                     logging.warning('nobody can log in: %s', refused)
-                    return show(target, 'The broker does not answer. Nobody can log in until its management API does.',
-                                503)
+                    return show(
+                        target,
+                        'The broker does not answer. Nobody can log in until its management API does.',
+                        503,
+                    )
                 name, tags = user, ()
         if not TAGS.intersection(tags):
             logging.warning('login of %s from %s refused', ascii(name[:100]), request.client.host)
@@ -167,8 +191,14 @@ class Gate:
         ends = min(time.time() + self.rules.session, tokens.expiry(password))
         _sessions[cookie] = Session(name, 'administrator' in tags, ends)
         answer = RedirectResponse(target, 303)
-        answer.set_cookie(self.rules.cookie, cookie, max_age=int(ends - time.time()), httponly=True, samesite='lax',
-                          secure=bool(self.rules.certfile))
+        answer.set_cookie(
+            self.rules.cookie,
+            cookie,
+            max_age=int(ends - time.time()),
+            httponly=True,
+            samesite='lax',
+            secure=bool(self.rules.certfile),
+        )
         return answer
 
 

@@ -21,11 +21,15 @@ from siamese.web.widgets import box, button, count, say, since
 PERIOD = 2.0  # s between two looks at the history
 DAY = 86_400  # s
 NOTES = 5  # warnings shown at once
-THEMES = {'auto': (None, 'brightness_auto', 'light'), 'light': (False, 'light_mode', 'dark'),
-          'dark': (True, 'dark_mode', 'auto')}
+THEMES = {
+    'auto': (None, 'brightness_auto', 'light'),
+    'light': (False, 'light_mode', 'dark'),
+    'dark': (True, 'dark_mode', 'auto'),
+}
 
 
 # -------------------------------------------------------------------------------------- what is true now
+
 
 def situation(db, args, now):
     """Return what every page shows of the broker: its facts, the words and tone of its state, and the notes."""
@@ -33,30 +37,52 @@ def situation(db, args, now):
     monitor = known['monitor'] or {'seen': None, 'interval': 0}
     silent = now - (monitor['seen'] or 0)
     warnings = notices.warnings(db, args.unread_after, now - DAY, now)
-    notes = [(warning['kind'] in ('broker', 'alarm'), warning['text'], link_of(warning)) for warning in warnings]
+    notes = [
+        (warning['kind'] in ('broker', 'alarm'), warning['text'], link_of(warning))
+        for warning in warnings
+    ]
     name = f'{known["product"] or "broker"} {known["version"] or ""}'.strip()
     if monitor['seen'] is None or silent > 3 * monitor['interval'] + 10:
         when = f'for {ago(silent)}' if monitor['seen'] else 'yet'
-        notes.insert(0, (True, f'monitor.py has written nothing {when}, so this is how it was then. Start it: '
-                               f'./monitor.py --history {args.history}', ''))
+        notes.insert(
+            0,
+            (
+                True,
+                f'monitor.py has written nothing {when}, so this is how it was then. Start it: '
+                f'./monitor.py --history {args.history}',
+                '',
+            ),
+        )
         words, tone = 'monitor silent', 'warn'
     elif known['state'] == 'up':
         words, tone = f'{name} up', 'good'
-        notes += [(text.startswith('no figures'), text, '') for text in known['missing'] or []
-                  if not text.startswith('no exchange')]  # that one is not to be had in most virtual hosts
+        notes += [
+            (text.startswith('no figures'), text, '')
+            for text in known['missing'] or []
+            if not text.startswith('no exchange')
+        ]  # that one is not to be had in most virtual hosts
     elif known['state'] == 'away':
         words, tone = f'{name} away for {ago(now - known["since"])}', 'bad'
     else:
         words, tone = 'looking for the broker', 'off'
     notes.sort(key=lambda note: not note[0])
-    return SimpleNamespace(known=known, words=words, tone=tone, notes=notes, now=now,
-                           dead=dead.letters(db, requeued=False, limit=0)[1])
+    return SimpleNamespace(
+        known=known,
+        words=words,
+        tone=tone,
+        notes=notes,
+        now=now,
+        dead=dead.letters(db, requeued=False, limit=0)[1],
+    )
 
 
 def link_of(warning):
     name = quote(warning['name'], safe='')
-    return {'unread': f'/queue?name={name}', 'dead': f'/dead?queue={name}', 'interrupted': '/clients'}.get(
-        warning['kind'], '')
+    return {
+        'unread': f'/queue?name={name}',
+        'dead': f'/dead?queue={name}',
+        'interrupted': '/clients',
+    }.get(warning['kind'], '')
 
 
 async def look(page, read):
@@ -64,9 +90,11 @@ async def look(page, read):
 
     Whatever a page shows comes through here, so nothing is read for a session that has ended.
     """
+
     def reading():
         with contextlib.closing(history.open_for_reading(page.args.history)) as db:
             return read(db)
+
     if not page.is_open():
         return None, 'Log in again.'
     try:
@@ -79,6 +107,7 @@ async def look(page, read):
 
 # --------------------------------------------------------------------------------- the frame of each page
 
+
 @contextlib.asynccontextmanager
 async def frame(args, request, here):
     """Make the header of a page and what stands above its content; yield a Page, and refresh it from then on."""
@@ -88,8 +117,13 @@ async def frame(args, request, here):
     ui.add_head_html('<link rel="stylesheet" href="/dashboard.css">')
     dark = ui.dark_mode(THEMES[theme][0])
     takes_login = args.login or login.session_of(cookie) is not None
-    page = SimpleNamespace(args=args, refreshers=[], now=time.time(), session=lambda: login.session_of(cookie),
-                           is_open=lambda: not takes_login or login.session_of(cookie) is not None)
+    page = SimpleNamespace(
+        args=args,
+        refreshers=[],
+        now=time.time(),
+        session=lambda: login.session_of(cookie),
+        is_open=lambda: not takes_login or login.session_of(cookie) is not None,
+    )
 
     def turn():
         nonlocal theme
@@ -108,8 +142,14 @@ async def frame(args, request, here):
         state = say('span', '', 'state')
         with box('nav', 'tabs') as tabs:
             tabs.props['aria-label'] = 'pages'
-            links = [ui.link(text, path) for text, path in
-                     (('Queues', '/'), ('Dead letters', '/dead'), ('Clients', '/clients'))]
+            links = [
+                ui.link(text, path)
+                for text, path in (
+                    ('Queues', '/'),
+                    ('Dead letters', '/dead'),
+                    ('Clients', '/clients'),
+                )
+            ]
             for link in links:
                 if link.props['href'] == re.sub('^/queue.*', '/', here):
                     link.props['aria-current'] = 'page'
@@ -144,12 +184,16 @@ async def frame(args, request, here):
             notable = [note for note in found.notes if note[0] or here == '/']
             wanted = notable[:NOTES]
             if len(notable) > NOTES:
-                wanted.append((False, f'and {len(notable) - NOTES} more: ./monitor.py --once lists them', ''))
+                wanted.append(
+                    (False, f'and {len(notable) - NOTES} more: ./monitor.py --once lists them', '')
+                )
             state.set_text(found.words)
             state.classes(replace=f'state {found.tone}')
             links[1].set_text(f'Dead letters {count(found.dead)}' if found.dead else 'Dead letters')
             collected = since(found.known['collected'], page.now) or 'never'
-            foot.set_text(f'{found.known["place"] or ""} · collected {collected} · all times are UTC · {args.history}')
+            foot.set_text(
+                f'{found.known["place"] or ""} · collected {collected} · all times are UTC · {args.history}'
+            )
         if wanted != shown:
             shown = wanted
             notes.clear()
@@ -160,5 +204,6 @@ async def frame(args, request, here):
         if not failure:
             for refresh in page.refreshers:
                 await refresh()
+
     timer = ui.timer(PERIOD, tick, immediate=False)
     await tick()

@@ -27,68 +27,121 @@ from siamese.web.widgets import (
 )
 
 STILL = 60  # s for which a message may wait although there is a consumer
-SPANS = {'hour': ('Hour', 48, '%d %b %H:%M'), 'day': ('Day', 31, '%d %b'), 'month': ('Month', 24, '%b %Y'),
-         'year': ('Year', 10, '%Y')}  # of the history: label, how many, strftime
+SPANS = {
+    'hour': ('Hour', 48, '%d %b %H:%M'),
+    'day': ('Day', 31, '%d %b'),
+    'month': ('Month', 24, '%b %Y'),
+    'year': ('Year', 10, '%Y'),
+}  # of the history: label, how many, strftime
 
 
 QUEUE_COLUMNS = [
-    column('name', 'Queue', 'link', True, first=True), column('state', 'State', 'state'),
-    column('ready', 'Ready', 'number', True), column('unacked', 'Unacked', 'number', True),
-    column('consumers', 'Consumers', 'number', True), column('oldest', 'Oldest', 'number', True),
-    column('publish_rate', 'Sent/s', 'number', True), column('deliver_rate', 'Received/s', 'number', True),
-    column('spark', 'Sent, 15 min', 'spark')]
+    column('name', 'Queue', 'link', True, first=True),
+    column('state', 'State', 'state'),
+    column('ready', 'Ready', 'number', True),
+    column('unacked', 'Unacked', 'number', True),
+    column('consumers', 'Consumers', 'number', True),
+    column('oldest', 'Oldest', 'number', True),
+    column('publish_rate', 'Sent/s', 'number', True),
+    column('deliver_rate', 'Received/s', 'number', True),
+    column('spark', 'Sent, 15 min', 'spark'),
+]
 
 
 def queue_row(row, recent, now):
-    stuck = (row['ready'] and not row['deliver_rate'] and now - row['oldest_since'] > STILL
-             and row['type'] != 'stream')  # which keeps what was read
-    tone, state = (('off', row['state'] or 'new') if row['state'] != 'running' else
-                   ('warn', 'no consumer') if row['alone_since'] else ('warn', 'not read') if stuck else
-                   ('good', 'active') if row['publish_rate'] or row['deliver_rate'] else ('off', 'idle'))
+    stuck = (
+        row['ready']
+        and not row['deliver_rate']
+        and now - row['oldest_since'] > STILL
+        and row['type'] != 'stream'
+    )  # which keeps what was read
+    tone, state = (
+        ('off', row['state'] or 'new')
+        if row['state'] != 'running'
+        else ('warn', 'no consumer')
+        if row['alone_since']
+        else ('warn', 'not read')
+        if stuck
+        else ('good', 'active')
+        if row['publish_rate'] or row['deliver_rate']
+        else ('off', 'idle')
+    )
     values = [sample[3] for sample in smooth(recent)]
-    return {'id': row['name'], 'name': plain(row['name']), 'href': f'/queue?name={quote(row["name"], safe="")}',
-            'state': state, 'tone': tone, 'ready': count(row['ready']), 'unacked': count(row['unacked']),
-            'consumers': count(row['consumers']), 'publish_rate': rate(row['publish_rate']),
-            'deliver_rate': rate(row['deliver_rate']), 'spark': spark(values),
-            'oldest': ago(now - row['oldest_since']) if row['oldest_since'] else '–',
-            'peak': f'sent in the last 15 minutes: at most {rate(max(values, default=0))} messages/s'}
+    return {
+        'id': row['name'],
+        'name': plain(row['name']),
+        'href': f'/queue?name={quote(row["name"], safe="")}',
+        'state': state,
+        'tone': tone,
+        'ready': count(row['ready']),
+        'unacked': count(row['unacked']),
+        'consumers': count(row['consumers']),
+        'publish_rate': rate(row['publish_rate']),
+        'deliver_rate': rate(row['deliver_rate']),
+        'spark': spark(values),
+        'oldest': ago(now - row['oldest_since']) if row['oldest_since'] else '–',
+        'peak': f'sent in the last 15 minutes: at most {rate(max(values, default=0))} messages/s',
+    }
 
 
 async def show_queues(page):
     with box('div', 'tiles'):
-        ready, sent, received = tile('Waiting'), tile('Sent', 'messages/s'), tile('Received', 'messages/s')
+        ready, sent, received = (
+            tile('Waiting'),
+            tile('Sent', 'messages/s'),
+            tile('Received', 'messages/s'),
+        )
         letters, people, names = tile('Dead letters'), tile('Clients'), tile('Queues')
     with box('section', 'card'):
         with box('div', 'head'):
             say('h2', 'Queues')
             search = finder('Find a queue', lambda: refresh())
-        nothing = empty('No queues yet', 'Run something, ./fanout_producer.py say, and look here again.')
+        nothing = empty(
+            'No queues yet', 'Run something, ./fanout_producer.py say, and look here again.'
+        )
         rows = table('queues', QUEUE_COLUMNS, lambda: refresh(), 'ready')
 
     def read(db):
-        all = [{**row, 'oldest': page.now - row['oldest_since'] if row['oldest_since'] else 0}
-               for row in queues.known(db)]
+        all = [
+            {**row, 'oldest': page.now - row['oldest_since'] if row['oldest_since'] else 0}
+            for row in queues.known(db)
+        ]
         matching = [row for row in all if (search.value or '').lower() in row['name'].lower()]
         there = [client['state'] != 'gone' for client in clients.known(db)]
         today = sum(row['count'] for row in dead.by_queue(db, page.now - DAY))
-        return (all, len(matching), [queue_row(row, queues.samples(db, row['name']).get(row['name'], []), page.now)
-                                     for row in view_of(rows, matching)],
-                there, today, dead.letters(db, requeued=False, limit=0)[1])
+        return (
+            all,
+            len(matching),
+            [
+                queue_row(row, queues.samples(db, row['name']).get(row['name'], []), page.now)
+                for row in view_of(rows, matching)
+            ],
+            there,
+            today,
+            dead.letters(db, requeued=False, limit=0)[1],
+        )
 
     async def refresh():
         found, _ = await look(page, read)
         if not found:
             return
         all, matching, shown, there, today, waiting = found
-        ready(count(sum(row['ready'] for row in all)), f'ready, {count(sum(row["unacked"] for row in all))} unacked')
+        ready(
+            count(sum(row['ready'] for row in all)),
+            f'ready, {count(sum(row["unacked"] for row in all))} unacked',
+        )
         sent(rate(sum(row['publish_rate'] for row in all)))
         received(rate(sum(row['deliver_rate'] for row in all)))
         letters(count(waiting), f'waiting, {count(today)} in 24 h')
         people(count(sum(there)), f'connected, {count(len(there) - sum(there))} gone')
-        names(count(len(all)), f'{count(sum(bool(row["alone_since"]) for row in all))} without a consumer')
+        names(
+            count(len(all)),
+            f'{count(sum(bool(row["alone_since"]) for row in all))} without a consumer',
+        )
         nothing.set_visibility(not all)
         rows.set_visibility(bool(all))
         fill(rows, shown, matching)
+
     page.refreshers.append(refresh)
     add_history(page, None)
 
@@ -98,14 +151,25 @@ async def show_queue(page, name):
         heading = say('h1', plain(name))
         kind = say('span', '', 'muted')
     with box('div', 'tiles'):
-        ready, unacked, consumers = tile('Ready', 'messages'), tile('Unacked', 'messages'), tile('Consumers')
-        oldest, sent, received = tile('Oldest message'), tile('Sent', 'messages/s'), tile('Received', 'messages/s')
+        ready, unacked, consumers = (
+            tile('Ready', 'messages'),
+            tile('Unacked', 'messages'),
+            tile('Consumers'),
+        )
+        oldest, sent, received = (
+            tile('Oldest message'),
+            tile('Sent', 'messages/s'),
+            tile('Received', 'messages/s'),
+        )
     heading.classes('wide')
     with box('section', 'card'):
         with box('div', 'head'):
             say('h2', 'The last 15 minutes, messages/s')
-        live = chart(f'messages per second of {plain(name)}', 'line', {
-            'sent': 'var(--sent)', 'received': 'var(--received)', 'acknowledged': 'var(--warn)'})
+        live = chart(
+            f'messages per second of {plain(name)}',
+            'line',
+            {'sent': 'var(--sent)', 'received': 'var(--received)', 'acknowledged': 'var(--warn)'},
+        )
     add_history(page, name)
 
     def read(db):
@@ -121,19 +185,28 @@ async def show_queue(page, name):
             kind.set_text('no such queue in this history')
             return
         died = sum(letter['count'] for letter in letters if letter['queue'] == name)
-        kind.set_text(f'{row["type"] or ""} queue, {row["state"] or "new"}, {count(died)} dead letters')
+        kind.set_text(
+            f'{row["type"] or ""} queue, {row["state"] or "new"}, {count(died)} dead letters'
+        )
         ready(count(row['ready']))
         unacked(count(row['unacked']))
-        consumers(count(row['consumers']),
-                  f'none for {ago(page.now - row["alone_since"])}' if row['alone_since'] else '')
-        oldest(ago(page.now - row['oldest_since']) if row['oldest_since'] else 'none',
-               'is waiting' if row['oldest_since'] else 'the queue is empty')
+        consumers(
+            count(row['consumers']),
+            f'none for {ago(page.now - row["alone_since"])}' if row['alone_since'] else '',
+        )
+        oldest(
+            ago(page.now - row['oldest_since']) if row['oldest_since'] else 'none',
+            'is waiting' if row['oldest_since'] else 'the queue is empty',
+        )
         sent(rate(row['publish_rate']))
         received(rate(row['deliver_rate']))
         for number, line in enumerate(live.options['series'], 3):
-            line['data'] = [[round(sample[0] * 1000), round(sample[number], 2)] for sample in smooth(recent)]
+            line['data'] = [
+                [round(sample[0] * 1000), round(sample[number], 2)] for sample in smooth(recent)
+            ]
         live.options['xAxis'].update(min=(page.now - queues.RECENT) * 1000, max=page.now * 1000)
         live.update()
+
     page.refreshers.append(refresh)
 
 
@@ -145,11 +218,20 @@ def periods(period, now):
     return starts
 
 
-HISTORY_COLUMNS = [column('label', 'Time', first=True), column('published', 'Sent', 'number'),
-                   column('delivered', 'Received', 'number'), column('acked', 'Acked', 'number'),
-                   column('redelivered', 'Again', 'number'), column('expired', 'Expired', 'number'),
-                   column('rejected', 'Rejected', 'number'), column('other', 'Other', 'number')]
-UNROUTABLE_COLUMNS = [column('returned', 'Returned', 'number'), column('dropped', 'Dropped', 'number')]  # of all queues
+HISTORY_COLUMNS = [
+    column('label', 'Time', first=True),
+    column('published', 'Sent', 'number'),
+    column('delivered', 'Received', 'number'),
+    column('acked', 'Acked', 'number'),
+    column('redelivered', 'Again', 'number'),
+    column('expired', 'Expired', 'number'),
+    column('rejected', 'Rejected', 'number'),
+    column('other', 'Other', 'number'),
+]
+UNROUTABLE_COLUMNS = [
+    column('returned', 'Returned', 'number'),
+    column('dropped', 'Dropped', 'number'),
+]  # of all queues
 
 
 def add_history(page, queue):
@@ -158,18 +240,32 @@ def add_history(page, queue):
     with box('section', 'card'):
         with box('div', 'head'):
             say('h2', 'History of this queue' if queue else 'History of all queues')
-            choice = toggle('period', {period: label for period, (label, _, _) in SPANS.items()}, 'day',
-                            lambda: refresh())
-        nothing = empty('Nothing yet', 'What is sent and received is counted here, by hour, day, month and year.')
+            choice = toggle(
+                'period',
+                {period: label for period, (label, _, _) in SPANS.items()},
+                'day',
+                lambda: refresh(),
+            )
+        nothing = empty(
+            'Nothing yet',
+            'What is sent and received is counted here, by hour, day, month and year.',
+        )
         with box('div', 'history' if queue else 'history all') as both:
-            bars = chart('sent, received and errors', 'bar', {
-                'sent': 'var(--sent)', 'received': 'var(--received)', 'errors': 'var(--errors)'})
-            rows = table('history', [*HISTORY_COLUMNS, *(UNROUTABLE_COLUMNS if queue is None else [])])
+            bars = chart(
+                'sent, received and errors',
+                'bar',
+                {'sent': 'var(--sent)', 'received': 'var(--received)', 'errors': 'var(--errors)'},
+            )
+            rows = table(
+                'history', [*HISTORY_COLUMNS, *(UNROUTABLE_COLUMNS if queue is None else [])]
+            )
 
     async def refresh():
         period = choice.value
         starts = periods(period, page.now)
-        found, _ = await look(page, lambda db: history.report(db, period, queue, starts[0], total=queue is None))
+        found, _ = await look(
+            page, lambda db: history.report(db, period, queue, starts[0], total=queue is None)
+        )
         if found is None or seen == {period: found}:
             return
         seen.clear()
@@ -177,11 +273,26 @@ def add_history(page, queue):
         by_start = {row['start']: row for row in found}
         label = {start: time.strftime(SPANS[period][2], time.gmtime(start)) for start in starts}
         bars.options['xAxis']['data'] = [*label.values()]
-        for line, figures in zip(bars.options['series'], (['published'], ['delivered'], history.ERRORS)):
-            line['data'] = [sum(by_start.get(start, {}).get(name, 0) for name in figures) for start in starts]
+        for line, figures in zip(
+            bars.options['series'], (['published'], ['delivered'], history.ERRORS)
+        ):
+            line['data'] = [
+                sum(by_start.get(start, {}).get(name, 0) for name in figures) for start in starts
+            ]
         bars.update()
-        rows.rows = [{**{name: count(value) for name, value in row.items() if name not in ('start', 'queue')},
-                      'id': row['start'], 'label': label[row['start']]} for row in reversed(found)]
+        rows.rows = [
+            {
+                **{
+                    name: count(value)
+                    for name, value in row.items()
+                    if name not in ('start', 'queue')
+                },
+                'id': row['start'],
+                'label': label[row['start']],
+            }
+            for row in reversed(found)
+        ]
         nothing.set_visibility(not found)
         both.set_visibility(bool(found))
+
     page.refreshers.append(refresh)

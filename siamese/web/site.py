@@ -15,6 +15,7 @@ from siamese.web.queues_page import show_queue, show_queues
 
 def site(args):
     """Return the ASGI application of all pages; `args` are the parsed flags of dashboard.py."""
+
     @ui.page('/', title='Queues - siamese')
     async def queues_page(request: Request):
         async with frame(args, request, '/') as page:
@@ -39,7 +40,9 @@ def site(args):
 
     @site.get('/dashboard.css')
     def style():
-        return FileResponse(ROOT / 'siamese' / 'web' / 'dashboard.css', headers={'cache-control': 'no-cache'})
+        return FileResponse(
+            ROOT / 'siamese' / 'web' / 'dashboard.css', headers={'cache-control': 'no-cache'}
+        )
 
     ui.run_with(site, title='siamese', dark=None, tailwind=False, show_welcome_message=False)
     return site

@@ -38,6 +38,7 @@ HEADING = """
 
 # ------------------------------------------------------------------------------------- texts for people
 
+
 def visible(text):
     """Return a text of several lines as they are, but with escapes for what cannot be seen or changes its direction."""
     return ''.join(char if char in '\n\t' else plain(char) for char in text)
@@ -53,7 +54,13 @@ def since(at, now):
 
 def rate(number):
     """Return a rate, in messages/s, as people read it: 0, 0.25, 7.3, 1,234."""
-    return f'{number:,.0f}' if number >= 100 or not number else f'{number:.1f}' if number >= 1 else f'{number:.2g}'
+    return (
+        f'{number:,.0f}'
+        if number >= 100 or not number
+        else f'{number:.1f}'
+        if number >= 1
+        else f'{number:.2g}'
+    )
 
 
 def size(number):
@@ -62,13 +69,15 @@ def size(number):
 
 def forms(body):
     """Return the ways to show a body as {'Text' | 'JSON' | 'Hex': text}, the best one first, and a remark."""
-    hexed = hex_dump(body[:SHOWN['Hex']])
-    cut = body[:SHOWN['Text']]
+    hexed = hex_dump(body[: SHOWN['Hex']])
+    cut = body[: SHOWN['Text']]
     try:
         body.decode()
     except UnicodeDecodeError as error:
-        return ({'Hex': hexed, 'Text': visible(cut.decode(errors='backslashreplace'))},
-                f'not UTF-8 at byte {error.start:,}')
+        return (
+            {'Hex': hexed, 'Text': visible(cut.decode(errors='backslashreplace'))},
+            f'not UTF-8 at byte {error.start:,}',
+        )
     found = {'Text': visible(cut.decode(errors='ignore')), 'Hex': hexed}
     with contextlib.suppress(ValueError, RecursionError):
         value = json.loads(body) if body[:1] in b'{[' and len(body) <= SHOWN['JSON'] else None
@@ -79,9 +88,12 @@ def forms(body):
 
 def hex_dump(body):
     """Return bytes as people read them: offset, 16 bytes in hexadecimal, and what of them is ASCII."""
-    rows = ((at, body[at:at + 16]) for at in range(0, len(body), 16))
-    return '\n'.join(f'{at:08x}  {row[:8].hex(" "):23}  {row[8:].hex(" "):23}  '
-                     f'{"".join(chr(byte) if 32 <= byte < 127 else "." for byte in row)}' for at, row in rows)
+    rows = ((at, body[at : at + 16]) for at in range(0, len(body), 16))
+    return '\n'.join(
+        f'{at:08x}  {row[:8].hex(" "):23}  {row[8:].hex(" "):23}  '
+        f'{"".join(chr(byte) if 32 <= byte < 127 else "." for byte in row)}'
+        for at, row in rows
+    )
 
 
 def smooth(samples):
@@ -91,8 +103,17 @@ def smooth(samples):
     """
     found = []
     for number, sample in enumerate(samples):
-        near = [other for other in samples[max(0, number - WINDOW):number + 1] if other[0] > sample[0] - WINDOW]
-        found.append((*sample[:3], *(sum(values) / len(near) for values in zip(*(other[3:] for other in near)))))
+        near = [
+            other
+            for other in samples[max(0, number - WINDOW) : number + 1]
+            if other[0] > sample[0] - WINDOW
+        ]
+        found.append(
+            (
+                *sample[:3],
+                *(sum(values) / len(near) for values in zip(*(other[3:] for other in near))),
+            )
+        )
     return found
 
 
@@ -101,10 +122,14 @@ def spark(values):
     width, height = SPARK
     peak = max(values, default=0) or 1
     step = width / max(1, len(values) - 1)
-    return ' '.join(f'{n * step:.1f},{height - 2 - value / peak * (height - 4):.1f}' for n, value in enumerate(values))
+    return ' '.join(
+        f'{n * step:.1f},{height - 2 - value / peak * (height - 4):.1f}'
+        for n, value in enumerate(values)
+    )
 
 
 # ---------------------------------------------------------------------------------- elements used again
+
 
 def say(tag, text='', classes=''):
     """Add an HTML element that shows a text."""
@@ -117,8 +142,15 @@ def box(tag='div', classes=''):
 
 def button(text, on_click, icon=None, plain=False, **props):
     """Add a button: in the accent colour or, where it is `plain`, only its text."""
-    element = ui.button(text, on_click=on_click, icon=icon, color=None).props('dense').props(
-        'flat text-color=siamese' if plain else 'unelevated color=siamese text-color=ground padding="4px 12px"')
+    element = (
+        ui.button(text, on_click=on_click, icon=icon, color=None)
+        .props('dense')
+        .props(
+            'flat text-color=siamese'
+            if plain
+            else 'unelevated color=siamese text-color=ground padding="4px 12px"'
+        )
+    )
     element.props.update(props)
     return element
 
@@ -126,14 +158,17 @@ def button(text, on_click, icon=None, plain=False, **props):
 def toggle(name, options, value, on_change):
     """Add buttons of which one is chosen."""
     element = ui.toggle(options, value=value, on_change=on_change).props(
-        'dense no-caps unelevated padding="4px 12px" toggle-color=siamese toggle-text-color=ground')
+        'dense no-caps unelevated padding="4px 12px" toggle-color=siamese toggle-text-color=ground'
+    )
     element.props['aria-label'] = name
     return element
 
 
 def finder(name, on_change):
     """Add a field for a text to look for."""
-    element = ui.input(placeholder=name, on_change=on_change).props('dense outlined clearable debounce=200 type=search')
+    element = ui.input(placeholder=name, on_change=on_change).props(
+        'dense outlined clearable debounce=200 type=search'
+    )
     element.props['aria-label'] = name
     return element
 
@@ -147,6 +182,7 @@ def tile(name, unit=''):
     def show(text, remark=unit):
         value.set_text(text)
         below.set_text(remark)
+
     return show
 
 
@@ -160,23 +196,40 @@ def empty(title, remark):
 
 def column(name, label, kind='text', sortable=False, first=False):
     """Return a column of a table. kind: text, number, wide (may wrap), preview, or what CELL makes of it."""
-    return {'name': name, 'field': name, 'label': label, 'kind': kind, 'sortable': sortable, 'first': first,
-            'align': 'right' if kind == 'number' else 'left'}
+    return {
+        'name': name,
+        'field': name,
+        'label': label,
+        'kind': kind,
+        'sortable': sortable,
+        'first': first,
+        'align': 'right' if kind == 'number' else 'left',
+    }
 
 
 def table(name, columns, on_change=None, sort=''):
     """Add a table. With `on_change` it is paged, sorted by `sort` first, and filled with fill(); see view_of()."""
-    paging = {'rowsPerPage': ROWS, 'page': 1, 'sortBy': sort, 'descending': bool(sort), 'rowsNumber': 0}
-    element = ui.table(rows=[], columns=columns, row_key='id', pagination=paging if on_change else 0)
+    paging = {
+        'rowsPerPage': ROWS,
+        'page': 1,
+        'sortBy': sort,
+        'descending': bool(sort),
+        'rowsNumber': 0,
+    }
+    element = ui.table(
+        rows=[], columns=columns, row_key='id', pagination=paging if on_change else 0
+    )
     element.props(f'flat hide-bottom :rows-per-page-options="[{ROWS}]" binary-state-sort')
     element.props.update({'role': 'region', 'aria-label': name})
     element.classes('cards')
     element.add_slot('body-cell', CELL)
     element.add_slot('header-cell', HEADING)
     if on_change:
+
         async def changed(event):
             element.pagination = {**element.pagination, **event.args['pagination']}
             await on_change()
+
         element.on('request', changed, ['pagination'])
     return element
 
@@ -193,31 +246,71 @@ def view_of(element, rows):
     """Return of all `rows` those that a table shows, sorted as it says."""
     view = element.pagination
     if view['sortBy']:
-        rows = sorted(rows, key=lambda row: row[view['sortBy']] or 0 if view['sortBy'] != 'name' else row['name'],
-                      reverse=view['descending'])
+        rows = sorted(
+            rows,
+            key=lambda row: row[view['sortBy']] or 0 if view['sortBy'] != 'name' else row['name'],
+            reverse=view['descending'],
+        )
     first = (view['page'] - 1) * ROWS
-    return rows[first:first + ROWS]
+    return rows[first : first + ROWS]
 
 
 def chart(name, kind, series, labels=()):
     """Add a chart: `kind` is bar (over `labels`) or line (over time), `series` maps names to colours."""
-    element = ui.echart({
-        'animation': False,
-        'useUTC': True,
-        'textStyle': {'fontFamily': 'system-ui, sans-serif'},
-        'grid': {'left': 8, 'right': 12, 'top': 34, 'bottom': 4, 'containLabel': True},
-        'legend': {'top': 0, 'left': 0, 'itemWidth': 12, 'itemHeight': 8, 'icon': 'roundRect',
-                   'selectedMode': kind == 'bar'},
-        'tooltip': {'trigger': 'axis', 'confine': True, 'backgroundColor': 'var(--card)', 'borderColor': 'var(--line)',
-                    'textStyle': {'color': 'var(--text)'}, 'axisPointer': {'type': 'none'}},
-        'xAxis': {'type': 'category' if kind == 'bar' else 'time', 'data': [*labels], 'axisTick': {'show': False},
-                  'axisLine': {'lineStyle': {'color': 'var(--line)'}}, 'splitLine': {'show': False},
-                  'axisLabel': {'hideOverlap': True, **({} if kind == 'bar' else {'formatter': '{HH}:{mm}'})}},
-        'yAxis': {'type': 'value', 'minInterval': 1 if kind == 'bar' else 0, 'splitNumber': 4,
-                  'splitLine': {'lineStyle': {'color': 'var(--line)'}}},
-        'series': [{'type': kind, 'name': label, 'data': [], 'itemStyle': {'color': colour}, 'showSymbol': False,
-                    'lineStyle': {'color': colour, 'width': width}, 'barMaxWidth': 16, 'emphasis': {'disabled': True}}
-                   for (label, colour), width in zip(series.items(), (4, 2.5, 1))],  # lines that are equal stay visible
-    }, renderer='svg').classes('chart')
+    element = ui.echart(
+        {
+            'animation': False,
+            'useUTC': True,
+            'textStyle': {'fontFamily': 'system-ui, sans-serif'},
+            'grid': {'left': 8, 'right': 12, 'top': 34, 'bottom': 4, 'containLabel': True},
+            'legend': {
+                'top': 0,
+                'left': 0,
+                'itemWidth': 12,
+                'itemHeight': 8,
+                'icon': 'roundRect',
+                'selectedMode': kind == 'bar',
+            },
+            'tooltip': {
+                'trigger': 'axis',
+                'confine': True,
+                'backgroundColor': 'var(--card)',
+                'borderColor': 'var(--line)',
+                'textStyle': {'color': 'var(--text)'},
+                'axisPointer': {'type': 'none'},
+            },
+            'xAxis': {
+                'type': 'category' if kind == 'bar' else 'time',
+                'data': [*labels],
+                'axisTick': {'show': False},
+                'axisLine': {'lineStyle': {'color': 'var(--line)'}},
+                'splitLine': {'show': False},
+                'axisLabel': {
+                    'hideOverlap': True,
+                    **({} if kind == 'bar' else {'formatter': '{HH}:{mm}'}),
+                },
+            },
+            'yAxis': {
+                'type': 'value',
+                'minInterval': 1 if kind == 'bar' else 0,
+                'splitNumber': 4,
+                'splitLine': {'lineStyle': {'color': 'var(--line)'}},
+            },
+            'series': [
+                {
+                    'type': kind,
+                    'name': label,
+                    'data': [],
+                    'itemStyle': {'color': colour},
+                    'showSymbol': False,
+                    'lineStyle': {'color': colour, 'width': width},
+                    'barMaxWidth': 16,
+                    'emphasis': {'disabled': True},
+                }
+                for (label, colour), width in zip(series.items(), (4, 2.5, 1))
+            ],  # lines that are equal stay visible
+        },
+        renderer='svg',
+    ).classes('chart')
     element.props.update({'role': 'img', 'aria-label': name})
     return element

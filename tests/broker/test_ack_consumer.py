@@ -18,7 +18,11 @@ COLUMNS = ('messages_ready', 'messages_unacknowledged')
 def counts(broker, url, queue='siamese.ack'):
     """Return (ready, unacknowledged) of a queue, as the broker counts them."""
     rows = broker.ctl('-q', 'list_queues', '-p', url.rpartition('/')[2], 'name', *COLUMNS)
-    return next(tuple(map(int, row.split('\t')[1:])) for row in rows.splitlines() if row.startswith(f'{queue}\t'))
+    return next(
+        tuple(map(int, row.split('\t')[1:]))
+        for row in rows.splitlines()
+        if row.startswith(f'{queue}\t')
+    )
 
 
 def decisions(lines):
@@ -26,9 +30,13 @@ def decisions(lines):
     return [line.split()[-1] for line in list(lines) if '  Hello world  ' in line]
 
 
-def test_ten_thousand_messages_balance_with_the_brokers_own_counts(start, channel, broker, url, tmp_path):
+def test_ten_thousand_messages_balance_with_the_brokers_own_counts(
+    start, channel, broker, url, tmp_path
+):
     put(channel, [hello(number) for number in range(1, 10_001)])
-    consumer = start('ack_consumer.py', '--seed', 1, '--prefetch', 5000, '--json', tmp_path / 'summary')
+    consumer = start(
+        'ack_consumer.py', '--seed', 1, '--prefetch', 5000, '--json', tmp_path / 'summary'
+    )
     ends = Counter()
     seen = 0
 
@@ -38,6 +46,7 @@ def test_ten_thousand_messages_balance_with_the_brokers_own_counts(start, channe
         seen += len(fresh)
         ends.update(fresh)
         return ends['acked'] + ends['lost'] == 10_000  # whatever is rejected comes back
+
     wait_until(all_ended, '10,000 messages acked or lost')
     wait_until(lambda: counts(broker, url) == (0, ends['lost']), 'the counts of the broker')
     assert consumer.stop().status == 0
@@ -45,7 +54,9 @@ def test_ten_thousand_messages_balance_with_the_brokers_own_counts(start, channe
     assert {name: summary[name] for name in ends} == ends
     assert summary['received'] == sum(ends.values()) and summary['redelivered'] == ends['rejected']
     for name, percent in (('acked', 60), ('rejected', 30), ('lost', 10)):
-        assert abs(ends[name] / summary['received'] - percent / 100) < 0.02  # five standard deviations
+        assert (
+            abs(ends[name] / summary['received'] - percent / 100) < 0.02
+        )  # five standard deviations
     wait_until(lambda: counts(broker, url) == (ends['lost'], 0), 'what was lost to be back')
     ids = [properties.message_id for properties, _ in drain(channel, 'siamese.ack')]
     assert len(set(ids)) == ends['lost']
@@ -56,7 +67,19 @@ def test_a_seed_makes_it_repeatable(run, channel):
     shown = []
     for _ in range(2):
         put(channel, [hello(number) for number in range(1, 31)])
-        done = run('ack_consumer.py', '--seed', 7, '--prefetch', 1, '--reject', 50, '--ack', 50, '--idle', 0.5)
+        done = run(
+            'ack_consumer.py',
+            '--seed',
+            7,
+            '--prefetch',
+            1,
+            '--reject',
+            50,
+            '--ack',
+            50,
+            '--idle',
+            0.5,
+        )
         shown.append([re.sub(r'[\d.]+ s old', '', line) for line in done.out.splitlines()[:-1]])
     assert shown[0] == shown[1] and {'acked', 'rejected'} == set(decisions(shown[0]))
 
@@ -78,11 +101,18 @@ def test_after_kill_9_every_unacknowledged_message_comes_back(start, run, channe
     ledger = tmp_path / 'run.jsonl'
     done = run('ack_producer.py', '--count', 200, '--rate', 1000, '--ledger', ledger, '--quiet')
     assert done.status == 0
-    consumer = start('ack_consumer.py', '--seed', 3, '--name', 'carol', '--prefetch', 150, '--ledger', ledger)
+    consumer = start(
+        'ack_consumer.py', '--seed', 3, '--name', 'carol', '--prefetch', 150, '--ledger', ledger
+    )
     wait_until(lambda: len(decisions(consumer.out)) >= 150, '150 decisions')
     consumer.process.kill()
     consumer.end()
-    assert run('ack_consumer.py', '--ack', 100, '--idle', 2, '--name', 'dave', '--ledger', ledger).status == 0
+    assert (
+        run(
+            'ack_consumer.py', '--ack', 100, '--idle', 2, '--name', 'dave', '--ledger', ledger
+        ).status
+        == 0
+    )
     status, found = judge(run, ledger)
     assert status == 0 and found['accepted'] == found['ok'] == 200, found
     books = [json.loads(line) for line in ledger.read_text().splitlines()]
@@ -104,7 +134,9 @@ def test_what_nobody_acknowledges_is_lost_to_the_audit(run, channel, tmp_path):
 def test_a_consumer_that_loses_all_its_prefetch_starves_and_says_so(start, channel, broker, url):
     put(channel, [hello(number) for number in range(1, 11)])
     consumer = start('ack_consumer.py', '--lose', 100, '--prefetch', 4)
-    assert 'sends no more until this process ends' in consumer.wait_for('all that --prefetch allows is lost')
+    assert 'sends no more until this process ends' in consumer.wait_for(
+        'all that --prefetch allows is lost'
+    )
     assert counts(broker, url) == (6, 4)
     assert consumer.stop().status == 0
     wait_until(lambda: waiting(channel, 'siamese.ack') == 10, 'ten messages')
@@ -113,7 +145,9 @@ def test_a_consumer_that_loses_all_its_prefetch_starves_and_says_so(start, chann
 def test_a_classic_queue_never_gives_up_a_message(start, channel):
     put(channel, [hello(1)])
     consumer = start('ack_consumer.py', '--reject', 100, '--count', 100)
-    assert 'alice 1: rejected 20 times; a classic queue never gives up' in consumer.wait_for('rejected 20 times')
+    assert 'alice 1: rejected 20 times; a classic queue never gives up' in consumer.wait_for(
+        'rejected 20 times'
+    )
     assert consumer.end().status == 0
     assert waiting(channel, 'siamese.ack') == 1 and waiting(channel, 'siamese.dead') == 0
 
@@ -126,7 +160,12 @@ def test_a_quorum_queue_gives_a_message_up_after_21_deliveries(start, run, chann
     assert run('ack_producer.py', '--name', 'alice', '--count', 2, '--rate', 100, *kind).status == 0
     if flag == '--reject':
         done = run('ack_consumer.py', '--reject', 100, '--count', 42, *kind)
-        assert done.err.count('delivered 21 times, the broker gives it up and moves it to siamese.dead') == 2
+        assert (
+            done.err.count(
+                'delivered 21 times, the broker gives it up and moves it to siamese.dead'
+            )
+            == 2
+        )
         assert 'a classic queue' not in done.err
     else:
         for _ in range(21):
@@ -135,35 +174,51 @@ def test_a_quorum_queue_gives_a_message_up_after_21_deliveries(start, run, chann
     wait_until(lambda: waiting(channel, 'siamese.dead') == 2, 'dead letters')
     assert waiting(channel, 'siamese.ack') == 0
     dead = drain(channel, 'siamese.dead')
-    assert {properties.headers['x-death'][0]['reason'] for properties, _ in dead} == {'delivery_limit'}
+    assert {properties.headers['x-death'][0]['reason'] for properties, _ in dead} == {
+        'delivery_limit'
+    }
     status, found = judge(run, ledger)
-    assert status == 0 and sorted(found['given up']) == sorted(properties.message_id for properties, _ in dead)
+    assert status == 0 and sorted(found['given up']) == sorted(
+        properties.message_id for properties, _ in dead
+    )
 
 
 def test_the_consumer_timeout_gives_back_what_is_lost(start):
     with broker_module.throwaway() as broker:
-        broker.ctl('eval', 'application:set_env(rabbit, consumer_timeout, 2000), '
-                           'application:set_env(rabbit, channel_tick_interval, 500).')
+        broker.ctl(
+            'eval',
+            'application:set_env(rabbit, consumer_timeout, 2000), '
+            'application:set_env(rabbit, channel_tick_interval, 500).',
+        )
         env = {'AMQP_URL': broker.url}
         assert start('ack_producer.py', '--count', 3, '--rate', 100, **env).end().status == 0
         consumer = start('ack_consumer.py', '--lose', 100, **env)
         assert 'timed out' in consumer.wait_for('channel closed')
         consumer.wait_for('back after')
-        wait_until(lambda: sum(', redelivered  lost' in line for line in list(consumer.out)) >= 3, 'redelivery')
+        wait_until(
+            lambda: sum(', redelivered  lost' in line for line in list(consumer.out)) >= 3,
+            'redelivery',
+        )
         done = consumer.stop()
         assert done.status == 0 and 'Traceback' not in done.err
 
 
 # ----------------------------------------------------------------------------- priority and time to live
 
+
 @pytest.mark.pair
 def test_a_higher_priority_overtakes_what_waits(run, channel):
     levels = [0, 9, 3, 3, None, 5, 9, 0, 7]
     put(channel, [hello(number, priority=level) for number, level in enumerate(levels, 1)])
     done = run('ack_consumer.py', '--ack', 100, '--count', len(levels))
-    shown = [(int(level), int(number)) for number, level in re.findall(r'alice (\d+) .*priority (\d)', done.out)]
-    assert shown == sorted(((level or 0, number) for number, level in enumerate(levels, 1)),
-                           key=lambda one: (-one[0], one[1]))
+    shown = [
+        (int(level), int(number))
+        for number, level in re.findall(r'alice (\d+) .*priority (\d)', done.out)
+    ]
+    assert shown == sorted(
+        ((level or 0, number) for number, level in enumerate(levels, 1)),
+        key=lambda one: (-one[0], one[1]),
+    )
 
 
 def test_a_priority_does_not_overtake_what_is_already_delivered(start, channel, broker, url):
@@ -182,8 +237,24 @@ def test_expiry_takes_effect_at_the_head_of_the_queue_only(run, channel, kind):
     flags = ('--rate', 100, '--queue-type', kind, '--quiet')
     assert run('ack_producer.py', '--name', 'head', '--count', 1, *flags).status == 0
     assert run('ack_producer.py', '--name', 'brief', '--count', 3, '--ttl', 0.2, *flags).status == 0
-    assert run('ack_producer.py', '--name', 'alone', '--count', 1, '--ttl', 0.2, '--queue', 'alone', *flags).status == 0
-    wait_until(lambda: waiting(channel, 'siamese.dead') == 1, 'the one that is the head of its queue')
+    assert (
+        run(
+            'ack_producer.py',
+            '--name',
+            'alone',
+            '--count',
+            1,
+            '--ttl',
+            0.2,
+            '--queue',
+            'alone',
+            *flags,
+        ).status
+        == 0
+    )
+    wait_until(
+        lambda: waiting(channel, 'siamese.dead') == 1, 'the one that is the head of its queue'
+    )
     assert waiting(channel, 'siamese.ack') == 4  # those behind the head are as old, and still there
     done = run('ack_consumer.py', '--ack', 100, '--idle', 1, '--queue-type', kind)
     assert done.out.count('acked\n') == 1 and 'head 1 ' in done.out
@@ -195,21 +266,49 @@ def test_an_expired_message_of_high_priority_is_recognised_if_it_is_delivered(ru
     # RabbitMQ looks for expired messages in the order in which they came (rabbitmq-server#1449).
     flags = ('--count', 1, '--rate', 100, '--quiet')
     assert run('ack_producer.py', '--name', 'head', *flags).status == 0
-    assert run('ack_producer.py', '--name', 'brief', '--ttl', 0.1, '--priority', 9, *flags).status == 0
-    assert run('ack_producer.py', '--name', 'alone', '--ttl', 0.1, '--queue', 'alone', *flags).status == 0
+    assert (
+        run('ack_producer.py', '--name', 'brief', '--ttl', 0.1, '--priority', 9, *flags).status == 0
+    )
+    assert (
+        run('ack_producer.py', '--name', 'alone', '--ttl', 0.1, '--queue', 'alone', *flags).status
+        == 0
+    )
     wait_until(lambda: waiting(channel, 'siamese.dead') >= 1, 'a dead letter that was sent last')
     done = run('ack_consumer.py', '--ack', 100, '--idle', 1, '--json', '-')
     summary = json.loads(done.out)
-    assert summary['overdue'] + waiting(channel, 'siamese.dead') == 2 and summary['acked'] == 1 + summary['overdue']
+    assert (
+        summary['overdue'] + waiting(channel, 'siamese.dead') == 2
+        and summary['acked'] == 1 + summary['overdue']
+    )
 
 
 def test_the_audit_knows_what_expired(run, channel, tmp_path):
     ledger = tmp_path / 'run.jsonl'
     for name, flags in (('alice', ('--ttl', 60)), ('brief', ('--ttl', 0.1))):
-        assert run('ack_producer.py', '--name', name, '--count', 3, '--rate', 100, '--ledger', ledger, *flags,
-                   '--queue', name).status == 0
+        assert (
+            run(
+                'ack_producer.py',
+                '--name',
+                name,
+                '--count',
+                3,
+                '--rate',
+                100,
+                '--ledger',
+                ledger,
+                *flags,
+                '--queue',
+                name,
+            ).status
+            == 0
+        )
     wait_until(lambda: waiting(channel, 'siamese.dead') == 3, 'dead letters')
-    assert run('ack_consumer.py', '--ack', 100, '--count', 3, '--queue', 'alice', '--ledger', ledger).status == 0
+    assert (
+        run(
+            'ack_consumer.py', '--ack', 100, '--count', 3, '--queue', 'alice', '--ledger', ledger
+        ).status
+        == 0
+    )
     status, found = judge(run, ledger)
     assert status == 0 and found['ok'] == 3
     assert [id.split('-')[0] for id in found['expired']] == ['brief'] * 3
@@ -217,12 +316,15 @@ def test_the_audit_knows_what_expired(run, channel, tmp_path):
 
 # ---------------------------------------------------------------------------------------------- bad input
 
+
 def test_malformed_messages_are_rejected_into_the_dead_letters_and_counted(run, channel):
     put(channel, [hello(1), *MALFORMED.values(), hello(2)])
     done = run('ack_consumer.py', '--ack', 100, '--count', len(MALFORMED) + 2, '--json', '-')
     summary = json.loads(done.out)
     assert done.status == 1 and 'Traceback' not in done.err
-    assert summary['acked'] == 2 and summary['invalid'] == len(MALFORMED) == sum(summary['reasons'].values())
+    assert summary['acked'] == 2 and summary['invalid'] == len(MALFORMED) == sum(
+        summary['reasons'].values()
+    )
     assert done.err.count('invalid: ') == len(MALFORMED) and '\x1b' not in done.err
     dead = drain(channel, 'siamese.dead')
     assert Counter(body for _, body in dead) == Counter(body for _, body in MALFORMED.values())
@@ -234,28 +336,50 @@ def test_a_message_that_comes_again_though_it_was_acknowledged(run, channel):
     done = run('ack_consumer.py', '--ack', 100, '--count', 4, '--json', '-')
     summary = json.loads(done.out)
     assert done.status == 1 and summary['reasons'] == {'replayed': 1} and summary['acked'] == 3
-    assert [properties.message_id for properties, _ in drain(channel, 'siamese.dead')] == ['alice-cafecafe-1']
+    assert [properties.message_id for properties, _ in drain(channel, 'siamese.dead')] == [
+        'alice-cafecafe-1'
+    ]
 
 
 def test_nothing_came(run):
     done = run('ack_consumer.py', '--idle', 0.3)
-    assert done.status == 3 and done.out.startswith('0 received = 0 acked + 0 rejected + 0 lost + 0 invalid; ')
+    assert done.status == 3 and done.out.startswith(
+        '0 received = 0 acked + 0 rejected + 0 lost + 0 invalid; '
+    )
 
 
 # ------------------------------------------------------------------------------------------------ percent
 
-@pytest.mark.parametrize(('flags', 'chances'), [
-    ((), (60, 30, 10)), (('--ack', 100), (100, 0, 0)), (('--lose', 10), (90, 0, 10)), (('--reject', 100), (0, 100, 0)),
-    (('--ack', 50, '--reject', 50), (50, 50, 0)), (('--ack', .1, '--reject', .2, '--lose', 99.7), (.1, .2, 99.7)),
-    (('--reject', 70, '--lose', 30), (0, 70, 30)), (('--ack', 0, '--lose', 100), (0, 0, 100))])
+
+@pytest.mark.parametrize(
+    ('flags', 'chances'),
+    [
+        ((), (60, 30, 10)),
+        (('--ack', 100), (100, 0, 0)),
+        (('--lose', 10), (90, 0, 10)),
+        (('--reject', 100), (0, 100, 0)),
+        (('--ack', 50, '--reject', 50), (50, 50, 0)),
+        (('--ack', 0.1, '--reject', 0.2, '--lose', 99.7), (0.1, 0.2, 99.7)),
+        (('--reject', 70, '--lose', 30), (0, 70, 30)),
+        (('--ack', 0, '--lose', 100), (0, 0, 100)),
+    ],
+)
 def test_chances(flags, chances):
 
     args = ack_consumer.parse_args([*map(str, flags)])
     assert (args.ack, args.reject, args.lose) == chances
 
 
-@pytest.mark.parametrize('flags', [('--ack', 60), ('--ack', 60, '--reject', 50), ('--reject', 60, '--lose', 50),
-                                   ('--ack', 101), ('--lose', -1)])
+@pytest.mark.parametrize(
+    'flags',
+    [
+        ('--ack', 60),
+        ('--ack', 60, '--reject', 50),
+        ('--reject', 60, '--lose', 50),
+        ('--ack', 101),
+        ('--lose', -1),
+    ],
+)
 def test_chances_that_make_no_100_percent(flags):
     done = Running('ack_consumer.py', *flags).end()
     assert done.status == 2 and done.err.count('\n') == 1 and flags[0] in done.err

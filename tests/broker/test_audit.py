@@ -12,8 +12,15 @@ from siamese import verdict as audit
 
 
 def line(by, event, id=None, attempt=1, epoch=1, **facts):
-    return {'at': 0, 'by': by, 'run': 'cafe', 'epoch': epoch, 'event': event,
-            **({} if event in ('connected', 'lost', 'closed') else {'id': id, 'attempt': attempt}), **facts}
+    return {
+        'at': 0,
+        'by': by,
+        'run': 'cafe',
+        'epoch': epoch,
+        'event': event,
+        **({} if event in ('connected', 'lost', 'closed') else {'id': id, 'attempt': attempt}),
+        **facts,
+    }
 
 
 def sent(id, attempt=1, digest='d', answer='accepted'):
@@ -38,46 +45,138 @@ CASES = {  # name: (books, what is found, verdict)
     'unexpected, without id': ([*sent('1'), seen('1'), seen(None)], {'unexpected'}, 1),
     'unexpected attempt': ([*sent('1'), seen('1', attempt=2)], {'unexpected'}, 1),
     'duplicated': ([*sent('1'), seen('1'), seen('1', by='dave'), *CLOSED], {'duplicated'}, 1),
-    'duplicated, though flagged': ([*sent('1'), seen('1'), seen('1', by='dave', redelivered=True), *CLOSED],
-                                   {'duplicated'}, 1),
-    'duplicated on a lost connection, not flagged': ([*sent('1'), seen('1'), line('carol', 'lost'),
-                                                      seen('1', by='dave')], {'duplicated'}, 1),
+    'duplicated, though flagged': (
+        [*sent('1'), seen('1'), seen('1', by='dave', redelivered=True), *CLOSED],
+        {'duplicated'},
+        1,
+    ),
+    'duplicated on a lost connection, not flagged': (
+        [*sent('1'), seen('1'), line('carol', 'lost'), seen('1', by='dave')],
+        {'duplicated'},
+        1,
+    ),
     'replayed': ([*sent('1'), seen('1'), seen('1', event='invalid')], {'duplicated'}, 1),
-    'redelivered': ([*sent('1'), seen('1'), line('carol', 'lost'), seen('1', epoch=2, redelivered=True),
-                     line('carol', 'closed', epoch=2)], {'redelivered', 'ok'}, 0),
-    'redelivered after a kill': ([*sent('1'), seen('1'), seen('1', by='dave', redelivered=True),
-                                  line('dave', 'closed')], {'redelivered', 'ok'}, 0),
-    'redelivered twice, closed twice': ([*sent('1'), seen('1'), seen('1', by='dave', redelivered=True),
-                                         seen('1', by='erin', redelivered=True), line('dave', 'closed'),
-                                         line('erin', 'closed')], {'duplicated'}, 1),
-    'redelivered without flag by LavinMQ': ([line('dave', 'connected', broker='LavinMQ 2.9'), *sent('1'), seen('1'),
-                                             seen('1', by='dave'), line('dave', 'closed')], {'redelivered', 'ok'}, 0),
-    'sent again': ([*sent('1', answer='unknown'), *sent('1', 2), seen('1'), seen('1', 2, by='dave'), *CLOSED],
-                   {'sent again', 'ok'}, 0),
-    'sent again, came out once': ([*sent('1', answer='returned'), *sent('1', 2), seen('1', 2), *CLOSED], {'ok'}, 0),
-    'rejected, then acknowledged': ([*sent('1'), seen('1', event='rejected'), seen('1', redelivered=True), *CLOSED],
-                                    {'redelivered', 'ok'}, 0),
-    'rejected, not flagged': ([*sent('1'), seen('1', event='rejected'), seen('1'), *CLOSED], {'duplicated', 'ok'}, 1),
-    'held, then acknowledged': ([*sent('1'), seen('1', event='unsettled'), line('carol', 'closed'),
-                                 seen('1', by='dave', redelivered=True), line('dave', 'closed')],
-                                {'redelivered', 'ok'}, 0),
+    'redelivered': (
+        [
+            *sent('1'),
+            seen('1'),
+            line('carol', 'lost'),
+            seen('1', epoch=2, redelivered=True),
+            line('carol', 'closed', epoch=2),
+        ],
+        {'redelivered', 'ok'},
+        0,
+    ),
+    'redelivered after a kill': (
+        [*sent('1'), seen('1'), seen('1', by='dave', redelivered=True), line('dave', 'closed')],
+        {'redelivered', 'ok'},
+        0,
+    ),
+    'redelivered twice, closed twice': (
+        [
+            *sent('1'),
+            seen('1'),
+            seen('1', by='dave', redelivered=True),
+            seen('1', by='erin', redelivered=True),
+            line('dave', 'closed'),
+            line('erin', 'closed'),
+        ],
+        {'duplicated'},
+        1,
+    ),
+    'redelivered without flag by LavinMQ': (
+        [
+            line('dave', 'connected', broker='LavinMQ 2.9'),
+            *sent('1'),
+            seen('1'),
+            seen('1', by='dave'),
+            line('dave', 'closed'),
+        ],
+        {'redelivered', 'ok'},
+        0,
+    ),
+    'sent again': (
+        [*sent('1', answer='unknown'), *sent('1', 2), seen('1'), seen('1', 2, by='dave'), *CLOSED],
+        {'sent again', 'ok'},
+        0,
+    ),
+    'sent again, came out once': (
+        [*sent('1', answer='returned'), *sent('1', 2), seen('1', 2), *CLOSED],
+        {'ok'},
+        0,
+    ),
+    'rejected, then acknowledged': (
+        [*sent('1'), seen('1', event='rejected'), seen('1', redelivered=True), *CLOSED],
+        {'redelivered', 'ok'},
+        0,
+    ),
+    'rejected, not flagged': (
+        [*sent('1'), seen('1', event='rejected'), seen('1'), *CLOSED],
+        {'duplicated', 'ok'},
+        1,
+    ),
+    'held, then acknowledged': (
+        [
+            *sent('1'),
+            seen('1', event='unsettled'),
+            line('carol', 'closed'),
+            seen('1', by='dave', redelivered=True),
+            line('dave', 'closed'),
+        ],
+        {'redelivered', 'ok'},
+        0,
+    ),
     'never acknowledged': ([*sent('1'), seen('1', event='unsettled'), *CLOSED], {'lost'}, 1),
-    'rejected after it was acknowledged': ([*sent('1'), seen('1'), seen('1', event='rejected', redelivered=True)],
-                                           {'duplicated', 'ok'}, 1),
-    'given up': ([*sent('1'), seen('1', event='rejected'), seen('1', event='given up', redelivered=True)],
-                 {'redelivered', 'given up'}, 0),
+    'rejected after it was acknowledged': (
+        [*sent('1'), seen('1'), seen('1', event='rejected', redelivered=True)],
+        {'duplicated', 'ok'},
+        1,
+    ),
+    'given up': (
+        [*sent('1'), seen('1', event='rejected'), seen('1', event='given up', redelivered=True)],
+        {'redelivered', 'given up'},
+        0,
+    ),
     'returned': ([*sent('1', answer='returned'), *sent('2'), seen('2')], {'returned', 'ok'}, 0),
-    'altered, and rejected': ([*sent('1'), seen('1', event='rejected', digest='x'), seen('1', redelivered=True)],
-                              {'corrupt', 'redelivered'}, 1),
-    'lost between nodes': ([line('carol', 'connected', broker='RabbitMQ', queue='q', queue_type='quorum'), *sent('1'),
-                            seen('1'), seen('1', redelivered=True), line('carol', 'closed')], {'ack lost', 'ok'}, 0),
+    'altered, and rejected': (
+        [*sent('1'), seen('1', event='rejected', digest='x'), seen('1', redelivered=True)],
+        {'corrupt', 'redelivered'},
+        1,
+    ),
+    'lost between nodes': (
+        [
+            line('carol', 'connected', broker='RabbitMQ', queue='q', queue_type='quorum'),
+            *sent('1'),
+            seen('1'),
+            seen('1', redelivered=True),
+            line('carol', 'closed'),
+        ],
+        {'ack lost', 'ok'},
+        0,
+    ),
     'lost between nodes, elsewhere again': (
-        [line(by, 'connected', broker='RabbitMQ', queue='q', queue_type='quorum') for by in ('carol', 'dave')]
-        + [*sent('1'), seen('1'), seen('1', by='dave', redelivered=True), *CLOSED], {'ack lost', 'ok'}, 0),
+        [
+            line(by, 'connected', broker='RabbitMQ', queue='q', queue_type='quorum')
+            for by in ('carol', 'dave')
+        ]
+        + [*sent('1'), seen('1'), seen('1', by='dave', redelivered=True), *CLOSED],
+        {'ack lost', 'ok'},
+        0,
+    ),
     'twice from a quorum queue, not flagged': (
-        [line(by, 'connected', broker='RabbitMQ', queue='q', queue_type='quorum') for by in ('carol', 'dave')]
-        + [*sent('1'), seen('1'), seen('1', by='dave'), *CLOSED], {'duplicated', 'ok'}, 1),
-    'sent again without a reason': ([*sent('1'), *sent('1', 2), seen('1'), seen('1', 2)], {'duplicated'}, 1),
+        [
+            line(by, 'connected', broker='RabbitMQ', queue='q', queue_type='quorum')
+            for by in ('carol', 'dave')
+        ]
+        + [*sent('1'), seen('1'), seen('1', by='dave'), *CLOSED],
+        {'duplicated', 'ok'},
+        1,
+    ),
+    'sent again without a reason': (
+        [*sent('1'), *sent('1', 2), seen('1'), seen('1', 2)],
+        {'duplicated'},
+        1,
+    ),
 }
 
 
@@ -85,8 +184,13 @@ CASES = {  # name: (books, what is found, verdict)
 def test_cases(case, tmp_path):
     books, labels, status = CASES[case]
     found = audit.audit(books)
-    interesting = {name for name, ids in found.items() if {'1', '2', f'without message_id: {"d":.16}'} & {*ids}}
-    assert interesting - {'attempted', 'accepted'} - ({'ok'} if 'ok' not in labels else set()) == labels
+    interesting = {
+        name for name, ids in found.items() if {'1', '2', f'without message_id: {"d":.16}'} & {*ids}
+    }
+    assert (
+        interesting - {'attempted', 'accepted'} - ({'ok'} if 'ok' not in labels else set())
+        == labels
+    )
     ledger = tmp_path / 'run.jsonl'
     ledger.write_text(''.join(json.dumps(event) + '\n' for event in books))
     assert audit.main([str(ledger), '--quiet']) == status
@@ -94,39 +198,104 @@ def test_cases(case, tmp_path):
 
 def mortal(id, at, exchange='news', ttl='10000'):
     """Return the lines of a message with a time to live, accepted at a time."""
-    return [{**line('alice', 'attempted', id, digest='d', expiration=ttl), 'at': at, **(
-        {'exchange': exchange} if exchange else {})}, line('alice', 'accepted', id)]
+    return [
+        {
+            **line('alice', 'attempted', id, digest='d', expiration=ttl),
+            'at': at,
+            **({'exchange': exchange} if exchange else {}),
+        },
+        line('alice', 'accepted', id),
+    ]
 
 
 def listener(by, queue, first, *ids, last, exchange='news', end='closed'):
     """Return the lines of a consumer of a fanout exchange, from its first moment to its last."""
-    lines = [line(by, 'connected', broker='RabbitMQ', exchange=exchange, queue=queue), *(seen(id, by=by) for id in ids),
-             *([line(by, end)] if end else [])]
+    lines = [
+        line(by, 'connected', broker='RabbitMQ', exchange=exchange, queue=queue),
+        *(seen(id, by=by) for id in ids),
+        *([line(by, end)] if end else []),
+    ]
     return [{**event, 'at': at} for event, at in zip(lines, [first, *[last] * len(ids), last])]
 
 
 FANOUT = {  # name: (books, what is found besides attempted and accepted)
-    'one copy for each queue': ([*mortal('1', 5), *listener('carol', 'a', 0, '1', last=20),
-                                 *listener('dave', 'b', 0, '1', last=20)], {'ok': ['1']}),
-    'two copies for one queue': ([*mortal('1', 5), *listener('carol', 'a', 0, '1', last=20),
-                                  *listener('dave', 'a', 0, '1', last=20)], {'ok': ['1'], 'duplicated': ['1']}),
-    'a shared queue': ([*mortal('1', 5), *mortal('2', 5), *listener('carol', 'a', 0, '1', last=20),
-                        *listener('dave', 'a', 0, '2', last=20)], {'ok': ['1', '2']}),
-    'lost in one queue': ([*mortal('1', 5), *listener('carol', 'a', 0, '1', last=20),
-                           *listener('dave', 'b', 0, last=20)], {'ok': ['1'], 'lost': ['1 in b']}),
-    'left too early': ([*mortal('1', 5), *listener('carol', 'a', 0, '1', last=20), *listener('dave', 'b', 0, last=14)],
-                       {'ok': ['1'], 'expired': ['1 in b']}),
-    'killed before': ([*mortal('1', 5), *listener('carol', 'a', 0, '1', last=20),
-                       *listener('dave', 'b', 0, last=0, end=None)], {'ok': ['1'], 'expired': ['1 in b']}),
-    'came late': ([*mortal('1', 5), *listener('carol', 'a', 0, '1', last=20), *listener('dave', 'b', 6, last=20)],
-                  {'ok': ['1']}),
-    'returned, too late': ([*mortal('1', 5), *listener('carol', 'a', 0, last=1), *listener('dave', 'a', 18, last=30)],
-                           {'expired': ['1 in a']}),
-    'returned in time': ([*mortal('1', 5), *listener('carol', 'a', 0, last=1),
-                          *listener('dave', 'a', 12, '1', last=30)], {'ok': ['1']}),
-    'another exchange': ([*mortal('1', 5), *listener('carol', 'a', 0, last=20, exchange='other')],
-                         {'expired': ['1']}),
-    'no exchange': ([*mortal('1', 5, exchange=None), *listener('carol', 'a', 0, last=20)], {'expired': ['1']}),
+    'one copy for each queue': (
+        [
+            *mortal('1', 5),
+            *listener('carol', 'a', 0, '1', last=20),
+            *listener('dave', 'b', 0, '1', last=20),
+        ],
+        {'ok': ['1']},
+    ),
+    'two copies for one queue': (
+        [
+            *mortal('1', 5),
+            *listener('carol', 'a', 0, '1', last=20),
+            *listener('dave', 'a', 0, '1', last=20),
+        ],
+        {'ok': ['1'], 'duplicated': ['1']},
+    ),
+    'a shared queue': (
+        [
+            *mortal('1', 5),
+            *mortal('2', 5),
+            *listener('carol', 'a', 0, '1', last=20),
+            *listener('dave', 'a', 0, '2', last=20),
+        ],
+        {'ok': ['1', '2']},
+    ),
+    'lost in one queue': (
+        [
+            *mortal('1', 5),
+            *listener('carol', 'a', 0, '1', last=20),
+            *listener('dave', 'b', 0, last=20),
+        ],
+        {'ok': ['1'], 'lost': ['1 in b']},
+    ),
+    'left too early': (
+        [
+            *mortal('1', 5),
+            *listener('carol', 'a', 0, '1', last=20),
+            *listener('dave', 'b', 0, last=14),
+        ],
+        {'ok': ['1'], 'expired': ['1 in b']},
+    ),
+    'killed before': (
+        [
+            *mortal('1', 5),
+            *listener('carol', 'a', 0, '1', last=20),
+            *listener('dave', 'b', 0, last=0, end=None),
+        ],
+        {'ok': ['1'], 'expired': ['1 in b']},
+    ),
+    'came late': (
+        [
+            *mortal('1', 5),
+            *listener('carol', 'a', 0, '1', last=20),
+            *listener('dave', 'b', 6, last=20),
+        ],
+        {'ok': ['1']},
+    ),
+    'returned, too late': (
+        [*mortal('1', 5), *listener('carol', 'a', 0, last=1), *listener('dave', 'a', 18, last=30)],
+        {'expired': ['1 in a']},
+    ),
+    'returned in time': (
+        [
+            *mortal('1', 5),
+            *listener('carol', 'a', 0, last=1),
+            *listener('dave', 'a', 12, '1', last=30),
+        ],
+        {'ok': ['1']},
+    ),
+    'another exchange': (
+        [*mortal('1', 5), *listener('carol', 'a', 0, last=20, exchange='other')],
+        {'expired': ['1']},
+    ),
+    'no exchange': (
+        [*mortal('1', 5, exchange=None), *listener('carol', 'a', 0, last=20)],
+        {'expired': ['1']},
+    ),
 }
 
 
@@ -134,19 +303,32 @@ FANOUT = {  # name: (books, what is found besides attempted and accepted)
 def test_fanout_and_time_to_live(case):
     books, expected = FANOUT[case]
     found = audit.audit(books)
-    assert {name: ids for name, ids in found.items()
-            if ids and name in audit.MEANING and name not in ('attempted', 'accepted')} == expected
+    assert {
+        name: ids
+        for name, ids in found.items()
+        if ids and name in audit.MEANING and name not in ('attempted', 'accepted')
+    } == expected
 
 
-RUN = [event for n in range(1, 24)
-       for event in (*sent(f'm{n}', digest=f'd{n}'), seen(f'm{n}', digest=f'd{n}'))] + CLOSED
+RUN = [
+    event
+    for n in range(1, 24)
+    for event in (*sent(f'm{n}', digest=f'd{n}'), seen(f'm{n}', digest=f'd{n}'))
+] + CLOSED
 
 
-@given(st.permutations(range(23)), st.sampled_from(['lost', 'corrupt', 'refused', 'unexpected', 'duplicated']))
+@given(
+    st.permutations(range(23)),
+    st.sampled_from(['lost', 'corrupt', 'refused', 'unexpected', 'duplicated']),
+)
 def test_one_wrong_line_among_many_is_found_and_named(order, fault):
     victim = f'm{order[0] + 1}'
     events = [dict(event) for event in RUN]
-    at = next(n for n, event in enumerate(events) if event['event'] == 'validated' and event['id'] == victim)
+    at = next(
+        n
+        for n, event in enumerate(events)
+        if event['event'] == 'validated' and event['id'] == victim
+    )
     if fault == 'lost':
         del events[at]
     elif fault == 'corrupt':
@@ -154,7 +336,9 @@ def test_one_wrong_line_among_many_is_found_and_named(order, fault):
     elif fault == 'refused':
         events[at]['event'] = 'invalid'
     elif fault == 'unexpected':
-        events = [event for event in events if event.get('id') != victim or event['event'] == 'validated']
+        events = [
+            event for event in events if event.get('id') != victim or event['event'] == 'validated'
+        ]
     else:
         events.insert(at, events[at])
     found = audit.audit(events)
@@ -172,30 +356,57 @@ def test_the_order_of_the_processes_does_not_matter(data):
     assert audit.audit([streams[by][next(positions[by])] for by in turns]) == audit.audit(RUN)
 
 
-@pytest.mark.parametrize(('text', 'complaint'), [
-    ('', 'no producer'), (json.dumps(sent('1')[0]), 'no consumer'), ('{"torn', 'run.jsonl:1 cannot be read'),
-    ('\n'.join(map(json.dumps, sent('1'))), 'no consumer'),  # accepted, but lost only if somebody had looked
-    (json.dumps(seen('1')), 'no producer'), (json.dumps(seen('1', event='invalid')), 'no producer'),
-    ('[' * 100_000, 'cannot be read'), (json.dumps(seen('1', attempt='1')), 'cannot be read'),
-    (json.dumps(seen('1', attempt=[])), 'cannot be read'), (json.dumps(seen('1', by=['x'])), 'cannot be read'),
-    (json.dumps(line('a', 'connected', broker=7)), 'cannot be read'),
-    (json.dumps(line('a', 'closed', epoch={})), 'cannot be read'),
-    ('[]', 'cannot be read'), ('null', 'cannot be read'), ('{"event": []}', 'cannot be read'),
-    ('\xff', 'cannot be read'),
-    ('{"event": "attempted"}', 'cannot be read'),
-    (json.dumps({**sent('1')[0], 'id': ['x']}), 'cannot be read'),
-    (json.dumps({**sent('1')[0], 'at': 10**400, 'expiration': '1'}), 'cannot be read'),
-    (json.dumps({**sent('1')[0], 'at': float('inf')}), 'cannot be read'),
-    (json.dumps(line('a', 'new event')), 'cannot be read')])
+@pytest.mark.parametrize(
+    ('text', 'complaint'),
+    [
+        ('', 'no producer'),
+        (json.dumps(sent('1')[0]), 'no consumer'),
+        ('{"torn', 'run.jsonl:1 cannot be read'),
+        (
+            '\n'.join(map(json.dumps, sent('1'))),
+            'no consumer',
+        ),  # accepted, but lost only if somebody had looked
+        (json.dumps(seen('1')), 'no producer'),
+        (json.dumps(seen('1', event='invalid')), 'no producer'),
+        ('[' * 100_000, 'cannot be read'),
+        (json.dumps(seen('1', attempt='1')), 'cannot be read'),
+        (json.dumps(seen('1', attempt=[])), 'cannot be read'),
+        (json.dumps(seen('1', by=['x'])), 'cannot be read'),
+        (json.dumps(line('a', 'connected', broker=7)), 'cannot be read'),
+        (json.dumps(line('a', 'closed', epoch={})), 'cannot be read'),
+        ('[]', 'cannot be read'),
+        ('null', 'cannot be read'),
+        ('{"event": []}', 'cannot be read'),
+        ('\xff', 'cannot be read'),
+        ('{"event": "attempted"}', 'cannot be read'),
+        (json.dumps({**sent('1')[0], 'id': ['x']}), 'cannot be read'),
+        (json.dumps({**sent('1')[0], 'at': 10**400, 'expiration': '1'}), 'cannot be read'),
+        (json.dumps({**sent('1')[0], 'at': float('inf')}), 'cannot be read'),
+        (json.dumps(line('a', 'new event')), 'cannot be read'),
+    ],
+)
 def test_what_cannot_be_judged(text, complaint, tmp_path):
     ledger = tmp_path / 'run.jsonl'
     ledger.write_text(text + '\n' if text else '')
     done = Running('audit.py', ledger).end()
-    assert done.status == 3 and f'{complaint}' in done.out and 'unknown: ' in done.out and done.err == ''
+    assert (
+        done.status == 3
+        and f'{complaint}' in done.out
+        and 'unknown: ' in done.out
+        and done.err == ''
+    )
 
 
-@pytest.mark.parametrize('case, status', [('corrupt', 1), ('refused', 1), ('lost', 3), ('unexpected', 3),
-                                          ('sent again without a reason', 3)])
+@pytest.mark.parametrize(
+    'case, status',
+    [
+        ('corrupt', 1),
+        ('refused', 1),
+        ('lost', 3),
+        ('unexpected', 3),
+        ('sent again without a reason', 3),
+    ],
+)
 def test_what_an_unreadable_line_could_explain_is_not_judged(case, status, tmp_path, capsys):
     ledger = tmp_path / 'run.jsonl'
     ledger.write_text('torn\n' + ''.join(json.dumps(event) + '\n' for event in CASES[case][0]))
@@ -207,7 +418,9 @@ def test_a_ledger_named_twice_counts_once(tmp_path):
     ledger = tmp_path / 'run.jsonl'
     ledger.write_text(''.join(json.dumps(event) + '\n' for event in CASES['sane'][0]))
     (tmp_path / 'link').symlink_to(ledger)
-    assert audit.main([str(ledger), str(tmp_path / 'link'), f'{tmp_path}/./run.jsonl', '--quiet']) == 0
+    assert (
+        audit.main([str(ledger), str(tmp_path / 'link'), f'{tmp_path}/./run.jsonl', '--quiet']) == 0
+    )
 
 
 def test_attempts_beyond_reason_are_judged_at_once():
@@ -224,7 +437,11 @@ def test_the_report_names_the_faults_but_not_thousands(tmp_path):
     assert done.status == 1 and '    99  lost         accepted, but never came out' in lines
     assert 'lost: m01' in lines and 'lost: ... and 79 more' in lines
     summary = json.loads((tmp_path / 'verdict').read_text())
-    assert summary['verdict'] == 'invalid: 99 lost' and len(summary['lost']) == 99 and summary['attempted'] == 100
+    assert (
+        summary['verdict'] == 'invalid: 99 lost'
+        and len(summary['lost']) == 99
+        and summary['attempted'] == 100
+    )
 
 
 def test_what_strangers_write_cannot_forge_the_report(tmp_path):

@@ -19,19 +19,47 @@ def ledger(tmp_path):
 @pytest.fixture
 def producers(start, ledger):
     def producers(names, count, *flags, **env):
-        return [start('producer.py', '--name', name, '--count', count, '--ledger', ledger, '--quiet', *flags, **env)
-                for name in names]
+        return [
+            start(
+                'producer.py',
+                '--name',
+                name,
+                '--count',
+                count,
+                '--ledger',
+                ledger,
+                '--quiet',
+                *flags,
+                **env,
+            )
+            for name in names
+        ]
+
     return producers
 
 
 @pytest.fixture
 def validators(start, ledger):
     def validators(names, *flags, **env):
-        running = [start('validate.py', '--name', name, '--ledger', ledger, '--quiet', '--json', '-', *flags, **env)
-                   for name in names]
+        running = [
+            start(
+                'validate.py',
+                '--name',
+                name,
+                '--ledger',
+                ledger,
+                '--quiet',
+                '--json',
+                '-',
+                *flags,
+                **env,
+            )
+            for name in names
+        ]
         for validator in running:
             validator.wait_for('ready')
         return running
+
     return validators
 
 
@@ -63,7 +91,11 @@ def test_three_producers_and_three_validators(run, producers, validators, ledger
     status, found = judge(run, ledger)
     assert (status, found['attempted'], found['accepted'], found['ok']) == (0, 300, 300, 300)
     assert not any(found[name] for name in ('redelivered', 'sent again', 'recovered', 'in doubt'))
-    assert found['producers'] == ['alice', 'bert', 'bob'] and found['consumers'] == ['carol', 'dave', 'erin']
+    assert found['producers'] == ['alice', 'bert', 'bob'] and found['consumers'] == [
+        'carol',
+        'dave',
+        'erin',
+    ]
     assert drain(channel, 'siamese.blocks') == drain(channel, 'siamese.dead') == []
 
 
@@ -99,11 +131,26 @@ def test_a_stolen_a_doubled_and_an_altered_block_are_named(run, producers, ledge
             body = body.replace(b'"proof": ', b'"proof": 1', 1)
         for _ in range({stolen: 0, doubled: 2}.get(properties.message_id, 1)):
             channel.basic_publish('', 'siamese.blocks', body, properties)
-    validator = run('validate.py', '--count', 23, '--name', 'carol', '--ledger', ledger, '--json', '-', '--quiet')
+    validator = run(
+        'validate.py',
+        '--count',
+        23,
+        '--name',
+        'carol',
+        '--ledger',
+        ledger,
+        '--json',
+        '-',
+        '--quiet',
+    )
     assert validator.status == 1
     status, found = judge(run, ledger)
     assert status == 1
-    assert (found['lost'], found['duplicated'], found['corrupt']) == ([stolen], [doubled], [altered])
+    assert (found['lost'], found['duplicated'], found['corrupt']) == (
+        [stolen],
+        [doubled],
+        [altered],
+    )
     assert found['verdict'] == 'invalid: 1 lost, 1 corrupt, 1 duplicated'
     report = run('audit.py', ledger).out
     for line in f'lost: {stolen}', f'duplicated: {doubled}', f'corrupt: {altered}':
@@ -116,7 +163,12 @@ def test_a_block_doubled_between_two_validators_is_named(run, producers, ledger,
     for properties, body in [*messages, messages[2]]:
         channel.basic_publish('', 'siamese.blocks', body, properties)
     for name, number in (('carol', 5), ('dave', 1)):
-        assert run('validate.py', '--count', number, '--name', name, '--ledger', ledger, '--quiet').status == 0
+        assert (
+            run(
+                'validate.py', '--count', number, '--name', name, '--ledger', ledger, '--quiet'
+            ).status
+            == 0
+        )
     status, found = judge(run, ledger)
     assert status == 1 and found['duplicated'] == [messages[2][0].message_id]
 
@@ -126,7 +178,18 @@ def test_a_foreign_block_is_named(run, producers, ledger, channel):
     block = {'hash': '00ff', 'proof': 7}
     properties, body = message('mallory', 'beef', 1, GENESIS, block)
     channel.basic_publish('', 'siamese.blocks', body, properties)
-    done = run('validate.py', '--difficulty', 1, '--count', 4, '--name', 'carol', '--ledger', ledger, '--quiet')
+    done = run(
+        'validate.py',
+        '--difficulty',
+        1,
+        '--count',
+        4,
+        '--name',
+        'carol',
+        '--ledger',
+        ledger,
+        '--quiet',
+    )
     assert done.status == 1
     status, found = judge(run, ledger)
     assert status == 1 and found['unexpected'] == ['mallory-beef-1'] and found['ok'] == 3
@@ -135,9 +198,13 @@ def test_a_foreign_block_is_named(run, producers, ledger, channel):
 def test_validators_first_broker_last(run, start, ledger):
     with broker_module.throwaway(started=False) as broker:
         env = {'AMQP_URL': broker.url}
-        scripts = [start('validate.py', '--name', 'carol', '--count', 46, '--ledger', ledger, **env),
-                   *(start('producer.py', '--name', name, '--count', 23, '--ledger', ledger, **env)
-                     for name in ('alice', 'bob'))]
+        scripts = [
+            start('validate.py', '--name', 'carol', '--count', 46, '--ledger', ledger, **env),
+            *(
+                start('producer.py', '--name', name, '--count', 23, '--ledger', ledger, **env)
+                for name in ('alice', 'bob')
+            ),
+        ]
         for waiting in scripts:
             waiting.wait_for('no broker')
         broker.start()

@@ -1,4 +1,5 @@
 """broker.py against real processes: what it starts works, and nothing of it is left behind."""
+
 import contextlib
 import glob
 import json
@@ -53,7 +54,9 @@ class Place:
 
     def listeners(self):
         """Return (address, port) of each TCP socket on which a process with the mark listens."""
-        connections = [one for pid in self.processes() for one in psutil.Process(pid).net_connections('tcp')]
+        connections = [
+            one for pid in self.processes() for one in psutil.Process(pid).net_connections('tcp')
+        ]
         return [tuple(one.laddr) for one in connections if one.status == psutil.CONN_LISTEN]
 
 
@@ -83,8 +86,14 @@ def one():
 
 
 def start(*args, prefix=(sys.executable, SCRIPT)):
-    return subprocess.Popen([*prefix, *args], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                            stderr=subprocess.PIPE, encoding='utf-8', start_new_session=True)
+    return subprocess.Popen(
+        [*prefix, *args],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        encoding='utf-8',
+        start_new_session=True,
+    )
 
 
 def hammer(kill, process, number):
@@ -96,8 +105,13 @@ def hammer(kill, process, number):
 
 
 def run(*args):
-    return subprocess.run([sys.executable, SCRIPT, *args], stdin=subprocess.DEVNULL, capture_output=True,
-                          encoding='utf-8', timeout=PATIENCE)
+    return subprocess.run(
+        [sys.executable, SCRIPT, *args],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        encoding='utf-8',
+        timeout=PATIENCE,
+    )
 
 
 @contextlib.contextmanager
@@ -133,7 +147,10 @@ def port(url):
 
 def is_open(url):
     """Tell whether somebody accepts TCP connections at `url`."""
-    with contextlib.suppress(OSError), socket.create_connection(('127.0.0.1', port(url)), timeout=1):
+    with (
+        contextlib.suppress(OSError),
+        socket.create_connection(('127.0.0.1', port(url)), timeout=1),
+    ):
         return True
 
 
@@ -164,7 +181,7 @@ def test_sigterm_is_passed_on_and_death_by_signal_is_128_plus_its_number(place):
 
 
 def test_ctrl_c_on_a_terminal_leaves_the_command_time_to_end_by_itself(place):
-    code = '''if True:
+    code = """if True:
         import os, socket, sys, time
         assert all(os.isatty(fd) for fd in (0, 1, 2))
         try:
@@ -174,7 +191,7 @@ def test_ctrl_c_on_a_terminal_leaves_the_command_time_to_end_by_itself(place):
             port = int(os.environ['AMQP_URL'].rsplit(':', 1)[1].split('/')[0])
             socket.create_connection(('127.0.0.1', port)).close()
             print('the broker is still there', flush=True)
-            sys.exit(5)'''
+            sys.exit(5)"""
     pid, terminal = pty.fork()
     if pid == 0:
         os.execv(sys.executable, [sys.executable, SCRIPT, sys.executable, '-c', code])
@@ -206,8 +223,18 @@ def test_command_that_is_no_program(place):
     assert 'Traceback' not in done.stderr and text in done.stderr.splitlines()[-1]
 
 
-@pytest.mark.parametrize('args', [['--nodes', '2'], ['--nodes', 'x'], ['--count', '3'], ['--man', 'true'],
-                                  ['--oauth2', '/none'], ['--oauth2', 'README.md'], ['--oauth2', sys.executable]])
+@pytest.mark.parametrize(
+    'args',
+    [
+        ['--nodes', '2'],
+        ['--nodes', 'x'],
+        ['--count', '3'],
+        ['--man', 'true'],
+        ['--oauth2', '/none'],
+        ['--oauth2', 'README.md'],
+        ['--oauth2', sys.executable],
+    ],
+)
 def test_bad_usage(args):
     done = run(*args)
     assert done.returncode == 2
@@ -216,23 +243,34 @@ def test_bad_usage(args):
 
 def test_alone_three_at_once_each_ended_by_another_signal(place):
     """Started at the same moment they do not disturb each other, and even SIGKILL leaves nothing."""
-    started = {number: start('--management') for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)}
+    started = {
+        number: start('--management') for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
+    }
     urls = []
     for process in started.values():
         amqp, http = process.stdout.readline(), process.stdout.readline()
-        urls.append(re.fullmatch(r'export AMQP_URL=(amqp://guest:guest@127\.0\.0\.1:\d+/%2F)\n', amqp)[1])
+        urls.append(
+            re.fullmatch(r'export AMQP_URL=(amqp://guest:guest@127\.0\.0\.1:\d+/%2F)\n', amqp)[1]
+        )
         assert re.fullmatch(r'export MANAGEMENT_URL=http://guest:guest@127\.0\.0\.1:\d+\n', http)
     for url, (number, process) in zip(urls, started.items()):
         assert_works(url)
         status, log = hammer(os.killpg, process, number)
-        assert status == (-signal.SIGKILL if number == signal.SIGKILL else 0) and 'Traceback' not in log
+        assert (
+            status == (-signal.SIGKILL if number == signal.SIGKILL else 0)
+            and 'Traceback' not in log
+        )
         wait_until(lambda url=url: not is_open(url))
     wait_until(place.is_empty)
 
 
 def test_ended_while_it_starts(place):
     process = start(*COMMAND)
-    wait_until(lambda: any('RABBITMQ_NODENAME' in environment for environment in place.processes().values()))
+    wait_until(
+        lambda: any(
+            'RABBITMQ_NODENAME' in environment for environment in place.processes().values()
+        )
+    )
     status, log = hammer(os.kill, process, signal.SIGTERM)
     assert status == 128 + signal.SIGTERM and 'Traceback' not in log
 
@@ -241,7 +279,9 @@ def test_as_an_ordinary_user_and_killed(place):
     """Its command must not be left behind either, trying for ever to reach a broker."""
     shutil.copy(SCRIPT, place.folder)
     script = os.path.join(place.folder, 'broker.py')
-    drop = ['setpriv', '--reuid=65534', '--regid=65534', '--clear-groups'] if os.getuid() == 0 else []
+    drop = (
+        ['setpriv', '--reuid=65534', '--regid=65534', '--clear-groups'] if os.getuid() == 0 else []
+    )
     process = start(*COMMAND, prefix=(*drop, '/usr/bin/python3', script))
     assert_works(process.stdout.readline().strip())
     owners = {os.stat(f'/proc/{pid}').st_uid for pid in place.processes()}
@@ -257,11 +297,18 @@ def test_not_installed(place, monkeypatch):
     monkeypatch.setenv('RABBITMQ_HOME', place.folder)
     done = run('true')
     assert done.returncode == 3
-    for line in ('sudo apt-get install rabbitmq-server', 'sudo dnf install rabbitmq-server',
-                 'brew install rabbitmq', 'docker run --rm'):
+    for line in (
+        'sudo apt-get install rabbitmq-server',
+        'sudo dnf install rabbitmq-server',
+        'brew install rabbitmq',
+        'docker run --rm',
+    ):
         assert line in done.stderr
     assert 'Traceback' not in done.stderr and 'guest' not in done.stderr
-    with pytest.raises(broker.NotInstalled, match='rabbitmq-server was not found'), broker.throwaway():
+    with (
+        pytest.raises(broker.NotInstalled, match='rabbitmq-server was not found'),
+        broker.throwaway(),
+    ):
         pass
 
 
@@ -284,8 +331,12 @@ def test_a_server_that_fails(place, monkeypatch):
 
 def test_beside_programs_that_hold_the_usual_ports(place, monkeypatch):
     """Neither they nor the administrator's variables matter; everything listens on loopback only."""
-    for name, value in {'RABBITMQ_NODENAME': 'rabbit@localhost', 'RABBITMQ_BOOT_MODULE': 'no_such_module',
-                        'RABBITMQ_MNESIA_BASE': '/nonexistent', 'ERL_EPMD_PORT': '4369'}.items():
+    for name, value in {
+        'RABBITMQ_NODENAME': 'rabbit@localhost',
+        'RABBITMQ_BOOT_MODULE': 'no_such_module',
+        'RABBITMQ_MNESIA_BASE': '/nonexistent',
+        'ERL_EPMD_PORT': '4369',
+    }.items():
         monkeypatch.setenv(name, value)
     with contextlib.ExitStack() as stack:
         taken = []
@@ -357,7 +408,9 @@ def test_pause_and_resume(one):
 def test_ctl(one):
     one.ctl('add_vhost', 'with ctl')
     assert 'with ctl' in one.ctl('list_vhosts', '--quiet').splitlines()
-    with pytest.raises(subprocess.CalledProcessError, match='no_such_vhost|does not exist') as failure:
+    with pytest.raises(
+        subprocess.CalledProcessError, match='no_such_vhost|does not exist'
+    ) as failure:
         one.ctl('delete_vhost', 'no such vhost')
     assert failure.value.returncode != 0
 
@@ -367,8 +420,15 @@ def test_a_port_taken_in_between(place):
     thieves = []
 
     def steal():
-        ports = wait_until(lambda: {environment.get('RABBITMQ_DIST_PORT') for environment in
-                                    place.processes().values()} - {None})
+        ports = wait_until(
+            lambda: (
+                {
+                    environment.get('RABBITMQ_DIST_PORT')
+                    for environment in place.processes().values()
+                }
+                - {None}
+            )
+        )
         thieves.append(socket.create_server(('127.0.0.1', int(ports.pop()))))
 
     thief = threading.Thread(target=steal)
@@ -392,7 +452,10 @@ def test_another_rabbitmq_on_its_port(place, one):
                 connection.sendall(greeting)
                 connection.close()
 
-    with broker.throwaway(started=False) as b, socket.create_server(('127.0.0.1', port(b.url))) as listener:
+    with (
+        broker.throwaway(started=False) as b,
+        socket.create_server(('127.0.0.1', port(b.url))) as listener,
+    ):
         other = threading.Thread(target=greet, args=[listener])
         other.start()
         with pytest.raises(broker.DidNotStart, match='(?s)eaddrinuse.*start it again'):
@@ -403,8 +466,11 @@ def test_another_rabbitmq_on_its_port(place, one):
 
 def test_cluster_of_three(place):
     with broker.throwaway(nodes=3) as b:
+
         def running(node):
-            return len(json.loads(b.ctl('cluster_status', '--formatter=json', node=node))['running_nodes'])
+            return len(
+                json.loads(b.ctl('cluster_status', '--formatter=json', node=node))['running_nodes']
+            )
 
         assert len(b.urls) == len(set(b.urls)) == 3 and b.url == ','.join(b.urls)
         assert running(node=0) == 3

@@ -10,7 +10,10 @@ from siamese import verdict as audit
 from siamese.testbed import rabbitmq as broker_module
 
 QUORUM = {'queues': PROOFS, 'flags': ('--queue-type', 'quorum')}
-NACKS = 'broker nacks messages', 'takes messages again'  # in flight as the node died, or while a leader is elected
+NACKS = (
+    'broker nacks messages',
+    'takes messages again',
+)  # in flight as the node died, or while a leader is elected
 
 
 @pytest.fixture(scope='module')
@@ -35,57 +38,102 @@ def declare(url, kind):
     """Declare the queues of the scenarios at a node; it becomes their home, or their leader."""
     with pika.BlockingConnection(pika.URLParameters(url)) as connection:
         for queue in PROOFS:
-            connection.channel().queue_declare(queue, durable=True, arguments={
-                'x-queue-type': kind, 'x-dead-letter-exchange': 'siamese.dlx'})
+            connection.channel().queue_declare(
+                queue,
+                durable=True,
+                arguments={'x-queue-type': kind, 'x-dead-letter-exchange': 'siamese.dlx'},
+            )
 
 
 @pytest.mark.parametrize('fault', ['kill', 'stop'])
 def test_the_node_in_use_that_leads_the_queues(start, tmp_path, cluster, urls, fault):
     """The next URL is taken while the node is still away."""
-    endure(start, tmp_path, ','.join(urls), lambda _: getattr(cluster, fault)(0), also=NACKS, **QUORUM)
+    endure(
+        start, tmp_path, ','.join(urls), lambda _: getattr(cluster, fault)(0), also=NACKS, **QUORUM
+    )
 
 
 def test_a_leader_elsewhere_is_killed(start, tmp_path, cluster, urls):
     """Nobody notices."""
     declare(urls[2], 'quorum')
-    endure(start, tmp_path, ','.join(urls), lambda _: cluster.kill(2), producer=(), consumer=(), also=NACKS,
-           **QUORUM)
+    endure(
+        start,
+        tmp_path,
+        ','.join(urls),
+        lambda _: cluster.kill(2),
+        producer=(),
+        consumer=(),
+        also=NACKS,
+        **QUORUM,
+    )
 
 
 def test_the_majority_is_lost_for_a_while(start, tmp_path, cluster, urls):
     """What is sent meanwhile waits for its confirm, on an open connection."""
+
     def inject(_):
         cluster.kill(1)
         cluster.kill(2)
         spell(30)
-    endure(start, tmp_path, ','.join(urls), inject, cluster.start, producer=(), consumer=(), **QUORUM)
+
+    endure(
+        start, tmp_path, ','.join(urls), inject, cluster.start, producer=(), consumer=(), **QUORUM
+    )
 
 
 def test_the_node_in_use_freezes(start, tmp_path, cluster, urls):
-    endure(start, tmp_path, ','.join(urls), lambda _: cluster.pause(0), lambda: cluster.resume(0), also=NACKS,
-           **QUORUM)
+    endure(
+        start,
+        tmp_path,
+        ','.join(urls),
+        lambda _: cluster.pause(0),
+        lambda: cluster.resume(0),
+        also=NACKS,
+        **QUORUM,
+    )
 
 
 def test_the_network_between_the_nodes_is_cut(start, tmp_path, cluster, urls):
     """The node in use is left alone, and pauses until it sees the others again; the next URL is taken meanwhile."""
-    endure(start, tmp_path, ','.join(urls), lambda _: cluster.isolate(0), lambda: cluster.rejoin(0), also=NACKS,
-           **QUORUM)
+    endure(
+        start,
+        tmp_path,
+        ','.join(urls),
+        lambda _: cluster.isolate(0),
+        lambda: cluster.rejoin(0),
+        also=NACKS,
+        **QUORUM,
+    )
 
 
 def test_the_leader_is_cut_off_from_consumers_elsewhere(start, tmp_path, cluster, urls):
     """What they acknowledge may be lost on its way to the leader, and come again, on connections that stay open."""
     declare(urls[0], 'quorum')
     ledger, ways = tmp_path / 'run.jsonl', [','.join(urls[at:] + urls[:at]) for at in (1, 2)]
-    flags = '--queue', 'blocks', '--queue-type', 'quorum', '--difficulty', 1, '--quiet', '--ledger', ledger
+    flags = (
+        '--queue',
+        'blocks',
+        '--queue-type',
+        'quorum',
+        '--difficulty',
+        1,
+        '--quiet',
+        '--ledger',
+        ledger,
+    )
     ledger.touch()
 
     def checked():
         return sum(event['event'] == 'validated' for event in books.read([ledger]))
 
-    validators = [start('validate.py', '--prefetch', 50, '--name', f'v{at}', '--url', url, *flags)
-                  for at, url in enumerate(ways)]
-    producers = [start('producer.py', '--rate', 300, '--name', f'p{at}', '--url', url, *flags)
-                 for at, url in enumerate(ways)]
+    validators = [
+        start('validate.py', '--prefetch', 50, '--name', f'v{at}', '--url', url, *flags)
+        for at, url in enumerate(ways)
+    ]
+    producers = [
+        start('producer.py', '--rate', 300, '--name', f'p{at}', '--url', url, *flags)
+        for at, url in enumerate(ways)
+    ]
     wait_until(lambda: checked() > 1000, 'a thousand blocks')
     cluster.isolate(0)
     spell(5)
@@ -104,7 +152,17 @@ def test_the_leader_is_cut_off_from_consumers_elsewhere(start, tmp_path, cluster
 def test_a_classic_queue_whose_home_is_killed(start, tmp_path, cluster, urls):
     """It is away as long as its home; then everything is there."""
     declare(urls[2], 'classic')
-    nacks = int(cluster.ctl('version').split('.')[0]) > 3  # RabbitMQ 4 nacks what a dead home cannot take, 3 returns it
-    endure(start, tmp_path, ','.join(urls), lambda _: cluster.kill(2), lambda: cluster.start(2),
-           producer=NACKS if nacks else ('message returned', 'back after'), also=() if nacks else NACKS,
-           consumer=('consumer cancelled', 'back after'), queues=PROOFS)
+    nacks = (
+        int(cluster.ctl('version').split('.')[0]) > 3
+    )  # RabbitMQ 4 nacks what a dead home cannot take, 3 returns it
+    endure(
+        start,
+        tmp_path,
+        ','.join(urls),
+        lambda _: cluster.kill(2),
+        lambda: cluster.start(2),
+        producer=NACKS if nacks else ('message returned', 'back after'),
+        also=() if nacks else NACKS,
+        consumer=('consumer cancelled', 'back after'),
+        queues=PROOFS,
+    )

@@ -12,7 +12,11 @@ from support.scripts import SCRIPTS
 
 from siamese import ROOT
 
-MODULES = sorted(str(path.relative_to(ROOT)) for path in [ROOT / 'common.py', *ROOT.glob('siamese/**/*.py')])
+MODULES = sorted(
+    str(path.relative_to(ROOT)) for path in [ROOT / 'common.py', *ROOT.glob('siamese/**/*.py')]
+)
+
+
 def dotted(name):
     return name[:-3].replace('/', '.').replace('.__init__', '')
 
@@ -62,14 +66,18 @@ def test_its_help_costs_no_sympy(name):
 @pytest.mark.parametrize('name', [*MODULES, *SCRIPTS])
 def test_importing_it_does_nothing(name):
     code = f'import {dotted(name)}, threading, signal; print(threading.active_count(), signal.getsignal(signal.SIGTERM))'
-    done = subprocess.run([sys.executable, '-c', code], cwd=ROOT, capture_output=True, check=True, encoding='utf-8')
+    done = subprocess.run(
+        [sys.executable, '-c', code], cwd=ROOT, capture_output=True, check=True, encoding='utf-8'
+    )
     assert done.stdout.startswith(('1 Handlers.SIG_DFL', '1 0')) and done.stderr == ''
 
 
 @pytest.mark.parametrize('name', [*MODULES, *SCRIPTS])
 def test_no_script_imports_another(name):
     nodes = list(ast.walk(ast.parse((ROOT / name).read_text())))
-    imported = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    imported = {
+        alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names
+    }
     imported |= {node.module for node in nodes if isinstance(node, ast.ImportFrom)}
     assert not imported & {script[:-3] for script in SCRIPTS}
 
@@ -85,12 +93,17 @@ def test_contributors_find_it(name):
 def test_python_3_9_is_promised_everywhere_and_kept():
     assert 'requires-python = ">=3.9"' in (ROOT / 'pyproject.toml').read_text()
     assert 'target-version = "py39"' in (ROOT / 'pyproject.toml').read_text()
-    assert 'Python 3.9' in (ROOT / 'README.md').read_text() and '(3, 9)' in (ROOT / 'tools' / 'setup.sh').read_text()
+    assert (
+        'Python 3.9' in (ROOT / 'README.md').read_text()
+        and '(3, 9)' in (ROOT / 'tools' / 'setup.sh').read_text()
+    )
     for path in [*ROOT.glob('*.py'), *ROOT.glob('siamese/**/*.py')]:
         ast.parse(path.read_text(), feature_version=(3, 9))
 
 
 def test_make_help_lists_every_target():
-    shown = subprocess.run(['make', 'help'], cwd=ROOT, capture_output=True, check=True, encoding='utf-8').stdout
+    shown = subprocess.run(
+        ['make', 'help'], cwd=ROOT, capture_output=True, check=True, encoding='utf-8'
+    ).stdout
     targets = re.findall(r'^([a-z0-9-]+):', (ROOT / 'Makefile').read_text(), re.MULTILINE)
     assert [line.split()[1] for line in shown.splitlines() if line.startswith('  make')] == targets

@@ -46,6 +46,7 @@ def compare(tmp_path):
     def compare(*argv):
         started.append(Running('compare.py', *argv, '--json', tmp_path / 'json'))
         return started[-1]
+
     yield compare
     for running in started:
         running.process.kill()
@@ -69,18 +70,30 @@ def vhost_of(url):
 
 def nothing_left(broker, url):
     """Wait until the broker knows of no connection, queue or exchange of compare.py, and no channel is left open."""
+
     def gone():
-        found = [json.loads(manage(broker, 'GET', f'{kind}/{vhost_of(url)}')) for kind in ('queues', 'exchanges')]
-        names = [one['name'] for kind in found for one in kind if 'compare' in one['name'] or '.rpc.' in one['name']]
+        found = [
+            json.loads(manage(broker, 'GET', f'{kind}/{vhost_of(url)}'))
+            for kind in ('queues', 'exchanges')
+        ]
+        names = [
+            one['name']
+            for kind in found
+            for one in kind
+            if 'compare' in one['name'] or '.rpc.' in one['name']
+        ]
         users = json.loads(manage(broker, 'GET', f'vhosts/{vhost_of(url)}/connections'))
         return not names and not users
+
     wait_until(gone, 'nothing left')
 
 
 def rows(table):
     """Return what stands in the rows of a table of two brokers, numbers aside, as {label: [text of each broker]}."""
     found, label = {}, ''
-    for line in itertools.takewhile(lambda line: not line.startswith(('differences', 'RabbitMQ')), table.splitlines()):
+    for line in itertools.takewhile(
+        lambda line: not line.startswith(('differences', 'RabbitMQ')), table.splitlines()
+    ):
         label = line[:17].strip() or label
         cells = found.setdefault(label, ['', ''])
         found[label] = [f'{cell} {part}' for cell, part in zip(cells, (line[17:65], line[65:]))]
@@ -89,7 +102,9 @@ def rows(table):
 
 @pytest.mark.pair
 def test_two_brokers_side_by_side(compare, tmp_path, broker, url, other):
-    with pika.BlockingConnection(pika.URLParameters(url)) as connection:  # what somebody else has on the first one
+    with pika.BlockingConnection(
+        pika.URLParameters(url)
+    ) as connection:  # what somebody else has on the first one
         channel = connection.channel()
         for queue in 'siamese.dead', 'siamese.blocks':
             channel.queue_declare(queue, durable=True)
@@ -103,12 +118,16 @@ def test_two_brokers_side_by_side(compare, tmp_path, broker, url, other):
         assert column['messages'] <= BUDGET
     versions = [column['broker'] for column in done.json['brokers']]
     assert all(re.fullmatch(r'RabbitMQ \d+\.\d+\.\d+', version) for version in versions)
-    (_, sample), = steps_of(ROOT / 'docs/compare.md')
+    ((_, sample),) = steps_of(ROOT / 'docs/compare.md')
     assert rows(done.out) == rows(sample)
     strict = STRICT in broker_module.CONF
-    assert done.json['brokers'][1]['facts'][SHARED].startswith('refused (INTERNAL_ERROR - ' if strict else 'allowed')
+    assert done.json['brokers'][1]['facts'][SHARED].startswith(
+        'refused (INTERNAL_ERROR - ' if strict else 'allowed'
+    )
     if versions[0] != versions[1]:
-        assert len(set(done.json['differences']['message returned 25 times to a quorum queue'])) == 2
+        assert (
+            len(set(done.json['differences']['message returned 25 times to a quorum queue'])) == 2
+        )
         assert 'differences, all of them legal:' in done.out
         shown = re.findall(r'^  (\S[^:]*): ', sample, re.MULTILINE)
         assert {*done.json['differences'], LARGE} == {*shown, *[SHARED] * strict}
@@ -119,7 +138,9 @@ def test_two_brokers_side_by_side(compare, tmp_path, broker, url, other):
     with pika.BlockingConnection(pika.URLParameters(url)) as connection:
         for queue in 'siamese.dead', 'siamese.blocks':
             method, _, body = connection.channel().basic_get(queue)
-            assert body == b'of somebody else' and not method.redelivered and not method.message_count
+            assert (
+                body == b'of somebody else' and not method.redelivered and not method.message_count
+            )
     assert_self_contained(page, done)
 
 
@@ -135,9 +156,11 @@ def test_who_may_not_declare_is_told_so(compare, tmp_path, broker, url):
     user, vhost = f'reader-{os.getpid()}', pika.URLParameters(url).virtual_host
     broker.ctl('add_user', user, 'secret')
     broker.ctl('set_permissions', '-p', vhost, user, '^$', '.*', '.*')
-    done = result(compare(url.replace('guest:guest', f'{user}:secret'), '--budget', BUDGET), tmp_path)
+    done = result(
+        compare(url.replace('guest:guest', f'{user}:secret'), '--budget', BUDGET), tmp_path
+    )
     broker.ctl('delete_user', user)
-    column, = done.json['brokers']
+    (column,) = done.json['brokers']
     assert set(verdicts(column).values()) == {'not possible'} and done.status == 3, done.out
     assert all('ACCESS_REFUSED' in cell['text'] for cell in column['checks'].values())
     assert 'secret' not in done.err + done.out
@@ -153,14 +176,20 @@ def test_what_the_plan_does_not_allow_is_no_failure(compare, tmp_path, broker, u
 
 
 def test_one_that_disappears_midway(compare, tmp_path, other):
-    running = compare(other.url, '--budget', BUDGET, '--only', 'integrity', '--only', 'latency', '--only', 'RPC')
+    running = compare(
+        other.url, '--budget', BUDGET, '--only', 'integrity', '--only', 'latency', '--only', 'RPC'
+    )
     running.wait_for('integrity: pass')
     wait_until(lambda: b'siamese.compare' in manage(other, 'GET', 'queues'))
     other.kill()
     running.wait_for('latency: not known')
     other.start()
     done = result(running, tmp_path)
-    assert verdicts(done.json['brokers'][0]) == {'integrity': 'pass', 'latency': 'not known', 'RPC': 'not known'}
+    assert verdicts(done.json['brokers'][0]) == {
+        'integrity': 'pass',
+        'latency': 'not known',
+        'RPC': 'not known',
+    }
     assert done.status == 3 and 'no broker at' in done.out
     wait_until(lambda: manage(other, 'GET', 'queues'))
     nothing_left(other, other.url)
@@ -169,31 +198,59 @@ def test_one_that_disappears_midway(compare, tmp_path, other):
 def test_one_that_corrupts_fails_where_it_does(compare, tmp_path, broker, url):
     right, wrong = '值'.encode(), b'\xe5\x80\xbd'
     with proxy.before(url, alter=lambda data: data.replace(right, wrong)) as between:
-        done = result(compare(between.url, '--budget', BUDGET, '--only', 'integrity', '--only', 'non-ASCII',
-                              '--only', 'throughput'), tmp_path)
-    column, = done.json['brokers']
-    assert verdicts(column) == {'integrity': 'pass', 'non-ASCII': 'FAIL', 'throughput': 'FAIL'} and done.status == 1
+        done = result(
+            compare(
+                between.url,
+                '--budget',
+                BUDGET,
+                '--only',
+                'integrity',
+                '--only',
+                'non-ASCII',
+                '--only',
+                'throughput',
+            ),
+            tmp_path,
+        )
+    (column,) = done.json['brokers']
+    assert (
+        verdicts(column) == {'integrity': 'pass', 'non-ASCII': 'FAIL', 'throughput': 'FAIL'}
+        and done.status == 1
+    )
     assert 'corrupt' in column['checks']['non-ASCII']['text']
     nothing_left(broker, url)
 
 
 def test_one_that_loses_fails_where_it_does(compare, tmp_path, broker, url):
-    broker.ctl('set_policy', '-p', pika.URLParameters(url).virtual_host, 'few', r'\.blocks$', '{"max-length": 3}')
-    done = result(compare(url, '--budget', BUDGET, '--only', 'integrity', '--only', 'dead letters'), tmp_path)
-    column, = done.json['brokers']
+    broker.ctl(
+        'set_policy',
+        '-p',
+        pika.URLParameters(url).virtual_host,
+        'few',
+        r'\.blocks$',
+        '{"max-length": 3}',
+    )
+    done = result(
+        compare(url, '--budget', BUDGET, '--only', 'integrity', '--only', 'dead letters'), tmp_path
+    )
+    (column,) = done.json['brokers']
     assert verdicts(column) == {'integrity': 'FAIL', 'dead letters': 'pass'} and done.status == 1
     assert '7 lost' in column['checks']['integrity']['text']
     nothing_left(broker, url)
 
 
-@pytest.mark.parametrize('code, verdict, fact', [
-    (541, 'pass', {SHARED: 'refused (INTERNAL_ERROR)'}), (320, 'not known', {})])
+@pytest.mark.parametrize(
+    'code, verdict, fact',
+    [(541, 'pass', {SHARED: 'refused (INTERNAL_ERROR)'}), (320, 'not known', {})],
+)
 def test_one_that_closes_the_connection(compare, tmp_path, broker, url, code, verdict, fact):
     """RabbitMQ 4.3 refuses a queue with 541; with 320 it goes away."""
-    close = pika.frame.Method(0, pika.spec.Connection.Close(code, 'INTERNAL_ERROR\nin detail', 50, 10)).marshal()
+    close = pika.frame.Method(
+        0, pika.spec.Connection.Close(code, 'INTERNAL_ERROR\nin detail', 50, 10)
+    ).marshal()
     with proxy.before(url, alter=lambda data: close if b'.transient' in data else data) as between:
         done = result(compare(between.url, '--only', 'limits met'), tmp_path)
-    column, = done.json['brokers']
+    (column,) = done.json['brokers']
     assert verdicts(column) == {'limits met': verdict} and done.status == (0 if fact else 3)
     assert {**column['facts'], **fact} == column['facts']
     nothing_left(broker, url)
@@ -202,11 +259,19 @@ def test_one_that_closes_the_connection(compare, tmp_path, broker, url, code, ve
 def test_one_with_an_alarm(compare, tmp_path, broker, url):
     broker.ctl('set_vm_memory_high_watermark', 0)
     try:
-        done = result(compare(f'{url}?blocked_connection_timeout=1', '--only', 'limits met'), tmp_path)
+        done = result(
+            compare(f'{url}?blocked_connection_timeout=1', '--only', 'limits met'), tmp_path
+        )
         cell = done.json['brokers'][0]['checks']['limits met']
-        assert cell['verdict'] == 'not known' and 'blocks publishers' in cell['text'] and done.status == 3
+        assert (
+            cell['verdict'] == 'not known'
+            and 'blocks publishers' in cell['text']
+            and done.status == 3
+        )
         running = compare(url, '--only', 'limits met')
-        wait_until(lambda: b'"blocked"' in manage(broker, 'GET', f'vhosts/{vhost_of(url)}/connections'))
+        wait_until(
+            lambda: b'"blocked"' in manage(broker, 'GET', f'vhosts/{vhost_of(url)}/connections')
+        )
         for number in signal.SIGINT, signal.SIGTERM:
             running.send(number)
         done = running.end()
@@ -219,8 +284,16 @@ def test_one_with_an_alarm(compare, tmp_path, broker, url):
 def test_the_first_url_that_answers_counts(compare, tmp_path, broker, url):
     flags = '--only', 'reconnect', '--budget', BUDGET, '--quiet'
     done = result(compare(f'amqp://guest:guest@127.0.0.1:1, {url}', *flags), tmp_path)
-    assert done.status == 0 and 'no broker at 127.0.0.1:1' in done.err and 'trying the next URL' in done.err
-    assert done.out.count('\n') == 1 and f':{broker.ports[0][0]}/' in done.out and done.out.endswith(': 1 pass\n')
+    assert (
+        done.status == 0
+        and 'no broker at 127.0.0.1:1' in done.err
+        and 'trying the next URL' in done.err
+    )
+    assert (
+        done.out.count('\n') == 1
+        and f':{broker.ports[0][0]}/' in done.out
+        and done.out.endswith(': 1 pass\n')
+    )
 
 
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
@@ -235,11 +308,13 @@ def test_nothing_is_left_after_a_signal(compare, tmp_path, broker, url, number):
 
 
 def test_nobody_there(compare, tmp_path):
-    port, = broker_module.free_ports(1)
+    (port,) = broker_module.free_ports(1)
     done = result(compare(f'amqp://guest:guest@127.0.0.1:{port}', '--only', 'RPC'), tmp_path)
     assert done.status == 3 and 'no broker at' in done.out
 
 
 def test_a_bad_url():
-    done = Running('compare.py', 'amqp://guest:guest@localhost', 'http://guest:guest@localhost').end()
+    done = Running(
+        'compare.py', 'amqp://guest:guest@localhost', 'http://guest:guest@localhost'
+    ).end()
     assert done.status == 2 and done.err.count('\n') == 1 and 'guest' not in done.err

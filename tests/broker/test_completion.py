@@ -22,8 +22,15 @@ printf '%s\\n' "${COMPREPLY[@]}"
 
 
 def completed(line):
-    done = subprocess.run(['bash', '-c', PRESS_TAB, 'bash', line], cwd=ROOT, env=environment(), encoding='utf-8',
-                          capture_output=True, check=True, timeout=60)
+    done = subprocess.run(
+        ['bash', '-c', PRESS_TAB, 'bash', line],
+        cwd=ROOT,
+        env=environment(),
+        encoding='utf-8',
+        capture_output=True,
+        check=True,
+        timeout=60,
+    )
     return {word.strip() for word in done.stdout.splitlines()}
 
 
@@ -41,5 +48,7 @@ def test_a_flag_is_completed_to_its_end_and_a_choice_offered():
 def test_it_costs_nothing_unless_the_shell_asks():
     for name in 'producer.py', 'broker.py':
         command = [sys.executable, '-X', 'importtime', name, '--help']
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, check=True, env=dict(os.environ))
+        done = subprocess.run(
+            command, cwd=ROOT, capture_output=True, check=True, env=dict(os.environ)
+        )
         assert b'argparse' in done.stderr and b'argcomplete' not in done.stderr

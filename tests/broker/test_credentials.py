@@ -47,10 +47,20 @@ def keys(tmp_path_factory):
     for name in 'k1', 'k2', 'stranger':
         key = rsa.generate_private_key(65537, 2048)
         files.append(tmp_path_factory.mktemp('keys') / name)
-        files[-1].write_bytes(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8,
-                                                serialization.NoEncryption()))
-        public.append(key.public_key().public_bytes(serialization.Encoding.PEM,
-                                                    serialization.PublicFormat.SubjectPublicKeyInfo).decode())
+        files[-1].write_bytes(
+            key.private_bytes(
+                serialization.Encoding.PEM,
+                serialization.PrivateFormat.PKCS8,
+                serialization.NoEncryption(),
+            )
+        )
+        public.append(
+            key.public_key()
+            .public_bytes(
+                serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+            )
+            .decode()
+        )
     return files, public[:2]
 
 
@@ -63,18 +73,34 @@ def broker(keys):
 
 @pytest.fixture
 def mint(keys, tmp_path):
-    """A function that makes a token; command() of the same makes an AMQP_TOKEN_COMMAND, how often it ran is in calls().
-    """
+    """A function that makes a token; command() of the same makes an AMQP_TOKEN_COMMAND, how often it ran is in calls()."""
     made = tmp_path / 'made'
     made.touch()
     (tmp_path / 'mint.py').write_text(MINT)
 
     def mint(life=300, *scopes, key=0):
-        claims = {'sub': 'alice', 'aud': ['siamese'], 'exp': int(time.time() + life), 'scope': scopes or ALL}
+        claims = {
+            'sub': 'alice',
+            'aud': ['siamese'],
+            'exp': int(time.time() + life),
+            'scope': scopes or ALL,
+        }
         return jwt.encode(claims, keys[0][key].read_text(), 'RS256', headers={'kid': KIDS[key]})
 
-    mint.command = lambda life=300, *scopes, key=0: shlex.join(map(str, [
-        sys.executable, tmp_path / 'mint.py', life, keys[0][key], KIDS[key], made, *(scopes or ALL)]))
+    mint.command = lambda life=300, *scopes, key=0: shlex.join(
+        map(
+            str,
+            [
+                sys.executable,
+                tmp_path / 'mint.py',
+                life,
+                keys[0][key],
+                KIDS[key],
+                made,
+                *(scopes or ALL),
+            ],
+        )
+    )
     mint.calls = lambda: len(made.read_text())
     return mint
 
@@ -91,6 +117,7 @@ def with_token(bare, token):
 
 # ------------------------------------------------------------------------------------------ a token in the URL
 
+
 def test_every_script_works_with_a_token(start, bare, mint):
     token = mint()
     running = [start(*name.split(), AMQP_URL=with_token(bare, token)) for name in SCRIPTS]
@@ -98,24 +125,37 @@ def test_every_script_works_with_a_token(start, bare, mint):
         script.wait_for('ready: RabbitMQ')
     for script in running:
         done = script.stop()
-        assert done.status in (0, 3) and token not in done.out + done.err and 'Traceback' not in done.err, done.err
+        assert (
+            done.status in (0, 3)
+            and token not in done.out + done.err
+            and 'Traceback' not in done.err
+        ), done.err
 
 
 def test_the_second_key_is_trusted_too(run, bare, mint):
     assert run('producer.py', '--count', 1, AMQP_URL=with_token(bare, mint(key=1))).status == 0
 
 
-@pytest.mark.parametrize('life, scopes, key, what', [
-    (-60, ALL, 0, 'it expired 6'),
-    (300, ALL, 2, 'signed by somebody else'),
-    (300, ['other.read:*/*'], 0, 'no right for this token to use it'),
-    (300, ['siamese.read:*/*'], 0, 'this token lacks a right: ACCESS_REFUSED'),
-])
+@pytest.mark.parametrize(
+    'life, scopes, key, what',
+    [
+        (-60, ALL, 0, 'it expired 6'),
+        (300, ALL, 2, 'signed by somebody else'),
+        (300, ['other.read:*/*'], 0, 'no right for this token to use it'),
+        (300, ['siamese.read:*/*'], 0, 'this token lacks a right: ACCESS_REFUSED'),
+    ],
+)
 def test_a_token_that_does_not_do_is_one_line(run, url, bare, mint, life, scopes, key, what):
-    assert run('producer.py', '--count', 1, '--url', url).status == 0  # it declares; who may not, looks only
+    assert (
+        run('producer.py', '--count', 1, '--url', url).status == 0
+    )  # it declares; who may not, looks only
     token = mint(life, *scopes, key=key)
     done = run('producer.py', '--count', 1, '--quiet', AMQP_URL=with_token(bare, token))
-    assert done.status == 1 and done.err.count(what) == 1 and done.err.splitlines()[-1].count(what) == 1, done.err
+    assert (
+        done.status == 1
+        and done.err.count(what) == 1
+        and done.err.splitlines()[-1].count(what) == 1
+    ), done.err
     assert token.split('.')[1] not in done.err + done.out and 'Traceback' not in done.err
     assert 'AMQP_TOKEN_COMMAND' in done.err or 'scopes' in done.err
 
@@ -123,7 +163,12 @@ def test_a_token_that_does_not_do_is_one_line(run, url, bare, mint, life, scopes
 def test_a_token_in_place_of_the_user_name_is_never_shown(run, bare, mint):
     token = mint()
     done = run('producer.py', AMQP_URL=bare.replace('//', f'//{token}@'))
-    assert done.status == 2 and 'after a colon' in done.err and token not in done.err and done.out == ''
+    assert (
+        done.status == 2
+        and 'after a colon' in done.err
+        and token not in done.err
+        and done.out == ''
+    )
 
 
 def test_a_token_that_expires_on_an_open_connection(start, channel, url, bare, mint):
@@ -134,15 +179,24 @@ def test_a_token_that_expires_on_an_open_connection(start, channel, url, bare, m
     wait_until(lambda: time.time() > tokens.expiry(token) + 1, 'its end')
     channel.queue_delete('siamese.blocks')  # it declares it again
     done = consumer.end()
-    assert done.status == 1 and 'the token has expired; see AMQP_URL, or let AMQP_TOKEN_COMMAND' in done.err, done.err
+    assert (
+        done.status == 1
+        and 'the token has expired; see AMQP_URL, or let AMQP_TOKEN_COMMAND' in done.err
+    ), done.err
     assert len(done.err.splitlines()) == 3  # ready, consumer cancelled, and that
 
 
 # ------------------------------------------------------------------------------------------ AMQP_TOKEN_COMMAND
 
+
 def renewals(broker):
     """Return how often the broker got a new secret on each connection, most often first."""
-    return [count for _, count in Counter(re.findall(r'(\S+) -> .* updated secret', log_of(broker))).most_common()]
+    return [
+        count
+        for _, count in Counter(
+            re.findall(r'(\S+) -> .* updated secret', log_of(broker))
+        ).most_common()
+    ]
 
 
 def log_of(broker):
@@ -151,10 +205,18 @@ def log_of(broker):
 
 @pytest.mark.pair
 def test_renewed_ten_times_and_nothing_is_lost(start, run, broker, bare, mint, tmp_path):
-    ledger, env = tmp_path / 'ledger.jsonl', {'AMQP_URL': bare, 'AMQP_TOKEN_COMMAND': mint.command(4)}
+    ledger, env = (
+        tmp_path / 'ledger.jsonl',
+        {'AMQP_URL': bare, 'AMQP_TOKEN_COMMAND': mint.command(4)},
+    )
     flags = ['--quiet', '--difficulty', 2, '--ledger', ledger, '--json', '-']
-    scripts = [start('producer.py', *flags, '--rate', 50, **env), start('validate.py', *flags, **env)]
-    wait_until(lambda: len(renewals(broker)) > 1 and renewals(broker)[1] >= 10, 'ten renewals of both')
+    scripts = [
+        start('producer.py', *flags, '--rate', 50, **env),
+        start('validate.py', *flags, **env),
+    ]
+    wait_until(
+        lambda: len(renewals(broker)) > 1 and renewals(broker)[1] >= 10, 'ten renewals of both'
+    )
     ends = [script.stop() for script in scripts]
     for done in ends:
         assert done.status == 0 and json.loads(done.out)['connections'] == 1, done.err
@@ -165,8 +227,12 @@ def test_renewed_ten_times_and_nothing_is_lost(start, run, broker, bare, mint, t
 
 
 def test_a_command_that_fails_is_told_once_and_tried_again(start, bare, mint, tmp_path):
-    command = f'test -e {tmp_path}/works || {{ echo secret; echo secret >&2; exit 7; }}; {mint.command()}'
-    producer = start('producer.py', '--count', 3, '--quiet', AMQP_URL=bare, AMQP_TOKEN_COMMAND=command)
+    command = (
+        f'test -e {tmp_path}/works || {{ echo secret; echo secret >&2; exit 7; }}; {mint.command()}'
+    )
+    producer = start(
+        'producer.py', '--count', 3, '--quiet', AMQP_URL=bare, AMQP_TOKEN_COMMAND=command
+    )
     line = producer.wait_for('AMQP_TOKEN_COMMAND')
     assert 'no login at' in line and 'fails with status 7; run it by hand), trying again' in line
     spell(1)
@@ -176,7 +242,9 @@ def test_a_command_that_fails_is_told_once_and_tried_again(start, bare, mint, tm
     assert 'secret' not in done.err + done.out
 
 
-def test_a_command_that_fails_for_longer_than_a_token_lives(start, broker, channel, bare, mint, tmp_path):
+def test_a_command_that_fails_for_longer_than_a_token_lives(
+    start, broker, channel, bare, mint, tmp_path
+):
     """Renewal fails, what needs a right is refused, the connection stays, and it heals."""
     works = tmp_path / 'works'
     works.touch()
@@ -188,23 +256,43 @@ def test_a_command_that_fails_for_longer_than_a_token_lives(start, broker, chann
     consumer.wait_for('AMQP_TOKEN_COMMAND fails with status 1; run it by hand, trying again')
     wait_until(lambda: time.time() > end + 1, 'the end of the token')
     channel.queue_delete('siamese.blocks')
-    wait_until(lambda: re.search(f'{unquote(bare.rpartition("/")[2])}.*JWT token has expired', log_of(broker)), 'it')
+    wait_until(
+        lambda: re.search(
+            f'{unquote(bare.rpartition("/")[2])}.*JWT token has expired', log_of(broker)
+        ),
+        'it',
+    )
     works.touch()
     consumer.wait_for('AMQP_TOKEN_COMMAND works again')
     consumer.wait_for('back after')
     assert waiting(channel, 'siamese.blocks') == 0  # it is there again
     done = consumer.stop()
-    assert len([line for line in done.err.splitlines() if 'AMQP_TOKEN_COMMAND' in line]) == 2, done.err
+    assert len([line for line in done.err.splitlines() if 'AMQP_TOKEN_COMMAND' in line]) == 2, (
+        done.err
+    )
     assert 'broker gone' not in done.err and 'Traceback' not in done.err
 
 
 def test_a_refused_token_is_replaced_once(run, bare, mint):
     """The one of the URL is a stranger's, the first of the command is not."""
     url = with_token(bare, mint(key=2))
-    done = run('producer.py', '--count', 1, '--quiet', AMQP_URL=url, AMQP_TOKEN_COMMAND=mint.command())
+    done = run(
+        'producer.py', '--count', 1, '--quiet', AMQP_URL=url, AMQP_TOKEN_COMMAND=mint.command()
+    )
     assert done.status == 0 and 'no login at' in done.err and mint.calls() == 1
-    done = run('producer.py', '--count', 1, '--quiet', AMQP_URL=url, AMQP_TOKEN_COMMAND=mint.command(300, key=2))
-    assert done.status == 1 and 'refuses this token: signed by somebody else' in done.err and mint.calls() == 2
+    done = run(
+        'producer.py',
+        '--count',
+        1,
+        '--quiet',
+        AMQP_URL=url,
+        AMQP_TOKEN_COMMAND=mint.command(300, key=2),
+    )
+    assert (
+        done.status == 1
+        and 'refuses this token: signed by somebody else' in done.err
+        and mint.calls() == 2
+    )
 
 
 def test_a_lost_connection_comes_back_with_a_token_that_lives(start, broker, bare, mint):
@@ -217,15 +305,23 @@ def test_a_lost_connection_comes_back_with_a_token_that_lives(start, broker, bar
 
 
 def test_users_with_a_name_are_not_touched_by_the_command(run, url, tmp_path):
-    assert run('producer.py', '--count', 1, AMQP_TOKEN_COMMAND=f'touch {tmp_path}/called').status == 0
+    assert (
+        run('producer.py', '--count', 1, AMQP_TOKEN_COMMAND=f'touch {tmp_path}/called').status == 0
+    )
     assert not (tmp_path / 'called').exists()
 
 
-@pytest.mark.parametrize('command, what', [
-    ('exit 3', 'fails with status 3'), ('/none', 'fails with status 127'), ('true', 'prints no token'),
-    ('echo a b', 'prints no token'), (r"printf '\303\274'", 'prints no token'),
-    ('sleep 1000 & echo $$ >pid; sleep 1000', 'takes longer than 0.5 s'),
-])
+@pytest.mark.parametrize(
+    'command, what',
+    [
+        ('exit 3', 'fails with status 3'),
+        ('/none', 'fails with status 127'),
+        ('true', 'prints no token'),
+        ('echo a b', 'prints no token'),
+        (r"printf '\303\274'", 'prints no token'),
+        ('sleep 1000 & echo $$ >pid; sleep 1000', 'takes longer than 0.5 s'),
+    ],
+)
 def test_what_is_no_token(monkeypatch, tmp_path, command, what):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(tokens, 'PATIENCE', 0.5)
@@ -233,7 +329,10 @@ def test_what_is_no_token(monkeypatch, tmp_path, command, what):
         tokens.printed_by(command)
     if command.endswith('pid; sleep 1000'):
         group = int((tmp_path / 'pid').read_text())
-        wait_until(lambda: not [one for one in psutil.process_iter() if os.getpgid(one.pid) == group], 'their end')
+        wait_until(
+            lambda: not [one for one in psutil.process_iter() if os.getpgid(one.pid) == group],
+            'their end',
+        )
 
 
 def test_an_expired_token_of_the_command_is_none(mint):
@@ -243,8 +342,9 @@ def test_an_expired_token_of_the_command_is_none(mint):
 
 # ------------------------------------------------------------------------------------------ the management API
 
+
 def endpoint(broker, token='', command=None):
-    found, = common.endpoints(with_token(broker.url.replace('guest:guest@', ''), token), 'test')
+    (found,) = common.endpoints(with_token(broker.url.replace('guest:guest@', ''), token), 'test')
     found.credentials = tokens.Credentials(token, command)
     return found, broker.management_url.replace('guest:guest@', '')
 
@@ -256,38 +356,60 @@ def test_the_management_api_takes_a_token_and_the_next_one(broker, mint):
     with pytest.raises(management.Refused, match='answers 401 .* to this token') as refused:
         call('whoami')
     assert refused.value.status == 401
-    login = endpoint(broker, mint(2, 'siamese.tag:monitoring'), mint.command(300, 'siamese.tag:administrator'))
+    login = endpoint(
+        broker, mint(2, 'siamese.tag:monitoring'), mint.command(300, 'siamese.tag:administrator')
+    )
     call = management.api(*login)
     assert call('whoami')['tags'] == ['monitoring']
     wait_until(lambda: time.time() > login[0].credentials.expires, 'its end')
     assert call('whoami')['tags'] == ['administrator'] and call('users') and mint.calls() == 1
-    with pytest.raises(management.Refused, match='no login .*AMQP_TOKEN_COMMAND fails with status 4'):
+    with pytest.raises(
+        management.Refused, match='no login .*AMQP_TOKEN_COMMAND fails with status 4'
+    ):
         management.api(*endpoint(broker, '', 'exit 4'))('whoami')
 
 
 def test_monitor_and_roles_with_a_token(run, broker, bare, mint):
-    env = {'AMQP_URL': bare, 'MANAGEMENT_URL': broker.management_url.replace('guest:guest@', ''),
-           'AMQP_TOKEN_COMMAND': mint.command(300, 'siamese.tag:administrator', *ALL)}
+    env = {
+        'AMQP_URL': bare,
+        'MANAGEMENT_URL': broker.management_url.replace('guest:guest@', ''),
+        'AMQP_TOKEN_COMMAND': mint.command(300, 'siamese.tag:administrator', *ALL),
+    }
     done = run('monitor.py', '--once', **env)
     assert done.status == 0 and '0 queues' in done.out, done.err
     done = run('roles.py', '--create', '--prefix', 'token', **env)
     assert done.status == 0, done.err
     done = run('roles.py', '--check', '--prefix', 'token', **env)
-    assert done.status == 0 and ' 0 wrong' in done.out and 'eyJ' not in done.out + done.err, done.err
+    assert done.status == 0 and ' 0 wrong' in done.out and 'eyJ' not in done.out + done.err, (
+        done.err
+    )
     assert run('roles.py', '--remove', '--prefix', 'token', **env).status == 0
 
 
 # ------------------------------------------------------------------------------------------------- compare.py
 
+
 def test_compare_logs_in_with_tokens_only(run, broker, bare, mint):
     broker.ctl('clear_permissions', '-p', unquote(bare.rpartition('/')[2]), 'guest')
-    done = run('compare.py', bare, '--only', 'reconnect', '--budget', 500, AMQP_TOKEN_COMMAND=mint.command())
+    done = run(
+        'compare.py',
+        bare,
+        '--only',
+        'reconnect',
+        '--budget',
+        500,
+        AMQP_TOKEN_COMMAND=mint.command(),
+    )
     assert done.status == 0 and '1 pass' in done.out, done.err
 
 
-@pytest.mark.parametrize('life, scopes, what', [
-    (-60, ALL, 'refuses this token'), (300, ['other.read:*/*'], 'no right for this token')])
-def test_a_token_that_lets_a_script_not_in_is_no_fault_of_the_broker(bare, mint, tmp_path, life, scopes, what):
+@pytest.mark.parametrize(
+    'life, scopes, what',
+    [(-60, ALL, 'refuses this token'), (300, ['other.read:*/*'], 'no right for this token')],
+)
+def test_a_token_that_lets_a_script_not_in_is_no_fault_of_the_broker(
+    bare, mint, tmp_path, life, scopes, what
+):
     broker = candidate.Candidate(with_token(bare, mint(life, *scopes)), 500)
     broker.folder = tmp_path
     with pytest.raises(candidate.Away, match=what):
@@ -306,17 +428,34 @@ def test_a_token_that_expires_while_a_script_of_compare_is_at_work(channel, bare
 
 def test_a_token_that_expires_before_compare_is_through(run, bare, mint):
     token = mint(5)  # latency alone takes longer
-    done = run('compare.py', with_token(bare, token), '--only', 'm x n', '--only', 'latency', '--only', 'priority')
-    assert done.status == 3 and 'priority         not known' in done.out and 'FAIL' not in done.out, done.err
-    assert 'the token expires in ' in done.err.splitlines()[0] and 'let AMQP_TOKEN_COMMAND' in done.err.splitlines()[0]
+    done = run(
+        'compare.py',
+        with_token(bare, token),
+        '--only',
+        'm x n',
+        '--only',
+        'latency',
+        '--only',
+        'priority',
+    )
+    assert (
+        done.status == 3 and 'priority         not known' in done.out and 'FAIL' not in done.out
+    ), done.err
+    assert (
+        'the token expires in ' in done.err.splitlines()[0]
+        and 'let AMQP_TOKEN_COMMAND' in done.err.splitlines()[0]
+    )
     assert 'expired' in done.err.splitlines()[-1] or 'delete them: ' in done.err.splitlines()[-1]
     assert 'Traceback' not in done.err and token not in done.err + done.out
 
 
 # ------------------------------------------------------------------------------------------------- the parts
 
-JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
-                    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=5)
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=5,
+)
 
 
 @given(st.dictionaries(st.text(), JSON))
@@ -324,14 +463,23 @@ def test_claims_are_read_as_they_were_written(claims):
     assert tokens.claims(jwt.encode({'x': claims}, 'k' * 32, 'HS256'))['x'] == claims
 
 
-@given(st.text() | st.lists(st.text(), min_size=3, max_size=3).map('.'.join) | JSON.map(
-    lambda exp: f'e30.{base64.urlsafe_b64encode(json.dumps({"exp": exp}).encode()).decode().rstrip("=")}.x'))
+@given(
+    st.text()
+    | st.lists(st.text(), min_size=3, max_size=3).map('.'.join)
+    | JSON.map(
+        lambda exp: (
+            f'e30.{base64.urlsafe_b64encode(json.dumps({"exp": exp}).encode()).decode().rstrip("=")}.x'
+        )
+    )
+)
 def test_whatever_a_password_is_it_has_an_end_or_none(password):
     assert isinstance(tokens.expiry(password), float)
 
 
 def test_the_token_of_the_rfc():
     """RFC 7519, section 3.1."""
-    token = ('eyJ0eXAiOiJKV1QiLA0KICJhbGciOiJIUzI1NiJ9.eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9le'
-             'GFtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ.dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk')
+    token = (
+        'eyJ0eXAiOiJKV1QiLA0KICJhbGciOiJIUzI1NiJ9.eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9le'
+        'GFtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ.dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk'
+    )
     assert tokens.expiry(token) == 1300819380 and tokens.claims(token)['iss'] == 'joe'

@@ -12,12 +12,31 @@ from siamese import ROOT
 from siamese.testbed import rabbitmq as broker_module
 
 # In the order in which a person would run them.
-SAMPLES = ['monitor.py', 'producer.py', 'validate.py', 'audit.py', 'perf_producer.py', 'perf_consumer.py',
-           'fanout_producer.py', 'fanout_consumer.py', 'ack_producer.py', 'ack_consumer.py',
-           'rpc_server.py', 'rpc_client.py', 'dashboard.py', 'roles.py', 'token_server.py', 'broker.py', 'compare.py']
+SAMPLES = [
+    'monitor.py',
+    'producer.py',
+    'validate.py',
+    'audit.py',
+    'perf_producer.py',
+    'perf_consumer.py',
+    'fanout_producer.py',
+    'fanout_consumer.py',
+    'ack_producer.py',
+    'ack_consumer.py',
+    'rpc_server.py',
+    'rpc_client.py',
+    'dashboard.py',
+    'roles.py',
+    'token_server.py',
+    'broker.py',
+    'compare.py',
+]
 # Of docs/, those with commands; compare.md compares two brokers, as test_compare.py does.
-PAGES = sorted(path.name for path in (ROOT / 'docs').glob('*.md')
-               if '```console' in path.read_text() and path.name != 'compare.md')
+PAGES = sorted(
+    path.name
+    for path in (ROOT / 'docs').glob('*.md')
+    if '```console' in path.read_text() and path.name != 'compare.md'
+)
 # The headings of answers.md: the wiki's questions and parts, in its words, in its order.
 QUESTIONS = """\
 Purpose of the scripts/scenarios
@@ -85,16 +104,24 @@ def variables(broker, url, run):
 
 @pytest.mark.pair
 def test_the_samples_in_the_docstrings(copy, broker, variables, run):
-    run('fanout_consumer.py', 'bert', '--duration', 0)  # there is a queue that listens to fanout_producer.py
+    run(
+        'fanout_consumer.py', 'bert', '--duration', 0
+    )  # there is a queue that listens to fanout_producer.py
     run('roles.py', '--create', **variables)
     for name in SAMPLES:
         docstring = ast.get_docstring(ast.parse((ROOT / name).read_text()))
         sample = re.search(r'^    \$ .*\n(?:    .*\n)+', docstring, re.MULTILINE)[0]
-        (command, output), = sessions(re.sub(r'^    ', '', sample, flags=re.MULTILINE))
+        ((command, output),) = sessions(re.sub(r'^    ', '', sample, flags=re.MULTILINE))
         # compare.py shows the URL, and leaves nothing behind.
         shown = {'AMQP_URL': broker.url} if name == 'compare.py' else variables
-        done = subprocess.run(['sh', '-c', command], cwd=copy, env=environment(**shown), encoding='utf-8',
-                              capture_output=True, timeout=PATIENCE)
+        done = subprocess.run(
+            ['sh', '-c', command],
+            cwd=copy,
+            env=environment(**shown),
+            encoding='utf-8',
+            capture_output=True,
+            timeout=PATIENCE,
+        )
         assert done.returncode == 0, done.stderr
         log = done.stderr if name == 'broker.py' else ''  # its sample shows the log as well
         assert normal(log + done.stdout) == normal(output), command
@@ -102,9 +129,18 @@ def test_the_samples_in_the_docstrings(copy, broker, variables, run):
 
 def in_one_shell(steps, folder, **more):
     """Run the commands of `steps` in one shell, as a person would; return what each of them showed on stdout."""
-    shell = ['set -e', *(f'echo "=== {number}"\n{command}' for number, (command, _) in enumerate(steps))]
-    done = subprocess.run(['bash', '-c', '\n'.join(shell)], cwd=folder, env=environment(**more), encoding='utf-8',
-                          capture_output=True, timeout=300)
+    shell = [
+        'set -e',
+        *(f'echo "=== {number}"\n{command}' for number, (command, _) in enumerate(steps)),
+    ]
+    done = subprocess.run(
+        ['bash', '-c', '\n'.join(shell)],
+        cwd=folder,
+        env=environment(**more),
+        encoding='utf-8',
+        capture_output=True,
+        timeout=300,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     shown = re.split(r'^=== \d+\n', done.stdout, flags=re.MULTILINE)[1:]
     assert len(shown) == len(steps)
@@ -119,10 +155,14 @@ def test_the_commands_in_the_readme(copy):
     assert steps.pop(1)[0] == 'make test'  # this is make test
     with broker_module.throwaway() as broker:
         # The URL in the README is an example.
-        steps = [(re.sub(r'^export AMQP_URL=.*', f'export AMQP_URL={broker.url}', command), output)
-                 for command, output in steps]
+        steps = [
+            (re.sub(r'^export AMQP_URL=.*', f'export AMQP_URL={broker.url}', command), output)
+            for command, output in steps
+        ]
         demo = in_one_shell(steps, copy)[0]
-    assert demo.rstrip().endswith('valid: all that was accepted came out, unaltered, every copy explained')
+    assert demo.rstrip().endswith(
+        'valid: all that was accepted came out, unaltered, every copy explained'
+    )
     for name in 'alice', 'bob', 'carol', 'dave':
         assert re.search(rf'^{name} +\| ', demo, re.MULTILINE)
         assert re.search(rf'^{name} +\| exit status 0$', demo, re.MULTILINE)
@@ -131,12 +171,16 @@ def test_the_commands_in_the_readme(copy):
 @pytest.mark.parametrize('page', PAGES)
 def test_the_commands_in_the_docs(copy, variables, page):
     steps = steps_of(ROOT / 'docs' / page)
-    assert {command for command, _ in steps if command.startswith('make ')} <= {'make pdf'}  # test_pdf.py runs it
+    assert {command for command, _ in steps if command.startswith('make ')} <= {
+        'make pdf'
+    }  # test_pdf.py runs it
     in_one_shell([step for step in steps if step[0] != 'make pdf'], copy, **variables)
 
 
 def test_every_question_of_the_wiki_has_an_answer_and_a_command():
-    sections = re.split(r'^(##+) (.*)\n', (ROOT / 'docs/answers.md').read_text(), flags=re.MULTILINE)[1:]
+    sections = re.split(
+        r'^(##+) (.*)\n', (ROOT / 'docs/answers.md').read_text(), flags=re.MULTILINE
+    )[1:]
     levels, titles, bodies = sections[0::3], sections[1::3], sections[2::3]
     assert titles == QUESTIONS.splitlines()
     for level, title, body, following in zip(levels, titles, bodies, [*levels[1:], '']):
@@ -145,7 +189,9 @@ def test_every_question_of_the_wiki_has_an_answer_and_a_command():
             assert answer.strip() and command, title
 
 
-@pytest.mark.parametrize('page', ['blocks', 'perf', 'fanout', 'acknowledge', 'rpc', 'availability', 'monitor'])
+@pytest.mark.parametrize(
+    'page', ['blocks', 'perf', 'fanout', 'acknowledge', 'rpc', 'availability', 'monitor']
+)
 def test_each_scenario_has_a_page_with_diagram_commands_and_what_it_proves(page):
     text = (ROOT / 'docs' / f'{page}.md').read_text()
     assert '```mermaid\n' in text and '```console\n$ ' in text

@@ -11,7 +11,11 @@ from support.messages import MALFORMED, declare_dead, hello
 from support.processes import wait_until
 from support.queues import drain, judge, waiting
 
-DECLARED = {'x-dead-letter-exchange': 'siamese.dlx', 'x-queue-type': 'classic', 'x-expires': 3_600_000}
+DECLARED = {
+    'x-dead-letter-exchange': 'siamese.dlx',
+    'x-queue-type': 'classic',
+    'x-expires': 3_600_000,
+}
 
 
 def put(channel, messages, queue='bert'):
@@ -25,22 +29,45 @@ def put(channel, messages, queue='bert'):
 
 def numbers(lines):
     """Return the numbers of the messages that these lines tell of."""
-    return [int(found[1]) for line in list(lines) if (found := re.search(r'alice (\d+)  Hello world', line))]
+    return [
+        int(found[1])
+        for line in list(lines)
+        if (found := re.search(r'alice (\d+)  Hello world', line))
+    ]
 
 
 @pytest.mark.pair
 def test_different_queues_get_everything_the_same_queue_shares(start, run, tmp_path):
     ledger = tmp_path / 'run.jsonl'
-    consumers = [start('fanout_consumer.py', queue, '--name', name, '--ledger', ledger)
-                 for queue, name in (('a', 'carol'), ('b', 'dave'), ('c', 'erin'), ('c', 'frank'))]
+    consumers = [
+        start('fanout_consumer.py', queue, '--name', name, '--ledger', ledger)
+        for queue, name in (('a', 'carol'), ('b', 'dave'), ('c', 'erin'), ('c', 'frank'))
+    ]
     for consumer in consumers:
         consumer.wait_for('ready')
-    done = run('fanout_producer.py', '--name', 'alice', '--count', 100, '--rate', 200, '--ledger', ledger, '--quiet')
+    done = run(
+        'fanout_producer.py',
+        '--name',
+        'alice',
+        '--count',
+        100,
+        '--rate',
+        200,
+        '--ledger',
+        ledger,
+        '--quiet',
+    )
     assert done.status == 0
     everything = list(range(1, 101))
     carol, dave, erin, frank = consumers
-    wait_until(lambda: numbers(carol.out) == numbers(dave.out) == everything, 'everything in the queues a and b')
-    wait_until(lambda: sorted(numbers(erin.out) + numbers(frank.out)) == everything, 'everything in the queue c')
+    wait_until(
+        lambda: numbers(carol.out) == numbers(dave.out) == everything,
+        'everything in the queues a and b',
+    )
+    wait_until(
+        lambda: sorted(numbers(erin.out) + numbers(frank.out)) == everything,
+        'everything in the queue c',
+    )
     assert numbers(erin.out) and numbers(frank.out)
     assert [consumer.stop(signal.SIGTERM).status for consumer in consumers] == [0] * 4
     status, found = judge(run, ledger)
@@ -49,7 +76,9 @@ def test_different_queues_get_everything_the_same_queue_shares(start, run, tmp_p
 
 def test_the_queue_is_named_after_the_host_and_outlives_the_script(run, channel, broker, url):
     assert run('fanout_consumer.py', '--duration', 0.3).status == 3
-    channel.queue_declare(socket.gethostname(), durable=True, arguments=DECLARED)  # it would refuse other ones
+    channel.queue_declare(
+        socket.gethostname(), durable=True, arguments=DECLARED
+    )  # it would refuse other ones
     assert run('fanout_producer.py', '--name', 'alice', '--count', 3, '--rate', 100).status == 0
     done = run('fanout_consumer.py', '--count', 3)
     assert done.status == 0 and numbers(done.out.splitlines()) == [1, 2, 3]
@@ -62,18 +91,27 @@ def test_a_late_joiner_gets_what_comes_after_it(start, run):
     done = run('fanout_consumer.py', 'late', '--count', 5)
     shown = numbers(done.out.splitlines())
     assert shown == list(range(shown[0], shown[0] + 5)) and shown[0] > 5
-    assert f', {shown[0] - 1} before it missed\n' in done.out and f'5 received, {shown[0] - 1} missed, ' in done.out
+    assert (
+        f', {shown[0] - 1} before it missed\n' in done.out
+        and f'5 received, {shown[0] - 1} missed, ' in done.out
+    )
     producer.stop()
 
 
 @pytest.mark.pair
 def test_who_returns_gets_exactly_what_has_not_expired(run, channel):
-    brief, lasting = [hello(n, expiration='100') for n in (1, 2, 3)], [hello(n, expiration='60000') for n in (4, 5, 6)]
+    brief, lasting = (
+        [hello(n, expiration='100') for n in (1, 2, 3)],
+        [hello(n, expiration='60000') for n in (4, 5, 6)],
+    )
     put(channel, brief + lasting)
     wait_until(lambda: waiting(channel, 'siamese.dead') == 3, 'three dead letters')
     done = run('fanout_consumer.py', 'bert', '--count', 3)
     assert done.status == 0 and numbers(done.out.splitlines()) == [4, 5, 6]
-    assert '1 of 3  alice 4  Hello world, ' in done.out and ', 3 before it missed' in done.out.splitlines()[0]
+    assert (
+        '1 of 3  alice 4  Hello world, ' in done.out
+        and ', 3 before it missed' in done.out.splitlines()[0]
+    )
     assert '3 received, 3 missed, 0 invalid; ' in done.out and 'overdue' not in done.out
 
 
@@ -81,7 +119,9 @@ def test_away_and_back_while_the_producer_goes_on(start, run, channel, tmp_path)
     ledger = tmp_path / 'run.jsonl'
     before = start('fanout_consumer.py', 'bert', '--name', 'before', '--ledger', ledger)
     before.wait_for('ready')
-    producer = start('fanout_producer.py', '--name', 'alice', '--rate', 20, '--ttl', 1, '--ledger', ledger)
+    producer = start(
+        'fanout_producer.py', '--name', 'alice', '--rate', 20, '--ttl', 1, '--ledger', ledger
+    )
     wait_until(lambda: numbers(before.out), 'a message')
     before.stop()
     wait_until(lambda: waiting(channel, 'siamese.dead') >= 10, 'ten dead letters')
@@ -92,11 +132,16 @@ def test_away_and_back_while_the_producer_goes_on(start, run, channel, tmp_path)
     wait_until(lambda: numbers(after.out)[-1:] == [accepted], 'the last message')
     assert after.stop().status == 0
     dead = drain(channel, 'siamese.dead')
-    assert {(death['reason'], death['queue']) for properties, _ in dead
-            for death in properties.headers['x-death']} == {('expired', 'bert')}
+    assert {
+        (death['reason'], death['queue'])
+        for properties, _ in dead
+        for death in properties.headers['x-death']
+    } == {('expired', 'bert')}
     expired = [int(properties.message_id.rpartition('-')[2]) for properties, _ in dead]
     # Each message came out once: before, in the dead letters, or after.
-    assert sorted(numbers(before.out) + expired + numbers(after.out)) == list(range(1, accepted + 1))
+    assert sorted(numbers(before.out) + expired + numbers(after.out)) == list(
+        range(1, accepted + 1)
+    )
     assert min(expired) > max(numbers(before.out)) and min(expired) < min(numbers(after.out))
     status, found = judge(run, ledger)
     assert status == 0 and len(found['expired']) == len(expired)
@@ -106,7 +151,18 @@ def test_away_and_back_while_the_producer_goes_on(start, run, channel, tmp_path)
 def test_with_nobody_there_everything_expires(run, channel, tmp_path):
     ledger = tmp_path / 'run.jsonl'
     assert run('fanout_consumer.py', 'bert', '--duration', 0.3, '--ledger', ledger).status == 3
-    done = run('fanout_producer.py', '--count', 23, '--rate', 1000, '--ttl', 0.2, '--ledger', ledger, '--quiet')
+    done = run(
+        'fanout_producer.py',
+        '--count',
+        23,
+        '--rate',
+        1000,
+        '--ttl',
+        0.2,
+        '--ledger',
+        ledger,
+        '--quiet',
+    )
     assert done.status == 0
     wait_until(lambda: waiting(channel, 'siamese.dead') == 23, 'dead letters')
     assert waiting(channel, 'bert') == 0
@@ -114,17 +170,36 @@ def test_with_nobody_there_everything_expires(run, channel, tmp_path):
     assert {properties.headers['x-death'][0]['reason'] for properties, _ in dead} == {'expired'}
     assert run('fanout_consumer.py', 'bert', '--idle', 0.3, '--ledger', ledger).status == 3
     status, found = judge(run, ledger)
-    assert status == 3 and len(found['expired']) == 23 and not found['lost']  # nobody received anything
+    assert (
+        status == 3 and len(found['expired']) == 23 and not found['lost']
+    )  # nobody received anything
 
 
 def test_the_audit_names_what_a_queue_lost(run, start, tmp_path):
     ledger = tmp_path / 'run.jsonl'
-    consumers = [start('fanout_consumer.py', queue, '--name', queue, '--ledger', ledger) for queue in ('anna', 'bert')]
+    consumers = [
+        start('fanout_consumer.py', queue, '--name', queue, '--ledger', ledger)
+        for queue in ('anna', 'bert')
+    ]
     for consumer in consumers:
         consumer.wait_for('ready')
     for name in 'alice', 'later':  # the second one is sent when the first has expired
-        assert run('fanout_producer.py', '--name', name, '--count', 5, '--rate', 10, '--ttl', 0.3,
-                   '--ledger', ledger).status == 0
+        assert (
+            run(
+                'fanout_producer.py',
+                '--name',
+                name,
+                '--count',
+                5,
+                '--rate',
+                10,
+                '--ttl',
+                0.3,
+                '--ledger',
+                ledger,
+            ).status
+            == 0
+        )
     for consumer in consumers:
         wait_until(lambda consumer=consumer: 'later 5 ' in ''.join(consumer.out), 'all messages')
         assert consumer.stop().status == 0
@@ -134,27 +209,52 @@ def test_the_audit_names_what_a_queue_lost(run, start, tmp_path):
     lines.remove(stolen)
     ledger.write_text(''.join(lines))
     status, found = judge(run, ledger)
-    assert status == 1 and found['lost'] == [f'{json.loads(stolen)["id"]} in bert'] and found['ok'] == 10
+    assert (
+        status == 1
+        and found['lost'] == [f'{json.loads(stolen)["id"]} in bert']
+        and found['ok'] == 10
+    )
 
 
 def test_gaps_and_copies(run, channel):
-    put(channel, [hello(1), hello(2), hello(6), hello(4), hello(4, headers={'x-attempt': 2}), hello(7)])
+    put(
+        channel,
+        [hello(1), hello(2), hello(6), hello(4), hello(4, headers={'x-attempt': 2}), hello(7)],
+    )
     done = run('fanout_consumer.py', 'bert', '--count', 6)
-    assert done.status == 0 and '6 received, 2 missed, ' in done.out and ' 1 sent again; ' in done.out  # 3 and 5
-    assert 'alice 6  Hello world, ' in done.out.splitlines()[2] and ', 3 before it missed' in done.out.splitlines()[2]
+    assert (
+        done.status == 0 and '6 received, 2 missed, ' in done.out and ' 1 sent again; ' in done.out
+    )  # 3 and 5
+    assert (
+        'alice 6  Hello world, ' in done.out.splitlines()[2]
+        and ', 3 before it missed' in done.out.splitlines()[2]
+    )
 
 
 def test_a_connection_that_breaks_in_between(start, run, broker, url):
     consumer = start('fanout_consumer.py', 'bert')
     consumer.wait_for('ready')
-    producer = start('fanout_producer.py', '--name', 'alice', '--rate', 20, '--ttl', 600, '--json', '-', '--quiet')
+    producer = start(
+        'fanout_producer.py',
+        '--name',
+        'alice',
+        '--rate',
+        20,
+        '--ttl',
+        600,
+        '--json',
+        '-',
+        '--quiet',
+    )
     wait_until(lambda: numbers(consumer.out), 'a message')
     broker.ctl('close_all_connections', '-p', url.rpartition('/')[2], 'maintenance')
     producer.wait_for('back after')
     consumer.wait_for('back after')
     sent = json.loads(producer.stop().out)
     assert sent['accepted'] == sent['sent']
-    wait_until(lambda: set(numbers(consumer.out)) == set(range(1, sent['sent'] + 1)), 'all messages')
+    wait_until(
+        lambda: set(numbers(consumer.out)) == set(range(1, sent['sent'] + 1)), 'all messages'
+    )
     assert consumer.stop().status == 0
 
 
@@ -187,7 +287,9 @@ def test_malformed_messages_are_rejected_into_the_dead_letters_and_counted(run, 
     done = run('fanout_consumer.py', 'bert', '--count', len(MALFORMED) + 2, '--json', '-')
     summary = json.loads(done.out)
     assert done.status == 1 and 'Traceback' not in done.err
-    assert summary['received'] == 2 and summary['invalid'] == len(MALFORMED) == sum(summary['reasons'].values())
+    assert summary['received'] == 2 and summary['invalid'] == len(MALFORMED) == sum(
+        summary['reasons'].values()
+    )
     dead = drain(channel, 'siamese.dead')
     assert Counter(body for _, body in dead) == Counter(body for _, body in MALFORMED.values())
 

@@ -10,31 +10,53 @@ from support.queues import drain, judge
 @pytest.fixture
 def bind(channel):
     """A function that binds a queue of the test's own to the exchange."""
+
     def bind(queue='mine'):
         channel.exchange_declare('siamese.fanout', 'fanout', durable=True)
         channel.queue_declare(queue, durable=True)
         channel.queue_bind(queue, 'siamese.fanout')
+
     return bind
 
 
 def test_every_queue_gets_every_message(run, channel, bind):
     bind('one')
     bind('other')
-    done = run('fanout_producer.py', '--name', 'alice', '--count', 23, '--rate', 1000, '--json', '-', '--quiet')
+    done = run(
+        'fanout_producer.py',
+        '--name',
+        'alice',
+        '--count',
+        23,
+        '--rate',
+        1000,
+        '--json',
+        '-',
+        '--quiet',
+    )
     summary = json.loads(done.out)
-    assert done.status == 0 and summary['sent'] == summary['accepted'] == 23 and summary['unheard'] == 0
+    assert (
+        done.status == 0
+        and summary['sent'] == summary['accepted'] == 23
+        and summary['unheard'] == 0
+    )
     for queue in 'one', 'other':
         messages = drain(channel, queue)
         assert [properties.message_id for properties, _ in messages] == [
-            f'alice-{summary["run"]}-{number}' for number in range(1, 24)]
-        assert {(body, properties.expiration, properties.delivery_mode, properties.content_type)
-                for properties, body in messages} == {(b'Hello world', '10000', 2, 'text/plain')}
+            f'alice-{summary["run"]}-{number}' for number in range(1, 24)
+        ]
+        assert {
+            (body, properties.expiration, properties.delivery_mode, properties.content_type)
+            for properties, body in messages
+        } == {(b'Hello world', '10000', 2, 'text/plain')}
 
 
 def test_what_nobody_listens_to_is_counted_and_not_sent_again(run, channel):
     done = run('fanout_producer.py', '--name', 'alice', '--count', 23, '--rate', 1000)
     assert done.status == 3 and done.err.count('nobody listens at siamese.fanout') == 1
-    assert done.out.splitlines()[-1].startswith('23 sent, 0 accepted, 23 nobody listened to, 0 sent again; ')
+    assert done.out.splitlines()[-1].startswith(
+        '23 sent, 0 accepted, 23 nobody listened to, 0 sent again; '
+    )
     assert done.out.startswith('alice 1 of 23  Hello world\n')
 
 
@@ -42,9 +64,14 @@ def test_it_says_when_nobody_listens_any_more(start, channel, bind):
     producer = start('fanout_producer.py', '--rate', 20, '--json', '-', '--quiet')
     producer.wait_for('nobody listens')
     bind()
-    wait_until(lambda: channel.queue_declare('mine', passive=True).method.message_count, 'a message')
+    wait_until(
+        lambda: channel.queue_declare('mine', passive=True).method.message_count, 'a message'
+    )
     channel.queue_delete('mine')
-    wait_until(lambda: ''.join(producer.err).count('nobody listens at siamese.fanout') == 2, 'the second warning')
+    wait_until(
+        lambda: ''.join(producer.err).count('nobody listens at siamese.fanout') == 2,
+        'the second warning',
+    )
     summary = json.loads(producer.stop().out)
     assert summary['exit_status'] == 3 and summary['unheard'] >= 2
     assert summary['accepted'] + summary['unheard'] == summary['sent'] and summary['accepted'] >= 1
@@ -60,7 +87,9 @@ def test_the_ledger_and_the_audit_know_what_was_returned(run, tmp_path, bind, ch
     assert status == 0 and len(found['returned']) == 3 and found['ok'] == found['accepted'] == 2
 
 
-@pytest.mark.parametrize('flags', [('--ttl', 0), ('--ttl', 'x'), ('--queue', 'x'), ('--exchange', '')])
+@pytest.mark.parametrize(
+    'flags', [('--ttl', 0), ('--ttl', 'x'), ('--queue', 'x'), ('--exchange', '')]
+)
 def test_bad_flags(flags):
     done = Running('fanout_producer.py', *flags).end()
     assert done.status == 2 and done.err.count('\n') == 1 and flags[0] in done.err

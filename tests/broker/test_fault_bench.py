@@ -56,8 +56,13 @@ NETWORK = {  # what happens, what ends it
     'black hole': (lambda between: between.hold(), allow),
     'nothing reaches the broker': (lambda between: between.hold('up'), allow),
     'nothing comes from the broker': (lambda between: between.hold('down'), allow),
-    **{f'cut after {limit} bytes': (lambda between, limit=limit: cut_in_the_handshake(between, limit), allow)
-       for limit in (0, 8, 300, 530, 560)},
+    **{
+        f'cut after {limit} bytes': (
+            lambda between, limit=limit: cut_in_the_handshake(between, limit),
+            allow,
+        )
+        for limit in (0, 8, 300, 530, 560)
+    },
 }
 
 
@@ -65,10 +70,17 @@ NETWORK = {  # what happens, what ends it
 def test_a_fault_of_the_network(start, url, tmp_path, fault):
     inject, heal = NETWORK[fault]
     began = []
-    seconds = 10 if fault == 'black hole' else 2  # 10: what scripts use; then it takes 15 to 30 s to notice
+    seconds = (
+        10 if fault == 'black hole' else 2
+    )  # 10: what scripts use; then it takes 15 to 30 s to notice
     with proxy.before(f'{url}?heartbeat={seconds}') as between:
-        endure(start, tmp_path, between.url, lambda _: (began.append(time.time()), inject(between)),
-               lambda: heal(between))
+        endure(
+            start,
+            tmp_path,
+            between.url,
+            lambda _: (began.append(time.time()), inject(between)),
+            lambda: heal(between),
+        )
     for queue in SCENARIOS:
         lost = [event['at'] for event in books.read([tmp_path / queue]) if event['event'] == 'lost']
         assert lost and all(at - began[0] < 30 for at in lost)
@@ -77,6 +89,7 @@ def test_a_fault_of_the_network(start, url, tmp_path, fault):
 @contextlib.contextmanager
 def questions(start, url, client_back=GONE[-1], server_back=GONE[-1]):
     """Ask and answer, from before a fault to after it: no number is skipped, no answer is wrong."""
+
     def more():
         asked = len(client.out)
         wait_until(lambda: len(client.out) > asked + FLOW, 'answers')
@@ -92,8 +105,12 @@ def questions(start, url, client_back=GONE[-1], server_back=GONE[-1]):
     assert done.status == 0 and 'Traceback' not in done.err + server.stop().err, done.err
     *lines, _, _ = done.out.splitlines()
     found = {int(line.split()[0]): ' is prime' in line for line in lines}
-    assert [*found] == [*range(1, 2 * len(lines), 2)]  # one question at a time: answered in order, none twice
-    assert {number for number, prime in found.items() if prime} == {*sympy.primerange(3, 2 * len(lines))}
+    assert [*found] == [
+        *range(1, 2 * len(lines), 2)
+    ]  # one question at a time: answered in order, none twice
+    assert {number for number, prime in found.items() if prime} == {
+        *sympy.primerange(3, 2 * len(lines))
+    }
 
 
 @pytest.mark.parametrize('fault', NETWORK)
@@ -120,11 +137,17 @@ def signal_all(processes, number):
 
 def stop_with_empty_queues(scenarios):
     """SIGSTOP producers, and consumers when they have settled everything; return [producer, consumer, producer ...]."""
+
     def settled(scenario):
-        ids = {name: {event['id'] for event in scenario.read() if event['event'] == name}
-               for name in ('attempted', 'validated')}
+        ids = {
+            name: {event['id'] for event in scenario.read() if event['event'] == name}
+            for name in ('attempted', 'validated')
+        }
         return ids['attempted'] <= ids['validated']
-    everyone = [running for scenario in scenarios for running in (scenario.producer, scenario.consumer)]
+
+    everyone = [
+        running for scenario in scenarios for running in (scenario.producer, scenario.consumer)
+    ]
 
     def stopped():
         signal_all(everyone[::2], signal.SIGSTOP)
@@ -132,7 +155,10 @@ def stop_with_empty_queues(scenarios):
             if all(map(settled, scenarios)):
                 return True
             spell(0.1)
-        signal_all(everyone[::2], signal.SIGCONT)  # one was stopped between its ledger and the socket
+        signal_all(
+            everyone[::2], signal.SIGCONT
+        )  # one was stopped between its ledger and the socket
+
     wait_until(stopped, 'empty queues')
     spell(0.3)  # acknowledgements follow within delivery.TICK
     signal_all(everyone[1::2], signal.SIGSTOP)
@@ -141,46 +167,72 @@ def stop_with_empty_queues(scenarios):
 
 def test_connections_closed_by_the_administrator(start, tmp_path, url, broker):
     with questions(start, url):
-        endure(start, tmp_path, url, lambda _: broker.ctl('close_all_connections', '-p', vhost(url), 'maintenance'))
+        endure(
+            start,
+            tmp_path,
+            url,
+            lambda _: broker.ctl('close_all_connections', '-p', vhost(url), 'maintenance'),
+        )
 
 
 def test_a_limit_of_connections(start, tmp_path, url, broker):
     def inject(_):
         broker.ctl('set_vhost_limits', '-p', vhost(url), '{"max-connections": 0}')
         broker.ctl('close_all_connections', '-p', vhost(url), 'maintenance')
+
     with questions(start, url):
-        endure(start, tmp_path, url, inject, lambda: broker.ctl('clear_vhost_limits', '-p', vhost(url)))
+        endure(
+            start, tmp_path, url, inject, lambda: broker.ctl('clear_vhost_limits', '-p', vhost(url))
+        )
 
 
 def test_a_virtual_host_that_is_down(start, tmp_path, url, broker):
     def inject(scenarios):
-        everyone = stop_with_empty_queues(scenarios)  # they would see nacks or a cancelled consumer first
+        everyone = stop_with_empty_queues(
+            scenarios
+        )  # they would see nacks or a cancelled consumer first
         broker.ctl('close_all_connections', '-p', vhost(url), 'maintenance')
         broker.ctl('eval', f'rabbit_vhost_sup_sup:delete_on_all_nodes(<<"{vhost(url)}">>).')
         signal_all(everyone, signal.SIGCONT)
         spell(1)
+
     with questions(start, url):
         endure(start, tmp_path, url, inject, lambda: broker.ctl('restart_vhost', '-p', vhost(url)))
 
 
-@pytest.mark.parametrize('resource, alarm, clear', [
-    ('memory', ('set_vm_memory_high_watermark', 0), ('set_vm_memory_high_watermark', 0.4)),
-    ('disk', ('set_disk_free_limit', '9000GB'), ('set_disk_free_limit', '1MB'))])
+@pytest.mark.parametrize(
+    'resource, alarm, clear',
+    [
+        ('memory', ('set_vm_memory_high_watermark', 0), ('set_vm_memory_high_watermark', 0.4)),
+        ('disk', ('set_disk_free_limit', '9000GB'), ('set_disk_free_limit', '1MB')),
+    ],
+)
 def test_an_alarm(start, tmp_path, url, broker, resource, alarm, clear):
     log = f'broker blocks publishers: low on {resource}', 'no longer blocks publishers, after'
     try:
-        with questions(start, url, log[-1], server_back='') as (client, _):  # the client, blocked, asks no more
+        with questions(start, url, log[-1], server_back='') as (
+            client,
+            _,
+        ):  # the client, blocked, asks no more
+
             def heal():
-                client.wait_for(log[0])  # where the server is blocked first, it notices with its next question
+                client.wait_for(
+                    log[0]
+                )  # where the server is blocked first, it notices with its next question
                 broker.ctl(*clear)
-            endure(start, tmp_path, url, lambda _: broker.ctl(*alarm), heal, consumer=(), producer=log)
+
+            endure(
+                start, tmp_path, url, lambda _: broker.ctl(*alarm), heal, consumer=(), producer=log
+            )
     finally:
         broker.ctl(*clear)
 
 
 def test_a_deleted_queue(start, tmp_path, url, channel):
     def inject(scenarios):
-        producers = stop_with_empty_queues(scenarios)[::2]  # a deleted queue takes along what is in it
+        producers = stop_with_empty_queues(scenarios)[
+            ::2
+        ]  # a deleted queue takes along what is in it
         for scenario in scenarios:
             channel.queue_delete(scenario.queue)
         signal_all(producers, signal.SIGCONT)
@@ -188,8 +240,15 @@ def test_a_deleted_queue(start, tmp_path, url, channel):
             producer.wait_for('message returned')  # so it is they who find it missing
         signal_all([scenario.consumer for scenario in scenarios], signal.SIGCONT)
 
-    endure(start, tmp_path, url, inject, queues=[*SCENARIOS][:-1],
-           producer=('message returned', 'back after'), consumer=('consumer cancelled', 'back after'))
+    endure(
+        start,
+        tmp_path,
+        url,
+        inject,
+        queues=[*SCENARIOS][:-1],
+        producer=('message returned', 'back after'),
+        consumer=('consumer cancelled', 'back after'),
+    )
 
 
 def test_a_deleted_queue_of_questions(start, url, channel):
@@ -204,25 +263,51 @@ def test_a_full_queue_that_rejects(start, tmp_path, url, broker):
 
     def inject(scenarios):
         consumers.extend(scenario.consumer for scenario in scenarios)
-        broker.ctl('set_policy', '-p', vhost(url), 'small', '', '{"max-length": 5, "overflow": "reject-publish"}')
+        broker.ctl(
+            'set_policy',
+            '-p',
+            vhost(url),
+            'small',
+            '',
+            '{"max-length": 5, "overflow": "reject-publish"}',
+        )
         signal_all(consumers, signal.SIGSTOP)
 
     def heal():
         broker.ctl('clear_policy', '-p', vhost(url), 'small')
         signal_all(consumers, signal.SIGCONT)
-    endure(start, tmp_path, url, inject, heal, producer=('broker nacks messages', 'takes messages again'), consumer=())
+
+    endure(
+        start,
+        tmp_path,
+        url,
+        inject,
+        heal,
+        producer=('broker nacks messages', 'takes messages again'),
+        consumer=(),
+    )
 
 
 def test_a_consumer_that_takes_too_long(start, tmp_path, url, broker, channel):
     def limit(acknowledgement, tick):  # ms
-        broker.ctl('eval', f'application:set_env(rabbit, consumer_timeout, {acknowledgement}), '
-                           f'application:set_env(rabbit, channel_tick_interval, {tick}).')
+        broker.ctl(
+            'eval',
+            f'application:set_env(rabbit, consumer_timeout, {acknowledgement}), '
+            f'application:set_env(rabbit, channel_tick_interval, {tick}).',
+        )
 
     def inject(scenarios):
         consumers = [scenario.consumer for scenario in scenarios]
         signal_all(consumers, signal.SIGSTOP)
-        wait_until(lambda: not any(channel.queue_declare(queue, passive=True).method.consumer_count
-                                   for queue in SCENARIOS), 'the timeouts')
+        wait_until(
+            lambda: (
+                not any(
+                    channel.queue_declare(queue, passive=True).method.consumer_count
+                    for queue in SCENARIOS
+                )
+            ),
+            'the timeouts',
+        )
         signal_all(consumers, signal.SIGCONT)
 
     limit(2000, 500)
@@ -237,18 +322,29 @@ def test_a_right_that_is_taken_away(start, url, broker, tmp_path):
     broker.ctl('add_user', 'clerk', 'secret')
     broker.ctl('set_permissions', '-p', vhost(url), 'clerk', '.*', '.*', '.*')
     try:
-        scenarios = [Scenario(start, url.replace('guest:guest', 'clerk:secret'), queue, tmp_path / queue)
-                     for queue in SCENARIOS]
+        scenarios = [
+            Scenario(start, url.replace('guest:guest', 'clerk:secret'), queue, tmp_path / queue)
+            for queue in SCENARIOS
+        ]
         clerk = url.replace('guest:guest', 'clerk:secret')
         pair = start('rpc_server.py', '--url', clerk), start('rpc_client.py', '--url', clerk)
         for scenario in scenarios:
             scenario.flows()
         pair[1].wait_for(' is prime', pair[1].out)
         broker.ctl('set_permissions', '-p', vhost(url), 'clerk', '.*', '', '')
-        broker.ctl('close_all_connections', '-p', vhost(url), 'maintenance')  # a channel remembers its rights
-        for running in (*pair, *(one for scenario in scenarios for one in (scenario.producer, scenario.consumer))):
+        broker.ctl(
+            'close_all_connections', '-p', vhost(url), 'maintenance'
+        )  # a channel remembers its rights
+        for running in (
+            *pair,
+            *(one for scenario in scenarios for one in (scenario.producer, scenario.consumer)),
+        ):
             done = running.end()
-            assert done.status == 1 and "user 'clerk' lacks a right" in done.err and 'Traceback' not in done.err
+            assert (
+                done.status == 1
+                and "user 'clerk' lacks a right" in done.err
+                and 'Traceback' not in done.err
+            )
         for scenario in scenarios:
             drain(start, url, scenario.queue, *scenario.consume, '--ledger', scenario.ledger)
             found = audit.audit(scenario.read())
@@ -269,7 +365,13 @@ def mortal():
 @pytest.mark.parametrize('fault, heal', [('kill', 'start'), ('stop', 'start'), ('pause', 'resume')])
 def test_a_broker_that(start, tmp_path, mortal, fault, heal):
     with questions(start, f'{mortal.url}?heartbeat=2'):
-        endure(start, tmp_path, f'{mortal.url}?heartbeat=2', lambda _: getattr(mortal, fault)(), getattr(mortal, heal))
+        endure(
+            start,
+            tmp_path,
+            f'{mortal.url}?heartbeat=2',
+            lambda _: getattr(mortal, fault)(),
+            getattr(mortal, heal),
+        )
 
 
 # ---- no broker from the start
@@ -287,16 +389,25 @@ def no_broker(request, url, broker):
         with proxy.before('amqp://guest:guest@127.0.0.1:1/%2F') as between:
             yield between.url
     else:
-        yield {'nothing there': 'amqp://127.0.0.1:1', 'unknown host': 'amqp://nohost.invalid',
-               'speaks HTTP': f'amqp://127.0.0.1:{broker.management_url.rpartition(":")[2]}'}[kind]
+        yield {
+            'nothing there': 'amqp://127.0.0.1:1',
+            'unknown host': 'amqp://nohost.invalid',
+            'speaks HTTP': f'amqp://127.0.0.1:{broker.management_url.rpartition(":")[2]}',
+        }[kind]
 
 
-@pytest.mark.parametrize('no_broker', ['nothing there', 'unknown host', 'speaks HTTP', 'mute',
-                                       'nothing behind the proxy'], indirect=True)
+@pytest.mark.parametrize(
+    'no_broker',
+    ['nothing there', 'unknown host', 'speaks HTTP', 'mute', 'nothing behind the proxy'],
+    indirect=True,
+)
 def test_no_broker_at_all(start, no_broker):
     """Each script tries again and again, with one line; --give-up-after ends it with another and status 3."""
-    scripts = [start(*command, '--url', no_broker, '--give-up-after', 2)
-               for pair in SCENARIOS.values() for command in pair]
+    scripts = [
+        start(*command, '--url', no_broker, '--give-up-after', 2)
+        for pair in SCENARIOS.values()
+        for command in pair
+    ]
     for running in scripts:
         done = running.end()
         *tries, end = said(running)
@@ -308,7 +419,17 @@ def test_twenty_producers_wait_for_a_broker_that_dies_twice_while_it_starts(star
     """All they sent is accepted and comes out; while it is away they take next to no CPU and little memory."""
     ledger, count = tmp_path / 'run.jsonl', 50
     with broker_module.throwaway(started=False) as broker, ThreadPoolExecutor() as pool:
-        flags = ['--queue', 'blocks', '--count', count, '--quiet', '--ledger', ledger, '--url', broker.url]
+        flags = [
+            '--queue',
+            'blocks',
+            '--count',
+            count,
+            '--quiet',
+            '--ledger',
+            ledger,
+            '--url',
+            broker.url,
+        ]
         blocks = [start('producer.py', '--difficulty', 1, '--rate', 20, *flags) for _ in range(10)]
         flags[1] = 'perf'
         texts = [start('perf_producer.py', '--persistent', '--rate', 20, *flags) for _ in range(10)]
@@ -328,16 +449,26 @@ def test_twenty_producers_wait_for_a_broker_that_dies_twice_while_it_starts(star
 
         port = broker.ports[0][0]
         dies(lambda: 0 in broker.processes)
-        dies(lambda: broker_module.ask(port, b'AMQP') or any('ready' in ''.join(one.err) for one in texts))
+        dies(
+            lambda: (
+                broker_module.ask(port, b'AMQP')
+                or any('ready' in ''.join(one.err) for one in texts)
+            )
+        )
         broker.start()
         for producer in (*blocks, *texts):
             done = producer.end()
             assert done.status == 0 and 'Traceback' not in done.err, done.err
-        for command, queue in ((('validate.py', '--difficulty', 1), 'blocks'), (('perf_consumer.py',), 'perf')):
+        for command, queue in (
+            (('validate.py', '--difficulty', 1), 'blocks'),
+            (('perf_consumer.py',), 'perf'),
+        ):
             ends = drain(start, broker.url, queue, *command, '--queue', queue, '--ledger', ledger)
             assert ends[0].status == 0, ends[0].err
     found = audit.audit(books.read([ledger]))
-    assert audit.judge(found)[1] == 0 and len(found['ok']) == len(found['accepted']) == 20 * count, found
+    assert (
+        audit.judge(found)[1] == 0 and len(found['ok']) == len(found['accepted']) == 20 * count
+    ), found
 
 
 # ---- the bench itself
@@ -373,16 +504,34 @@ def test_what_is_not_sent_again_is_found(start, url, tmp_path, queue, claims):
     driver, ledger = tmp_path / 'careless.py', tmp_path / 'run.jsonl'
     driver.write_text(CARELESS.format(module=producer[0][:-3], claims=claims))
     with proxy.before(url) as between:
-        careless = start(driver, *producer, '--quiet', '--ledger', ledger, '--url', between.url,
-                         PYTHONPATH=str(ROOT))
+        careless = start(
+            driver,
+            *producer,
+            '--quiet',
+            '--ledger',
+            ledger,
+            '--url',
+            between.url,
+            PYTHONPATH=str(ROOT),
+        )
         careless.wait_for('ready')
         between.hold('up')
-        held = wait_until(lambda: Counter(event['event'] for event in books.read([ledger]))['attempted'], 'a message')
-        wait_until(lambda: Counter(event['event'] for event in books.read([ledger]))['attempted'] > held + FLOW, 'more')
+        held = wait_until(
+            lambda: Counter(event['event'] for event in books.read([ledger]))['attempted'],
+            'a message',
+        )
+        wait_until(
+            lambda: (
+                Counter(event['event'] for event in books.read([ledger]))['attempted'] > held + FLOW
+            ),
+            'more',
+        )
         between.cut()
         between.release()
         careless.wait_for('back after')
         careless.stop()
     drain(start, url, queue, *consumer, '--ledger', ledger)
     found = audit.audit(books.read([ledger]))
-    assert len(found['lost' if claims else 'in doubt']) >= FLOW and audit.judge(found)[1] == claims, found
+    assert (
+        len(found['lost' if claims else 'in doubt']) >= FLOW and audit.judge(found)[1] == claims
+    ), found

@@ -34,14 +34,28 @@ def vhost(url):
 
 
 def test_a_wrong_password_and_a_missing_virtual_host_end_at_once(run, url):
-    for bad, complaint in ((url.replace('guest:guest', 'guest:wrong'), "refuses user 'guest'"),
-                           (f'{url}-none', 'no virtual host')):
+    for bad, complaint in (
+        (url.replace('guest:guest', 'guest:wrong'), "refuses user 'guest'"),
+        (f'{url}-none', 'no virtual host'),
+    ):
         done = run('validate.py', '--url', bad)
-        assert done.status == 1 and complaint in done.err and 'wrong@' not in done.err and done.err.count('\n') == 1
+        assert (
+            done.status == 1
+            and complaint in done.err
+            and 'wrong@' not in done.err
+            and done.err.count('\n') == 1
+        )
 
 
-@pytest.mark.parametrize('command', [['producer.py', '--difficulty', 0], ['perf_producer.py'], ['fanout_producer.py'],
-                                     ['ack_producer.py']])
+@pytest.mark.parametrize(
+    'command',
+    [
+        ['producer.py', '--difficulty', 0],
+        ['perf_producer.py'],
+        ['fanout_producer.py'],
+        ['ack_producer.py'],
+    ],
+)
 @pytest.mark.parametrize('limit', [('--count', 1), ('--duration', 0.5)])
 def test_what_limits_a_run_need_not_wait_for_the_next_message(run, command, limit):
     done = run(*command, '--rate', 0.001, '--json', '-', *limit)  # one message in 17 minutes
@@ -50,7 +64,9 @@ def test_what_limits_a_run_need_not_wait_for_the_next_message(run, command, limi
 
 def test_to_give_up_at_once(run, url):
     done = run('validate.py', '--give-up-after', 0, '--url', re.sub(':[0-9]+/', ':1/', url))
-    assert done.status == 3 and 'no broker at 127.0.0.1:1/' in done.err and 'Traceback' not in done.err
+    assert (
+        done.status == 3 and 'no broker at 127.0.0.1:1/' in done.err and 'Traceback' not in done.err
+    )
 
 
 @pytest.mark.pair
@@ -58,10 +74,16 @@ def test_a_refused_right_ends_at_once(run, url, broker):
     broker.ctl('add_user', 'reader', 'secret')
     broker.ctl('set_permissions', '-p', vhost(url), 'reader', '^$', '^$', '.*')
     try:
-        done = run('producer.py', '--count', 1, '--url', url.replace('guest:guest', 'reader:secret'))
+        done = run(
+            'producer.py', '--count', 1, '--url', url.replace('guest:guest', 'reader:secret')
+        )
     finally:
         broker.ctl('delete_user', 'reader')
-    assert done.status == 1 and "user 'reader' lacks a right" in done.err and 'set_permissions' in done.err
+    assert (
+        done.status == 1
+        and "user 'reader' lacks a right" in done.err
+        and 'set_permissions' in done.err
+    )
 
 
 def test_connections_closed_by_the_administrator_come_back(start, url, broker):
@@ -72,12 +94,16 @@ def test_connections_closed_by_the_administrator_come_back(start, url, broker):
     producer.wait_for('back after')
     done = producer.stop()
     summary = json.loads(done.out)
-    assert done.status == 0 and summary['accepted'] == summary['mined'] and summary['connections'] == 2
+    assert (
+        done.status == 0 and summary['accepted'] == summary['mined'] and summary['connections'] == 2
+    )
     assert 'Traceback' not in done.err
 
 
 def test_a_deleted_queue_is_declared_again_for_the_producer(start, channel):
-    producer = start('producer.py', '--count', 30, '--rate', 10, '--name', 'alice', '--json', '-', '--quiet')
+    producer = start(
+        'producer.py', '--count', 30, '--rate', 10, '--name', 'alice', '--json', '-', '--quiet'
+    )
     producer.wait_for('ready')
     wait_until(lambda: waiting(channel) > 3, 'four blocks')
     before = channel.queue_delete('siamese.blocks').method.message_count
@@ -102,8 +128,20 @@ def test_a_deleted_queue_is_declared_again_for_the_consumer(start, channel, run)
 def test_what_was_not_confirmed_when_the_broker_died_is_sent_again(start, tmp_path):
     with broker_module.throwaway() as broker:
         env, ledger = {'AMQP_URL': broker.url}, tmp_path / 'run.jsonl'
-        producer = start('producer.py', '--count', 100, '--difficulty', 2, '--rate', 20, '--ledger', ledger,
-                         '--json', tmp_path / 'summary', **env)
+        producer = start(
+            'producer.py',
+            '--count',
+            100,
+            '--difficulty',
+            2,
+            '--rate',
+            20,
+            '--ledger',
+            ledger,
+            '--json',
+            tmp_path / 'summary',
+            **env,
+        )
         producer.wait_for(' 1 of 100 ', producer.out)
         sync(broker)
         broker.pause()
@@ -114,7 +152,9 @@ def test_what_was_not_confirmed_when_the_broker_died_is_sent_again(start, tmp_pa
         done = producer.end()
         summary = json.loads((tmp_path / 'summary').read_text())
         assert done.status == 0 and summary['accepted'] == 100 and summary['sent_again'] >= 5
-        validator = start('validate.py', '--difficulty', 2, '--idle', 2, '--ledger', ledger, '--quiet', **env).end()
+        validator = start(
+            'validate.py', '--difficulty', 2, '--idle', 2, '--ledger', ledger, '--quiet', **env
+        ).end()
         assert validator.status == 0, validator.err
     verdict = json.loads(start('audit.py', ledger, '--json', '-', '--quiet').end().out)
     assert verdict['exit_status'] == 0 and verdict['ok'] == 100
@@ -133,7 +173,9 @@ def test_what_was_delivered_over_a_lost_connection_is_not_handed_out(channel, ur
                 link.wait(lambda: len(link.inbox) == 15)
                 broker.ctl('close_all_connections', '-p', vhost(url), 'cut')
                 link.wait(lambda: not link.is_ready)
-    assert link.status == 0 and link.counts['connections'] == 2  # a tag of the old channel would close the new one
+    assert (
+        link.status == 0 and link.counts['connections'] == 2
+    )  # a tag of the old channel would close the new one
     assert [epoch for _, epoch, _ in seen] == [1] * 5 + [2] * (len(seen) - 5)
     assert [again for *_, again in seen] == [False] * 5 + [True] * (len(seen) - 5)
     assert {id for id, *_ in seen} == {properties.message_id for properties, _ in messages}
@@ -153,8 +195,17 @@ def test_slow_work_does_not_keep_the_connection_waiting(channel, url, monkeypatc
     assert max(after - before for before, after in zip(turns, turns[1:])) <= 5
 
 
-def test_a_full_queue_that_rejects_is_tried_until_there_is_room(start, channel, broker, url, tmp_path):
-    broker.ctl('set_policy', '-p', vhost(url), 'small', 'blocks', '{"max-length": 5, "overflow": "reject-publish"}')
+def test_a_full_queue_that_rejects_is_tried_until_there_is_room(
+    start, channel, broker, url, tmp_path
+):
+    broker.ctl(
+        'set_policy',
+        '-p',
+        vhost(url),
+        'small',
+        'blocks',
+        '{"max-length": 5, "overflow": "reject-publish"}',
+    )
     put(channel, [])
     producer = start('producer.py', '--count', 12, '--json', tmp_path / 'summary')
     producer.wait_for(' 12 of 12 ', producer.out)
@@ -179,26 +230,46 @@ def test_a_memory_alarm_is_shown_and_waited_for(start, broker, channel):
     producer.wait_for('no longer blocks publishers, after')
     done = producer.stop()
     summary = json.loads(done.out)
-    assert done.status == 0 and summary['accepted'] == summary['mined'] and summary['connections'] == 1
+    assert (
+        done.status == 0 and summary['accepted'] == summary['mined'] and summary['connections'] == 1
+    )
 
 
 def test_the_next_url_is_tried_when_one_is_dead(run, url, channel):
-    done = run('producer.py', '--count', 3, '--quiet', '--url', f'amqp://127.0.0.1:1,amqp://nohost.invalid {url}')
+    done = run(
+        'producer.py',
+        '--count',
+        3,
+        '--quiet',
+        '--url',
+        f'amqp://127.0.0.1:1,amqp://nohost.invalid {url}',
+    )
     assert done.status == 0 and len(drain(channel, 'siamese.blocks')) == 3
 
 
 def test_a_url_that_refuses_is_passed_over_and_all_of_them_end_the_run(run, url, channel):
     wrong = url.replace('guest:guest', 'guest:wrong')
     done = run('producer.py', '--count', 2, '--quiet', '--url', f'{wrong},{url}')
-    assert done.status == 0 and "refuses user 'guest'" in done.err and 'trying the next URL' in done.err
+    assert (
+        done.status == 0
+        and "refuses user 'guest'" in done.err
+        and 'trying the next URL' in done.err
+    )
     assert len(drain(channel, 'siamese.blocks')) == 2
     done = run('producer.py', '--count', 2, '--quiet', '--url', f'{wrong},{url}-none')
-    assert done.status == 1 and 'no virtual host' in done.err and done.err.count('trying the next URL') == 1
+    assert (
+        done.status == 1
+        and 'no virtual host' in done.err
+        and done.err.count('trying the next URL') == 1
+    )
 
 
-@pytest.mark.parametrize('words', [b'220 mail.example ESMTP\r\n', b'\x15\x03\x03\x00\x02\x02\x46'])  # TLS: alert
+@pytest.mark.parametrize(
+    'words', [b'220 mail.example ESMTP\r\n', b'\x15\x03\x03\x00\x02\x02\x46']
+)  # TLS: alert
 def test_what_is_no_broker_is_told_from_one_that_is_away(words):
     with socket.create_server(('127.0.0.1', 0)) as listener:
+
         def serve():
             with contextlib.suppress(OSError):
                 while True:
@@ -206,7 +277,9 @@ def test_what_is_no_broker_is_told_from_one_that_is_away(words):
                     connection.sendall(words)
 
         threading.Thread(target=serve, daemon=True).start()
-        done = Running('validate.py', '--url', f'amqp://127.0.0.1:{listener.getsockname()[1]}').end()
+        done = Running(
+            'validate.py', '--url', f'amqp://127.0.0.1:{listener.getsockname()[1]}'
+        ).end()
         listener.shutdown(socket.SHUT_RDWR)
     assert done.status == 3 and 'no AMQP 0-9-1: ' in done.err and 'amqps' in done.err
     assert done.err.count('\n') == 2 and 'Traceback' not in done.err
@@ -214,8 +287,11 @@ def test_what_is_no_broker_is_told_from_one_that_is_away(words):
 
 ACK = b'\x01\x00\x01\x00\x00\x00\x0d\x00\x3c\x00\x50.{9}\xce'  # frames of channel 1, as in the AMQP 0-9-1 grammar
 CLOSE_OK = re.escape(b'\x01\x00\x01\x00\x00\x00\x04\x00\x14\x00\x29\xce')
-POISON = {'header larger than a frame': {'headers': {'a': 'z' * 200_000}}, 'bad expiration': {'expiration': 'abc'},
-          'user_id of another': {'user_id': 'somebody'}}
+POISON = {
+    'header larger than a frame': {'headers': {'a': 'z' * 200_000}},
+    'bad expiration': {'expiration': 'abc'},
+    'user_id of another': {'user_id': 'somebody'},
+}
 
 
 @pytest.mark.parametrize('properties', POISON.values(), ids=POISON)
@@ -224,22 +300,29 @@ def test_a_poison_message_is_named_and_the_others_arrive(url, channel, capfd, tm
     with delivery.connected(args, producer.declare) as link:
         for number in range(30):
             more = properties if number == 17 else {}
-            link.publish('', args.queue, b'x', pika.BasicProperties(message_id=f'm{number}', **more))
+            link.publish(
+                '', args.queue, b'x', pika.BasicProperties(message_id=f'm{number}', **more)
+            )
     assert link.status == 1 and link.reason == 'the broker refuses 1 messages, see above'
-    assert 'the broker refuses message m17: ' in capfd.readouterr().err and link.counts['accepted'] == 29
+    assert (
+        'the broker refuses message m17: ' in capfd.readouterr().err
+        and link.counts['accepted'] == 29
+    )
     received = {properties.message_id for properties, _ in drain(channel, 'siamese.blocks')}
     assert received == {f'm{number}' for number in range(30)} - {'m17'}
     assert audit.audit(books.read([args.ledger]))['in doubt'] == ['m17']
 
 
 @pytest.mark.parametrize('closes, connections', [(True, 1), (False, 2)], ids=['closes', 'mute'])
-def test_a_broker_that_neither_confirms_nor_closes_the_channel(url, channel, monkeypatch, capfd, closes, connections):
+def test_a_broker_that_neither_confirms_nor_closes_the_channel(
+    url, channel, monkeypatch, capfd, closes, connections
+):
     """A new channel is opened after the deadline, and a new connection where the broker does not answer even that."""
     monkeypatch.setattr(delivery, 'CONFIRM_DEADLINE', 1)
     swallowed = []
 
     def swallow(data):
-        for frame in (ACK, CLOSE_OK)[:1 if closes else 2]:
+        for frame in (ACK, CLOSE_OK)[: 1 if closes else 2]:
             if re.search(frame, data, re.DOTALL) and frame not in swallowed:
                 swallowed.append(frame)
                 data = re.sub(frame, b'', data, flags=re.DOTALL)
@@ -252,7 +335,10 @@ def test_a_broker_that_neither_confirms_nor_closes_the_channel(url, channel, mon
         assert link.status == 0 and link.counts['accepted'] == 1 and between.accepted == connections
     log = capfd.readouterr().err
     assert 'no confirm for 1 s' in log and ('a channel cannot be closed' in log) is not closes
-    assert [properties.message_id for properties, _ in drain(channel, 'siamese.blocks')] == ['m1', 'm1']
+    assert [properties.message_id for properties, _ in drain(channel, 'siamese.blocks')] == [
+        'm1',
+        'm1',
+    ]
 
 
 def test_tls_is_verified(run, url, tmp_path, channel):
@@ -262,7 +348,9 @@ def test_tls_is_verified(run, url, tmp_path, channel):
     authority.issue_cert('localhost').configure_cert(tls)
     with proxy.before(url, tls) as between:
         secure = between.url.replace('amqp://', 'amqps://').replace('127.0.0.1', 'localhost')
-        done = run('producer.py', '--count', 1, '--url', f'{secure}?cacertfile={tmp_path / "ca.pem"}')
+        done = run(
+            'producer.py', '--count', 1, '--url', f'{secure}?cacertfile={tmp_path / "ca.pem"}'
+        )
         assert done.status == 0, done.err
         done = run('producer.py', '--count', 1, '--url', secure)
         assert done.status == 1 and 'certificate of localhost cannot be verified' in done.err
@@ -281,10 +369,16 @@ def test_tls_is_verified_at_each_url(run, url, tmp_path, channel):
             authority.cert_pem.write_to_path(str(tmp_path / name))
             authority.issue_cert('localhost').configure_cert(tls)
             betweens.append(stack.enter_context(proxy.before(url, tls)))
-            urls.append(betweens[-1].url.replace('amqp://', 'amqps://').replace('127.0.0.1', 'localhost'))
+            urls.append(
+                betweens[-1].url.replace('amqp://', 'amqps://').replace('127.0.0.1', 'localhost')
+            )
         distrusted = f'{urls[0]}?cacertfile={tmp_path}/two,{urls[1]}?cacertfile={tmp_path}/two'
         done = run('producer.py', '--count', 1, '--quiet', '--url', distrusted)
-        assert done.status == 0 and 'cannot be verified' in done.err and 'trying the next URL' in done.err
+        assert (
+            done.status == 0
+            and 'cannot be verified' in done.err
+            and 'trying the next URL' in done.err
+        )
         betweens[0].refuse()
         trusted = f'{urls[0]}?cacertfile={tmp_path}/one,{urls[1]}?cacertfile={tmp_path}/two'
         done = run('producer.py', '--count', 1, '--quiet', '--url', trusted)
@@ -300,8 +394,14 @@ def test_tls_where_there_is_none_or_for_another_name(run, url, tmp_path):
     authority.issue_cert('elsewhere.example').configure_cert(tls)
     with proxy.before(url, tls) as between:
         secure = between.url.replace('amqp://', 'amqps://').replace('127.0.0.1', 'localhost')
-        done = run('producer.py', '--count', 1, '--url', f'{secure}?cacertfile={tmp_path / "ca.pem"}')
-    assert done.status == 1 and 'see ?server_name_indication=NAME' in done.err and 'cacertfile' not in done.err
+        done = run(
+            'producer.py', '--count', 1, '--url', f'{secure}?cacertfile={tmp_path / "ca.pem"}'
+        )
+    assert (
+        done.status == 1
+        and 'see ?server_name_indication=NAME' in done.err
+        and 'cacertfile' not in done.err
+    )
 
 
 def test_a_duration_ends_it_while_the_broker_is_mute(run, url):
@@ -313,18 +413,39 @@ def test_a_duration_ends_it_while_the_broker_is_mute(run, url):
 
 def test_the_ledger_tells_the_whole_story(run, tmp_path):
     ledger = tmp_path / 'run.jsonl'
-    assert run('producer.py', '--count', 2, '--name', 'alice', '--ledger', ledger, '--difficulty', 1).status == 0
+    assert (
+        run(
+            'producer.py', '--count', 2, '--name', 'alice', '--ledger', ledger, '--difficulty', 1
+        ).status
+        == 0
+    )
     events = [json.loads(line) for line in ledger.read_text().splitlines()]
-    assert [event['event'] for event in events if event['id' if 'id' in event else 'by'].endswith(('-1', 'alice'))] == [
-        'connected', 'attempted', 'accepted', 'closed']
-    assert {event['by'] for event in events} == {'alice'} and len({event['run'] for event in events}) == 1
+    assert [
+        event['event']
+        for event in events
+        if event['id' if 'id' in event else 'by'].endswith(('-1', 'alice'))
+    ] == ['connected', 'attempted', 'accepted', 'closed']
+    assert {event['by'] for event in events} == {'alice'} and len(
+        {event['run'] for event in events}
+    ) == 1
 
 
-@pytest.mark.parametrize(('error', 'text'), [
-    (ConnectionRefusedError(111, 'Connection refused'), 'Connection refused'),
-    (Exception("Stream lost: ConnectionResetError(104, 'Connection reset by peer')"), 'Connection reset by peer'),
-    (Exception(Exception('inner')), 'inner'), (TimeoutError(), 'TimeoutError'),
-    (Exception('closed (320): "Timeout while setting up AMQP"'), 'no answer'),
-    (pika.exceptions.ChannelClosedByBroker(406, 'late. Timeout value used: 2 ms'), 'late. Timeout value used: 2 ms')])
+@pytest.mark.parametrize(
+    ('error', 'text'),
+    [
+        (ConnectionRefusedError(111, 'Connection refused'), 'Connection refused'),
+        (
+            Exception("Stream lost: ConnectionResetError(104, 'Connection reset by peer')"),
+            'Connection reset by peer',
+        ),
+        (Exception(Exception('inner')), 'inner'),
+        (TimeoutError(), 'TimeoutError'),
+        (Exception('closed (320): "Timeout while setting up AMQP"'), 'no answer'),
+        (
+            pika.exceptions.ChannelClosedByBroker(406, 'late. Timeout value used: 2 ms'),
+            'late. Timeout value used: 2 ms',
+        ),
+    ],
+)
 def test_causes_in_a_few_words(error, text):
     assert faults.cause(error) == text

@@ -33,9 +33,15 @@ class Mailbox:
         self.mails, self.logins = [], []
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         authority.issue_cert('127.0.0.1').configure_cert(context)
-        self.controller = Controller(self, hostname='127.0.0.1', port=broker_module.free_ports(1)[0],
-                                     auth_required=True, authenticator=self.log_in, tls_context=context,
-                                     require_starttls=True)
+        self.controller = Controller(
+            self,
+            hostname='127.0.0.1',
+            port=broker_module.free_ports(1)[0],
+            auth_required=True,
+            authenticator=self.log_in,
+            tls_context=context,
+            require_starttls=True,
+        )
 
     def log_in(self, server, session, envelope, mechanism, data):
         self.logins.append((bool(session.ssl), data.login, data.password))
@@ -48,12 +54,18 @@ class Mailbox:
         return '250 OK'
 
     async def handle_DATA(self, server, session, envelope):
-        self.mails.append(SimpleNamespace(to=envelope.rcpt_tos, mail=email.message_from_bytes(
-            envelope.content, policy=email.policy.default)))
+        self.mails.append(
+            SimpleNamespace(
+                to=envelope.rcpt_tos,
+                mail=email.message_from_bytes(envelope.content, policy=email.policy.default),
+            )
+        )
         return '250 OK'
 
 
-def test_the_mail_is_kept_while_the_mail_server_is_away_and_tells_all(start, broker, channel, tmp_path):
+def test_the_mail_is_kept_while_the_mail_server_is_away_and_tells_all(
+    start, broker, channel, tmp_path
+):
     authority = trustme.CA()
     authority.cert_pem.write_to_path(str(tmp_path / 'ca.pem'))
     mailbox, port = Mailbox(authority), None
@@ -61,29 +73,53 @@ def test_the_mail_is_kept_while_the_mail_server_is_away_and_tells_all(start, bro
     declare_dead(channel)
     channel.queue_declare('strange', durable=True, arguments={**DEAD_LETTERS, 'x-message-ttl': 1})
     channel.queue_declare('unread', durable=True)
-    monitor, db = watch(start, broker, tmp_path / 'siamese.db', '--mail-to', 'ops@example.org,dev@example.org',
-                        '--mail-every', 3600, '--unread-after', 1,
-                        SMTP_URL=f'smtp://monitor:open%20sesame@127.0.0.1:{port}?cacertfile={tmp_path}/ca.pem')
-    channel.basic_publish('', 'strange', b'x', pika.BasicProperties(message_id='<script>alert(1)</script>\r\nBcc: me'))
+    monitor, db = watch(
+        start,
+        broker,
+        tmp_path / 'siamese.db',
+        '--mail-to',
+        'ops@example.org,dev@example.org',
+        '--mail-every',
+        3600,
+        '--unread-after',
+        1,
+        SMTP_URL=f'smtp://monitor:open%20sesame@127.0.0.1:{port}?cacertfile={tmp_path}/ca.pem',
+    )
+    channel.basic_publish(
+        '', 'strange', b'x', pika.BasicProperties(message_id='<script>alert(1)</script>\r\nBcc: me')
+    )
     line = monitor.wait_for('mail not sent, trying again')
     assert 'refused' in line
     channel.basic_publish('', 'unread', b'y')
-    wait_until(lambda: notices.warnings(db, 1, 0) and any(
-        row['kind'] == 'unread' for row in notices.warnings(db, 1, 0)), 'an unread message')
+    wait_until(
+        lambda: (
+            notices.warnings(db, 1, 0)
+            and any(row['kind'] == 'unread' for row in notices.warnings(db, 1, 0))
+        ),
+        'an unread message',
+    )
     mailbox.controller.start()
     try:
         wait_until(lambda: mailbox.mails, 'a mail')
-        (secure, login, _), = mailbox.logins
+        ((secure, login, _),) = mailbox.logins
         assert secure and login == b'monitor'
-        mail, = mailbox.mails
+        (mail,) = mailbox.mails
         assert mail.to == ['ops@example.org', 'dev@example.org']
         subject = ' '.join(mail.mail['Subject'].split())
-        assert subject.startswith('siamese: 1 message not picked up, 1 queue without a consumer at 127.0.0.1:')
+        assert subject.startswith(
+            'siamese: 1 message not picked up, 1 queue without a consumer at 127.0.0.1:'
+        )
         text = mail.mail.get_body(('plain',)).get_content()
         page = mail.mail.get_body(('html',)).get_content()
-        assert 'strange: 1 dead letter, expired' in text and 'unread: 1 message and no consumer' in text
+        assert (
+            'strange: 1 dead letter, expired' in text
+            and 'unread: 1 message and no consumer' in text
+        )
         assert '--requeue-dead QUEUE sends them back' in text and 'Start a consumer' in text
-        assert '<td>&lt;script&gt;alert(1)&lt;/script&gt;\\r\\nBcc: me</td>' in page and '<script>' not in page
+        assert (
+            '<td>&lt;script&gt;alert(1)&lt;/script&gt;\\r\\nBcc: me</td>' in page
+            and '<script>' not in page
+        )
         assert mail.mail['Bcc'] is None
         channel.basic_publish('', 'strange', b'x', pika.BasicProperties(message_id='second'))
         wait_until(lambda: dead.letters(db)[1] == 2, 'the second')
@@ -93,21 +129,39 @@ def test_the_mail_is_kept_while_the_mail_server_is_away_and_tells_all(start, bro
     finally:
         mailbox.controller.stop()
     done = monitor.stop()
-    assert done.status == 0 and 'open sesame' not in done.err + done.out and ', 1 mails sent; ' in done.out
+    assert (
+        done.status == 0
+        and 'open sesame' not in done.err + done.out
+        and ', 1 mails sent; ' in done.out
+    )
 
 
 @pytest.mark.parametrize('kind', ['no TLS', 'wrong password'])
-def test_a_mail_server_that_gets_no_password_or_the_wrong_one(kind, start, broker, channel, tmp_path):
+def test_a_mail_server_that_gets_no_password_or_the_wrong_one(
+    kind, start, broker, channel, tmp_path
+):
     authority = trustme.CA()
     authority.cert_pem.write_to_path(str(tmp_path / 'ca.pem'))
     mailbox = Mailbox(authority)
     if kind == 'no TLS':
-        mailbox.controller = Controller(mailbox, hostname='127.0.0.1', port=mailbox.controller.port,
-                                        authenticator=mailbox.log_in, auth_require_tls=False)
+        mailbox.controller = Controller(
+            mailbox,
+            hostname='127.0.0.1',
+            port=mailbox.controller.port,
+            authenticator=mailbox.log_in,
+            auth_require_tls=False,
+        )
     mailbox.controller.start()
     try:
-        monitor, _ = watch(start, broker, tmp_path / 'siamese.db', '--mail-to', 'ops@example.org', '--smtp',
-                           f'smtp://me:hush@127.0.0.1:{mailbox.controller.port}?cacertfile={tmp_path}/ca.pem')
+        monitor, _ = watch(
+            start,
+            broker,
+            tmp_path / 'siamese.db',
+            '--mail-to',
+            'ops@example.org',
+            '--smtp',
+            f'smtp://me:hush@127.0.0.1:{mailbox.controller.port}?cacertfile={tmp_path}/ca.pem',
+        )
         declare_dead(channel)
         channel.basic_publish('siamese.dlx', '', b'x')
         line = monitor.wait_for('mail not sent, trying again')
@@ -123,9 +177,15 @@ def test_one_of_two_recipients_is_refused_and_that_is_said(start, broker, channe
     mailbox = Mailbox(authority)
     mailbox.controller.start()
     try:
-        monitor, _ = watch(start, broker, tmp_path / 'siamese.db', '--mail-to', 'nobody@example.org, ops@example.org',
-                           SMTP_URL=f'smtp://monitor:open%20sesame@127.0.0.1:{mailbox.controller.port}'
-                                    f'?cacertfile={tmp_path}/ca.pem')
+        monitor, _ = watch(
+            start,
+            broker,
+            tmp_path / 'siamese.db',
+            '--mail-to',
+            'nobody@example.org, ops@example.org',
+            SMTP_URL=f'smtp://monitor:open%20sesame@127.0.0.1:{mailbox.controller.port}'
+            f'?cacertfile={tmp_path}/ca.pem',
+        )
         channel.basic_publish('siamese.dlx', '', b'x')
         assert '550 no such user' in monitor.wait_for('mail not taken for nobody@example.org')
         assert [mail.to for mail in mailbox.mails] == [['ops@example.org']]
@@ -136,8 +196,15 @@ def test_one_of_two_recipients_is_refused_and_that_is_said(start, broker, channe
 
 def test_a_mail_server_that_says_nothing_keeps_nothing_up(start, broker, channel, tmp_path):
     with socket.create_server(('127.0.0.1', 0)) as silent:
-        monitor, db = watch(start, broker, tmp_path / 'siamese.db', '--mail-to', 'ops@example.org', '--smtp',
-                            f'smtp://127.0.0.1:{silent.getsockname()[1]}')
+        monitor, db = watch(
+            start,
+            broker,
+            tmp_path / 'siamese.db',
+            '--mail-to',
+            'ops@example.org',
+            '--smtp',
+            f'smtp://127.0.0.1:{silent.getsockname()[1]}',
+        )
         channel.basic_publish('siamese.dlx', '', b'x')
         silent.settimeout(60)
         with silent.accept()[0] as asked:
@@ -158,8 +225,10 @@ def mailbox(tmp_path):
     authority = trustme.CA()
     authority.cert_pem.write_to_path(str(tmp_path / 'ca.pem'))
     mailbox = Mailbox(authority)
-    mailbox.smtp = (f'smtp://monitor:open%20sesame@127.0.0.1:{mailbox.controller.port}'
-                    f'?cacertfile={tmp_path}/ca.pem')
+    mailbox.smtp = (
+        f'smtp://monitor:open%20sesame@127.0.0.1:{mailbox.controller.port}'
+        f'?cacertfile={tmp_path}/ca.pem'
+    )
     mailbox.controller.start()
     yield mailbox
     mailbox.controller.stop()
@@ -167,8 +236,12 @@ def mailbox(tmp_path):
 
 def told(mailbox):
     """Return the message_ids that all mails together list, each as often as they do."""
-    return sorted(line.split()[3] for mail in list(mailbox.mails)
-                  for line in mail.mail.get_body(('plain',)).get_content().splitlines() if '  unknown  ' in line)
+    return sorted(
+        line.split()[3]
+        for mail in list(mailbox.mails)
+        for line in mail.mail.get_body(('plain',)).get_content().splitlines()
+        if '  unknown  ' in line
+    )
 
 
 def bury(channel, id):
@@ -176,9 +249,19 @@ def bury(channel, id):
 
 
 def test_each_letter_is_in_exactly_one_mail_however_long_it_took_to_store_it(
-        start, broker, channel, tmp_path, mailbox):
+    start, broker, channel, tmp_path, mailbox
+):
     path = tmp_path / 'siamese.db'
-    _, db = watch(start, broker, path, '--mail-to', 'ops@example.org', '--mail-every', 3, SMTP_URL=mailbox.smtp)
+    _, db = watch(
+        start,
+        broker,
+        path,
+        '--mail-to',
+        'ops@example.org',
+        '--mail-every',
+        3,
+        SMTP_URL=mailbox.smtp,
+    )
     bury(channel, 'first')
     wait_until(lambda: told(mailbox) == ['first'], 'the first mail')
     bury(channel, 'second')
@@ -196,7 +279,9 @@ def test_each_letter_is_in_exactly_one_mail_however_long_it_took_to_store_it(
 
 def test_the_first_mail_begins_when_mails_begin(start, broker, channel, tmp_path, mailbox):
     path = tmp_path / 'siamese.db'
-    for number, flags in enumerate(([], ['--mail-to', 'ops@example.org'], [], ['--mail-to', 'ops@example.org'])):
+    for number, flags in enumerate(
+        ([], ['--mail-to', 'ops@example.org'], [], ['--mail-to', 'ops@example.org'])
+    ):
         monitor, db = watch(start, broker, path, '--mail-every', 0, *flags, SMTP_URL=mailbox.smtp)
         bury(channel, f'letter-{number}')
         wait_until(lambda n=number, db=db: dead.letters(db)[1] == n + 1, 'the letter')
@@ -210,12 +295,18 @@ def test_whatever_goes_wrong_with_a_mail_is_one_line_and_tried_again(caplog):
     db = history.open_for_writing(':memory:')
     dead.store(db, [letter(1)], 's', time.time())
     mail = {'until': 0, 'sent': 0}
-    args = SimpleNamespace(mail_from='me', mail_to=['=?utf-8?q?=0a?='], mail_every=0, unread_after=0, look=0,
-                           smtp='smtp://127.0.0.1:1')
+    args = SimpleNamespace(
+        mail_from='me',
+        mail_to=['=?utf-8?q?=0a?='],
+        mail_every=0,
+        unread_after=0,
+        look=0,
+        smtp='smtp://127.0.0.1:1',
+    )
     assert mailer.ADDRESS.fullmatch(args.mail_to[0])  # nobody would think of it
     for _ in range(3):
         assert mailer.post(db, args, mail) == []
-    line, = (record.getMessage() for record in caplog.records)
+    (line,) = (record.getMessage() for record in caplog.records)
     assert line.startswith('mail not sent, trying again every 0 s: ') and '\n' not in line
     assert mail['until'] == 0 and history.fact(db, 'mail') == mail
 
@@ -226,6 +317,7 @@ def test_what_is_worth_a_mail():
     def subject(since, now):
         mail = mailer.compose(db, 'Monitor <me@example.org>', ['ops'], 300, since, now)
         return mail and mail['Subject'].partition(' at ')[0]
+
     history.note(db, place='h', state='up', since=NOON)
     assert subject(0, NOON) is None
     history.note(db, state='away', since=NOON)
@@ -237,4 +329,6 @@ def test_what_is_worth_a_mail():
     assert subject(NOON + 5001, NOON + 6000) is None
     dead.store(db, [letter(1), letter(2)], 's', NOON + 5500)
     assert subject(NOON + 5001, NOON + 6000) == 'siamese: 1 alarm, 2 messages not picked up'
-    assert mailer.compose(db, 'Me <me@example.org>', ['ops'], 0, 0, NOON + 6000)['Message-ID'].endswith('@example.org>')
+    assert mailer.compose(db, 'Me <me@example.org>', ['ops'], 0, 0, NOON + 6000)[
+        'Message-ID'
+    ].endswith('@example.org>')

@@ -27,6 +27,7 @@ from siamese.testbed import rabbitmq as broker_module
 
 # ---- figures against known counts
 
+
 def unroutable(db):
     """Return how many messages no queue took: returned, dropped."""
     rows = history.report(db, 'day', total=True)
@@ -44,7 +45,11 @@ def test_known_counts_while_node_and_monitor_restart(start, tmp_path):
             connection = pika.BlockingConnection(pika.URLParameters(broker.url))
             channel = connection.channel()
             declare_dead(channel)
-            for queue, arguments in (('work', {}), ('slow', {'x-message-ttl': 300}), ('full', {'x-max-length': 4})):
+            for queue, arguments in (
+                ('work', {}),
+                ('slow', {'x-message-ttl': 300}),
+                ('full', {'x-max-length': 4}),
+            ):
                 channel.queue_declare(queue, durable=True, arguments={**DEAD_LETTERS, **arguments})
             channel.confirm_delivery()
             with pytest.raises(pika.exceptions.UnroutableError):
@@ -64,13 +69,25 @@ def test_known_counts_while_node_and_monitor_restart(start, tmp_path):
             for tag in [channel.basic_get('work')[0].delivery_tag for _ in range(2)]:
                 channel.basic_ack(tag)
             wait_until(lambda: not waiting(channel, 'slow'), 'expiry')
-            expected = {'work': (10, 12, 7, 2, 0, 3, 0), 'slow': (7, 0, 0, 0, 7, 0, 0),
-                        # What is dropped for a queue's length stays published; the next time all six push out others.
-                        'full': (6, 0, 0, 0, 0, 0, 2 if times == 1 else 6)}
-            wait_until(lambda: {queue: now for queue, now in totals(db).items() if queue in expected} == {
-                queue: tuple(map(sum, zip(figures, base.get(queue, (0,) * 7)))) for queue, figures in expected.items()},
-                f'the counts of load {times}: {totals(db)}')
-            wait_until(lambda: unroutable(db) == (times, 2 * times), f'what no queue took in {times} loads')
+            expected = {
+                'work': (10, 12, 7, 2, 0, 3, 0),
+                'slow': (7, 0, 0, 0, 7, 0, 0),
+                # What is dropped for a queue's length stays published; the next time all six push out others.
+                'full': (6, 0, 0, 0, 0, 0, 2 if times == 1 else 6),
+            }
+            wait_until(
+                lambda: (
+                    {queue: now for queue, now in totals(db).items() if queue in expected}
+                    == {
+                        queue: tuple(map(sum, zip(figures, base.get(queue, (0,) * 7))))
+                        for queue, figures in expected.items()
+                    }
+                ),
+                f'the counts of load {times}: {totals(db)}',
+            )
+            wait_until(
+                lambda: unroutable(db) == (times, 2 * times), f'what no queue took in {times} loads'
+            )
             connection.close()
 
         base = {}
@@ -87,7 +104,9 @@ def test_known_counts_while_node_and_monitor_restart(start, tmp_path):
         wait_until(lambda: dead_ids(db), 'dead letters')
         before = dead_ids(db)
         monitor, db = watch(start, broker, path, AMQP_URL=broker.url)
-        assert totals(db) == base and dead_ids(db) == before and unroutable(db) == (2, 4)  # nothing twice
+        assert (
+            totals(db) == base and dead_ids(db) == before and unroutable(db) == (2, 4)
+        )  # nothing twice
         load(3)
         base = totals(db)
         monitor.send(signal.SIGKILL)  # ... and one that had no time to say so
@@ -100,8 +119,11 @@ def test_known_counts_while_node_and_monitor_restart(start, tmp_path):
         told = start('monitor.py', '--report', 'day', '--history', path).end().out.splitlines()[-1]
         assert told.endswith('; 4 returned and 8 dropped, for no queue took them')
         assert Counter(dead_ids(db)) == Counter(
-            [f'slow-{n}' for n in range(7)] * 4 + [f'work-{n}' for n in (5, 6, 7)] * 4
-            + [f'full-{n}' for n in (0, 1)] * 4 + [f'full-{n}' for n in (2, 3, 4, 5)] * 3)
+            [f'slow-{n}' for n in range(7)] * 4
+            + [f'work-{n}' for n in (5, 6, 7)] * 4
+            + [f'full-{n}' for n in (0, 1)] * 4
+            + [f'full-{n}' for n in (2, 3, 4, 5)] * 3
+        )
         assert history.broker(db)['version'] and history.broker(db)['missing'] == []
 
 
@@ -109,7 +131,15 @@ def test_known_counts_while_node_and_monitor_restart(start, tmp_path):
 def test_on_a_fresh_broker_all_is_counted(first, start, tmp_path):
     path = tmp_path / 'siamese.db'
     with broker_module.throwaway(management=True, started=False) as broker:
-        flags = ('monitor.py', '--history', path, '--interval', 0.5, '--management-url', broker.management_url)
+        flags = (
+            'monitor.py',
+            '--history',
+            path,
+            '--interval',
+            0.5,
+            '--management-url',
+            broker.management_url,
+        )
         if first == 'broker':
             broker.start()
         monitor = start(*flags, AMQP_URL=broker.url)
@@ -122,7 +152,9 @@ def test_on_a_fresh_broker_all_is_counted(first, start, tmp_path):
         with pika.BlockingConnection(pika.URLParameters(broker.url)) as connection:
             channel = connection.channel()
             declare_dead(channel)
-            channel.queue_declare('early', durable=True, arguments={**DEAD_LETTERS, 'x-message-ttl': 1})
+            channel.queue_declare(
+                'early', durable=True, arguments={**DEAD_LETTERS, 'x-message-ttl': 1}
+            )
             published(channel, 'early', 9)
         wait_until(lambda: totals(db).get('early') == (9, 0, 0, 0, 9, 0, 0), 'all nine')
         assert monitor.stop().status == 0
@@ -138,7 +170,9 @@ def test_letters_whose_acknowledgement_is_lost_count_once(start, broker, url, ch
         monitor, db = watch(start, broker, tmp_path / 'siamese.db', AMQP_URL=between.url)
         between.hold('up')
         for properties in {}, {'message_id': 'with an id'}, {'headers': {'x': 1}}:
-            channel.basic_publish('siamese.dlx', '', b'straight', pika.BasicProperties(**properties))
+            channel.basic_publish(
+                'siamese.dlx', '', b'straight', pika.BasicProperties(**properties)
+            )
         channel.basic_publish('', 'twice', b'died twice')
         for _ in range(2):
             method = wait_until(lambda: channel.basic_get('twice')[0], 'the message')
@@ -147,21 +181,31 @@ def test_letters_whose_acknowledgement_is_lost_count_once(start, broker, url, ch
         between.cut()
         between.release()
         monitor.wait_for('back after')
-        channel.basic_publish('siamese.dlx', '', b'', pika.BasicProperties(message_id='behind them'))
+        channel.basic_publish(
+            'siamese.dlx', '', b'', pika.BasicProperties(message_id='behind them')
+        )
         wait_until(lambda: 'behind them' in dead_ids(db), 'what came again')
     assert dead.letters(db)[1] == 6
     assert {(row['queue'], row['reason'], row['count']) for row in dead.by_queue(db)} == {
-        ('twice', 'rejected', 2), ('', 'unknown', 4)}
+        ('twice', 'rejected', 2),
+        ('', 'unknown', 4),
+    }
 
 
 def test_clients_their_states_and_interruptions(start, broker, url, tmp_path):
     _, db = watch(start, broker, tmp_path / 'siamese.db')
     assert 'amq.rabbitmq.event' in history.broker(db)['missing'][0]
     producer = start('ack_producer.py', '--name', 'alice', '--rate', 20, '--json', '-')
-    consumer = start('ack_consumer.py', '--name', 'carol', '--ack', 100, '--reject', 0, '--lose', 0, '--quiet')
+    consumer = start(
+        'ack_consumer.py', '--name', 'carol', '--ack', 100, '--reject', 0, '--lose', 0, '--quiet'
+    )
 
     def client(name):
-        return next((row for row in clients.known(db) if row['name'] == name), {'state': '?', 'interruptions': 0})
+        return next(
+            (row for row in clients.known(db) if row['name'] == name),
+            {'state': '?', 'interruptions': 0},
+        )
+
     for name, state in (('alice', 'sends'), ('carol', 'receives')):
         wait_until(lambda name=name, state=state: client(name)['state'] == state, f'{name} {state}')
     assert client('carol')['does'] == 'receives siamese.ack'
@@ -183,28 +227,61 @@ def test_clients_their_states_and_interruptions(start, broker, url, tmp_path):
         published(own, 'daves', sent)
         for _ in range(received):
             assert own.basic_get('daves', auto_ack=True)[0]
-        wait_until(lambda: [client('dave').get(what) for what in ('sent', 'received')] == [sent, received], 'counts')
+        wait_until(
+            lambda: [client('dave').get(what) for what in ('sent', 'received')] == [sent, received],
+            'counts',
+        )
 
 
 def test_the_event_exchange_tells_of_clients_between_two_collections(start, tmp_path):
     with a_broker('rabbitmq_management', 'rabbitmq_event_exchange') as broker:
         path = tmp_path / 'siamese.db'
-        monitor = start('monitor.py', '--history', path, '--interval', 3600, '--management-url', broker.management_url,
-                        AMQP_URL=broker.url)
+        monitor = start(
+            'monitor.py',
+            '--history',
+            path,
+            '--interval',
+            3600,
+            '--management-url',
+            broker.management_url,
+            AMQP_URL=broker.url,
+        )
         db = reader(path)
         wait_until(lambda: history.fact(db, 'collected'), 'a collection')
 
         def queues():
             return [row['name'] for row in json.loads(manage(broker, 'GET', 'queues'))]
-        wait_until(lambda: any(name.startswith('siamese.events-') for name in queues()), 'the queue of events')
+
+        wait_until(
+            lambda: any(name.startswith('siamese.events-') for name in queues()),
+            'the queue of events',
+        )
         for number in (1, 2):
-            assert start('producer.py', '--name', 'alice', '--count', 1, '--difficulty', 1, AMQP_URL=broker.url
-                         ).end().status == 0
+            assert (
+                start(
+                    'producer.py',
+                    '--name',
+                    'alice',
+                    '--count',
+                    1,
+                    '--difficulty',
+                    1,
+                    AMQP_URL=broker.url,
+                )
+                .end()
+                .status
+                == 0
+            )
 
             def alice():
                 return next((row for row in clients.known(db) if row['name'] == 'alice'), None)
-            wait_until(lambda n=number: alice() and alice()['state'] == 'gone' and alice()['interruptions'] == n - 1,
-                       f'what was heard of alice: {alice()}')
+
+            wait_until(
+                lambda n=number: (
+                    alice() and alice()['state'] == 'gone' and alice()['interruptions'] == n - 1
+                ),
+                f'what was heard of alice: {alice()}',
+            )
         assert monitor.stop().status == 0
 
 
@@ -223,7 +300,13 @@ def test_without_the_right_to_events_it_does_without(start, tmp_path):
         wait_until(lambda: history.fact(db, 'collected') > now + 1, 'two more collections')
         assert history.broker(db)['missing'] == [module.NO_RIGHT]
         events = r'^siamese\.events-'  # as docs/monitor.md says
-        broker.ctl('set_permissions', 'watcher', events, events, rf'{events}|^siamese\.dead$|^amq\.rabbitmq\.event$')
+        broker.ctl(
+            'set_permissions',
+            'watcher',
+            events,
+            events,
+            rf'{events}|^siamese\.dead$|^amq\.rabbitmq\.event$',
+        )
         broker.ctl('close_all_connections', 'maintenance')
         wait_until(lambda: history.broker(db)['missing'] == [], 'nothing missing')
         done = monitor.stop()
@@ -241,12 +324,18 @@ def test_a_history_that_another_process_locks_is_waited_for(start, broker, chann
         other.execute('ROLLBACK')
     wait_until(lambda: dead_ids(db) == ['kept'], 'the letter')
     done = monitor.stop()
-    assert done.status == 0 and done.err.count('locked') == 1 and '1 dead letters stored' in done.out
+    assert (
+        done.status == 0 and done.err.count('locked') == 1 and '1 dead letters stored' in done.out
+    )
 
 
 def test_a_full_disk_is_named_and_the_letter_stays(start, channel, tmp_path):
     declare_dead(channel)
-    monitor = start('sh', '-c', f'ulimit -f 500; exec {sys.executable} monitor.py --history {tmp_path}/siamese.db')
+    monitor = start(
+        'sh',
+        '-c',
+        f'ulimit -f 500; exec {sys.executable} monitor.py --history {tmp_path}/siamese.db',
+    )
     monitor.wait_for('ready')
     channel.basic_publish('siamese.dlx', '', b'x' * 1_000_000)
     done = monitor.end()
@@ -254,7 +343,9 @@ def test_a_full_disk_is_named_and_the_letter_stays(start, channel, tmp_path):
     wait_until(lambda: waiting(channel, 'siamese.dead') == 1, 'the letter')
 
 
-def test_what_is_wrong_with_a_history_is_not_taken_for_a_full_disk(start, broker, channel, tmp_path):
+def test_what_is_wrong_with_a_history_is_not_taken_for_a_full_disk(
+    start, broker, channel, tmp_path
+):
     path = tmp_path / 'siamese.db'
     monitor, _ = watch(start, broker, path)
     with contextlib.closing(sqlite3.connect(path)) as other:
@@ -264,8 +355,16 @@ def test_what_is_wrong_with_a_history_is_not_taken_for_a_full_disk(start, broker
     assert done.status == 3 and done.err.endswith(': no such table: dead; see --history\n')
 
 
-@pytest.mark.parametrize('facts', [{}, {'vhost': '/'}, {'vhost': '/', 'name': 'a'}, {'vhost': '/', 'user': 'guest'},
-                                   {'vhost': 'other', 'name': 'a', 'user': 'guest'}])
+@pytest.mark.parametrize(
+    'facts',
+    [
+        {},
+        {'vhost': '/'},
+        {'vhost': '/', 'name': 'a'},
+        {'vhost': '/', 'user': 'guest'},
+        {'vhost': 'other', 'name': 'a', 'user': 'guest'},
+    ],
+)
 def test_events_that_say_too_little_or_are_of_others_are_passed_over(facts):
     db = history.open_for_writing(':memory:')
     for event in 'connection.created', 'connection.closed', 'connection.stats':
@@ -275,6 +374,7 @@ def test_events_that_say_too_little_or_are_of_others_are_passed_over(facts):
 
 # ---- scenario 7: nobody there
 
+
 def names_not_picked_up(run, path):
     done = run('monitor.py', '--report', 'dead', '--history', path, '--json', '-')
     return sorted((row['queue'], row['message_id'], row['reason']) for row in json.loads(done.out))
@@ -283,16 +383,43 @@ def names_not_picked_up(run, path):
 def test_simple_one_producer_and_no_consumer(start, run, broker, tmp_path):
     path = tmp_path / 'siamese.db'
     monitor, db = watch(start, broker, path)
-    sent = json.loads(run('ack_producer.py', '--name', 'alice', '--count', 5, '--rate', 50, '--ttl', 0.2, '--quiet',
-                          '--json', '-').out)
+    sent = json.loads(
+        run(
+            'ack_producer.py',
+            '--name',
+            'alice',
+            '--count',
+            5,
+            '--rate',
+            50,
+            '--ttl',
+            0.2,
+            '--quiet',
+            '--json',
+            '-',
+        ).out
+    )
     wait_until(lambda: dead.letters(db)[1] == 5, 'five dead letters')
     assert names_not_picked_up(run, path) == [
-        ('siamese.ack', f'alice-{sent["run"]}-{number}', 'expired') for number in range(1, 6)]
-    assert run('ack_producer.py', '--name', 'alice', '--count', 3, '--rate', 50, '--quiet').status == 0
+        ('siamese.ack', f'alice-{sent["run"]}-{number}', 'expired') for number in range(1, 6)
+    ]
+    assert (
+        run('ack_producer.py', '--name', 'alice', '--count', 3, '--rate', 50, '--quiet').status == 0
+    )
     wait_until(lambda: queues.known(db)[0]['ready'] == 3, 'three messages in the history')
-    checked = run('monitor.py', '--once', '--check', '--history', path, '--management-url', broker.management_url)
+    checked = run(
+        'monitor.py',
+        '--once',
+        '--check',
+        '--history',
+        path,
+        '--management-url',
+        broker.management_url,
+    )
     assert checked.status == 1
-    assert checked.out.startswith('SIAMESE WARNING - siamese.ack: 3 messages and no consumer, the oldest waits ')
+    assert checked.out.startswith(
+        'SIAMESE WARNING - siamese.ack: 3 messages and no consumer, the oldest waits '
+    )
     assert 'siamese.ack: 5 dead letters, expired' in checked.out and '| ready=3 ' in checked.out
     done = monitor.stop()
     assert done.status == 0 and done.out.count('expired  siamese.ack  alice-') == 5
@@ -307,33 +434,91 @@ def test_complex_one_producer_and_some_consumers(start, run, broker, tmp_path):
     consumers = [start('fanout_consumer.py', queue, '--count', 6) for queue in ('anna', 'carl')]
     for consumer in consumers:
         consumer.wait_for('ready')
-    sent = json.loads(run('fanout_producer.py', '--name', 'alice', '--count', 6, '--rate', 50, '--ttl', 2, '--quiet',
-                          '--json', '-').out)
+    sent = json.loads(
+        run(
+            'fanout_producer.py',
+            '--name',
+            'alice',
+            '--count',
+            6,
+            '--rate',
+            50,
+            '--ttl',
+            2,
+            '--quiet',
+            '--json',
+            '-',
+        ).out
+    )
     assert [consumer.end().status for consumer in consumers] == [0, 0]
     wait_until(lambda: dead.letters(db)[1] == 6, 'six dead letters')
     assert names_not_picked_up(run, path) == [
-        ('bert', f'alice-{sent["run"]}-{number}', 'expired') for number in range(1, 7)]
-    wait_until(lambda: [totals(db).get(name, (0,))[0] for name in ('anna', 'bert', 'carl')] == [6, 6, 6], 'counts')
-    wait_until(lambda: [totals(db)[name][1:5] for name in ('anna', 'bert', 'carl')] == [
-        (6, 6, 0, 0), (0, 0, 0, 6), (6, 6, 0, 0)], 'deliveries')
+        ('bert', f'alice-{sent["run"]}-{number}', 'expired') for number in range(1, 7)
+    ]
+    wait_until(
+        lambda: [totals(db).get(name, (0,))[0] for name in ('anna', 'bert', 'carl')] == [6, 6, 6],
+        'counts',
+    )
+    wait_until(
+        lambda: (
+            [totals(db)[name][1:5] for name in ('anna', 'bert', 'carl')]
+            == [(6, 6, 0, 0), (0, 0, 0, 6), (6, 6, 0, 0)]
+        ),
+        'deliveries',
+    )
 
 
 def test_more_complex_several_producers_and_some_consumers(start, run, broker, tmp_path):
     path = tmp_path / 'siamese.db'
     _, db = watch(start, broker, path)
-    producers = [start('ack_producer.py', '--name', name, '--queue', f'siamese.{queue}', '--count', 8, '--rate', 50,
-                       '--ttl', 3, '--quiet', '--json', '-')
-                 for name, queue in (('alice', 'work'), ('bob', 'work'), ('carol', 'rest'), ('dave', 'rest'))]
-    runs = {json.loads(done.out)['name']: json.loads(done.out)['run'] for done in (one.end() for one in producers)}
-    taken = run('ack_consumer.py', '--queue', 'siamese.work', '--ack', 100, '--reject', 0, '--lose', 0, '--count', 16)
+    producers = [
+        start(
+            'ack_producer.py',
+            '--name',
+            name,
+            '--queue',
+            f'siamese.{queue}',
+            '--count',
+            8,
+            '--rate',
+            50,
+            '--ttl',
+            3,
+            '--quiet',
+            '--json',
+            '-',
+        )
+        for name, queue in (('alice', 'work'), ('bob', 'work'), ('carol', 'rest'), ('dave', 'rest'))
+    ]
+    runs = {
+        json.loads(done.out)['name']: json.loads(done.out)['run']
+        for done in (one.end() for one in producers)
+    }
+    taken = run(
+        'ack_consumer.py',
+        '--queue',
+        'siamese.work',
+        '--ack',
+        100,
+        '--reject',
+        0,
+        '--lose',
+        0,
+        '--count',
+        16,
+    )
     assert taken.status == 0
     wait_until(lambda: dead.letters(db)[1] == 16, '16 dead letters')
     assert names_not_picked_up(run, path) == sorted(
-        ('siamese.rest', f'{name}-{runs[name]}-{number}', 'expired') for name in ('carol', 'dave')
-        for number in range(1, 9))
+        ('siamese.rest', f'{name}-{runs[name]}-{number}', 'expired')
+        for name in ('carol', 'dave')
+        for number in range(1, 9)
+    )
 
 
-def test_more_dead_letters_than_a_quorum_queue_delivers_unacknowledged(start, broker, channel, tmp_path):
+def test_more_dead_letters_than_a_quorum_queue_delivers_unacknowledged(
+    start, broker, channel, tmp_path
+):
     declare_dead(channel)
     for number in range(2500):
         channel.basic_publish('siamese.dlx', '', str(number).encode())
@@ -345,6 +530,7 @@ def test_more_dead_letters_than_a_quorum_queue_delivers_unacknowledged(start, br
 
 # ---- without plugins, without a broker, wrong flags
 
+
 def test_without_the_management_plugin_it_says_so_and_keeps_dead_letters(start, tmp_path):
     path = tmp_path / 'siamese.db'
     with a_broker() as broker:
@@ -352,25 +538,55 @@ def test_without_the_management_plugin_it_says_so_and_keeps_dead_letters(start, 
         line = monitor.wait_for('no figures of queues and clients')
         assert 'rabbitmq-plugins enable rabbitmq_management' in line
         with pika.BlockingConnection(pika.URLParameters(broker.url)) as connection:
-            connection.channel().basic_publish('siamese.dlx', '', b'x', pika.BasicProperties(message_id='m'))
+            connection.channel().basic_publish(
+                'siamese.dlx', '', b'x', pika.BasicProperties(message_id='m')
+            )
             wait_until(lambda: dead_ids(db) == ['m'], 'a dead letter')
-        wait_until(lambda: history.broker(db)['state'] == 'up' and history.broker(db)['missing'], 'the state')
-        once = start('monitor.py', '--once', '--check', '--history', path, '--management-url', 'http://127.0.0.1:1',
-                     AMQP_URL=broker.url).end()
-        assert once.status == 3 and once.out.startswith('SIAMESE UNKNOWN - no management API at http://127.0.0.1:1 ')
+        wait_until(
+            lambda: history.broker(db)['state'] == 'up' and history.broker(db)['missing'],
+            'the state',
+        )
+        once = start(
+            'monitor.py',
+            '--once',
+            '--check',
+            '--history',
+            path,
+            '--management-url',
+            'http://127.0.0.1:1',
+            AMQP_URL=broker.url,
+        ).end()
+        assert once.status == 3 and once.out.startswith(
+            'SIAMESE UNKNOWN - no management API at http://127.0.0.1:1 '
+        )
         done = monitor.stop()
-        assert done.status == 0 and done.err.count('no figures') == 1 and 'Traceback' not in done.err
+        assert (
+            done.status == 0 and done.err.count('no figures') == 1 and 'Traceback' not in done.err
+        )
 
 
 def test_a_broker_that_is_away_is_waited_for_or_given_up(run, tmp_path):
     port = broker_module.free_ports(1)[0]
-    done = run('monitor.py', '--history', tmp_path / 'm.db', '--give-up-after', 0.5, AMQP_URL=f'amqp://127.0.0.1:{port}')
-    assert done.status == 3 and 'no broker at' in done.err and done.out.startswith('0 dead letters stored')
+    done = run(
+        'monitor.py',
+        '--history',
+        tmp_path / 'm.db',
+        '--give-up-after',
+        0.5,
+        AMQP_URL=f'amqp://127.0.0.1:{port}',
+    )
+    assert (
+        done.status == 3
+        and 'no broker at' in done.err
+        and done.out.startswith('0 dead letters stored')
+    )
     assert history.broker(history.open_for_reading(str(tmp_path / 'm.db')))['state'] == 'away'
 
 
 def test_the_management_api_asked_is_that_of_the_node_that_is_there(start, url, tmp_path):
-    monitor = start('monitor.py', '--url', f'amqp://localhost:1,{url}', '--history', tmp_path / 'siamese.db')
+    monitor = start(
+        'monitor.py', '--url', f'amqp://localhost:1,{url}', '--history', tmp_path / 'siamese.db'
+    )
     monitor.wait_for('no management API at http://127.0.0.1:15672 ')
 
 
@@ -385,36 +601,57 @@ def test_prometheus(start, broker, channel, tmp_path):
         text = response.read().decode()
     assert 'siamese_queue_published_total{queue="a \\"queue\\" \\\\"} 3.0' in text
     assert 'siamese_returned_total 0.0' in text and 'siamese_dropped_total 0.0' in text
-    assert 'siamese_broker_up 1.0' in text and 'siamese_client_connected{client="monitor.py@' in text
+    assert (
+        'siamese_broker_up 1.0' in text and 'siamese_client_connected{client="monitor.py@' in text
+    )
 
 
-@pytest.mark.parametrize('flags, said', [
-    (['--smtp', 'http://me:secret@host'], 'bad SMTP URL'),
-    (['--smtp', 'smtp://me:secret%C3%A9@host'], 'ASCII only'),
-    (['--mail-to', 'ops@example.org,'], 'expected addresses'),
-    (['--mail-to', 'ops@example.org\nBcc: me'], 'expected addresses'),
-    (['--management-url', 'ftp://me:secret@host'], 'bad management URL'),
-    (['--management-url', 'http://me:se/cret@host'], 'bad management URL'),
-    (['--check'], '--check goes with --once'),
-    (['--queue', 'q'], '--queue goes with --report'),
-    (['--once', '--since', '2026-01-01'], '--since goes with --report'),
-    (['--once', '--csv', 'made.csv'], '--csv goes with --report'),
-    (['--once', '--mail-to', 'ops@example.org'], '--mail-to does not go with --once'),
-    (['--report', 'day', '--csv', '-', '--json', '-'], 'one stdout'),
-    (['--report', 'day', '--csv', '/none/made.csv'], 'cannot write /none/made.csv'),
-    (['--requeue-dead', ''], '1 to 255 bytes'),
-    (['--requeue-dead', 'ü' * 128], '1 to 255 bytes'),
-    (['--retention', '1e9'], '1e9 is not from 0.01 to 36500'),
-    *((['--mail-to', odd], 'expected addresses') for odd in ('ops@', '"', 'ops@[1.2.3', '@', '<>', 'a@b..c', 'a b@c')),
-    (['--mail-from', 'me@'], 'expected addresses'),
-    *((['--smtp', f'smtp://me:secret@{host}'], 'bad SMTP URL') for host in ('mail..example.org', 'x' * 64, '.x', '')),
-    (['--report', 'week'], 'invalid choice'),
-    (['--report', 'day', '--since', 'yesterday'], '--since'),
-    (['--once', '--report', 'day'], 'not allowed with'),
-])
+@pytest.mark.parametrize(
+    'flags, said',
+    [
+        (['--smtp', 'http://me:secret@host'], 'bad SMTP URL'),
+        (['--smtp', 'smtp://me:secret%C3%A9@host'], 'ASCII only'),
+        (['--mail-to', 'ops@example.org,'], 'expected addresses'),
+        (['--mail-to', 'ops@example.org\nBcc: me'], 'expected addresses'),
+        (['--management-url', 'ftp://me:secret@host'], 'bad management URL'),
+        (['--management-url', 'http://me:se/cret@host'], 'bad management URL'),
+        (['--check'], '--check goes with --once'),
+        (['--queue', 'q'], '--queue goes with --report'),
+        (['--once', '--since', '2026-01-01'], '--since goes with --report'),
+        (['--once', '--csv', 'made.csv'], '--csv goes with --report'),
+        (['--once', '--mail-to', 'ops@example.org'], '--mail-to does not go with --once'),
+        (['--report', 'day', '--csv', '-', '--json', '-'], 'one stdout'),
+        (['--report', 'day', '--csv', '/none/made.csv'], 'cannot write /none/made.csv'),
+        (['--requeue-dead', ''], '1 to 255 bytes'),
+        (['--requeue-dead', 'ü' * 128], '1 to 255 bytes'),
+        (['--retention', '1e9'], '1e9 is not from 0.01 to 36500'),
+        *(
+            (['--mail-to', odd], 'expected addresses')
+            for odd in ('ops@', '"', 'ops@[1.2.3', '@', '<>', 'a@b..c', 'a b@c')
+        ),
+        (['--mail-from', 'me@'], 'expected addresses'),
+        *(
+            (['--smtp', f'smtp://me:secret@{host}'], 'bad SMTP URL')
+            for host in ('mail..example.org', 'x' * 64, '.x', '')
+        ),
+        (['--report', 'week'], 'invalid choice'),
+        (['--report', 'day', '--since', 'yesterday'], '--since'),
+        (['--once', '--report', 'day'], 'not allowed with'),
+    ],
+)
 def test_wrong_flags_take_one_line_and_leave_nothing(tmp_path, flags, said):
-    done = subprocess.run([sys.executable, ROOT / 'monitor.py', *flags], cwd=tmp_path, encoding='utf-8',
-                          timeout=PATIENCE, capture_output=True)
+    done = subprocess.run(
+        [sys.executable, ROOT / 'monitor.py', *flags],
+        cwd=tmp_path,
+        encoding='utf-8',
+        timeout=PATIENCE,
+        capture_output=True,
+    )
     told = done.stderr
-    assert done.returncode == 2 and said in told and told.count('\n') == 1 and not [*tmp_path.iterdir()]
+    assert (
+        done.returncode == 2
+        and said in told
+        and told.count('\n') == 1
+        and not [*tmp_path.iterdir()]
+    )
     assert 'secret' not in told and 'se/cret' not in told

@@ -28,11 +28,18 @@ def put(channel, messages):
     channel.exchange_declare('siamese.dlx', 'fanout', durable=True)
     channel.queue_declare('siamese.dead', durable=True, arguments={'x-queue-type': 'quorum'})
     channel.queue_bind('siamese.dead', 'siamese.dlx')
-    channel.queue_declare(QUEUE, durable=True, arguments={'x-dead-letter-exchange': 'siamese.dlx',
-                                                          'x-queue-type': 'classic'})
+    channel.queue_declare(
+        QUEUE,
+        durable=True,
+        arguments={'x-dead-letter-exchange': 'siamese.dlx', 'x-queue-type': 'classic'},
+    )
     for content_type, body, *id in messages:
-        channel.basic_publish('', QUEUE, body, pika.BasicProperties(
-            content_type=content_type, message_id=id[0] if id else None))
+        channel.basic_publish(
+            '',
+            QUEUE,
+            body,
+            pika.BasicProperties(content_type=content_type, message_id=id[0] if id else None),
+        )
 
 
 @pytest.mark.parametrize('encoding', ['utf-8', 'utf-16'])
@@ -40,7 +47,9 @@ def put(channel, messages):
 @pytest.mark.parametrize('confirm', [0, 50])
 def test_pairs(start, encoding, kind, confirm):
     flags = '--queue-type', kind, '--count', 2023, '--json', '-'
-    may_lose = kind == 'quorum' and not confirm  # RabbitMQ 3.10.8: the last ones before the channel is closed
+    may_lose = (
+        kind == 'quorum' and not confirm
+    )  # RabbitMQ 3.10.8: the last ones before the channel is closed
     consumer = start('perf_consumer.py', *flags, *(('--idle', 10) if may_lose else ()))
     consumer.wait_for('ready')
     producer = start('perf_producer.py', '--encoding', encoding, '--confirm', confirm, *flags)
@@ -56,9 +65,15 @@ def test_pairs(start, encoding, kind, confirm):
 @pytest.mark.pair
 def test_several_of_both_and_audit(start, tmp_path):
     ledger = tmp_path / 'run.jsonl'
-    producers = [start('perf_producer.py', '--count', 500, '--ledger', ledger, '--name', name) for name in 'ab']
+    producers = [
+        start('perf_producer.py', '--count', 500, '--ledger', ledger, '--name', name)
+        for name in 'ab'
+    ]
     assert all(producer.end().status == 0 for producer in producers)
-    consumers = [start('perf_consumer.py', '--exit-when-empty', '--ledger', ledger, '--json', '-') for _ in 'cd']
+    consumers = [
+        start('perf_consumer.py', '--exit-when-empty', '--ledger', ledger, '--json', '-')
+        for _ in 'cd'
+    ]
     assert sum(json.loads(consumer.end().out)['received'] for consumer in consumers) == 1000
     assert audit.main([str(ledger), '--quiet']) == 0
 
@@ -68,7 +83,7 @@ def test_any_altered_byte_is_named(size, data):
     body, _ = perf.body_of('utf-8', size)
     at = data.draw(st.integers(0, size - 1))
     wrong = data.draw(st.integers(0, 255).filter(body[at].__ne__))
-    altered = body[:at] + bytes([wrong]) + body[at + 1:]
+    altered = body[:at] + bytes([wrong]) + body[at + 1 :]
     perf_consumer.compare(UTF8, body)
     with pytest.raises(Invalid, match=f'byte {at} is {wrong:02x}, not {body[at]:02x}'):
         perf_consumer.compare(UTF8, altered)
@@ -80,7 +95,9 @@ def test_any_body_cut_short_is_noticed(size, content_type):
         perf_consumer.compare(content_type, BODY[:size])
 
 
-@pytest.mark.parametrize('encoding, of_it, differs', [('utf-8', 2, 'ad, not ae'), ('utf-16-le', 0, '2d, not 2e')])
+@pytest.mark.parametrize(
+    'encoding, of_it, differs', [('utf-8', 2, 'ad, not ae'), ('utf-16-le', 0, '2d, not 2e')]
+)
 def test_a_byte_that_changes_on_the_way_is_caught(run, url, channel, encoding, of_it, differs):
     name = encoding.replace('-le', '')
     assert run('perf_producer.py', '--count', 50, '--encoding', name, '--quiet').status == 0
@@ -94,10 +111,16 @@ def test_a_byte_that_changes_on_the_way_is_caught(run, url, channel, encoding, o
 
 
 BAD = {
-    'empty': (UTF8, b''), 'cut short': (UTF8, BODY[:-1]), 'longer': (UTF8, BODY + b' '),
-    'not UTF-8': (UTF8, b'\xff' * 300), 'ten megabytes': (UTF8, b' ' * 10_000_000),
-    'foreign content type': ('text/plain', BODY), 'no content type': (None, BODY), 'escape': ('\x1b[2J', BODY),
-    'the other encoding': (UTF16, BODY), 'odd size in UTF-16': (UTF16, BODY + b'x'),
+    'empty': (UTF8, b''),
+    'cut short': (UTF8, BODY[:-1]),
+    'longer': (UTF8, BODY + b' '),
+    'not UTF-8': (UTF8, b'\xff' * 300),
+    'ten megabytes': (UTF8, b' ' * 10_000_000),
+    'foreign content type': ('text/plain', BODY),
+    'no content type': (None, BODY),
+    'escape': ('\x1b[2J', BODY),
+    'the other encoding': (UTF16, BODY),
+    'odd size in UTF-16': (UTF16, BODY + b'x'),
     'JSON of another': (UTF8, json.dumps({'testdict': {}}).encode()),
 }
 
@@ -106,9 +129,17 @@ def test_bad_bodies_are_rejected_and_named(run, channel):
     put(channel, [*BAD.values(), (UTF8, BODY, 'no number'), (UTF8, BODY)])
     done = run('perf_consumer.py', '--count', len(BAD) + 2, '--json', '-')
     summary = json.loads(done.out)
-    assert done.status == 1 and summary['corrupt'] == len(BAD) and summary['received'] == len(BAD) + 2
-    assert done.err.count('invalid: ') == len(BAD) and 'Traceback' not in done.err and '\x1b' not in done.err
-    assert sorted(body for _, body in drain(channel, 'siamese.dead')) == sorted(body for _, body in BAD.values())
+    assert (
+        done.status == 1 and summary['corrupt'] == len(BAD) and summary['received'] == len(BAD) + 2
+    )
+    assert (
+        done.err.count('invalid: ') == len(BAD)
+        and 'Traceback' not in done.err
+        and '\x1b' not in done.err
+    )
+    assert sorted(body for _, body in drain(channel, 'siamese.dead')) == sorted(
+        body for _, body in BAD.values()
+    )
 
 
 def test_auto_ack(run, channel):
@@ -119,8 +150,12 @@ def test_auto_ack(run, channel):
 
 def test_prefetch_one_is_not_starved_by_batched_acknowledgements(run, channel):
     assert run('perf_producer.py', '--count', 300, '--quiet').status == 0
-    done = run('perf_consumer.py', '--prefetch', 1, '--ack-every', 1000, '--count', 300, '--json', '-')
-    assert done.status == 0 and json.loads(done.out)['duration_s'] < 20  # at 10 messages a second it would be 30
+    done = run(
+        'perf_consumer.py', '--prefetch', 1, '--ack-every', 1000, '--count', 300, '--json', '-'
+    )
+    assert (
+        done.status == 0 and json.loads(done.out)['duration_s'] < 20
+    )  # at 10 messages a second it would be 30
 
 
 def test_what_was_received_is_acknowledged(run, channel):
@@ -141,7 +176,9 @@ def test_it_waits_for_more_unless_told_to_exit_when_empty(start, run):
 
 
 def test_a_stream_goes_on_where_the_connection_broke(start, broker, url):
-    producer = start('perf_producer.py', '--queue-type', 'stream', '--rate', 200, '--count', 1000, '--quiet')
+    producer = start(
+        'perf_producer.py', '--queue-type', 'stream', '--rate', 200, '--count', 1000, '--quiet'
+    )
     consumer = start('perf_consumer.py', '--queue-type', 'stream', '--count', 1000, '--json', '-')
     consumer.wait_for('ready')
     broker.ctl('close_all_connections', '-p', url.rpartition('/')[2], 'maintenance')
@@ -155,12 +192,19 @@ def test_what_is_wrong_in_a_stream_stays_there_and_is_passed_over(start, run, ch
     assert run('perf_producer.py', '--queue-type', 'stream', '--count', 3, '--quiet').status == 0
     consumer = start('perf_consumer.py', '--queue-type', 'stream', '--idle', 2, '--json', '-')
     consumer.wait_for('ready')
-    for properties in (pika.BasicProperties(content_type='text/plain'), *undecodable(UTF8.encode())):
+    for properties in (
+        pika.BasicProperties(content_type='text/plain'),
+        *undecodable(UTF8.encode()),
+    ):
         channel.basic_publish('', QUEUE, b'bad', properties)
     done = consumer.end()
     summary = json.loads(done.out)
     assert (summary['received'], summary['corrupt'], summary['connections']) == (6, 3, 1), done.err
-    assert done.status == 1 and summary['stopped'] == 'nothing came for 2 s' and 'Traceback' not in done.err
+    assert (
+        done.status == 1
+        and summary['stopped'] == 'nothing came for 2 s'
+        and 'Traceback' not in done.err
+    )
 
 
 def test_what_comes_unbidden_does_not_pile_up(run, url):
@@ -174,9 +218,17 @@ def test_what_comes_unbidden_does_not_pile_up(run, url):
     assert link.done == count and most < 4000
 
 
-@pytest.mark.parametrize('flags, complaint', [
-    (['--prefetch', '0'], 'is not from 1'), (['--ack-every', '0'], 'is not from 1'),
-    (['--queue-type', 'stream', '--auto-ack'], 'a stream has no --auto-ack'), (['--warm-up', '-1'], 'is not from 0')])
+@pytest.mark.parametrize(
+    'flags, complaint',
+    [
+        (['--prefetch', '0'], 'is not from 1'),
+        (['--ack-every', '0'], 'is not from 1'),
+        (['--queue-type', 'stream', '--auto-ack'], 'a stream has no --auto-ack'),
+        (['--warm-up', '-1'], 'is not from 0'),
+    ],
+)
 def test_bad_flags(run, flags, complaint):
     done = run('perf_consumer.py', *flags)
-    assert done.status == 2 and complaint in done.err and done.err.count('\n') == 1 and done.out == ''
+    assert (
+        done.status == 2 and complaint in done.err and done.err.count('\n') == 1 and done.out == ''
+    )

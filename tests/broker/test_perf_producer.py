@@ -24,23 +24,50 @@ def summary_of(done):
 
 @pytest.mark.parametrize('flags, mode', [((), 1), (('--persistent',), 2)])
 def test_an_independent_reader_finds_every_message(run, channel, flags, mode):
-    summary = summary_of(run('perf_producer.py', '--count', 1023, '--name', 'älice', '--json', '-', *flags))
+    summary = summary_of(
+        run('perf_producer.py', '--count', 1023, '--name', 'älice', '--json', '-', *flags)
+    )
     messages = drain(channel, QUEUE)
     assert summary['sent'] == summary['accepted'] == len(messages) == 1023
     assert summary['stopped'] == 'count reached' and summary['spoiled'] == []
     body, _ = perf.body_of('utf-8', 256)
-    assert {body for _, body in messages} == {body} and '🐇' in json.loads(body)['testdict'].values()
+    assert {body for _, body in messages} == {body} and '🐇' in json.loads(body)[
+        'testdict'
+    ].values()
     numbers = [properties.message_id.split('-') for properties, _ in messages]
-    assert [(run, int(number)) for run, number, _ in numbers] == [(summary['run'], n) for n in range(1, 1024)]
-    assert {(properties.delivery_mode, properties.content_type, properties.app_id) for properties, _ in messages} == {
-        (mode, 'application/json; charset=utf-8', 'älice')}
+    assert [(run, int(number)) for run, number, _ in numbers] == [
+        (summary['run'], n) for n in range(1, 1024)
+    ]
+    assert {
+        (properties.delivery_mode, properties.content_type, properties.app_id)
+        for properties, _ in messages
+    } == {(mode, 'application/json; charset=utf-8', 'älice')}
 
 
 def test_encoding_size_priority_and_time_to_live(run, channel):
-    summary_of(run('perf_producer.py', '--count', 5, '--encoding', 'utf-16', '--size', 1000, '--priority', 3, '--ttl',
-                   600, '--queue-arg', 'x-max-priority=5', '--json', '-'))
+    summary_of(
+        run(
+            'perf_producer.py',
+            '--count',
+            5,
+            '--encoding',
+            'utf-16',
+            '--size',
+            1000,
+            '--priority',
+            3,
+            '--ttl',
+            600,
+            '--queue-arg',
+            'x-max-priority=5',
+            '--json',
+            '-',
+        )
+    )
     messages = [channel.basic_get(QUEUE, auto_ack=True) for _ in range(5)]
-    assert {(properties.priority, properties.expiration) for _, properties, _ in messages} == {(3, '600000')}
+    assert {(properties.priority, properties.expiration) for _, properties, _ in messages} == {
+        (3, '600000')
+    }
     assert {len(body) for *_, body in messages} == {1000}
     assert json.loads(messages[0][2].decode('utf-16'))['testdict']['键'] == '值'
 
@@ -52,7 +79,9 @@ def test_bodies_of_several_frames(run, channel):
 
 @pytest.mark.parametrize('kind', ['quorum', 'stream'])
 def test_queue_types(run, channel, kind):
-    summary = summary_of(run('perf_producer.py', '--count', 100, '--queue-type', kind, '--json', '-'))
+    summary = summary_of(
+        run('perf_producer.py', '--count', 100, '--queue-type', kind, '--json', '-')
+    )
     assert summary['accepted'] == 100
     if kind == 'quorum':
         assert len(drain(channel, QUEUE)) == 100
@@ -61,7 +90,9 @@ def test_queue_types(run, channel, kind):
 def test_without_confirms_it_says_that_nothing_is_proved(run, channel):
     done = run('perf_producer.py', '--count', 5000, '--confirm', 0)
     assert done.status == 0 and '5,000 sent, no confirms, so nothing is proved' in done.out
-    assert len(drain(channel, QUEUE)) == 5000  # it went well all the same, for it closed in good order
+    assert (
+        len(drain(channel, QUEUE)) == 5000
+    )  # it went well all the same, for it closed in good order
 
 
 def test_a_rate_is_kept_evenly(run, channel):
@@ -82,32 +113,45 @@ def test_messages_arrive_one_by_one_and_not_in_bursts(start, channel):
         if len(at) == 500:
             break
     gaps = [after - before for before, after in zip(at, at[1:])]
-    assert sorted(gaps)[len(gaps) // 2] > 0.005  # s: half of what they should be; in bursts most are 0
+    assert (
+        sorted(gaps)[len(gaps) // 2] > 0.005
+    )  # s: half of what they should be; in bursts most are 0
     assert producer.end().status == 0
 
 
 @pytest.mark.parametrize('rate, count', [(1, 2), (20, 30)])
 def test_a_rate_is_right_for_few_messages_too(run, rate, count):
     summary = summary_of(run('perf_producer.py', '--rate', rate, '--count', count, '--json', '-'))
-    assert rate * 0.7 < summary['sent_per_s'] <= rate and rate * 0.7 < summary['accepted_per_s'] <= rate
+    assert (
+        rate * 0.7 < summary['sent_per_s'] <= rate
+        and rate * 0.7 < summary['accepted_per_s'] <= rate
+    )
     assert summary['measured_s'] >= count / rate
 
 
 def test_the_first_window_takes_its_time_as_well(run):
     summary = summary_of(run('perf_producer.py', '--count', 50, '--size', 1_000_000, '--json', '-'))
-    assert summary['measured_s'] * 1e6 > summary['latency_us']['max'] * 0.98  # the last confirm waited that long
+    assert (
+        summary['measured_s'] * 1e6 > summary['latency_us']['max'] * 0.98
+    )  # the last confirm waited that long
 
 
 def test_large_messages_wait_where_they_take_no_memory(url):
-    code = ('import perf_producer; '
-            f'perf_producer.main(["--url", "{url}", "--count", "200", "--size", "1000000", "--quiet"]); '
-            'print(open("/proc/self/status").read())')  # ru_maxrss may be that of the process that started this one
+    code = (
+        'import perf_producer; '
+        f'perf_producer.main(["--url", "{url}", "--count", "200", "--size", "1000000", "--quiet"]); '
+        'print(open("/proc/self/status").read())'
+    )  # ru_maxrss may be that of the process that started this one
     done = Running(sys.executable, '-c', code).end()
-    assert int(re.search(r'VmHWM:\s+(\d+) kB', done.out)[1]) < 80_000, done.err  # the window holds 200,000 kB
+    assert int(re.search(r'VmHWM:\s+(\d+) kB', done.out)[1]) < 80_000, (
+        done.err
+    )  # the window holds 200,000 kB
 
 
 def test_the_warm_up_is_left_out(run):
-    summary = summary_of(run('perf_producer.py', '--rate', 100, '--duration', 4, '--warm-up', 2, '--json', '-'))
+    summary = summary_of(
+        run('perf_producer.py', '--rate', 100, '--duration', 4, '--warm-up', 2, '--json', '-')
+    )
     assert summary['sent'] > 350 and summary['measured_s'] < 2.5
     assert summary['sent_per_s'] == pytest.approx(100, rel=0.1)
 
@@ -123,25 +167,49 @@ def test_a_warm_up_that_is_not_over(run):
 
 
 def test_a_line_and_a_row_each_second(run, tmp_path):
-    done = run('perf_producer.py', '--rate', 50, '--duration', 3.5, '--csv', tmp_path / 'run.csv', '--name', 'alice',
-               '--ttl', 60, '--queue-arg', 'x-max-length=900')
+    done = run(
+        'perf_producer.py',
+        '--rate',
+        50,
+        '--duration',
+        3.5,
+        '--csv',
+        tmp_path / 'run.csv',
+        '--name',
+        'alice',
+        '--ttl',
+        60,
+        '--queue-arg',
+        'x-max-length=900',
+    )
     lines = done.out.splitlines()
-    assert lines.pop(0) == ('queue siamese.perf (classic), 256 bytes of utf-8, transient, confirm window 200, '
-                            '50 msg/s, ttl 60 s, x-max-length=900')
-    assert [line.split()[:3] for line in lines[:3]] == [['1', 's', 'sent'], ['2', 's', 'sent'], ['3', 's', 'sent']]
+    assert lines.pop(0) == (
+        'queue siamese.perf (classic), 256 bytes of utf-8, transient, confirm window 200, '
+        '50 msg/s, ttl 60 s, x-max-length=900'
+    )
+    assert [line.split()[:3] for line in lines[:3]] == [
+        ['1', 's', 'sent'],
+        ['2', 's', 'sent'],
+        ['3', 's', 'sent'],
+    ]
     assert all('confirm latency ' in line and line.endswith(' ms') for line in lines[:3])
     assert lines[-2].startswith('17') and lines[-2].endswith('stopped: duration over')
     assert 'confirm latency min/median/p75/p95/p99/max ' in lines[-1]
     rows = list(csv.DictReader(open(tmp_path / 'run.csv')))
     assert len(rows) == 3 and all(45 < float(row['sent_per_s']) < 55 for row in rows)
-    assert all(float(row['min_us']) <= float(row['median_us']) <= float(row['max_us']) for row in rows)
+    assert all(
+        float(row['min_us']) <= float(row['median_us']) <= float(row['max_us']) for row in rows
+    )
 
 
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_it_with_a_summary(start, channel, number):
     producer = start('perf_producer.py', '--json', '-')
     producer.wait_for('ready')
-    wait_until(lambda: channel.queue_declare(QUEUE, passive=True).method.message_count > 1000, 'a thousand messages')
+    wait_until(
+        lambda: channel.queue_declare(QUEUE, passive=True).method.message_count > 1000,
+        'a thousand messages',
+    )
     summary = summary_of(producer.stop(number))
     assert summary['stopped'] == number.name
     assert summary['sent'] == summary['accepted'] == len(drain(channel, QUEUE))
@@ -149,7 +217,9 @@ def test_a_signal_ends_it_with_a_summary(start, channel, number):
 
 def test_a_broker_that_stalls_is_not_hidden(start):
     with broker_module.throwaway() as broker:
-        producer = start('perf_producer.py', '--rate', 100, '--count', 600, '--json', '-', AMQP_URL=broker.url)
+        producer = start(
+            'perf_producer.py', '--rate', 100, '--count', 600, '--json', '-', AMQP_URL=broker.url
+        )
         consumer = start('perf_consumer.py', '--count', 600, '--json', '-', AMQP_URL=broker.url)
         producer.wait_for('ready')
         consumer.wait_for('ready')
@@ -164,7 +234,9 @@ def test_a_broker_that_stalls_is_not_hidden(start):
 
 def test_every_confirmed_message_survives_a_killed_broker(start, tmp_path):
     with broker_module.throwaway() as broker:
-        producer = start('perf_producer.py', '--persistent', '--rate', 2000, '--json', '-', AMQP_URL=broker.url)
+        producer = start(
+            'perf_producer.py', '--persistent', '--rate', 2000, '--json', '-', AMQP_URL=broker.url
+        )
         producer.wait_for('ready')
         sync(broker)
         broker.kill()
@@ -172,12 +244,25 @@ def test_every_confirmed_message_survives_a_killed_broker(start, tmp_path):
         broker.start()
         producer.wait_for('back after')
         summary = summary_of(producer.stop())
-        assert summary['accepted'] == summary['sent'] > 0 and summary['spoiled'][0] == '1 lost connection'
-        consumer = start('perf_consumer.py', '--exit-when-empty', '--ledger', tmp_path / 'c.jsonl', '--json', '-',
-                         AMQP_URL=broker.url)
+        assert (
+            summary['accepted'] == summary['sent'] > 0
+            and summary['spoiled'][0] == '1 lost connection'
+        )
+        consumer = start(
+            'perf_consumer.py',
+            '--exit-when-empty',
+            '--ledger',
+            tmp_path / 'c.jsonl',
+            '--json',
+            '-',
+            AMQP_URL=broker.url,
+        )
         assert summary_of(consumer.end())['corrupt'] == 0
-    numbers = {json.loads(line)['id'].split('-')[1] for line in (tmp_path / 'c.jsonl').read_text().splitlines()
-               if '"validated"' in line}
+    numbers = {
+        json.loads(line)['id'].split('-')[1]
+        for line in (tmp_path / 'c.jsonl').read_text().splitlines()
+        if '"validated"' in line
+    }
     assert len(numbers) == summary['accepted']
 
 
@@ -210,7 +295,9 @@ def test_a_connection_that_is_blocked_from_the_start(start, broker, channel, tmp
 def test_a_broker_that_never_comes_back_spoils_the_run(start, tmp_path):
     with broker_module.throwaway() as broker:
         consumer = start('perf_consumer.py', '--json', '-', AMQP_URL=broker.url)
-        producer = start('perf_producer.py', '--rate', 100, '--json', tmp_path / 'summary', AMQP_URL=broker.url)
+        producer = start(
+            'perf_producer.py', '--rate', 100, '--json', tmp_path / 'summary', AMQP_URL=broker.url
+        )
         consumer.wait_for('ready')
         producer.wait_for(' 1 s  sent ', producer.out)
         broker.kill()
@@ -225,30 +312,58 @@ def test_a_broker_that_never_comes_back_spoils_the_run(start, tmp_path):
 
 def test_a_duration_ends_it_though_no_broker_came(run):
     done = run('perf_producer.py', '--duration', 0.5, '--url', 'amqp://127.0.0.1:1')
-    assert done.status == 3 and '0 sent, 0 accepted' in done.out and 'stopped: duration over' in done.out
+    assert (
+        done.status == 3
+        and '0 sent, 0 accepted' in done.out
+        and 'stopped: duration over' in done.out
+    )
 
 
 def test_nacks_spoil_the_run(start, channel):
-    producer = start('perf_producer.py', '--count', 60, '--queue-arg', 'x-max-length=20', '--queue-arg',
-                     'x-overflow=reject-publish', '--json', '-')
+    producer = start(
+        'perf_producer.py',
+        '--count',
+        60,
+        '--queue-arg',
+        'x-max-length=20',
+        '--queue-arg',
+        'x-overflow=reject-publish',
+        '--json',
+        '-',
+    )
     producer.wait_for('broker nacks messages')
     received = []
     while len(received) < 60:
         received += drain(channel, QUEUE)
     summary = summary_of(producer.end())
-    assert summary['accepted'] == 60 and summary['spoiled'] == [f'{summary["nacked"]} nacked'] and summary['nacked'] > 0
+    assert (
+        summary['accepted'] == 60
+        and summary['spoiled'] == [f'{summary["nacked"]} nacked']
+        and summary['nacked'] > 0
+    )
 
 
-@pytest.mark.parametrize('flags, complaint', [
-    (['--size', '10'], 'is not from 256'), (['--size', '257', '--encoding', 'utf-16'], 'do not hold the text'),
-    (['--confirm', '-1'], 'is not from 0'), (['--queue-arg', 'x'], 'is not KEY=VALUE'), (['--rate', '0'], 'from 0.001'),
-    (['--rate', 'inf'], 'is not from 0.001 up'), (['--csv', '-'], 'name of a file'),
-    (['--csv', '/none/x'], 'cannot write'), (['--encoding', 'latin-1'], 'invalid')])
+@pytest.mark.parametrize(
+    'flags, complaint',
+    [
+        (['--size', '10'], 'is not from 256'),
+        (['--size', '257', '--encoding', 'utf-16'], 'do not hold the text'),
+        (['--confirm', '-1'], 'is not from 0'),
+        (['--queue-arg', 'x'], 'is not KEY=VALUE'),
+        (['--rate', '0'], 'from 0.001'),
+        (['--rate', 'inf'], 'is not from 0.001 up'),
+        (['--csv', '-'], 'name of a file'),
+        (['--csv', '/none/x'], 'cannot write'),
+        (['--encoding', 'latin-1'], 'invalid'),
+    ],
+)
 def test_bad_flags(run, flags, complaint):
     done = run('perf_producer.py', *flags)
-    assert done.status == 2 and complaint in done.err and done.err.count('\n') == 1 and done.out == ''
+    assert (
+        done.status == 2 and complaint in done.err and done.err.count('\n') == 1 and done.out == ''
+    )
 
 
 def test_a_queue_argument_the_broker_does_not_take(run):
     done = run('perf_producer.py', '--count', 1, '--queue-arg', 'x-max-length=-5')
-    assert done.status == 1 and 'Traceback' not in done.err and "x-max-length" in done.err
+    assert done.status == 1 and 'Traceback' not in done.err and 'x-max-length' in done.err

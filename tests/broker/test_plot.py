@@ -17,9 +17,16 @@ def test_two_runs_of_the_same_name(tmp_path):
         (tmp_path / name / 'run.csv').write_text(f'{HEAD}\n1.0,9,9,1,2,3,4,5,6\n2.0,0,0,,,,,,\n')
     alone = plot(tmp_path / 'monday' / 'run.csv')
     assert alone.status == 0 and alone.out == f'{tmp_path}/monday/run.png\n', alone.err
-    both = plot(tmp_path / 'monday' / 'run.csv', tmp_path / 'tuesday' / 'run.csv', '--out', tmp_path / 'both.png')
+    both = plot(
+        tmp_path / 'monday' / 'run.csv',
+        tmp_path / 'tuesday' / 'run.csv',
+        '--out',
+        tmp_path / 'both.png',
+    )
     assert both.status == 0, both.err
-    pictures = [image.imread(path) for path in (tmp_path / 'monday' / 'run.png', tmp_path / 'both.png')]
+    pictures = [
+        image.imread(path) for path in (tmp_path / 'monday' / 'run.png', tmp_path / 'both.png')
+    ]
     assert pictures[0].shape == pictures[1].shape and (pictures[0] != pictures[1]).any()
 
 
@@ -29,22 +36,43 @@ def test_a_run_in_which_nothing_was_confirmed(tmp_path):
 
 
 def test_a_run_of_the_script(run, tmp_path):
-    assert run('perf_producer.py', '--rate', 50, '--duration', 2.5, '--csv', tmp_path / 'run.csv').status == 0
+    assert (
+        run(
+            'perf_producer.py', '--rate', 50, '--duration', 2.5, '--csv', tmp_path / 'run.csv'
+        ).status
+        == 0
+    )
     assert plot(tmp_path / 'run.csv').status == 0 and image.imread(tmp_path / 'run.png').std() > 0
 
 
-@pytest.mark.parametrize('text, complaint', [
-    (None, 'No such file'), ('', 'did the run last a second'), (f'{HEAD}\n', 'did the run last a second'),
-    ('a,b\n1,2\n', 'not what --csv writes'), (f'{HEAD}\n1.0,x,9,1,2,3,4,5,6\n', 'could not convert'),
-    (f'{HEAD}\nnow,9,9,1,2,3,4,5,6\n', 'could not convert')])
+@pytest.mark.parametrize(
+    'text, complaint',
+    [
+        (None, 'No such file'),
+        ('', 'did the run last a second'),
+        (f'{HEAD}\n', 'did the run last a second'),
+        ('a,b\n1,2\n', 'not what --csv writes'),
+        (f'{HEAD}\n1.0,x,9,1,2,3,4,5,6\n', 'could not convert'),
+        (f'{HEAD}\nnow,9,9,1,2,3,4,5,6\n', 'could not convert'),
+    ],
+)
 def test_what_cannot_be_drawn(tmp_path, text, complaint):
     if text is not None:
         (tmp_path / 'run.csv').write_text(text)
     done = plot(tmp_path / 'run.csv')
-    assert done.status == 2 and complaint in done.err and 'Traceback' not in done.err and done.out == ''
+    assert (
+        done.status == 2
+        and complaint in done.err
+        and 'Traceback' not in done.err
+        and done.out == ''
+    )
 
 
 def test_where_it_cannot_be_written(tmp_path):
     (tmp_path / 'run.csv').write_text(f'{HEAD}\n1.0,9,9,1,2,3,4,5,6\n')
     done = plot(tmp_path / 'run.csv', '--out', '/none/run.png')
-    assert done.status == 2 and 'cannot write /none/run.png' in done.err and 'Traceback' not in done.err
+    assert (
+        done.status == 2
+        and 'cannot write /none/run.png' in done.err
+        and 'Traceback' not in done.err
+    )

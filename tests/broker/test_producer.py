@@ -20,11 +20,18 @@ def test_an_independent_reader_finds_a_chain_of_proven_blocks(run, channel):
     previous = GENESIS
     for height, (properties, body) in enumerate(messages, 1):
         block = json.loads(body.decode('utf-8'))
-        assert block['previous'] == previous and block['height'] == height and block['producer'] == 'älice'
+        assert (
+            block['previous'] == previous
+            and block['height'] == height
+            and block['producer'] == 'älice'
+        )
         assert block['hash'] == sha(previous, block['proof']) and block['hash'].startswith('0000')
         assert is_prime(block['proof']) and 100_000 < block['proof'] < 25_000_000
         assert properties.delivery_mode == 2 and properties.content_type == 'application/json'
-        assert properties.message_id == f'älice-{summary["run"]}-{height}' and properties.headers is None
+        assert (
+            properties.message_id == f'älice-{summary["run"]}-{height}'
+            and properties.headers is None
+        )
         previous = {'hash': block['hash'], 'proof': block['proof']}
     assert len(messages) == 23
 
@@ -41,7 +48,10 @@ def test_one_line_per_block_and_a_summary(run):
 def test_a_signal_lets_it_finish_the_block_in_hand(start, channel, number):
     producer = start('producer.py', '--name', 'alice', '--json', '-', '--quiet')
     producer.wait_for('ready')
-    wait_until(lambda: channel.queue_declare('siamese.blocks', passive=True).method.message_count >= 2, 'two blocks')
+    wait_until(
+        lambda: channel.queue_declare('siamese.blocks', passive=True).method.message_count >= 2,
+        'two blocks',
+    )
     done = producer.stop(number)
     summary = json.loads(done.out)
     assert done.status == 0 and summary['stopped'] == number.name, done.err
@@ -61,8 +71,17 @@ def test_a_second_signal_ends_it_at_once(start):
 
 def test_mining_never_starves_the_heartbeat(start, url, broker):
     # With a heartbeat of 2 s RabbitMQ drops a client that was silent for 4 to 6 s.
-    producer = start('producer.py', '--name', 'miner', '--difficulty', 14, '--max', 10**12,
-                     '--url', f'{url}?heartbeat=2')
+    producer = start(
+        'producer.py',
+        '--name',
+        'miner',
+        '--difficulty',
+        14,
+        '--max',
+        10**12,
+        '--url',
+        f'{url}?heartbeat=2',
+    )
     producer.wait_for('ready')
     since = time.monotonic()
     wait_until(lambda: time.monotonic() - since > 12, 'twelve seconds')
@@ -79,18 +98,37 @@ def test_a_range_without_solution_ends_with_a_remedy(run):
 
 def test_what_was_mined_before_the_range_failed_is_accepted(run, channel):
     put(channel, [])
-    done = run('producer.py', '--difficulty', 2, '--min', 100_000, '--max', 110_000, '--json', '-', '--quiet')
+    done = run(
+        'producer.py',
+        '--difficulty',
+        2,
+        '--min',
+        100_000,
+        '--max',
+        110_000,
+        '--json',
+        '-',
+        '--quiet',
+    )
     summary = json.loads(done.out)
-    assert done.status == 2 and summary['mined'] == summary['accepted'] == len(drain(channel, 'siamese.blocks'))
+    assert done.status == 2 and summary['mined'] == summary['accepted'] == len(
+        drain(channel, 'siamese.blocks')
+    )
 
 
 def test_a_rate_is_kept(run):
-    done = run('producer.py', '--count', 20, '--difficulty', 1, '--rate', 10, '--json', '-', '--quiet')
-    assert json.loads(done.out)['duration_s'] >= 1.9  # 20 blocks at 10 a second; how much later depends on the machine
+    done = run(
+        'producer.py', '--count', 20, '--difficulty', 1, '--rate', 10, '--json', '-', '--quiet'
+    )
+    assert (
+        json.loads(done.out)['duration_s'] >= 1.9
+    )  # 20 blocks at 10 a second; how much later depends on the machine
 
 
 def test_a_duration_ends_it(run):
-    summary = json.loads(run('producer.py', '--duration', 1, '--difficulty', 2, '--json', '-', '--quiet').out)
+    summary = json.loads(
+        run('producer.py', '--duration', 1, '--difficulty', 2, '--json', '-', '--quiet').out
+    )
     assert summary['stopped'] == 'duration over' and summary['mined'] == summary['accepted'] > 0
 
 
@@ -108,7 +146,10 @@ def test_it_gives_up_without_a_broker_when_told_so(run):
 
 
 def test_a_quorum_queue(run, channel):
-    assert run('producer.py', '--count', 3, '--queue', 'q', '--queue-type', 'quorum', '--quiet').status == 0
+    assert (
+        run('producer.py', '--count', 3, '--queue', 'q', '--queue-type', 'quorum', '--quiet').status
+        == 0
+    )
     assert len(drain(channel, 'q')) == 3
     done = run('producer.py', '--count', 3, '--queue', 'q', '--quiet')
     assert done.status == 1 and 'it exists with other properties' in done.err

@@ -11,16 +11,27 @@ from support.scripts import CLIENTS as SCRIPTS
 from siamese import ROOT
 
 NEED_SYMPY = {'validate.py', 'rpc_server.py'}
-BAD_FLAGS = [(['--count', '0'], 'is not from 1'), (['--nonsense'], 'unrecognized'), (['--name', 'a\nb'], 'printable'),
-             (['--url', 'amqp://u:secret@h:x'], 'port'), (['--name', 'amqp://u:secret@h'], 'no name; see --url'),
-             (['amqp://u:secret@h'], ''), (['--ledger', '/none/x'], 'cannot write /none/x')]
+BAD_FLAGS = [
+    (['--count', '0'], 'is not from 1'),
+    (['--nonsense'], 'unrecognized'),
+    (['--name', 'a\nb'], 'printable'),
+    (['--url', 'amqp://u:secret@h:x'], 'port'),
+    (['--name', 'amqp://u:secret@h'], 'no name; see --url'),
+    (['amqp://u:secret@h'], ''),
+    (['--ledger', '/none/x'], 'cannot write /none/x'),
+]
 
 
 @pytest.mark.parametrize('name', SCRIPTS)
 def test_bad_flags_take_one_line_and_tell_no_password(name):
     for flags, complaint in BAD_FLAGS:
         done = Running(*name.split(), *flags).end()
-        assert done.status == 2 and done.out == '' and complaint in done.err and done.err.count('\n') == 1
+        assert (
+            done.status == 2
+            and done.out == ''
+            and complaint in done.err
+            and done.err.count('\n') == 1
+        )
         assert 'secret' not in done.err
 
 
@@ -28,7 +39,10 @@ def test_bad_flags_take_one_line_and_tell_no_password(name):
 def test_a_broker_that_is_away_is_waited_for_as_long_as_told(name):
     flags = '--url', 'amqp://u:secret@127.0.0.1:1', '--give-up-after', '0.5', '--count', '1'
     done = Running(*name.split(), *flags).end()
-    assert done.status == 3 and 'no broker at 127.0.0.1:1/%2F (Connection refused), trying again' in done.err
+    assert (
+        done.status == 3
+        and 'no broker at 127.0.0.1:1/%2F (Connection refused), trying again' in done.err
+    )
     assert 'no broker at 127.0.0.1:1/%2F for 0.5 s' in done.err and 'no broker at' in done.out
     assert 'Traceback' not in done.err and 'secret' not in done.err + done.out
 
@@ -45,6 +59,18 @@ def test_a_signal_ends_it_with_a_summary(start, name, number):
 
 @pytest.mark.parametrize('name', sorted(set(SCRIPTS) - NEED_SYMPY))
 def test_a_whole_run_costs_no_sympy(name, url):
-    command = [sys.executable, '-X', 'importtime', *name.split(), '--url', url, '--duration', '0.3', '--quiet']
+    command = [
+        sys.executable,
+        '-X',
+        'importtime',
+        *name.split(),
+        '--url',
+        url,
+        '--duration',
+        '0.3',
+        '--quiet',
+    ]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, timeout=60)
-    assert done.returncode in (0, 3) and b' sympy.core' not in done.stderr and b'pika' in done.stderr
+    assert (
+        done.returncode in (0, 3) and b' sympy.core' not in done.stderr and b'pika' in done.stderr
+    )

@@ -21,13 +21,23 @@ from siamese.monitoring import requeue
 from siamese.testbed import proxy
 
 
-def test_malformed_dead_letters_are_kept_as_they_are_and_go_back(start, run, broker, channel, tmp_path):
+def test_malformed_dead_letters_are_kept_as_they_are_and_go_back(
+    start, run, broker, channel, tmp_path
+):
     path = tmp_path / 'siamese.db'
-    odd = [*MALFORMED.values(), *((properties, b'Hello') for properties in undecodable(b'text/plain')),
-           (with_message_id(b'\x00\xff', b'\xff\xfe'), b'<script>alert(1)</script>'),
-           (pika.BasicProperties(headers={'x-death': 'nobody', 'CC': ['copy']}), b'a'),
-           (with_header(b'text/plain', b'price', b'd' + struct.pack('>d', 1.5)), b'1.5'),
-           (pika.BasicProperties(headers={'x-death': [{'queue': 7, 'reason': [], 'time': None, 'count': 'x'}]}), b'b')]
+    odd = [
+        *MALFORMED.values(),
+        *((properties, b'Hello') for properties in undecodable(b'text/plain')),
+        (with_message_id(b'\x00\xff', b'\xff\xfe'), b'<script>alert(1)</script>'),
+        (pika.BasicProperties(headers={'x-death': 'nobody', 'CC': ['copy']}), b'a'),
+        (with_header(b'text/plain', b'price', b'd' + struct.pack('>d', 1.5)), b'1.5'),
+        (
+            pika.BasicProperties(
+                headers={'x-death': [{'queue': 7, 'reason': [], 'time': None, 'count': 'x'}]}
+            ),
+            b'b',
+        ),
+    ]
     declare_dead(channel)
     channel.queue_declare('copy')
     channel.queue_declare('strange', durable=True, arguments={**DEAD_LETTERS, 'x-message-ttl': 1})
@@ -38,7 +48,10 @@ def test_malformed_dead_letters_are_kept_as_they_are_and_go_back(start, run, bro
     wait_until(lambda: dead.letters(db)[1] == len(odd) + 1, 'all dead letters')
     kept = [dead.letter(db, row['id']) for row in dead.letters(db, limit=-1)[0]]
     assert Counter(row['body'] for row in kept if row['queue']) == Counter(body for _, body in odd)
-    assert {(row['queue'], row['reason']) for row in kept} == {('strange', 'expired'), ('', 'unknown')}
+    assert {(row['queue'], row['reason']) for row in kept} == {
+        ('strange', 'expired'),
+        ('', 'unknown'),
+    }
     channel.queue_purge('copy')
     channel.queue_delete('strange')
     channel.queue_declare('strange', durable=True)
@@ -50,11 +63,18 @@ def test_malformed_dead_letters_are_kept_as_they_are_and_go_back(start, run, bro
     assert Counter(back) == Counter(body for _, body in MALFORMED.values())
     stopped = monitor.stop()
     assert stopped.status == 0 and 'Traceback' not in stopped.err and '\x1b' not in stopped.out
-    assert run('monitor.py', '--report', 'dead', '--history', path).out.isprintable() is False  # but line by line:
-    assert all(line.isprintable() for line in run('monitor.py', '--report', 'dead', '--history', path).out.split('\n'))
+    assert (
+        run('monitor.py', '--report', 'dead', '--history', path).out.isprintable() is False
+    )  # but line by line:
+    assert all(
+        line.isprintable()
+        for line in run('monitor.py', '--report', 'dead', '--history', path).out.split('\n')
+    )
 
 
-def test_requeue_of_one_of_a_queue_and_of_one_that_is_no_more(start, run, broker, channel, tmp_path):
+def test_requeue_of_one_of_a_queue_and_of_one_that_is_no_more(
+    start, run, broker, channel, tmp_path
+):
     path = tmp_path / 'siamese.db'
     declare_dead(channel)
     for queue in 'gone', 'there':
@@ -67,8 +87,13 @@ def test_requeue_of_one_of_a_queue_and_of_one_that_is_no_more(start, run, broker
     channel.queue_declare('there', durable=True)
     first = dead.ids(db, 'there')[0]
     one = run('monitor.py', '--requeue-dead', f'#{first}', '--history', path)
-    assert one.status == 0 and one.out.startswith(f'1 dead letter of #{first} to send back\n1 of 1 ')
-    assert channel.basic_get('there', auto_ack=True)[1].message_id == dead.letter(db, first)['message_id']
+    assert one.status == 0 and one.out.startswith(
+        f'1 dead letter of #{first} to send back\n1 of 1 '
+    )
+    assert (
+        channel.basic_get('there', auto_ack=True)[1].message_id
+        == dead.letter(db, first)['message_id']
+    )
     assert run('monitor.py', '--requeue-dead', 'there', '--history', path).status == 0
     assert waiting(channel, 'there') == 2
     lost = run('monitor.py', '--requeue-dead', 'all', '--history', path)
@@ -80,12 +105,21 @@ def test_requeue_of_one_of_a_queue_and_of_one_that_is_no_more(start, run, broker
 @pytest.fixture
 def kept(tmp_path):
     """A function that writes a history with dead letters of these queues, and returns it with its path."""
+
     def keep(*queues):
         path = tmp_path / 'siamese.db'
         db = history.open_for_writing(str(path))
-        dead.store(db, [letter(number, queue=queue, body=b'%d' % number) for number, queue in enumerate(queues)], 's',
-                   NOON)
+        dead.store(
+            db,
+            [
+                letter(number, queue=queue, body=b'%d' % number)
+                for number, queue in enumerate(queues)
+            ],
+            's',
+            NOON,
+        )
         return db, path
+
     return keep
 
 
@@ -94,7 +128,9 @@ def test_only_one_sends_back_at_a_time(start, run, url, channel, kept):
     channel.queue_declare('work', durable=True)
     with proxy.before(url) as between:
         between.hold()
-        first = start('monitor.py', '--requeue-dead', 'all', '--history', path, AMQP_URL=between.url)
+        first = start(
+            'monitor.py', '--requeue-dead', 'all', '--history', path, AMQP_URL=between.url
+        )
         first.wait_for('5 dead letters of all to send back', first.out)
         second = run('monitor.py', '--requeue-dead', 'all', '--history', path)
         assert second.status == 3 and second.out == ''
@@ -108,15 +144,23 @@ def test_only_one_sends_back_at_a_time(start, run, url, channel, kept):
 
 def test_what_a_full_queue_does_not_take_stays(run, channel, kept):
     db, path = kept('full', 'work', 'full', 'work')
-    for queue, limits in ('full', {'x-max-length': 1, 'x-overflow': 'reject-publish'}), ('work', {}):
+    for queue, limits in (
+        ('full', {'x-max-length': 1, 'x-overflow': 'reject-publish'}),
+        ('work', {}),
+    ):
         channel.queue_declare(queue, durable=True, arguments=limits)
     channel.basic_publish('', 'full', b'in the way')
     done = run('monitor.py', '--requeue-dead', 'all', '--history', path)
-    assert done.status == 1 and '2 of 4 dead letters sent back, 0 returned, 0 from no known queue' in done.out
-    line, = (line for line in done.err.splitlines() if 'not sent back' in line)
+    assert (
+        done.status == 1
+        and '2 of 4 dead letters sent back, 0 returned, 0 from no known queue' in done.out
+    )
+    (line,) = (line for line in done.err.splitlines() if 'not sent back' in line)
     assert line.endswith('2 dead letters not sent back: no room in full; make room, and try again')
     assert [body for _, body in drain(channel, 'work')] == [b'1', b'3']
-    assert [body for _, body in drain(channel, 'full')] == [b'in the way'] and dead.ids(db, 'all') == [1, 3]
+    assert [body for _, body in drain(channel, 'full')] == [b'in the way'] and dead.ids(
+        db, 'all'
+    ) == [1, 3]
     assert run('monitor.py', '--requeue-dead', '#1', '--history', path).status == 0
     assert [body for _, body in drain(channel, 'full')] == [b'0']
 
@@ -134,14 +178,20 @@ def test_under_an_alarm_it_leaves_by_itself_and_on_one_signal(number, start, bro
         done = sending.end()
     finally:
         broker.ctl('set_vm_memory_high_watermark', 0.4)
-    assert done.status == 3 and '0 of 2 dead letters sent back' in done.out and 'Traceback' not in done.err
-    line, = (line for line in done.err.splitlines() if 'not sent back' in line)
+    assert (
+        done.status == 3
+        and '0 of 2 dead letters sent back' in done.out
+        and 'Traceback' not in done.err
+    )
+    (line,) = (line for line in done.err.splitlines() if 'not sent back' in line)
     assert '2 dead letters not sent back: broker blocks publishers: low on memory, ' in line
     assert len(dead.ids(db, 'all')) == 2
 
 
-@pytest.mark.parametrize('name', ['ü' * 127 + 'x', 'a\tb', 'a\u202eb',
-                                  'amqp://me:secret@host', '--all', '#²', '#' + '9' * 25])
+@pytest.mark.parametrize(
+    'name',
+    ['ü' * 127 + 'x', 'a\tb', 'a\u202eb', 'amqp://me:secret@host', '--all', '#²', '#' + '9' * 25],
+)
 def test_a_queue_may_have_any_name(name, run, channel, kept):
     _, path = kept(name, 'another')
     flags = ('monitor.py', f'--requeue-dead={name}', '--history', path, '--json', '-')
@@ -153,16 +203,31 @@ def test_a_queue_may_have_any_name(name, run, channel, kept):
     again = run(*flags)
     assert again.status == 3 and again.err.count('\n') == 1 and again.err.rstrip('\n').isprintable()
     assert 'secret' not in again.err  # it may be a URL by mistake
-    reported = run('monitor.py', '--report', 'dead', f'--queue={name}', '--history', path, '--since', '1970-01-01')
+    reported = run(
+        'monitor.py',
+        '--report',
+        'dead',
+        f'--queue={name}',
+        '--history',
+        path,
+        '--since',
+        '1970-01-01',
+    )
     assert reported.status == 0 and reported.out.count('\n') == 3
 
 
 def test_while_the_broker_is_away_one_signal_ends_it(start, kept):
     db, path = kept('work', 'work')
-    sending = start('monitor.py', '--requeue-dead', 'all', '--history', path, AMQP_URL='amqp://127.0.0.1:1')
+    sending = start(
+        'monitor.py', '--requeue-dead', 'all', '--history', path, AMQP_URL='amqp://127.0.0.1:1'
+    )
     sending.wait_for('no broker at')
     done = sending.stop()
-    assert done.status == 1 and '0 of 2 dead letters sent back' in done.out and 'stopped: SIGINT' in done.out
+    assert (
+        done.status == 1
+        and '0 of 2 dead letters sent back' in done.out
+        and 'stopped: SIGINT' in done.out
+    )
     assert 'not sent back' not in done.err and dead.ids(db, 'all') == [1, 2]
 
 
@@ -172,12 +237,21 @@ def test_a_history_that_is_not_there_is_not_made(run, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_somebody_else_sent_back_or_deleted_meanwhile_is_left_out(url, channel, tmp_path, monkeypatch):
+def test_what_somebody_else_sent_back_or_deleted_meanwhile_is_left_out(
+    url, channel, tmp_path, monkeypatch
+):
     path = str(tmp_path / 'siamese.db')
     db = history.open_for_writing(path)
-    dead.store(db, [letter(number, queue='work', body=b'%d' % number) for number in (1, 2)], 's', NOON)
+    dead.store(
+        db, [letter(number, queue='work', body=b'%d' % number) for number in (1, 2)], 's', NOON
+    )
     monkeypatch.setattr(dead, 'ids', lambda *_: [1, 2, 3])  # as it was a moment ago
     dead.mark_requeued(db, [1], NOON)
     channel.queue_declare('work', durable=True)
-    assert requeue.send_back(monitor.parse_args(['--requeue-dead', 'all', '--history', path, '--url', url])) == 1
+    assert (
+        requeue.send_back(
+            monitor.parse_args(['--requeue-dead', 'all', '--history', path, '--url', url])
+        )
+        == 1
+    )
     assert [body for _, body in drain(channel, 'work')] == [b'2']

@@ -52,7 +52,13 @@ def manage(start, broker, url, api):
     prefix, vhost = f'test-{os.urandom(4).hex()}', url.rpartition('/')[2]  # percent-encoded
 
     def start_it(*flags, **env):
-        return start('roles.py', '--prefix', prefix, *flags, **{'MANAGEMENT_URL': broker.management_url, **env})
+        return start(
+            'roles.py',
+            '--prefix',
+            prefix,
+            *flags,
+            **{'MANAGEMENT_URL': broker.management_url, **env},
+        )
 
     def run(*flags, **env):
         return start_it(*flags, **env).end()
@@ -67,7 +73,9 @@ def manage(start, broker, url, api):
     def permit(role, *patterns):
         roles.put_rights(api, unquote(vhost), user(role), patterns)
 
-    yield SimpleNamespace(start=start_it, run=run, prefix=prefix, vhost=vhost, user=user, url=url_of, permit=permit)
+    yield SimpleNamespace(
+        start=start_it, run=run, prefix=prefix, vhost=vhost, user=user, url=url_of, permit=permit
+    )
     for found in api('users'):
         if found['name'].startswith((prefix, 'siamese.check-')):
             api(f'users/{found["name"]}', 'DELETE')
@@ -76,8 +84,12 @@ def manage(start, broker, url, api):
 def left_behind(api, vhost):
     """Return the names of whatever a check made."""
     paths = 'users', f'policies/{vhost}', f'queues/{vhost}', f'exchanges/{vhost}', 'permissions'
-    return [found for path in paths for found in api(path)
-            if found.get('name', found.get('user', '')).startswith('siamese.check-')]
+    return [
+        found
+        for path in paths
+        for found in api(path)
+        if found.get('name', found.get('user', '')).startswith('siamese.check-')
+    ]
 
 
 # ---- create, check, remove
@@ -87,7 +99,9 @@ def test_the_roles_are_made_and_checked_and_removed(manage, api):
     made = manage.run('--create')
     assert made.status == 0 and 'shown on stdout, this once' in made.err
     lines = [line.split() for line in made.out.splitlines()]
-    assert [(user, what) for user, _, what in lines] == [(manage.user(role), 'created') for role in roles.ROLES]
+    assert [(user, what) for user, _, what in lines] == [
+        (manage.user(role), 'created') for role in roles.ROLES
+    ]
     for user, password, _ in lines:
         assert len(password) >= 20 and password not in made.err
         assert api(f'permissions/{manage.vhost}/{user}')
@@ -99,18 +113,35 @@ def test_the_roles_are_made_and_checked_and_removed(manage, api):
     assert removed.status == 0 and removed.out.count('removed\n') == 4
     assert not [user for user in api('users') if user['name'].startswith(manage.prefix)]
     gone = manage.run('--check')
-    assert gone.status == 1 and manage.user('monitoring') in gone.err and 'see ./roles.py --create' in gone.err
+    assert (
+        gone.status == 1
+        and manage.user('monitoring') in gone.err
+        and 'see ./roles.py --create' in gone.err
+    )
     assert manage.run('--remove').out.count('not there\n') == 4
 
 
 def test_passwords_from_the_environment_are_not_shown_and_let_in(manage):
     made = manage.run('--create', **PASSWORDS)
-    assert made.status == 0 and '(from PUBLISHER_PASSWORD)' in made.out and 'secret-of' not in made.out + made.err
+    assert (
+        made.status == 0
+        and '(from PUBLISHER_PASSWORD)' in made.out
+        and 'secret-of' not in made.out + made.err
+    )
     checked = manage.run('--check', '--json', '-', **PASSWORDS)
     summary = json.loads(checked.out)
-    assert checked.status == 0 and summary['users'] == {role: manage.user(role) for role in roles.ROLES}
-    assert {role: {what for what, allowed in may.items() if allowed} for role, may in summary['rights'].items()} == (
-        roles.EXPECTED) and summary['tried'] == 48 and summary['findings'] == []
+    assert checked.status == 0 and summary['users'] == {
+        role: manage.user(role) for role in roles.ROLES
+    }
+    assert (
+        {
+            role: {what for what, allowed in may.items() if allowed}
+            for role, may in summary['rights'].items()
+        }
+        == (roles.EXPECTED)
+        and summary['tried'] == 48
+        and summary['findings'] == []
+    )
     checked = manage.run('--check', **{**PASSWORDS, 'PUBLISHER_PASSWORD': 'wrong-one'})
     assert checked.status == 1 and 'publisher: a right too few: connect is refused' in checked.out
     assert 'wrong-one' not in checked.out + checked.err and checked.out.count('too few') == 1
@@ -120,9 +151,14 @@ def test_created_again_they_keep_their_passwords_and_get_their_rights_back(manag
     manage.run('--create', **PASSWORDS)
     before = {role: api(f'users/{manage.user(role)}') for role in roles.ROLES}
     manage.permit('publisher', '.*', '', '')
-    api(f'users/{manage.user("subscriber")}', 'PUT', {
-        **{key: before['subscriber'][key] for key in ('password_hash', 'hashing_algorithm')},
-        'tags': f'{roles.OURS},policymaker'})
+    api(
+        f'users/{manage.user("subscriber")}',
+        'PUT',
+        {
+            **{key: before['subscriber'][key] for key in ('password_hash', 'hashing_algorithm')},
+            'tags': f'{roles.OURS},policymaker',
+        },
+    )
     again = manage.run('--create', PUBLISHER_PASSWORD='another')
     assert again.status == 0 and again.out.count('was there, rights restored') == 4
     assert again.out.count('(as it was)') == 3 and 'another' not in again.out
@@ -136,10 +172,16 @@ def test_users_of_others_are_left_alone(manage, api):
     api(user, 'PUT', {'password': 'theirs', 'tags': 'management'})
     theirs = api(user)
     refused = manage.run('--create')
-    assert refused.status == 1 and f'{manage.user("publisher")}: not made by roles.py, and left alone' in refused.err
+    assert (
+        refused.status == 1
+        and f'{manage.user("publisher")}: not made by roles.py, and left alone' in refused.err
+    )
     assert refused.out == '' and api(user) == theirs
     assert manage.user('subscriber') not in [found['name'] for found in api('users')]
-    assert f'{manage.user("publisher")}: not made by roles.py, left alone' in manage.run('--remove').out
+    assert (
+        f'{manage.user("publisher")}: not made by roles.py, left alone'
+        in manage.run('--remove').out
+    )
     assert api(user) == theirs
     taken = manage.run('--create', '--overwrite')
     assert taken.status == 0 and 'overwritten' in taken.out and manage.run('--check').status == 0
@@ -152,7 +194,10 @@ def test_users_with_rights_on_another_virtual_host_stay(manage, api, url):
         manage.run('--create')
         assert manage.run('--create', AMQP_URL=url.replace(manage.vhost, other)).status == 0
         removed = manage.run('--remove')
-        assert removed.status == 0 and removed.out.count(f'stays, for it has some on {unquote(other)}\n') == 4
+        assert (
+            removed.status == 0
+            and removed.out.count(f'stays, for it has some on {unquote(other)}\n') == 4
+        )
         assert manage.run('--check', AMQP_URL=url.replace(manage.vhost, other)).status == 0
         checked = manage.run('--check')
         assert checked.status == 1 and checked.out.count('a right too few: connect is refused') == 4
@@ -170,16 +215,26 @@ def test_a_right_too_many_is_found_and_named(manage, api):
     api(f'users/{manage.user("monitoring")}', 'PUT', {'password': 'x', 'tags': 'administrator'})
     checked = manage.run('--check')
     lines = checked.out.splitlines()
-    assert checked.status == 1 and lines[-1].startswith('48 rights tried, 28 allowed, 20 refused, 10 wrong')
+    assert checked.status == 1 and lines[-1].startswith(
+        '48 rights tried, 28 allowed, 20 refused, 10 wrong'
+    )
     assert [line for line in lines if 'a right too many' in line] == [
         'subscriber: a right too many: publish is allowed',
-        *(f'publisher: a right too many: {what} is allowed' for what in ('bind', 'consume', 'get', 'purge')),
-        *(f'monitoring: a right too many: {what} is allowed' for what in ('set a policy', 'create a user')),
+        *(
+            f'publisher: a right too many: {what} is allowed'
+            for what in ('bind', 'consume', 'get', 'purge')
+        ),
+        *(
+            f'monitoring: a right too many: {what} is allowed'
+            for what in ('set a policy', 'create a user')
+        ),
         "subscriber: a right too many: the pattern 'amq.default' for write, expected '^$'",
         "publisher: a right too many: the pattern '.*' for read, expected '^$'",
-        "monitoring: a right too many: the tag 'administrator'"]
+        "monitoring: a right too many: the tag 'administrator'",
+    ]
     assert [line for line in lines if '!' in line and 'get' in line] == [
-        'get             allowed        ALLOWED !      refused        allowed']
+        'get             allowed        ALLOWED !      refused        allowed'
+    ]
     assert 'too few' not in checked.out and not left_behind(api, manage.vhost)
 
 
@@ -188,7 +243,10 @@ def test_a_right_to_a_name_that_is_not_tried_is_found(manage):
     manage.permit('publisher', '', '.*', r'^siamese\.blocks$')
     checked = manage.run('--check')
     assert checked.status == 1 and checked.out.count('too many') == 1
-    assert r"publisher: a right too many: the pattern '^siamese\\.blocks$' for read, expected '^$'" in checked.out
+    assert (
+        r"publisher: a right too many: the pattern '^siamese\\.blocks$' for read, expected '^$'"
+        in checked.out
+    )
 
 
 def test_the_right_to_configure_is_found(manage):
@@ -197,15 +255,20 @@ def test_the_right_to_configure_is_found(manage):
     checked = manage.run('--check', '--quiet')
     configure, write, read = map(repr, roles.ROLES['monitoring'][1:])
     assert checked.status == 1 and checked.out.splitlines()[:-1] == [
-        'monitoring: a right too many: declare is allowed', 'monitoring: a right too many: delete is allowed',
+        'monitoring: a right too many: declare is allowed',
+        'monitoring: a right too many: delete is allowed',
         f"monitoring: a right too many: the pattern '.*' for configure, expected {configure}",
         f"monitoring: a right too few: the pattern '^$' for write is narrower than {write}",
-        f"monitoring: a right too few: the pattern '^$' for read is narrower than {read}"]
+        f"monitoring: a right too few: the pattern '^$' for read is narrower than {read}",
+    ]
 
 
 def test_a_tag_that_stands_for_what_is_not_tried_is_found(manage, api):
     manage.run('--create')
-    for role, tags in ('publisher', 'impersonator,siamese'), ('monitoring', 'monitoring,management'):
+    for role, tags in (
+        ('publisher', 'impersonator,siamese'),
+        ('monitoring', 'monitoring,management'),
+    ):
         api(f'users/{manage.user(role)}', 'PUT', {'password': 'x', 'tags': tags})
     checked = manage.run('--check', '--quiet')
     line, _ = checked.out.splitlines()
@@ -219,7 +282,8 @@ def test_a_right_that_is_narrower_than_the_names_tried_is_found(manage):
     checked = manage.run('--check', '--quiet')
     assert checked.status == 1 and checked.out.splitlines()[:-1] == [
         r"subscriber: a right too few: the pattern '^siamese\\.check-' for read is narrower than '.*'",
-        r"publisher: a right too few: the pattern '^amq\\.default$' for write is narrower than '.*'"]
+        r"publisher: a right too few: the pattern '^amq\\.default$' for write is narrower than '.*'",
+    ]
 
 
 def test_a_right_too_few_is_found_and_named(manage, api):
@@ -231,11 +295,22 @@ def test_a_right_too_few_is_found_and_named(manage, api):
     checked = manage.run('--check')
     lines = [line.partition(' (')[0] for line in checked.out.splitlines() if 'too few' in line]
     assert checked.status == 1 and 'too many' not in checked.out
-    assert lines == [*(f'{role}: a right too few: {what} is refused' for role, what in (
-        ('subscriber', 'connect'), ('publisher', 'publish'), ('monitoring', 'see all nodes'), ('administrator', 'bind'),
-        ('administrator', 'consume'), ('administrator', 'get'), ('administrator', 'purge'))),
+    assert lines == [
+        *(
+            f'{role}: a right too few: {what} is refused'
+            for role, what in (
+                ('subscriber', 'connect'),
+                ('publisher', 'publish'),
+                ('monitoring', 'see all nodes'),
+                ('administrator', 'bind'),
+                ('administrator', 'consume'),
+                ('administrator', 'get'),
+                ('administrator', 'purge'),
+            )
+        ),
         "publisher: a right too few: the pattern '^$' for write is narrower than '.*'",
-        "administrator: a right too few: the pattern '^amq' for read is narrower than '.*'"]
+        "administrator: a right too few: the pattern '^amq' for read is narrower than '.*'",
+    ]
     assert 'publish is refused (ACCESS_REFUSED - ' in checked.out
 
 
@@ -249,26 +324,44 @@ def tenant(api, broker, url, manage):
     api(f'users/{name}', 'PUT', {'password': 'secret', 'tags': 'management'})
     roles.put_rights(api, unquote(manage.vhost), name, ['.*'] * 3)
     login = f'{name}:secret'
-    yield {'AMQP_URL': url.replace('guest:guest', login),
-           'MANAGEMENT_URL': broker.management_url.replace('guest:guest', login)}
+    yield {
+        'AMQP_URL': url.replace('guest:guest', login),
+        'MANAGEMENT_URL': broker.management_url.replace('guest:guest', login),
+    }
     api(f'users/{name}', 'DELETE')
 
 
 def test_a_user_who_may_not_create_users_is_told_so_and_checked(manage, tenant, api):
     made = manage.run('--create', **tenant)
-    assert made.status == 1 and "may not create or remove users (it is no administrator, but management)" in made.err
-    assert made.out == '' and made.err.count('\n') == 1 and manage.run('--remove', **tenant).status == 1
+    assert (
+        made.status == 1
+        and 'may not create or remove users (it is no administrator, but management)' in made.err
+    )
+    assert (
+        made.out == ''
+        and made.err.count('\n') == 1
+        and manage.run('--remove', **tenant).status == 1
+    )
     checked = manage.run('--check', **tenant)
     assert checked.status == 3 and 'may not create users' in checked.err
-    assert checked.out.endswith('stopped: not tried: subscriber, publisher, monitoring, administrator\n')
-    assert '12 rights tried, 9 allowed, 3 refused, 0 wrong' in checked.out and not left_behind(api, manage.vhost)
+    assert checked.out.endswith(
+        'stopped: not tried: subscriber, publisher, monitoring, administrator\n'
+    )
+    assert '12 rights tried, 9 allowed, 3 refused, 0 wrong' in checked.out and not left_behind(
+        api, manage.vhost
+    )
 
 
 def test_it_still_checks_the_roles_whose_passwords_it_is_given(manage, tenant):
     manage.run('--create', **PASSWORDS)
-    checked = manage.run('--check', '--json', '-', **tenant, PUBLISHER_PASSWORD=PASSWORDS['PUBLISHER_PASSWORD'])
+    checked = manage.run(
+        '--check', '--json', '-', **tenant, PUBLISHER_PASSWORD=PASSWORDS['PUBLISHER_PASSWORD']
+    )
     summary = json.loads(checked.out)
-    assert checked.status == 3 and set(summary['rights']) == {f'{manage.prefix}-tenant', 'publisher'}
+    assert checked.status == 3 and set(summary['rights']) == {
+        f'{manage.prefix}-tenant',
+        'publisher',
+    }
     assert summary['findings'] == [] and summary['rights']['publisher']['publish']
     manage.permit('publisher', '^$', '.*', '.*')
     checked = manage.run('--check', **tenant, **PASSWORDS)
@@ -280,30 +373,50 @@ def test_it_still_checks_the_roles_whose_passwords_it_is_given(manage, tenant):
 def test_a_user_with_hardly_any_right_is_checked_too(manage, url, broker):
     manage.run('--create', **PASSWORDS)
     login = manage.url('publisher').rpartition('@')[0].partition('//')[2]
-    checked = manage.run('--check', AMQP_URL=manage.url('publisher'), **PASSWORDS,
-                         MANAGEMENT_URL=broker.management_url.replace('guest:guest', login))
-    assert checked.status == 0 and 'may not create users (the management API at ' in checked.err, checked
+    checked = manage.run(
+        '--check',
+        AMQP_URL=manage.url('publisher'),
+        **PASSWORDS,
+        MANAGEMENT_URL=broker.management_url.replace('guest:guest', login),
+    )
+    assert checked.status == 0 and 'may not create users (the management API at ' in checked.err, (
+        checked
+    )
 
 
 # ---- the roles at work
 
-PAIRS = [(['producer.py', '--difficulty', 1], ['validate.py', '--difficulty', 1]),
-         (['perf_producer.py'], ['perf_consumer.py']),
-         (['ack_producer.py', '--rate', 100], ['ack_consumer.py', '--reject', 0, '--lose', 0, '--ack', 100])]
+PAIRS = [
+    (['producer.py', '--difficulty', 1], ['validate.py', '--difficulty', 1]),
+    (['perf_producer.py'], ['perf_consumer.py']),
+    (
+        ['ack_producer.py', '--rate', 100],
+        ['ack_consumer.py', '--reject', 0, '--lose', 0, '--ack', 100],
+    ),
+]
 
 
 @pytest.mark.parametrize('producer, consumer', PAIRS)
 def test_the_scripts_as_publisher_and_as_subscriber(manage, run, producer, consumer):
     manage.run('--create', **PASSWORDS)
     early = run(*producer, '--count', 3, '--url', manage.url('publisher'))
-    assert early.status == 1 and "lacks a right" in early.err and 'let an administrator run this once' in early.err
+    assert (
+        early.status == 1
+        and 'lacks a right' in early.err
+        and 'let an administrator run this once' in early.err
+    )
     run(*consumer, '--idle', 0.1, '--url', manage.url('administrator'))  # it declares
     sent = run(*producer, '--count', 3, '--url', manage.url('publisher'))
     assert sent.status == 0 and 'may not declare' in sent.err and 'Traceback' not in sent.err, sent
-    for script, wrong, right in (producer, 'subscriber', 'amq.default'), (consumer, 'publisher', "queue 'siamese."):
+    for script, wrong, right in (
+        (producer, 'subscriber', 'amq.default'),
+        (consumer, 'publisher', "queue 'siamese."),
+    ):
         for role in wrong, 'monitoring':
             refused = run(*script, '--count', 3, '--url', manage.url(role))
-            assert refused.status == 1 and f"user '{manage.user(role)}' lacks a right" in refused.err
+            assert (
+                refused.status == 1 and f"user '{manage.user(role)}' lacks a right" in refused.err
+            )
             assert right in refused.err and 'Traceback' not in refused.err
     got = run(*consumer, '--count', 3, '--idle', PATIENCE, '--url', manage.url('subscriber'))
     assert got.status == 0 and '\n3 ' in f'\n{got.out}', got
@@ -316,7 +429,9 @@ def test_a_subscriber_rejects_into_the_dead_letters(manage, run, channel):
     channel.basic_publish('', 'siamese.blocks', b'garbage')
     done = run('validate.py', '--count', 1, '--url', manage.url('subscriber'))
     assert done.status == 1 and '1 invalid' in done.out
-    wait_until(lambda: channel.queue_declare('siamese.dead', passive=True).method.message_count == 1)
+    wait_until(
+        lambda: channel.queue_declare('siamese.dead', passive=True).method.message_count == 1
+    )
 
 
 def test_the_rights_that_the_rpc_scripts_need_besides(manage, run, start):
@@ -325,7 +440,9 @@ def test_the_rights_that_the_rpc_scripts_need_besides(manage, run, start):
     run('rpc_server.py', '--duration', 0.1)
     asked = run('rpc_client.py', '--count', 1, '--url', manage.url('publisher'))
     assert asked.status == 1 and 'lacks a right' in asked.err and 'Traceback' not in asked.err
-    manage.permit('publisher', r'^siamese\.rpc\.', r'^(amq\.default|siamese\.dlx)$', r'^siamese\.rpc\.')
+    manage.permit(
+        'publisher', r'^siamese\.rpc\.', r'^(amq\.default|siamese\.dlx)$', r'^siamese\.rpc\.'
+    )
     manage.permit('subscriber', '^$', r'^amq\.default$', r'^siamese\.rpc$')
     server = start('rpc_server.py', '--url', manage.url('subscriber'))
     asked = run('rpc_client.py', '--count', 5, '--verify', '--url', manage.url('publisher'))
@@ -335,7 +452,9 @@ def test_the_rights_that_the_rpc_scripts_need_besides(manage, run, start):
 def test_a_queue_that_is_deleted_ends_a_publisher(manage, run, start, channel):
     manage.run('--create', **PASSWORDS)
     run('validate.py', '--idle', 0.1)
-    producer = start('producer.py', '--difficulty', 1, '--rate', 20, '--url', manage.url('publisher'))
+    producer = start(
+        'producer.py', '--difficulty', 1, '--rate', 20, '--url', manage.url('publisher')
+    )
     producer.wait_for(' 3  ', producer.out)
     channel.queue_delete('siamese.blocks')
     done = producer.end()
@@ -344,11 +463,17 @@ def test_a_queue_that_is_deleted_ends_a_publisher(manage, run, start, channel):
 
 def test_monitoring_reads_the_api_and_no_secrets(manage, broker):
     manage.run('--create', **PASSWORDS)
-    call = management.api(common.endpoints(manage.url('monitoring'), 'test')[0], broker.management_url.replace(
-        'guest:guest@', ''))
+    call = management.api(
+        common.endpoints(manage.url('monitoring'), 'test')[0],
+        broker.management_url.replace('guest:guest@', ''),
+    )
     for path in 'overview', 'queues', 'connections', 'nodes', f'queues/{manage.vhost}':
         assert call(path) is not None
-    for path, method in ('users', 'GET'), ('permissions', 'GET'), (f'vhosts/{manage.vhost}', 'DELETE'):
+    for path, method in (
+        ('users', 'GET'),
+        ('permissions', 'GET'),
+        (f'vhosts/{manage.vhost}', 'DELETE'),
+    ):
         with pytest.raises(management.Refused) as refused:
             call(path, method)
         assert refused.value.status == 401 and 'secret-of' not in str(refused.value)
@@ -359,28 +484,47 @@ def test_monitoring_has_what_watching_takes(manage, url):
     manage.run('--create', **PASSWORDS)
     connection = pika.BlockingConnection(pika.URLParameters(manage.url('monitoring')))
     with connection:
-        for verb in (lambda channel: channel.queue_declare('siamese.events-1', exclusive=True, auto_delete=True),
-                     lambda channel: channel.queue_bind('siamese.events-1', 'amq.rabbitmq.event', 'connection.*'),
-                     lambda channel: channel.basic_consume('siamese.events-1', print),
-                     lambda channel: channel.basic_consume('siamese.dead', print)):
-            assert rights.refusal_by_amqp(connection, lambda channel, _, verb=verb: verb(channel), '') == ''
+        for verb in (
+            lambda channel: channel.queue_declare(
+                'siamese.events-1', exclusive=True, auto_delete=True
+            ),
+            lambda channel: channel.queue_bind(
+                'siamese.events-1', 'amq.rabbitmq.event', 'connection.*'
+            ),
+            lambda channel: channel.basic_consume('siamese.events-1', print),
+            lambda channel: channel.basic_consume('siamese.dead', print),
+        ):
+            assert (
+                rights.refusal_by_amqp(connection, lambda channel, _, verb=verb: verb(channel), '')
+                == ''
+            )
         for queue in 'siamese.blocks', 'siamese.dead.letters':
-            assert rights.refusal_by_amqp(connection, lambda channel, queue: channel.basic_get(queue), queue)
+            assert rights.refusal_by_amqp(
+                connection, lambda channel, queue: channel.basic_get(queue), queue
+            )
 
 
 # ---- garbage, and whatever else happens
 
 
-@pytest.mark.parametrize('flags, complaint', [
-    ([], 'one of the arguments --create --check --remove is required'), (['--create', '--check'], 'not allowed with'),
-    (['--create', '--json', '-'], '--json goes with --check'),
-    (['--check', '--management-url', 'amqp://u:secret@h'], 'bad management URL'),
-    (['--check', '--management-url', 'http://u:secret@h:x'], 'bad management URL'),
-    (['--check', '--management-url', 'http://u:sec/ret@h'], 'bad management URL'),
-    (['--check', '--url', 'amqp://u:secret@h:x'], 'bad AMQP URL'), (['--create', '--prefix', ''], 'printable')])
+@pytest.mark.parametrize(
+    'flags, complaint',
+    [
+        ([], 'one of the arguments --create --check --remove is required'),
+        (['--create', '--check'], 'not allowed with'),
+        (['--create', '--json', '-'], '--json goes with --check'),
+        (['--check', '--management-url', 'amqp://u:secret@h'], 'bad management URL'),
+        (['--check', '--management-url', 'http://u:secret@h:x'], 'bad management URL'),
+        (['--check', '--management-url', 'http://u:sec/ret@h'], 'bad management URL'),
+        (['--check', '--url', 'amqp://u:secret@h:x'], 'bad AMQP URL'),
+        (['--create', '--prefix', ''], 'printable'),
+    ],
+)
 def test_bad_flags_take_one_line_and_tell_no_password(run, flags, complaint):
     done = run('roles.py', *flags)
-    assert done.status == 2 and complaint in done.err and done.err.count('\n') == 1 and done.out == ''
+    assert (
+        done.status == 2 and complaint in done.err and done.err.count('\n') == 1 and done.out == ''
+    )
     assert 'secret' not in done.err and 'sec/ret' not in done.err
 
 
@@ -388,16 +532,28 @@ def test_a_broker_that_is_away_or_none_or_refuses_takes_one_line(run, broker, ur
     no_api = broker.management_url.replace(str(broker.ports[0][2]), str(broker.ports[0][0]))
     for flag in '--create', '--check', '--remove':
         for env, complaint, status in (
-                ({'MANAGEMENT_URL': 'http://guest:guest@127.0.0.1:1'}, 'Connection refused', 3),
-                ({'MANAGEMENT_URL': no_api}, 'no management API at http://127.0.0.1', 3),
-                ({'MANAGEMENT_URL': broker.management_url.replace('guest@', 'secret@')}, "user 'guest'", 1)):
+            ({'MANAGEMENT_URL': 'http://guest:guest@127.0.0.1:1'}, 'Connection refused', 3),
+            ({'MANAGEMENT_URL': no_api}, 'no management API at http://127.0.0.1', 3),
+            (
+                {'MANAGEMENT_URL': broker.management_url.replace('guest@', 'secret@')},
+                "user 'guest'",
+                1,
+            ),
+        ):
             done = run('roles.py', flag, **env)
             assert done.status == status and complaint in done.err and done.out == '', done
             assert done.err.count('\n') == 1 and 'secret' not in done.err
-    for bad, complaint, status in ((f'{url}-none', 'no virtual host', 1),
-                                   ('amqp://guest:guest@127.0.0.1:1', 'Connection refused', 3)):
+    for bad, complaint, status in (
+        (f'{url}-none', 'no virtual host', 1),
+        ('amqp://guest:guest@127.0.0.1:1', 'Connection refused', 3),
+    ):
         done = run('roles.py', '--check', '--url', bad, MANAGEMENT_URL=broker.management_url)
-        assert done.status == status and complaint in done.err and done.err.count('\n') == 1 and done.out == ''
+        assert (
+            done.status == status
+            and complaint in done.err
+            and done.err.count('\n') == 1
+            and done.out == ''
+        )
     done = run('roles.py', '--create', '--url', f'{url}-none', MANAGEMENT_URL=broker.management_url)
     assert done.status == 1 and 'no virtual host' in done.err and done.out == ''
 
@@ -417,14 +573,18 @@ def held(url):
         yield between.url, reached, gate
 
 
-@pytest.mark.parametrize('numbers, status', [
-    ([signal.SIGINT], 3), ([signal.SIGTERM], 3), ([signal.SIGINT, signal.SIGTERM], 130)])
+@pytest.mark.parametrize(
+    'numbers, status',
+    [([signal.SIGINT], 3), ([signal.SIGTERM], 3), ([signal.SIGINT, signal.SIGTERM], 130)],
+)
 def test_a_check_that_is_interrupted_leaves_nothing(manage, api, url, numbers, status):
     manage.run('--create')
     with held(url) as (way, reached, gate):
         checking = manage.start('--check', AMQP_URL=way)
         assert reached.wait(PATIENCE)
-        assert len([found for found in left_behind(api, manage.vhost) if 'tags' in found]) == 4  # users
+        assert (
+            len([found for found in left_behind(api, manage.vhost) if 'tags' in found]) == 4
+        )  # users
         for number in numbers:
             checking.send(number)
         gate.set()
@@ -443,7 +603,7 @@ def test_what_a_killed_check_left_is_removed(manage, api, url):
         gate.set()
     assert [found for found in left_behind(api, manage.vhost) if 'tags' in found]
     manage.run('--remove')
-    queue, = left_behind(api, manage.vhost)
+    (queue,) = left_behind(api, manage.vhost)
     assert queue['arguments']['x-expires'] == 600_000  # it goes by itself
 
 
@@ -452,17 +612,25 @@ def test_a_broker_that_goes_away_during_a_check(manage, api, url):
     with proxy.before(url) as between:
         between.limit = 900  # bytes of each connection: it ends amid the tries
         done = manage.run('--check', AMQP_URL=between.url)
-    assert done.status == 3 and 'cannot go on at 127.0.0.1' in done.err and 'Traceback' not in done.err, done
+    assert (
+        done.status == 3 and 'cannot go on at 127.0.0.1' in done.err and 'Traceback' not in done.err
+    ), done
     assert not [found for found in left_behind(api, manage.vhost) if 'tags' in found]
 
 
-@pytest.mark.parametrize('amqp_url, url, base', [
-    ('amqp://a:b@host/v', None, 'http://host:15672'), ('amqps://a:b@host:1/v', None, 'https://host:15671'),
-    ('amqp://a:b@[::1]:1', None, 'http://[::1]:15672'), ('amqps://h', 'http://[::1]:80', 'http://[::1]:80'),
-    ('amqps://a:b@x.rmq.cloudamqp.com/v', None, 'https://x.rmq.cloudamqp.com:443'),
-    ('amqp://a:b@x.rmq.cloudamqp.com/v', None, 'https://x.rmq.cloudamqp.com:443'),
-    ('amqp://h', 'https://x.rmq.cloudamqp.com', 'https://x.rmq.cloudamqp.com:443'),
-    ('amqp://h', 'https://proxy/rabbit/', 'https://proxy:15671/rabbit')])
+@pytest.mark.parametrize(
+    'amqp_url, url, base',
+    [
+        ('amqp://a:b@host/v', None, 'http://host:15672'),
+        ('amqps://a:b@host:1/v', None, 'https://host:15671'),
+        ('amqp://a:b@[::1]:1', None, 'http://[::1]:15672'),
+        ('amqps://h', 'http://[::1]:80', 'http://[::1]:80'),
+        ('amqps://a:b@x.rmq.cloudamqp.com/v', None, 'https://x.rmq.cloudamqp.com:443'),
+        ('amqp://a:b@x.rmq.cloudamqp.com/v', None, 'https://x.rmq.cloudamqp.com:443'),
+        ('amqp://h', 'https://x.rmq.cloudamqp.com', 'https://x.rmq.cloudamqp.com:443'),
+        ('amqp://h', 'https://proxy/rabbit/', 'https://proxy:15671/rabbit'),
+    ],
+)
 def test_where_the_api_is(monkeypatch, amqp_url, url, base):
     asked = []
 

@@ -17,13 +17,16 @@ LINE = re.compile(r'(\d+) is (prime|not prime|unknown), [\d.]+ ms(?:, asked (\d+
 
 def told(lines):
     """Return [(number, verdict)] of the lines that tell of an answer."""
-    return [(int(found[1]), found[2]) for line in list(lines) if (found := LINE.match(line.strip()))]
+    return [
+        (int(found[1]), found[2]) for line in list(lines) if (found := LINE.match(line.strip()))
+    ]
 
 
 def all_right(lines, count):
     """Check that each odd number was told of once, and rightly by a primality test of our own."""
     assert Counter(told(lines)) == Counter(
-        (number, 'prime' if is_prime(number) else 'not prime') for number in range(1, 2 * count, 2))
+        (number, 'prime' if is_prime(number) else 'not prime') for number in range(1, 2 * count, 2)
+    )
 
 
 @pytest.fixture
@@ -37,9 +40,13 @@ def server(channel):
         _, properties, body = channel.basic_get('siamese.rpc', auto_ack=True)
 
         def reply(answer, id=properties.correlation_id, **more):
-            channel.basic_publish('', properties.reply_to, answer, pika.BasicProperties(correlation_id=id, **more))
+            channel.basic_publish(
+                '', properties.reply_to, answer, pika.BasicProperties(correlation_id=id, **more)
+            )
+
         reply.queue = properties.reply_to
         return properties.correlation_id, reply, int(body)
+
     return next_question
 
 
@@ -50,8 +57,14 @@ def test_two_thousand_numbers_against_another_primality_test(start, run, window)
     done = run('rpc_client.py', '--count', 2000, '--window', window, '--verify')
     assert done.status == 0, done.err
     all_right(done.out.splitlines(), 2000)
-    assert '2000 answered, 549 prime, 0 wrong, 0 errors; 0 asked again, 0 unanswered; answers: 0 late, 0 d' in done.out
-    assert re.search(r'\n[\d,]+/s; latency min/median/p75/p95/p99/max [\d./]+ ms; stopped: count reached$', done.out)
+    assert (
+        '2000 answered, 549 prime, 0 wrong, 0 errors; 0 asked again, 0 unanswered; answers: 0 late, 0 d'
+        in done.out
+    )
+    assert re.search(
+        r'\n[\d,]+/s; latency min/median/p75/p95/p99/max [\d./]+ ms; stopped: count reached$',
+        done.out,
+    )
     if window == 1:
         assert [number for number, _ in told(done.out.splitlines())] == list(range(1, 4000, 2))
     assert server.stop().status == 0
@@ -75,7 +88,10 @@ def test_two_clients_and_two_servers(start):
     servers = [start('rpc_server.py', '--quiet', '--prefetch', 5, '--json', '-') for _ in range(2)]
     for server in servers:
         server.wait_for('ready')
-    clients = [start('rpc_client.py', '--count', 500, '--window', 8, '--verify', '--name', name) for name in ('a', 'b')]
+    clients = [
+        start('rpc_client.py', '--count', 500, '--window', 8, '--verify', '--name', name)
+        for name in ('a', 'b')
+    ]
     for client in clients:
         done = client.end()
         assert done.status == 0, done.err
@@ -96,7 +112,11 @@ def test_nobody_listens_and_then_somebody_does(start):
 
 def test_no_answer_at_all(run, server):
     done = run('rpc_client.py', '--duration', 1, '--timeout', 0.3)
-    assert done.status == 3 and done.out.startswith('0 answered, ') and 'no answer; stopped: duration over' in done.out
+    assert (
+        done.status == 3
+        and done.out.startswith('0 answered, ')
+        and 'no answer; stopped: duration over' in done.out
+    )
     assert 'no answer to 1 yet, asking again' in done.err and ', 1 unanswered; ' in done.out
 
 
@@ -115,7 +135,10 @@ def test_a_wrong_answer(start, server, flags, status):
         reply(answer)
     done = client.end()
     assert done.status == status and told(done.out.splitlines()) == [
-        (1, 'not prime'), (3, 'not prime'), (5, 'prime')]
+        (1, 'not prime'),
+        (3, 'not prime'),
+        (5, 'prime'),
+    ]
     assert ('3: the answer is False' in done.err) == ('1 wrong' in done.out) == bool(flags)
 
 
@@ -148,11 +171,20 @@ def test_late_and_duplicate_answers(start, server):
     assert summary['late'] == 1 and summary['duplicate'] == 1 and summary['again'] >= 1
 
 
-BAD_ANSWERS = {**{f'body: {name}': ('1-1', body) for name, (_, body) in MALFORMED.items()},
-               'no number': ('x', b'true'), 'not asked': ('99-1', b'true'), 'even': ('2-1', b'true'),
-               'no id': (None, b'true'), 'a number': ('1-1', b'1'), 'a list': ('1-1', b'[true]'),
-               'Python': ('1-1', b'True'), 'long': ('9' * 200, b'true'), 'no error': ('1-1', b'{"error": 1}'),
-               'true as an error': ('1-1', b'{"error": true}'), 'text': ('1-1', b'"true"')}
+BAD_ANSWERS = {
+    **{f'body: {name}': ('1-1', body) for name, (_, body) in MALFORMED.items()},
+    'no number': ('x', b'true'),
+    'not asked': ('99-1', b'true'),
+    'even': ('2-1', b'true'),
+    'no id': (None, b'true'),
+    'a number': ('1-1', b'1'),
+    'a list': ('1-1', b'[true]'),
+    'Python': ('1-1', b'True'),
+    'long': ('9' * 200, b'true'),
+    'no error': ('1-1', b'{"error": 1}'),
+    'true as an error': ('1-1', b'{"error": true}'),
+    'text': ('1-1', b'"true"'),
+}
 
 
 def test_what_is_no_answer_is_rejected_into_the_dead_letters(start, server, channel):
@@ -169,7 +201,9 @@ def test_what_is_no_answer_is_rejected_into_the_dead_letters(start, server, chan
     done = client.end()
     summary = json.loads(done.out)
     assert done.status == 1 and summary['answered'] == 1 and 'Traceback' not in done.err
-    assert summary['invalid'] == len(BAD_ANSWERS) + len(MALFORMED) + 3 and summary['connections'] == 1
+    assert (
+        summary['invalid'] == len(BAD_ANSWERS) + len(MALFORMED) + 3 and summary['connections'] == 1
+    )
     wait_until(lambda: waiting(channel, 'siamese.dead') == summary['invalid'], 'the dead letters')
 
 
@@ -179,7 +213,10 @@ def test_a_connection_that_breaks(start, broker, url):
     for times in 1, 2:
         wait_until(lambda: told(client.out), 'an answer')
         broker.ctl('close_all_connections', '-p', url.rpartition('/')[2], 'maintenance')
-        wait_until(lambda times=times: ''.join(client.err).count('back after') == times, 'the client to be back')
+        wait_until(
+            lambda times=times: ''.join(client.err).count('back after') == times,
+            'the client to be back',
+        )
         before = len(told(client.out))
         wait_until(lambda before=before: len(told(client.out)) > before + 50, 'more answers')
     assert client.stop().status == 0
@@ -192,15 +229,23 @@ def test_its_queue_is_exclusive_and_ends_with_it(start, channel, server, broker,
     client = start('rpc_client.py', '--name', 'alice')
     server()
     vhost = url.rpartition('/')[2]
-    names = re.findall(r'^(siamese\.rpc\.alice\.[0-9a-f]{8}\.1)\ttrue$',
-                       broker.ctl('-q', 'list_queues', '-p', vhost, 'name', 'exclusive'), re.M)
+    names = re.findall(
+        r'^(siamese\.rpc\.alice\.[0-9a-f]{8}\.1)\ttrue$',
+        broker.ctl('-q', 'list_queues', '-p', vhost, 'name', 'exclusive'),
+        re.M,
+    )
     assert len(names) == 1
     assert client.stop().status == 3
-    wait_until(lambda: names[0] not in broker.ctl('-q', 'list_queues', '-p', vhost, 'name'), 'the queue to be gone')
+    wait_until(
+        lambda: names[0] not in broker.ctl('-q', 'list_queues', '-p', vhost, 'name'),
+        'the queue to be gone',
+    )
     assert waiting(channel, 'siamese.rpc') == 0
 
 
-@pytest.mark.parametrize('flags', [('--window', 0), ('--window', 1001), ('--timeout', 0), ('--rate', 5)])
+@pytest.mark.parametrize(
+    'flags', [('--window', 0), ('--window', 1001), ('--timeout', 0), ('--rate', 5)]
+)
 def test_bad_flags(flags):
     done = Running('rpc_client.py', *flags).end()
     assert done.status == 2 and done.err.count('\n') == 1 and flags[0] in done.err

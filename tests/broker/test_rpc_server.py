@@ -25,12 +25,17 @@ def ask(channel):
     channel.queue_declare('answers', durable=True)
 
     def ask(body, id=None, reply_to='answers', **properties):
-        channel.basic_publish('', 'siamese.rpc', body, pika.BasicProperties(
-            correlation_id=id, reply_to=reply_to, **properties))
+        channel.basic_publish(
+            '',
+            'siamese.rpc',
+            body,
+            pika.BasicProperties(correlation_id=id, reply_to=reply_to, **properties),
+        )
 
     def answers(number):
         wait_until(lambda: waiting(channel, 'answers') >= number, f'{number} answers')
         return [(properties, json.loads(body)) for properties, body in drain(channel, 'answers')]
+
     ask.answers = answers
     return ask
 
@@ -41,17 +46,38 @@ def test_true_and_false_with_the_id_of_the_question(start, ask):
     for number in numbers:
         ask(str(number).encode(), f'id {number}')
     answers = ask.answers(34)
-    expected = {f'id {number}': is_prime(number) if number < 32 else number == BIG_PRIME for number in numbers}
+    expected = {
+        f'id {number}': is_prime(number) if number < 32 else number == BIG_PRIME
+        for number in numbers
+    }
     assert {properties.correlation_id: answer for properties, answer in answers} == expected
     assert {properties.content_type for properties, _ in answers} == {'application/json'}
     done = server.end()
-    assert done.status == 0 and '34 answered, 12 prime; 0 errors, 0 invalid, 0 nobody waited for; ' in done.out
+    assert (
+        done.status == 0
+        and '34 answered, 12 prime; 0 errors, 0 invalid, 0 nobody waited for; ' in done.out
+    )
     assert '3 of 34  2 is prime\n' in done.out and '2 of 34  1 is not prime\n' in done.out
 
 
-ERRORS = {'negative': b'-7', 'huge': b'9' * 10_000, '301 digits': b'1' * 301, 'a word': b'seven', 'a float': b'7.0',
-          'exponent': b'1e3', 'true': b'true', 'text': b'"7"', 'a list': b'[7]', 'leading zero': b'07', 'blank': b' 7',
-          'plus': b'+7', 'line end': b'7\n', 'underscore': b'1_000', 'other digits': '٧'.encode(), 'NaN': b'NaN'}
+ERRORS = {
+    'negative': b'-7',
+    'huge': b'9' * 10_000,
+    '301 digits': b'1' * 301,
+    'a word': b'seven',
+    'a float': b'7.0',
+    'exponent': b'1e3',
+    'true': b'true',
+    'text': b'"7"',
+    'a list': b'[7]',
+    'leading zero': b'07',
+    'blank': b' 7',
+    'plus': b'+7',
+    'line end': b'7\n',
+    'underscore': b'1_000',
+    'other digits': '٧'.encode(),
+    'NaN': b'NaN',
+}
 
 
 def test_what_is_no_question_is_answered_with_an_error(start, run, ask):
@@ -60,13 +86,20 @@ def test_what_is_no_question_is_answered_with_an_error(start, run, ask):
     for name, body in bodies.items():
         ask(body, name)
     ask(b'7', 'the last')
-    answers = {properties.correlation_id: answer for properties, answer in ask.answers(len(bodies) + 1)}
+    answers = {
+        properties.correlation_id: answer for properties, answer in ask.answers(len(bodies) + 1)
+    }
     assert answers.pop('the last') is True and answers.keys() == bodies.keys()
     assert {json.dumps(answer) for answer in answers.values()} == {
-        '{"error": "this is no whole number of 1 to 300 digits"}'}
+        '{"error": "this is no whole number of 1 to 300 digits"}'
+    }
     done = server.stop()
     summary = json.loads(done.out)
-    assert done.status == 1 and (summary['answered'], summary['errors'], summary['invalid']) == (1, len(bodies), 0)
+    assert done.status == 1 and (summary['answered'], summary['errors'], summary['invalid']) == (
+        1,
+        len(bodies),
+        0,
+    )
     assert done.err.count('answered with an error') == len(bodies) and 'Traceback' not in done.err
 
 
@@ -79,19 +112,29 @@ def test_who_gives_no_address_gets_no_answer(start, channel, ask):
     assert [answer for _, answer in ask.answers(1)] == [False]
     done = server.end()
     summary = json.loads(done.out)
-    assert done.status == 1 and summary['reasons'] == {'no reply_to': len(MALFORMED) + 1} and summary['answered'] == 1
+    assert (
+        done.status == 1
+        and summary['reasons'] == {'no reply_to': len(MALFORMED) + 1}
+        and summary['answered'] == 1
+    )
     dead = drain(channel, 'siamese.dead')
-    assert Counter(body for _, body in dead) == Counter([b'7', *(body for _, body in MALFORMED.values())])
+    assert Counter(body for _, body in dead) == Counter(
+        [b'7', *(body for _, body in MALFORMED.values())]
+    )
 
 
 def test_addresses_that_are_no_utf_8(start, channel, ask):
     server = start('rpc_server.py', '--count', 2, '--json', '-')
     channel.basic_publish('', 'siamese.rpc', b'7', with_addresses(b'x', b'\xff\xfe'))
     channel.basic_publish('', 'siamese.rpc', b'7', with_addresses(b'\xff\xfe', b'answers'))
-    (properties, answer), = ask.answers(1)
+    ((properties, answer),) = ask.answers(1)
     assert properties.correlation_id == b'\xff\xfe' and answer is True
     done = server.end()
-    assert done.status == 1 and json.loads(done.out)['reasons'] == {'no reply_to': 1} and 'Traceback' not in done.err
+    assert (
+        done.status == 1
+        and json.loads(done.out)['reasons'] == {'no reply_to': 1}
+        and 'Traceback' not in done.err
+    )
 
 
 def test_addresses_that_lead_lead_nowhere_are_counted(start, ask):
@@ -103,7 +146,9 @@ def test_addresses_that_lead_lead_nowhere_are_counted(start, ask):
     assert [properties.correlation_id for properties, _ in ask.answers(1)] == ['the last']
     done = server.stop()
     summary = json.loads(done.out)
-    assert done.status == 0 and summary['answered'] == len(nowhere) + 1 and summary['connections'] == 1
+    assert (
+        done.status == 0 and summary['answered'] == len(nowhere) + 1 and summary['connections'] == 1
+    )
     assert 'gone' in done.err and done.err.count('nobody listens at') == 1
 
 
@@ -111,15 +156,24 @@ def test_an_answer_that_makes_the_broker_close_is_given_up(start, channel, ask):
     """RabbitMQ 3.10.8 closes the connection at an answer to an address that it did not make itself."""
     server = start('rpc_server.py', '--json', '-')
     for number in b'5', b'7', b'9', b'11':
-        ask(number, number.decode(), 'amq.rabbitmq.reply-to.garbage.key' if number in (b'7', b'9') else 'answers')
+        ask(
+            number,
+            number.decode(),
+            'amq.rabbitmq.reply-to.garbage.key' if number in (b'7', b'9') else 'answers',
+        )
     wait_until(lambda: waiting(channel, 'siamese.dead') == 2, 'two dead letters')
     ask(b'13', '13')
     wait_until(lambda: waiting(channel, 'siamese.rpc') == 0, 'an empty queue')
     found = {properties.correlation_id: answer for properties, answer in ask.answers(3)}
     assert found == {'5': True, '11': True, '13': True}
     done = server.stop()
-    assert done.status == 1 and json.loads(done.out)['reasons'] == {'the broker takes no answer to it': 2}
-    assert {properties.correlation_id for properties, _ in drain(channel, 'siamese.dead')} == {'7', '9'}
+    assert done.status == 1 and json.loads(done.out)['reasons'] == {
+        'the broker takes no answer to it': 2
+    }
+    assert {properties.correlation_id for properties, _ in drain(channel, 'siamese.dead')} == {
+        '7',
+        '9',
+    }
 
 
 def test_a_server_killed_among_questions_loses_none(start, channel, ask):
@@ -130,7 +184,10 @@ def test_a_server_killed_among_questions_loses_none(start, channel, ask):
     wait_until(lambda: waiting(channel, 'answers') > 50, 'fifty answers')
     server.process.kill()
     other = start('rpc_server.py')
-    wait_until(lambda: waiting(channel, 'answers') >= 500 and waiting(channel, 'siamese.rpc') == 0, 'the answers')
+    wait_until(
+        lambda: waiting(channel, 'answers') >= 500 and waiting(channel, 'siamese.rpc') == 0,
+        'the answers',
+    )
     other.stop()
     found = {int(properties.correlation_id): answer for properties, answer in ask.answers(500)}
     assert found.keys() == set(numbers)
@@ -143,11 +200,21 @@ def test_a_foreign_client_asks_directly(start, url):
     answers = {}
     with amqp.Connection(f'{host}:{port}', virtual_host=vhost) as connection:
         channel = connection.channel()
-        channel.basic_consume('amq.rabbitmq.reply-to', no_ack=True, callback=lambda message: answers.update(
-            {message.properties['correlation_id']: message.body}))
+        channel.basic_consume(
+            'amq.rabbitmq.reply-to',
+            no_ack=True,
+            callback=lambda message: answers.update(
+                {message.properties['correlation_id']: message.body}
+            ),
+        )
         for number in 7, 9:
-            channel.basic_publish(amqp.Message(str(number), correlation_id=str(number),
-                                               reply_to='amq.rabbitmq.reply-to'), '', 'siamese.rpc')
+            channel.basic_publish(
+                amqp.Message(
+                    str(number), correlation_id=str(number), reply_to='amq.rabbitmq.reply-to'
+                ),
+                '',
+                'siamese.rpc',
+            )
         while len(answers) < 2:
             connection.drain_events(timeout=60)
     assert answers == {'7': b'true', '9': b'false'}
@@ -155,10 +222,22 @@ def test_a_foreign_client_asks_directly(start, url):
 
 def test_the_command_line_of_another_client_asks(start, url, ask):
     start('rpc_server.py').wait_for('ready')
-    command = ['amqp-publish', '--url', url, '--routing-key', 'siamese.rpc', '--reply-to', 'answers', '--body', '97']
+    command = [
+        'amqp-publish',
+        '--url',
+        url,
+        '--routing-key',
+        'siamese.rpc',
+        '--reply-to',
+        'answers',
+        '--body',
+        '97',
+    ]
     done = Running(*command).end()
     assert done.status == 0, done.err
-    assert [(properties.correlation_id, answer) for properties, answer in ask.answers(1)] == [(None, True)]
+    assert [(properties.correlation_id, answer) for properties, answer in ask.answers(1)] == [
+        (None, True)
+    ]
 
 
 def test_the_tutorials_client_gets_its_answer(start, url):
@@ -166,11 +245,15 @@ def test_the_tutorials_client_gets_its_answer(start, url):
     with pika.BlockingConnection(pika.URLParameters(url)) as connection:
         channel = connection.channel()
         queue = channel.queue_declare('', exclusive=True).method.queue
-        channel.basic_publish('', 'siamese.rpc', b'97', pika.BasicProperties(reply_to=queue, correlation_id='a'))
+        channel.basic_publish(
+            '', 'siamese.rpc', b'97', pika.BasicProperties(reply_to=queue, correlation_id='a')
+        )
         _, properties, body = next(channel.consume(queue, auto_ack=True, inactivity_timeout=60))
         assert (properties.correlation_id, body) == ('a', b'true')
 
 
 def test_the_queue_is_deleted_when_no_server_comes_back(run, channel, ask):
     assert run('rpc_server.py', '--idle', 0.3).status == 3
-    channel.queue_declare('siamese.rpc', durable=True, arguments=RPC_QUEUE)  # it would refuse another x-expires
+    channel.queue_declare(
+        'siamese.rpc', durable=True, arguments=RPC_QUEUE
+    )  # it would refuse another x-expires

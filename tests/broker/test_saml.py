@@ -70,7 +70,10 @@ def test_clocks_may_differ_a_little(provider, trust):
 @pytest.mark.parametrize('name', ['Conditions', 'SubjectConfirmationData'])
 def test_the_shorter_of_its_two_ends_counts(provider, trust, name):
     alter = shifted(rf'{name} [^>]*NotOnOrAfter', seconds=-200)
-    found, now = saml.verify(provider.altered(alter, 'alice', 'shop').encode(), trust, time.time()), time.time()
+    found, now = (
+        saml.verify(provider.altered(alter, 'alice', 'shop').encode(), trust, time.time()),
+        time.time(),
+    )
     assert 0 < found.expires - now <= 100
 
 
@@ -84,7 +87,9 @@ def test_several_certificates_while_the_provider_changes_its_key(honest, provide
     theirs = claims.policy(stranger.key.replace('idp.key', 'claims.json')).trust.certificates
     both = trust._replace(certificates=[*theirs, *trust.certificates])
     assert saml.verify(honest, both, time.time()).subject == 'alice'
-    assert saml.verify(stranger.assertion('mallory').encode(), both, time.time()).subject == 'mallory'
+    assert (
+        saml.verify(stranger.assertion('mallory').encode(), both, time.time()).subject == 'mallory'
+    )
 
 
 @pytest.mark.parametrize('name', ATTACKS)
@@ -99,7 +104,7 @@ def test_refused(name, provider, stranger, trust):
 @given(where=st.integers(0, 10_000), byte=st.integers(0, 255))
 def test_no_byte_can_be_changed_to_another_meaning(honest, trust, where, byte):
     now, where = time.time(), where % len(honest)
-    changed = honest[:where] + bytes([byte]) + honest[where + 1:]
+    changed = honest[:where] + bytes([byte]) + honest[where + 1 :]
     try:
         found = saml.verify(changed, trust, now)
     except saml.Refused:

@@ -17,17 +17,27 @@ from siamese import ROOT, script
 
 SCRIPTS = ['producer.py', 'validate.py']
 BAD_FLAGS = [
-    (['--count', '0'], 'is not from 1'), (['--count', 'many'], 'invalid whole number'), (['--count'], 'expected one'),
-    (['--duration', 'nan'], 'is not from 0'), (['--give-up-after', '-1'], 'is not from 0'),
-    (['--nonsense'], 'unrecognized'), (['--queue', 'x' * 201], '1 to 200 printable'),
-    (['--name', 'a\nb'], '1 to 200 printable'), (['--name', ''], '1 to 200'),
-    (['--queue-type', 'fast'], 'invalid choice'), (['--ledger', '/none/x'], 'cannot write /none/x'),
-    (['--json', '/'], 'cannot write /'), (['--url', 'http://h'], 'must begin with amqp'),
-    (['--url', 'amqp://u:secret@h:x'], 'port'), (['--ulr', 'amqp://u:secret@h'], 'unrecognized'),
-    (['amqp://u:sec@ret@h'], 'unrecognized'), (['--url', 'amqp://u:12/sec@h'], 'write a / in user or password as %2F'),
+    (['--count', '0'], 'is not from 1'),
+    (['--count', 'many'], 'invalid whole number'),
+    (['--count'], 'expected one'),
+    (['--duration', 'nan'], 'is not from 0'),
+    (['--give-up-after', '-1'], 'is not from 0'),
+    (['--nonsense'], 'unrecognized'),
+    (['--queue', 'x' * 201], '1 to 200 printable'),
+    (['--name', 'a\nb'], '1 to 200 printable'),
+    (['--name', ''], '1 to 200'),
+    (['--queue-type', 'fast'], 'invalid choice'),
+    (['--ledger', '/none/x'], 'cannot write /none/x'),
+    (['--json', '/'], 'cannot write /'),
+    (['--url', 'http://h'], 'must begin with amqp'),
+    (['--url', 'amqp://u:secret@h:x'], 'port'),
+    (['--ulr', 'amqp://u:secret@h'], 'unrecognized'),
+    (['amqp://u:sec@ret@h'], 'unrecognized'),
+    (['--url', 'amqp://u:12/sec@h'], 'write a / in user or password as %2F'),
     (['--url', 'amqp://u:pass', 'sec', 'ret@h', '--fast=sec'], 'unrecognized arguments --fast;'),
     (['--queue-type', 'amqp://u:my sec@ret@h'], 'invalid choice'),
-    (['--ledger', '-'], 'name of a file'), (['--min', '9', '--max', '5'], 'is below'),
+    (['--ledger', '-'], 'name of a file'),
+    (['--min', '9', '--max', '5'], 'is below'),
     (['--difficulty', '65'], 'from 0 to 64'),
 ]
 
@@ -69,25 +79,44 @@ def test_two_signals_end_a_script_that_cannot_finish(number):
 
 def test_the_reader_of_a_pipe_may_leave(run, url):
     command = f'{sys.executable} producer.py --difficulty 0 | head -1'
-    done = subprocess.run(['bash', '-o', 'pipefail', '-c', command], cwd=ROOT, env={**os.environ, 'AMQP_URL': url},
-                          capture_output=True, encoding='utf-8', timeout=60)
-    assert done.returncode == 141 and 'Traceback' not in done.stderr and done.stdout.count('\n') == 1
+    done = subprocess.run(
+        ['bash', '-o', 'pipefail', '-c', command],
+        cwd=ROOT,
+        env={**os.environ, 'AMQP_URL': url},
+        capture_output=True,
+        encoding='utf-8',
+        timeout=60,
+    )
+    assert (
+        done.returncode == 141 and 'Traceback' not in done.stderr and done.stdout.count('\n') == 1
+    )
 
 
 def test_a_ledger_that_cannot_be_written_ends_the_run(run, channel):
     put(channel, chain('alice', 3))
     for name in SCRIPTS:
         done = run(name, '--difficulty', 1, '--count', 3, '--ledger', '/dev/full')
-        assert done.status == 3 and 'cannot write the ledger /dev/full: No space left on device' in done.err
+        assert (
+            done.status == 3
+            and 'cannot write the ledger /dev/full: No space left on device' in done.err
+        )
         assert 'Traceback' not in done.err and 'again, back' not in done.err
-    assert len(drain(channel, 'siamese.blocks')) == 3  # nothing is published or acknowledged without a line
+    assert (
+        len(drain(channel, 'siamese.blocks')) == 3
+    )  # nothing is published or acknowledged without a line
 
 
 @pytest.mark.parametrize('redirection', ['> /dev/full', '>&-', '2>&-', '2> /dev/full'])
 def test_streams_that_take_nothing(url, redirection):
     command = f'{sys.executable} producer.py --difficulty 0 --count 1 {redirection}'
-    done = subprocess.run(['sh', '-c', command], cwd=ROOT, env={**os.environ, 'AMQP_URL': url}, capture_output=True,
-                          encoding='utf-8', timeout=60)
+    done = subprocess.run(
+        ['sh', '-c', command],
+        cwd=ROOT,
+        env={**os.environ, 'AMQP_URL': url},
+        capture_output=True,
+        encoding='utf-8',
+        timeout=60,
+    )
     full = redirection == '> /dev/full'
     assert done.returncode == (3 if full else 0) and 'Traceback' not in done.stderr
     assert ('cannot write the output: No space left on device' in done.stderr) is full
@@ -95,13 +124,23 @@ def test_streams_that_take_nothing(url, redirection):
 
 def test_progress_is_shown_on_a_terminal_only(start, url):
     terminal, its_end = pty.openpty()
-    subprocess.run([sys.executable, 'producer.py', '--quiet', '--difficulty', '0', '--duration', '1'], stderr=its_end,
-                   stdout=subprocess.DEVNULL, cwd=ROOT, env={**os.environ, 'AMQP_URL': url}, timeout=60, check=True)
+    subprocess.run(
+        [sys.executable, 'producer.py', '--quiet', '--difficulty', '0', '--duration', '1'],
+        stderr=its_end,
+        stdout=subprocess.DEVNULL,
+        cwd=ROOT,
+        env={**os.environ, 'AMQP_URL': url},
+        timeout=60,
+        check=True,
+    )
     os.close(its_end)
     shown = os.read(terminal, 100_000).decode()
     os.close(terminal)
     assert ' in 1 s' in shown and '\r' in shown
-    assert '\r' not in start('producer.py', '--quiet', '--difficulty', '0', '--duration', '1').end().err
+    assert (
+        '\r'
+        not in start('producer.py', '--quiet', '--difficulty', '0', '--duration', '1').end().err
+    )
 
 
 @pytest.mark.parametrize('name', ['producer.py', 'validate.py'])
@@ -122,8 +161,10 @@ def test_summary_as_line_and_as_json(tmp_path, capsys):
 
 @pytest.mark.parametrize('flags, lines', [([], 0), (['--verbose'], 1)])
 def test_what_pika_says_is_for_verbose(flags, lines):
-    code = ('import logging, sys, validate; validate.parse_args(sys.argv[1:]); '
-            'logging.getLogger("pika.connection").critical("Received METHOD frame for unregistered channel 1")')
+    code = (
+        'import logging, sys, validate; validate.parse_args(sys.argv[1:]); '
+        'logging.getLogger("pika.connection").critical("Received METHOD frame for unregistered channel 1")'
+    )
     assert Running(sys.executable, '-c', code, *flags).end().err.count('unregistered') == lines
 
 

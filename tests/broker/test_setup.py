@@ -13,8 +13,13 @@ from siamese import ROOT
 @pytest.fixture
 def machine(tmp_path):
     """A folder with setup.sh, and a function that runs it where `tools` are all there is (no apt-get, no sudo)."""
-    for name in ('tools/setup.sh', 'siamese/__init__.py', 'siamese/testbed/__init__.py', 'siamese/testbed/rabbitmq.py',
-                 'requirements.txt'):
+    for name in (
+        'tools/setup.sh',
+        'siamese/__init__.py',
+        'siamese/testbed/__init__.py',
+        'siamese/testbed/rabbitmq.py',
+        'requirements.txt',
+    ):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, tmp_path / name)
     bin = tmp_path / 'bin'
@@ -25,8 +30,14 @@ def machine(tmp_path):
     def run(python, *argv, **env):
         (bin / 'python3').write_text(f'#!{shutil.which("sh")}\n{python}\n')
         (bin / 'python3').chmod(0o755)
-        return subprocess.run([tmp_path / 'tools' / 'setup.sh', *argv], env={'PATH': str(bin), **env}, capture_output=True,
-                              encoding='utf-8', timeout=60)
+        return subprocess.run(
+            [tmp_path / 'tools' / 'setup.sh', *argv],
+            env={'PATH': str(bin), **env},
+            capture_output=True,
+            encoding='utf-8',
+            timeout=60,
+        )
+
     return run
 
 
@@ -72,7 +83,10 @@ def test_no_second_broker(machine, tmp_path):
     (tmp_path / 'bin' / 'debootstrap').write_text('#!/bin/sh\necho no mirror\nexit 1\n')
     (tmp_path / 'bin' / 'debootstrap').chmod(0o755)
     done = machine(REAL, 'rabbitmq4')
-    assert done.returncode == 3 and 'setup: without RabbitMQ 4.x: debootstrap could not download it' in done.stderr
+    assert (
+        done.returncode == 3
+        and 'setup: without RabbitMQ 4.x: debootstrap could not download it' in done.stderr
+    )
     assert 'no mirror' in done.stderr and not (tmp_path / '.rabbitmq4' / 'sbin').exists()
 
 

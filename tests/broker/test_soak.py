@@ -8,14 +8,32 @@ from support.processes import PATIENCE, replace_once
 
 from siamese.testbed import proxy
 
-OF_CLIENTS = {'kill a script', 'cut connections', 'reset connections', 'black hole', 'refuse connections'}
+OF_CLIENTS = {
+    'kill a script',
+    'cut connections',
+    'reset connections',
+    'black hole',
+    'refuse connections',
+}
 
 
 def test_a_broker_of_somebody_else_suffers_what_clients_can_do(run, url, broker):
     """The same seed makes the same faults; nothing stays behind."""
     orders = []
     for _ in range(2):
-        done = run('soak.py', '--url', url, '--queue-type', 'classic', '--minutes', 0.1, '--seed', 4, '--json', '-')
+        done = run(
+            'soak.py',
+            '--url',
+            url,
+            '--queue-type',
+            'classic',
+            '--minutes',
+            0.1,
+            '--seed',
+            4,
+            '--json',
+            '-',
+        )
         assert done.status == 0 and 'Traceback' not in done.err, done.err
         summary = json.loads(done.out)
         assert summary['verdict'].startswith('valid') and summary['faults']
@@ -23,24 +41,45 @@ def test_a_broker_of_somebody_else_suffers_what_clients_can_do(run, url, broker)
     assert {*orders[0], *orders[1]} <= OF_CLIENTS
     shorter = min(map(len, orders))
     assert orders[0][:shorter] == orders[1][:shorter]
-    queues = broker.ctl('list_queues', '-p', url.rpartition('/')[2], '--quiet', '--no-table-headers', 'name').split()
-    assert queues == ['siamese.dead'] and not broker.ctl('list_connections', '--quiet', '--no-table-headers', 'pid')
+    queues = broker.ctl(
+        'list_queues', '-p', url.rpartition('/')[2], '--quiet', '--no-table-headers', 'name'
+    ).split()
+    assert queues == ['siamese.dead'] and not broker.ctl(
+        'list_connections', '--quiet', '--no-table-headers', 'pid'
+    )
 
 
 def test_two_signals_leave_nothing_behind(start, url, broker, tmp_path):
-    soak = start('soak.py', '--url', url, '--queue-type', 'classic', '--minutes', 5, '--folder', tmp_path)
+    soak = start(
+        'soak.py', '--url', url, '--queue-type', 'classic', '--minutes', 5, '--folder', tmp_path
+    )
     soak.wait_for('through again', soak.out)
     soak.send(signal.SIGINT)
     soak.wait_for('SIGINT: taking out what is left')
     done = soak.stop()
-    assert done.status == 130 and f'interrupted; see {tmp_path}' in done.err and 'Traceback' not in done.err
-    queues = broker.ctl('list_queues', '-p', url.rpartition('/')[2], '--quiet', '--no-table-headers', 'name').split()
+    assert (
+        done.status == 130
+        and f'interrupted; see {tmp_path}' in done.err
+        and 'Traceback' not in done.err
+    )
+    queues = broker.ctl(
+        'list_queues', '-p', url.rpartition('/')[2], '--quiet', '--no-table-headers', 'name'
+    ).split()
     assert queues == ['siamese.dead']
 
 
 def test_a_cluster_of_its_own(start, tmp_path):
-    done = start('soak.py', '--minutes', 0.2, '--seed', 2, '--folder', tmp_path / 'kept', '--json',
-                 tmp_path / 'summary').end(3 * PATIENCE)
+    done = start(
+        'soak.py',
+        '--minutes',
+        0.2,
+        '--seed',
+        2,
+        '--folder',
+        tmp_path / 'kept',
+        '--json',
+        tmp_path / 'summary',
+    ).end(3 * PATIENCE)
     assert done.status == 0 and 'Traceback' not in done.err, done.err
     summary = json.loads((tmp_path / 'summary').read_text())
     lines = done.out.splitlines()
@@ -52,14 +91,32 @@ def test_a_cluster_of_its_own(start, tmp_path):
 def test_a_byte_that_changes_on_the_way_is_caught(run, url, tmp_path):
     flip, flipped = replace_once('键'.encode(), '锭'.encode())
     with proxy.before(url, alter=flip) as between:
-        done = run('soak.py', '--url', between.url, '--minutes', 0.05, '--queue-type', 'classic', '--folder', tmp_path)
+        done = run(
+            'soak.py',
+            '--url',
+            between.url,
+            '--minutes',
+            0.05,
+            '--queue-type',
+            'classic',
+            '--folder',
+            tmp_path,
+        )
     assert flipped and done.status == 1 and 'Traceback' not in done.err
-    assert 'ended with status 1' in done.err or 'invalid: 1 corrupt' in done.out  # who saw it may have been killed
+    assert (
+        'ended with status 1' in done.err or 'invalid: 1 corrupt' in done.out
+    )  # who saw it may have been killed
 
 
-@pytest.mark.parametrize('flags, complaint', [
-    (['--minutes', '-1'], 'is not from 0'), (['--url', 'http://x'], 'bad AMQP URL'), (['--url', ''], 'no AMQP URL'),
-    (['--seed', 'x'], 'invalid')])
+@pytest.mark.parametrize(
+    'flags, complaint',
+    [
+        (['--minutes', '-1'], 'is not from 0'),
+        (['--url', 'http://x'], 'bad AMQP URL'),
+        (['--url', ''], 'no AMQP URL'),
+        (['--seed', 'x'], 'invalid'),
+    ],
+)
 def test_bad_flags(run, flags, complaint):
     done = run('soak.py', *flags)
     assert done.status == 2 and complaint in done.err and done.err.count('\n') == 1

@@ -42,7 +42,9 @@ class Server(Running):
     """A token server on a free port; `url` is its own."""
 
     def __init__(self, folder, *flags, start=('token_server.py',)):
-        super().__init__(*start, f'{folder}/claims.json', '--keys', f'{folder}/keys', '--port', 0, *flags)
+        super().__init__(
+            *start, f'{folder}/claims.json', '--keys', f'{folder}/keys', '--port', 0, *flags
+        )
         self.url = self.wait_for('takes assertions', self.out).split('/token')[0]
         self.address = '127.0.0.1', int(self.url.rpartition(':')[2])
 
@@ -50,7 +52,9 @@ class Server(Running):
         """POST to /token; return the status and the answer, decoded."""
         body = body if isinstance(body, bytes) else urlencode(body).encode()
         try:
-            with urllib.request.urlopen(f'{self.url}/token', body, timeout=PATIENCE, context=context) as response:
+            with urllib.request.urlopen(
+                f'{self.url}/token', body, timeout=PATIENCE, context=context
+            ) as response:
                 assert response.headers['cache-control'] == 'no-store'
                 return response.status, json.load(response)
         except urllib.error.HTTPError as error:
@@ -102,7 +106,9 @@ def server(place):
     running = Server(place.folder)
     yield running
     done = running.stop()
-    assert done.status == 0 and re.search(r'^\d+ tokens, \d+ refused; up for \d+ s; stopped: SIGINT$', done.out, re.M)
+    assert done.status == 0 and re.search(
+        r'^\d+ tokens, \d+ refused; up for \d+ s; stopped: SIGINT$', done.out, re.M
+    )
     assert 'Traceback' not in done.err
     assert not re.search(r'[\w+/=-]{60}|PRIVATE|eyJ', done.err + done.out)
 
@@ -120,7 +126,12 @@ def refused_with(server, words, body):
     status, answer = server.post(body)
     assert status == 400 and 'access_token' not in answer
     line = wait_until(lambda: server.err[before:], f'a line about {words!r}')
-    assert len(line) == 1 and 'refused, from 127.0.0.1: ' in line[0] and words in line[0] and len(line[0]) < 500
+    assert (
+        len(line) == 1
+        and 'refused, from 127.0.0.1: ' in line[0]
+        and words in line[0]
+        and len(line[0]) < 500
+    )
     return answer
 
 
@@ -129,7 +140,9 @@ def test_an_attack_is_refused_with_one_line_that_says_why(name, server, provider
     assertion, words = sent(name, provider, stranger)
     answer = refused_with(server, words, {'grant_type': GRANT, 'assertion': assertion})
     assert answer['error'] in ('invalid_grant', 'invalid_request')
-    assert not re.search(r'["\\\x7f-\U0010ffff]', answer['error_description']), 'RFC 6749 does not allow these'
+    assert not re.search(r'["\\\x7f-\U0010ffff]', answer['error_description']), (
+        'RFC 6749 does not allow these'
+    )
 
 
 def test_an_assertion_becomes_a_token(server, provider):
@@ -138,9 +151,14 @@ def test_an_assertion_becomes_a_token(server, provider):
     assert status == 200 and answer['token_type'] == 'bearer' and 290 < answer['expires_in'] <= 330
     token = answer['access_token']
     assert jwt.get_unverified_header(token) == {'alg': 'RS256', 'kid': 'k1', 'typ': 'JWT'}
-    claims = jwt.decode(token, server.jwks()['k1'], ['RS256'], audience='siamese', issuer=identity.AUDIENCE)
+    claims = jwt.decode(
+        token, server.jwks()['k1'], ['RS256'], audience='siamese', issuer=identity.AUDIENCE
+    )
     assert claims['sub'] == 'alice' and claims['scope'] == answer['scope'] == 'siamese.write:*/*'
-    assert claims['exp'] - claims['iat'] == answer['expires_in'] and abs(claims['iat'] - now) < PATIENCE
+    assert (
+        claims['exp'] - claims['iat'] == answer['expires_in']
+        and abs(claims['iat'] - now) < PATIENCE
+    )
     assert server.wait_for("'alice' is publisher for")
 
 
@@ -164,20 +182,29 @@ def test_50_at_once_and_none_wrong(server, provider):
     with ThreadPoolExecutor(50) as pool:
         tokens = list(pool.map(server.token, xmls))
         key = server.jwks()['k1']
-        assert [jwt.decode(token, key, ['RS256'], audience='siamese')['sub'] for token in tokens] == [
-            f'user{number}' for number in range(50)]
+        assert [
+            jwt.decode(token, key, ['RS256'], audience='siamese')['sub'] for token in tokens
+        ] == [f'user{number}' for number in range(50)]
         again = list(pool.map(server.ask, [encoded(provider.assertion('eve', 'warehouse'))] * 50))
     assert sorted(status for status, _ in again) == [200] + [400] * 49
 
 
-@pytest.mark.parametrize('body, words, error', [
-    (b'', 'grant_type is not', 'invalid_request'),
-    ({'grant_type': 'password'}, 'grant_type is not', 'unsupported_grant_type'),
-    ({'grant_type': GRANT}, 'no base64url', 'invalid_grant'),
-    ([('grant_type', GRANT), ('assertion', 'a'), ('assertion', 'b')], 'a field comes twice', 'invalid_request'),
-    (b'x' * 100_001, 'too large: more than 100000 bytes', 'invalid_request'),
-    (b'grant_type=\xff', 'not a form', 'invalid_request'),
-    (b'&a=b' * 21, 'not a form', 'invalid_request')])
+@pytest.mark.parametrize(
+    'body, words, error',
+    [
+        (b'', 'grant_type is not', 'invalid_request'),
+        ({'grant_type': 'password'}, 'grant_type is not', 'unsupported_grant_type'),
+        ({'grant_type': GRANT}, 'no base64url', 'invalid_grant'),
+        (
+            [('grant_type', GRANT), ('assertion', 'a'), ('assertion', 'b')],
+            'a field comes twice',
+            'invalid_request',
+        ),
+        (b'x' * 100_001, 'too large: more than 100000 bytes', 'invalid_request'),
+        (b'grant_type=\xff', 'not a form', 'invalid_request'),
+        (b'&a=b' * 21, 'not a form', 'invalid_request'),
+    ],
+)
 def test_a_form_that_is_not_right(server, body, words, error):
     assert refused_with(server, words, body)['error'] == error
 
@@ -204,7 +231,10 @@ def test_without_keys_or_disk_nobody_gets_a_token(tmp_path):
     server = Server(tmp_path)
     server.wait_for('made k1')
     os.rename(tmp_path / 'keys', tmp_path / 'elsewhere')
-    assert server.ask(encoded(provider.assertion('alice', 'shop'))) == (503, {'error': 'temporarily_unavailable'})
+    assert server.ask(encoded(provider.assertion('alice', 'shop'))) == (
+        503,
+        {'error': 'temporarily_unavailable'},
+    )
     assert 'refused, from 127.0.0.1: FileNotFoundError' in server.err[-1]
     os.rename(tmp_path / 'elsewhere', tmp_path / 'keys')
     (tmp_path / 'keys/used.db').write_text('no database')
@@ -226,7 +256,9 @@ def as_user(broker, token):
 @pytest.fixture
 def room(oauth2_broker):
     """A virtual host of the broker that takes tokens, with the queues of the scripts: its URL without a login."""
-    producer = Running('producer.py', '--count', 1, '--difficulty', 2, env={'AMQP_URL': oauth2_broker.url}).end()
+    producer = Running(
+        'producer.py', '--count', 1, '--difficulty', 2, env={'AMQP_URL': oauth2_broker.url}
+    ).end()
     assert producer.status == 0, producer.err
     yield oauth2_broker.url.replace('guest:guest@', ':{}@')
     connection = pika.BlockingConnection(pika.URLParameters(oauth2_broker.url))
@@ -237,16 +269,24 @@ def room(oauth2_broker):
 @pytest.mark.pair
 def test_the_whole_chain(server, provider, oauth2_broker, room):
     """Assertion, token, script: the publisher publishes, the subscriber consumes, monitoring reads the API."""
-    publisher, subscriber, watcher = (room.format(server.token(provider.assertion(f'{group}-user', group)))
-                                      for group in ('shop', 'warehouse', 'watchers'))
+    publisher, subscriber, watcher = (
+        room.format(server.token(provider.assertion(f'{group}-user', group)))
+        for group in ('shop', 'warehouse', 'watchers')
+    )
     produce = 'producer.py', '--name', 'alice', '--count', 2, '--difficulty', 2
     done = Running(*produce, env={'AMQP_URL': publisher}).end()
     assert done.status == 0 and '2 accepted' in done.out
     for wrong in subscriber, watcher:
         refused = Running(*produce, env={'AMQP_URL': wrong}).end()
-        assert refused.status == 1 and 'ACCESS_REFUSED' in refused.err and 'eyJ' not in refused.err + refused.out
+        assert (
+            refused.status == 1
+            and 'ACCESS_REFUSED' in refused.err
+            and 'eyJ' not in refused.err + refused.out
+        )
     connection = pika.BlockingConnection(pika.URLParameters(oauth2_broker.url))
-    assert len(drain(connection.channel(), 'siamese.blocks')) == 3, 'what the publisher sent, and the one of before'
+    assert len(drain(connection.channel(), 'siamese.blocks')) == 3, (
+        'what the publisher sent, and the one of before'
+    )
     connection.close()
     assert Running(*produce, env={'AMQP_URL': publisher}).end().status == 0
     validate = 'validate.py', '--name', 'carol', '--difficulty', 2, '--count', 2
@@ -264,7 +304,9 @@ def without_login(broker):
 
 
 @pytest.mark.parametrize('group, role', identity.ROLES.items())
-def test_the_rights_of_each_role_are_those_of_roles_py(server, provider, oauth2_broker, group, role):
+def test_the_rights_of_each_role_are_those_of_roles_py(
+    server, provider, oauth2_broker, group, role
+):
     endpoint = common.endpoints(oauth2_broker.url, 'test')[0]
     user = as_user(oauth2_broker, server.token(provider.assertion(role, group)))
     name = f'{rights.TEMPORARY}{role}'
@@ -291,7 +333,10 @@ def test_keys_can_be_changed_while_it_runs(place, server, provider, oauth2_broke
     os.rename(place.folder / 'k2.pem', place.folder / 'keys/k2.pem')
     try:
         after = server.token(provider.assertion('alice', 'shop'))
-        assert [jwt.get_unverified_header(token)['kid'] for token in (before, after)] == ['k1', 'k2']
+        assert [jwt.get_unverified_header(token)['kid'] for token in (before, after)] == [
+            'k1',
+            'k2',
+        ]
         assert [key.key_id for key in server.jwks().keys] == ['k2', 'k1']
         for token in before, after:
             pika.BlockingConnection(as_user(oauth2_broker, token)).close()
@@ -310,9 +355,13 @@ def test_keys_can_be_changed_while_it_runs(place, server, provider, oauth2_broke
 def test_a_forged_token_is_refused_by_the_broker(server, provider, oauth2_broker):
     header, body, signature = server.token(provider.assertion('alice', 'warehouse')).split('.')
     claims = json.loads(base64.urlsafe_b64decode(body + '=='))
-    forged = base64.urlsafe_b64encode(json.dumps({**claims, 'scope': 'siamese.tag:administrator'}).encode()).decode()
+    forged = base64.urlsafe_b64encode(
+        json.dumps({**claims, 'scope': 'siamese.tag:administrator'}).encode()
+    ).decode()
     with pytest.raises(pika.exceptions.ProbableAuthenticationError):
-        pika.BlockingConnection(as_user(oauth2_broker, f'{header}.{forged.rstrip("=")}.{signature}'))
+        pika.BlockingConnection(
+            as_user(oauth2_broker, f'{header}.{forged.rstrip("=")}.{signature}')
+        )
 
 
 def test_a_token_lives_no_longer_than_its_assertion(place, tmp_path):
@@ -324,7 +373,9 @@ def test_a_token_lives_no_longer_than_its_assertion(place, tmp_path):
 
 def test_with_tls(place, tmp_path):
     authority = trustme.CA()
-    authority.issue_cert('127.0.0.1').private_key_and_cert_chain_pem.write_to_path(tmp_path / 'server.pem')
+    authority.issue_cert('127.0.0.1').private_key_and_cert_chain_pem.write_to_path(
+        tmp_path / 'server.pem'
+    )
     context = ssl.create_default_context()
     authority.configure_trust(context)
     server = Server(place.folder, '--certfile', tmp_path / 'server.pem')
@@ -334,24 +385,47 @@ def test_with_tls(place, tmp_path):
     server.stop()
 
 
-@pytest.mark.parametrize('change, words', [
-    ('[', 'Expecting value'), ('{}', 'expected an object with audience'), ('[]', 'expected an object with audience'),
-    ({'roles': [{'attribute': 'a', 'value': 'b'}]}, 'in roles, not attribute, value, role'),
-    ({'roles': [{'attribute': 'a', 'value': 'b', 'role': 'king'}]}, "there is no role 'king', but subscriber"),
-    ({'roles': {}}, 'expected an object'), ({'certificates': 'none.pem'}, 'No such file'),
-    ({'certificates': 'claims.json'}, 'cannot use'), ({'issuer': 5}, 'is to be text')])
+@pytest.mark.parametrize(
+    'change, words',
+    [
+        ('[', 'Expecting value'),
+        ('{}', 'expected an object with audience'),
+        ('[]', 'expected an object with audience'),
+        ({'roles': [{'attribute': 'a', 'value': 'b'}]}, 'in roles, not attribute, value, role'),
+        (
+            {'roles': [{'attribute': 'a', 'value': 'b', 'role': 'king'}]},
+            "there is no role 'king', but subscriber",
+        ),
+        ({'roles': {}}, 'expected an object'),
+        ({'certificates': 'none.pem'}, 'No such file'),
+        ({'certificates': 'claims.json'}, 'cannot use'),
+        ({'issuer': 5}, 'is to be text'),
+    ],
+)
 def test_claims_that_cannot_be_used(tmp_path, change, words):
     identity.make(tmp_path)
     path = tmp_path / 'claims.json'
-    path.write_text(change if isinstance(change, str) else json.dumps({**json.loads(path.read_text()), **change}))
+    path.write_text(
+        change
+        if isinstance(change, str)
+        else json.dumps({**json.loads(path.read_text()), **change})
+    )
     done = Running('token_server.py', path, '--keys', tmp_path / 'keys').end()
     assert done.status == 2 and words in done.err and done.err.count('\n') == 1
 
 
-@pytest.mark.parametrize('flags, words', [
-    ([], 'give either CLAIMS.json or --new-key'), (['examples/saml/claims.json', '--new-key'], 'give either'),
-    (['examples/saml/claims.json', '--host', '0.0.0.0'], 'assertions and tokens would cross the network in clear'),
-    (['examples/saml/claims.json', '--certfile', 'README.md'], 'cannot use --certfile')])
+@pytest.mark.parametrize(
+    'flags, words',
+    [
+        ([], 'give either CLAIMS.json or --new-key'),
+        (['examples/saml/claims.json', '--new-key'], 'give either'),
+        (
+            ['examples/saml/claims.json', '--host', '0.0.0.0'],
+            'assertions and tokens would cross the network in clear',
+        ),
+        (['examples/saml/claims.json', '--certfile', 'README.md'], 'cannot use --certfile'),
+    ],
+)
 def test_bad_flags(flags, words):
     done = Running('token_server.py', *flags).end()
     assert done.status == 2 and words in done.err and done.err.count('\n') == 1
@@ -359,7 +433,10 @@ def test_bad_flags(flags, words):
 
 def put_bad_key(kind, path):
     """Make at a path what is no private RSA key that token_server.py can read."""
-    key, secret = rsa.generate_private_key(65537, 1024 if kind == 'short' else 2048), serialization.NoEncryption()
+    key, secret = (
+        rsa.generate_private_key(65537, 1024 if kind == 'short' else 2048),
+        serialization.NoEncryption(),
+    )
     if kind == 'EC':
         key = ec.generate_private_key(ec.SECP256R1())
     elif kind == 'encrypted':
@@ -367,8 +444,13 @@ def put_bad_key(kind, path):
     if kind == 'dangling':
         path.symlink_to('nowhere')
     else:
-        path.write_bytes(b'no key' if kind == 'bad' else key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, secret))
+        path.write_bytes(
+            b'no key'
+            if kind == 'bad'
+            else key.private_bytes(
+                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, secret
+            )
+        )
 
 
 BAD_KEYS = ['bad', 'EC', 'short', 'encrypted', 'dangling']
@@ -378,7 +460,11 @@ BAD_KEYS = ['bad', 'EC', 'short', 'encrypted', 'dangling']
 def test_keys_that_are_none(tmp_path, kind):
     put_bad_key(kind, tmp_path / 'k1.pem')
     done = Running('token_server.py', 'examples/saml/claims.json', '--keys', tmp_path).end()
-    assert done.status == 3 and f'cannot use the keys in {tmp_path}' in done.err and done.err.count('\n') == 1
+    assert (
+        done.status == 3
+        and f'cannot use the keys in {tmp_path}' in done.err
+        and done.err.count('\n') == 1
+    )
     assert done.err.count('k1.pem') == 1
 
 
@@ -387,21 +473,34 @@ def test_keys_that_are_none_while_it_runs(tmp_path):
     server = Server(tmp_path)
     for kind in BAD_KEYS:
         put_bad_key(kind, path)
-        assert server.ask(encoded(provider.assertion('alice', 'shop'))) == (503, {'error': 'temporarily_unavailable'})
+        assert server.ask(encoded(provider.assertion('alice', 'shop'))) == (
+            503,
+            {'error': 'temporarily_unavailable'},
+        )
         with pytest.raises(urllib.error.HTTPError) as refused:
             server.jwks()
-        assert refused.value.code == 503 and json.load(refused.value) == {'error': 'temporarily_unavailable'}
+        assert refused.value.code == 503 and json.load(refused.value) == {
+            'error': 'temporarily_unavailable'
+        }
         path.unlink()
         assert server.token(provider.assertion('alice', 'shop')) and server.jwks()
     (tmp_path / 'keys/k1.pem').unlink()
     assert server.ask(encoded(provider.assertion('alice', 'shop')))[0] == 503
     done = server.stop()
-    assert done.err.count('k2.pem') == 2 * len(BAD_KEYS) and done.err.count(f'there is no key in {tmp_path}/keys') == 1
-    assert done.err.count('refused, from 127.0.0.1: ') == 2 * len(BAD_KEYS) + 1 and 'Traceback' not in done.err
+    assert (
+        done.err.count('k2.pem') == 2 * len(BAD_KEYS)
+        and done.err.count(f'there is no key in {tmp_path}/keys') == 1
+    )
+    assert (
+        done.err.count('refused, from 127.0.0.1: ') == 2 * len(BAD_KEYS) + 1
+        and 'Traceback' not in done.err
+    )
     assert f'{len(BAD_KEYS)} tokens, {2 * len(BAD_KEYS) + 1} refused' in done.out
 
 
-def half_sent(server, count, head=b'POST /token HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\na='):
+def half_sent(
+    server, count, head=b'POST /token HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\na='
+):
     """Return connections whose requests are sent in part."""
     connections = []
     for _ in range(count):
@@ -414,7 +513,11 @@ def test_requests_that_are_sent_in_part_do_not_stay(tmp_path):
     identity.make(tmp_path)
     code = 'import claims, script, token_server; claims.LIFE = 5; script.run(token_server.main)'
     server = Server(tmp_path, start=(sys.executable, '-c', code))
-    waiting = [*half_sent(server, 50), *half_sent(server, 20, b'POST /token HT'), *half_sent(server, 20, b'')]
+    waiting = [
+        *half_sent(server, 50),
+        *half_sent(server, 20, b'POST /token HT'),
+        *half_sent(server, 20, b''),
+    ]
     server.wait_for('refused, from 127.0.0.1: there are 64 connections')
     server.wait_for('broke off, or took longer than 5 s')
     for connection in waiting:  # none stays open
@@ -432,18 +535,30 @@ def test_requests_that_are_sent_in_part_do_not_keep_it_from_ending(tmp_path):
     waiting = half_sent(server, 9)
     assert server.jwks()  # so those were accepted
     done = server.stop()
-    assert done.status == 0 and 'Traceback' not in done.err and len(waiting) == done.err.count('broke off'), done.err
+    assert (
+        done.status == 0
+        and 'Traceback' not in done.err
+        and len(waiting) == done.err.count('broke off')
+    ), done.err
 
 
 def test_a_role_can_be_for_one_virtual_host():
     from siamese.access import token_issuer as claims
+
     policy = claims.policy(ROOT / 'examples/saml/claims.json')
     names, scopes = claims.scopes_of({'groups': ['shop', 'warehouse', 'none']}, policy.roles)
-    assert names == ['publisher', 'subscriber'] and scopes == ['siamese.write:%2F/*', 'siamese.read:%2F/*']
+    assert names == ['publisher', 'subscriber'] and scopes == [
+        'siamese.write:%2F/*',
+        'siamese.read:%2F/*',
+    ]
     assert claims.scopes_of({'other': ['shop']}, policy.roles) == ([], [])
 
 
 def test_without_the_libraries_it_says_what_to_install():
     code = 'import sys; sys.modules["signxml"] = None; import script, token_server; script.run(token_server.main)'
     done = Running(sys.executable, '-c', code, 'examples/saml/claims.json').end()
-    assert done.status == 3 and 'pip install -r requirements/access.txt' in done.err and done.err.count('\n') == 1
+    assert (
+        done.status == 3
+        and 'pip install -r requirements/access.txt' in done.err
+        and done.err.count('\n') == 1
+    )

@@ -33,7 +33,9 @@ def judge(properties, body, known=None, attempt=1, epoch=1, zeros=4, may_repeat=
     try:
         block = validate.parse_block(properties, body)
         validate.check_alone(block, zeros, 100_000, 25_000_009)
-        return validate.check_chain(block, OrderedDict() if known is None else known, attempt, epoch, may_repeat)
+        return validate.check_chain(
+            block, OrderedDict() if known is None else known, attempt, epoch, may_repeat
+        )
     except validate.Invalid as invalid:
         return invalid.args[0]
 
@@ -47,8 +49,11 @@ def with_body(body, **properties):
 
 
 EVEN = {'hash': '', 'proof': 100003}
-EVEN_BLOCK = next({'hash': validate.common.block_hash(EVEN, n), 'proof': n} for n in range(100_004, 10**7, 2)
-                  if validate.common.block_hash(EVEN, n).startswith('0000'))
+EVEN_BLOCK = next(
+    {'hash': validate.common.block_hash(EVEN, n), 'proof': n}
+    for n in range(100_004, 10**7, 2)
+    if validate.common.block_hash(EVEN, n).startswith('0000')
+)
 SMALL = {'hash': validate.common.block_hash(GENESIS, 7), 'proof': 7}
 WEAK = follow(GENESIS, 3)
 EMPTY = {'hash': '', 'proof': 7}
@@ -63,8 +68,13 @@ BAD = {
     'a number': (with_body(b'1'), 'field missing'),
     'null': (with_body(b'null'), 'field missing'),
     'no fields': (with_body(b'{}'), 'field missing'),
-    'no proof': (with_body(b'{"hash": "0", "height": 1, "previous": {"hash": "", "proof": 1}, "run": "a", '
-                           b'"producer": "b"}'), 'field missing'),
+    'no proof': (
+        with_body(
+            b'{"hash": "0", "height": 1, "previous": {"hash": "", "proof": 1}, "run": "a", '
+            b'"producer": "b"}'
+        ),
+        'field missing',
+    ),
     'previous is text': (altered(previous='x'), 'field missing'),
     'proof is text': (altered(proof='909451'), 'field of a wrong type'),
     'proof is NaN': (altered(proof=float('nan')), 'field of a wrong type'),
@@ -72,7 +82,10 @@ BAD = {
     'proof is true': (altered(proof=True), 'field of a wrong type'),
     'height is text': (altered(height='1'), 'field of a wrong type'),
     'producer is no text': (altered(producer=None), 'field of a wrong type'),
-    'producer with a control character': (altered(producer='al\x1b[2Jice'), 'field of a wrong type'),
+    'producer with a control character': (
+        altered(producer='al\x1b[2Jice'),
+        'field of a wrong type',
+    ),
     'producer is half a character': (altered(producer='\ud800'), 'field of a wrong type'),
     'proof negative': (altered(proof=-909451), 'wrong hash'),
     'proof huge': (altered(proof=10**3000), 'wrong hash'),
@@ -91,11 +104,19 @@ BAD = {
     'parent without zeros': (message('a', 'b', 2, WEAK, follow(WEAK, 4)), 'wrong parent'),
     'parent is no hash': (altered(previous={'hash': '\ud800', 'proof': 100003}), 'wrong parent'),
     'first block with a parent': (message('a', 'b', 1, GOLDEN, NEXT), 'wrong parent'),
-    'foreign content type': ((pika.BasicProperties(content_type='text/plain'), ONE[1]), 'foreign content type'),
+    'foreign content type': (
+        (pika.BasicProperties(content_type='text/plain'), ONE[1]),
+        'foreign content type',
+    ),
     'no content type': ((pika.BasicProperties(), ONE[1]), 'foreign content type'),
-    'message_id not UTF-8': ((with_message_id(b'application/json', b'\xff\xfe'), ONE[1]),
-                             'message_id of another block'),
-    "another's message_id": (with_body(ONE[1], message_id='bob-cafe-1'), 'message_id of another block'),
+    'message_id not UTF-8': (
+        (with_message_id(b'application/json', b'\xff\xfe'), ONE[1]),
+        'message_id of another block',
+    ),
+    "another's message_id": (
+        with_body(ONE[1], message_id='bob-cafe-1'),
+        'message_id of another block',
+    ),
 }
 
 
@@ -112,8 +133,12 @@ def test_bad_blocks(case):
 
 def test_the_range_is_that_of_the_next_prime():
     last = validate.common.next_prime(25_000_000)
-    for proof, verdict in ((100_000, 'proof out of range'), (100_003, 'valid'), (last, 'valid'),
-                           (last + 2, 'proof out of range')):
+    for proof, verdict in (
+        (100_000, 'proof out of range'),
+        (100_003, 'valid'),
+        (last, 'valid'),
+        (last + 2, 'proof out of range'),
+    ):
         block = {'hash': validate.common.block_hash(GENESIS, proof), 'proof': proof}
         properties, body = message('a', 'b', 1, GENESIS, block)
         try:
@@ -131,28 +156,40 @@ def test_parent_and_child_must_be_those_known():
     known = OrderedDict()
     assert judge(*ONE, known) == 'valid'
     assert judge(*forged, known) == 'wrong parent'
-    assert judge(*message('alice', 'beef', 2, other, follow(other, 4)), known) == 'valid'  # another chain
+    assert (
+        judge(*message('alice', 'beef', 2, other, follow(other, 4)), known) == 'valid'
+    )  # another chain
     assert judge(*message('alice', 'cafe', 1, GENESIS, other), known) == 'second block at a height'
-    assert judge(*message('alice', 'cafe', 3, NEXT, third), known) == 'valid'  # block 2 went to another validator
+    assert (
+        judge(*message('alice', 'cafe', 3, NEXT, third), known) == 'valid'
+    )  # block 2 went to another validator
     assert judge(*TWO, known) == 'valid'  # ... and came back
     known = OrderedDict()
     assert judge(*message('alice', 'cafe', 3, NEXT, third), known) == 'valid'
     assert judge(*forged, known) == 'second block at a height'  # block 3 told who its parent is
 
 
-@pytest.mark.parametrize(('attempt', 'epoch', 'verdict'), [
-    (1, 1, 'replayed'), (2, 1, 'sent again'), (1, 2, 'redelivered'), (2, 2, 'sent again')])
+@pytest.mark.parametrize(
+    ('attempt', 'epoch', 'verdict'),
+    [(1, 1, 'replayed'), (2, 1, 'sent again'), (1, 2, 'redelivered'), (2, 2, 'sent again')],
+)
 def test_copies(attempt, epoch, verdict):
     known = OrderedDict()
     assert judge(*ONE, known, attempt=1, epoch=1) == 'valid'
     assert judge(*ONE, known, attempt=attempt, epoch=epoch) == verdict
 
 
-@pytest.mark.parametrize(('kind', 'redelivered', 'verdict'), [
-    ('quorum', True, 'redelivered'), ('quorum', False, 'replayed'), ('classic', True, 'replayed')])
+@pytest.mark.parametrize(
+    ('kind', 'redelivered', 'verdict'),
+    [('quorum', True, 'redelivered'), ('quorum', False, 'replayed'), ('classic', True, 'replayed')],
+)
 def test_a_copy_of_what_was_acknowledged(kind, redelivered, verdict):
-    known, may_repeat = OrderedDict(), delivery.may_repeat(
-        SimpleNamespace(queue_type=kind), SimpleNamespace(redelivered=redelivered))
+    known, may_repeat = (
+        OrderedDict(),
+        delivery.may_repeat(
+            SimpleNamespace(queue_type=kind), SimpleNamespace(redelivered=redelivered)
+        ),
+    )
     assert judge(*ONE, known) == 'valid'
     assert judge(*ONE, known, may_repeat=may_repeat) == verdict
 
@@ -167,12 +204,15 @@ def test_what_it_remembers_is_bounded(monkeypatch):
 
 # --------------------------------------------------------------------------------------- on a real broker
 
+
 def test_the_wikis_block_through_the_script(run, channel):
     put(channel, [ONE, TWO])
     done = run('validate.py', '--count', 2)
     assert done.status == 0, done.err
-    assert done.out.splitlines()[:2] == ['1 of 2  alice 1  00004913ba4dc384…  valid',
-                                         f'2 of 2  alice 2  {NEXT["hash"][:16]}…  valid']
+    assert done.out.splitlines()[:2] == [
+        '1 of 2  alice 1  00004913ba4dc384…  valid',
+        f'2 of 2  alice 2  {NEXT["hash"][:16]}…  valid',
+    ]
 
 
 def test_every_bad_block_is_rejected_into_the_dead_letters_and_counted(run, channel):
@@ -189,10 +229,22 @@ def test_every_bad_block_is_rejected_into_the_dead_letters_and_counted(run, chan
     assert {properties.headers['x-death'][0]['reason'] for properties, _ in dead} == {'rejected'}
 
 
-JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=70)
-                    | st.integers(10**20, 10**300) | st.sampled_from(['\ud800', '', GOLDEN['hash'], 909451, 1, 2]),
-                    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(
-                        st.sampled_from(['hash', 'proof', 'height', 'previous', 'x']), inner, max_size=4), max_leaves=5)
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=70)
+    | st.integers(10**20, 10**300)
+    | st.sampled_from(['\ud800', '', GOLDEN['hash'], 909451, 1, 2]),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(['hash', 'proof', 'height', 'previous', 'x']), inner, max_size=4
+        )
+    ),
+    max_leaves=5,
+)
 FIELDS = ('hash', 'proof', 'height', 'previous', 'producer', 'run')
 
 
@@ -208,19 +260,35 @@ def bad_messages(draw):
         return with_body(json.dumps(draw(JSON)).encode())
     if kind == 'byte':
         place = draw(st.integers(0, len(body) - 1))
-        byte = draw(st.integers(0, 255).filter(lambda byte: byte != body[place] and (bytes([byte]).strip() or body[
-            place:place + 1].strip())))
-        return properties, body[:place] + bytes([byte]) + body[place + 1:]
+        byte = draw(
+            st.integers(0, 255).filter(
+                lambda byte: (
+                    byte != body[place]
+                    and (bytes([byte]).strip() or body[place : place + 1].strip())
+                )
+            )
+        )
+        return properties, body[:place] + bytes([byte]) + body[place + 1 :]
     if kind == 'properties':
-        headers = {'x-attempt': 'x', 'list': [1, None, {'a': b'b'}], 'when': datetime.datetime(2020, 1, 1),
-                   'd': Decimal('1.5')}
-        return pika.BasicProperties(content_type=draw(st.text('abc/', max_size=9)),
-                                    headers=draw(st.none() | st.just(headers))), body
+        headers = {
+            'x-attempt': 'x',
+            'list': [1, None, {'a': b'b'}],
+            'when': datetime.datetime(2020, 1, 1),
+            'd': Decimal('1.5'),
+        }
+        return pika.BasicProperties(
+            content_type=draw(st.text('abc/', max_size=9)),
+            headers=draw(st.none() | st.just(headers)),
+        ), body
     field = draw(st.sampled_from(FIELDS))
     if kind == 'missing':
         del block[field]
     else:
-        wrong = draw(JSON.filter(lambda value: value != block[field] or type(value) is not type(block[field])))
+        wrong = draw(
+            JSON.filter(
+                lambda value: value != block[field] or type(value) is not type(block[field])
+            )
+        )
         block[field] = wrong
     return properties, json.dumps(block).encode()
 
@@ -228,7 +296,9 @@ def bad_messages(draw):
 def test_ten_thousand_bad_messages(run, channel):
     bad = []
 
-    @settings(max_examples=10_000, database=None, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(
+        max_examples=10_000, database=None, deadline=None, suppress_health_check=list(HealthCheck)
+    )
     @given(bad_messages())
     def generate(one):
         bad.append(one)
@@ -242,7 +312,9 @@ def test_ten_thousand_bad_messages(run, channel):
     assert summary['valid'] == summary['redelivered'] == summary['sent_again'] == 0
     assert sum(summary['reasons'].values()) == summary['invalid'] == len(bad)
     assert len(summary['reasons']) >= 6
-    assert Counter(body for _, body in drain(channel, 'siamese.dead')) == Counter(body for _, body in bad)
+    assert Counter(body for _, body in drain(channel, 'siamese.dead')) == Counter(
+        body for _, body in bad
+    )
     assert channel.queue_declare('siamese.blocks', passive=True).method.message_count == 0
 
 
@@ -257,7 +329,10 @@ def test_a_replayed_block_is_refused(run, channel):
 def test_a_second_attempt_is_accepted_and_counted(run, channel):
     put(channel, [message('alice', 'cafe', 1, GENESIS, GOLDEN, attempt) for attempt in (1, 2)])
     done = run('validate.py', '--count', 2, '--json', '-', '--quiet')
-    assert done.status == 0 and (json.loads(done.out)['valid'], json.loads(done.out)['sent_again']) == (1, 1)
+    assert done.status == 0 and (
+        json.loads(done.out)['valid'],
+        json.loads(done.out)['sent_again'],
+    ) == (1, 1)
 
 
 def test_the_first_attempt_again_after_the_second_is_a_replay(run, channel):
@@ -278,8 +353,13 @@ def test_headers_that_pika_cannot_decode(run, channel, size):
 
 
 def test_what_strangers_write_cannot_forge_the_log(run, channel):
-    put(channel, [(pika.BasicProperties(content_type='a\x1b[2J\n12:00:00 forged'), b''),
-                  altered(hash='\x1b[31m\nforged')])
+    put(
+        channel,
+        [
+            (pika.BasicProperties(content_type='a\x1b[2J\n12:00:00 forged'), b''),
+            altered(hash='\x1b[31m\nforged'),
+        ],
+    )
     done = run('validate.py', '--count', 2)
     assert done.status == 1 and '\x1b' not in done.err + done.out and '\nforged' not in done.err
     assert sum('invalid' in line for line in done.err.splitlines()) == 2
@@ -287,7 +367,9 @@ def test_what_strangers_write_cannot_forge_the_log(run, channel):
 
 def test_something_invalid_outweighs_that_the_broker_is_gone(start):
     with broker_module.throwaway() as broker:
-        with contextlib.closing(pika.BlockingConnection(pika.URLParameters(broker.url))) as connection:
+        with contextlib.closing(
+            pika.BlockingConnection(pika.URLParameters(broker.url))
+        ) as connection:
             put(connection.channel(), [BAD['no fields'][0]])
         validator = start('validate.py', '--give-up-after', 1, AMQP_URL=broker.url)
         validator.wait_for('invalid: field missing')
@@ -304,7 +386,10 @@ def test_a_signal_before_anything_was_checked(start):
 
 def test_two_signals_leave_books_that_audit_understands(start, run, channel, tmp_path):
     ledger = tmp_path / 'run.jsonl'
-    assert run('producer.py', '--difficulty', 0, '--count', 3000, '--quiet', '--ledger', ledger).status == 0
+    assert (
+        run('producer.py', '--difficulty', 0, '--count', 3000, '--quiet', '--ledger', ledger).status
+        == 0
+    )
     validator = start('validate.py', '--difficulty', 0, '--ledger', ledger)
     validator.wait_for(' valid', validator.out)
     validator.send(signal.SIGTERM)
@@ -338,7 +423,10 @@ def test_a_signal_ends_it_and_what_it_did_not_check_stays(start, channel, number
     done = validator.stop(number)
     assert done.status == 0 and f'stopped: {number.name}' in done.out
     put(channel, [TWO])
-    wait_until(lambda: channel.queue_declare('siamese.blocks', passive=True).method.message_count == 1, 'one block')
+    wait_until(
+        lambda: channel.queue_declare('siamese.blocks', passive=True).method.message_count == 1,
+        'one block',
+    )
 
 
 def test_what_was_delivered_but_not_checked_goes_back(run, channel):

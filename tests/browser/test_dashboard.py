@@ -41,11 +41,15 @@ expect.set_options(timeout=PATIENCE * 1000)
 
 @pytest.fixture(scope='session')
 def browser():
-    program = next(filter(None, map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome'))), None)
+    program = next(
+        filter(None, map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome'))), None
+    )
     assert program, 'there is no Chromium: ./tools/setup.sh browser'
     with sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=program, args=[
-            '--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost'])
+        running = playwright.chromium.launch(
+            executable_path=program,
+            args=['--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost'],
+        )
         yield running
         running.close()
 
@@ -68,15 +72,30 @@ def visit(browser):
         tab = context.new_page()
         tab.set_default_timeout(PATIENCE * 1000)
         tab.failed = []
-        tab.on('requestfailed', lambda request: is_knock(request)
-               or tab.failed.append(f'{request.failure} {request.url}'))
-        tab.on('response', lambda answer: answer.status >= 400 and tab.failed.append(f'{answer.status} {answer.url}'))
-        tab.on('request', lambda request: re.match(r'(http|ws)s?://127\.0\.0\.1:|data:|blob:', request.url)
-               or tab.failed.append(f'leaves loopback: {request.url}'))
+        tab.on(
+            'requestfailed',
+            lambda request: (
+                is_knock(request) or tab.failed.append(f'{request.failure} {request.url}')
+            ),
+        )
+        tab.on(
+            'response',
+            lambda answer: (
+                answer.status >= 400 and tab.failed.append(f'{answer.status} {answer.url}')
+            ),
+        )
+        tab.on(
+            'request',
+            lambda request: (
+                re.match(r'(http|ws)s?://127\.0\.0\.1:|data:|blob:', request.url)
+                or tab.failed.append(f'leaves loopback: {request.url}')
+            ),
+        )
         tab.on('pageerror', lambda error: tab.failed.append(f'script: {error}'))
         visits.append((context, tab))
         tab.goto(url)
         return tab
+
     yield visit
     failed = [tab.failed for _, tab in visits]
     for context, _ in visits:
@@ -100,24 +119,51 @@ def db(file):
 @pytest.fixture
 def serve(start, file, broker):
     """A function that starts dashboard.py; it returns its URL."""
+
     def serve(*flags, **env):
-        running = start('dashboard.py', '--port', 0, '--history', file, *flags,
-                        **{'MANAGEMENT_URL': broker.management_url, **env})
+        running = start(
+            'dashboard.py',
+            '--port',
+            0,
+            '--history',
+            file,
+            *flags,
+            **{'MANAGEMENT_URL': broker.management_url, **env},
+        )
         serve.running = running
         return running.wait_for('shows', running.out).split()[0]
+
     return serve
 
 
 def seen_now(db, **facts):
     now = time.time()
-    history.note(db, state='up', since=now - 90, place='127.0.0.1:5672/%2F', product='RabbitMQ', version='3.10.8',
-                 collected=now, monitor={'name': 'monitor.py@test', 'seen': now + 3600, 'interval': 5}, **facts)
+    history.note(
+        db,
+        state='up',
+        since=now - 90,
+        place='127.0.0.1:5672/%2F',
+        product='RabbitMQ',
+        version='3.10.8',
+        collected=now,
+        monitor={'name': 'monitor.py@test', 'seen': now + 3600, 'interval': 5},
+        **facts,
+    )
 
 
 def queue(name, ready=0, unacked=0, consumers=1, **more):
     """Return a queue as queues.collect() takes it."""
-    return {'name': name, 'type': 'classic', 'state': 'running', 'ready': ready, 'unacked': unacked,
-            'consumers': consumers, **dict.fromkeys(history.RATES, 0), **dict.fromkeys(history.COUNTED, 0), **more}
+    return {
+        'name': name,
+        'type': 'classic',
+        'state': 'running',
+        'ready': ready,
+        'unacked': unacked,
+        'consumers': consumers,
+        **dict.fromkeys(history.RATES, 0),
+        **dict.fromkeys(history.COUNTED, 0),
+        **more,
+    }
 
 
 def collect(db, *rows, at=None):
@@ -126,10 +172,27 @@ def collect(db, *rows, at=None):
 
 def bury(db, **letter):
     """Store a dead letter."""
-    dead.store(db, [{
-        'at': time.time(), 'queue': 'work', 'reason': 'expired', 'exchange': '', 'routing_key': 'work',
-        'sender': 'alice', 'message_id': '', 'body': b'hello', 'encoded': b'\0\0', 'properties': {},
-        'redelivered': False, **letter}], 'test', time.time())
+    dead.store(
+        db,
+        [
+            {
+                'at': time.time(),
+                'queue': 'work',
+                'reason': 'expired',
+                'exchange': '',
+                'routing_key': 'work',
+                'sender': 'alice',
+                'message_id': '',
+                'body': b'hello',
+                'encoded': b'\0\0',
+                'properties': {},
+                'redelivered': False,
+                **letter,
+            }
+        ],
+        'test',
+        time.time(),
+    )
 
 
 def log_in(tab, user, password):
@@ -141,11 +204,15 @@ def log_in(tab, user, password):
 @pytest.fixture
 def watched(start, url, channel, file, broker):
     """A broker that monitor.py watches, with queue `work`, whose messages die after 10 ms without a consumer."""
-    running = start('monitor.py', '--history', file, '--interval', 1, MANAGEMENT_URL=broker.management_url)
+    running = start(
+        'monitor.py', '--history', file, '--interval', 1, MANAGEMENT_URL=broker.management_url
+    )
     channel.confirm_delivery()
     channel.queue_declare('work', durable=True)
     running.wait_for('ready')
-    with contextlib.closing(history.open_for_reading(str(file))) as db:  # what was before the first look is not counted
+    with contextlib.closing(
+        history.open_for_reading(str(file))
+    ) as db:  # what was before the first look is not counted
         wait_until(lambda: history.broker(db)['collected'], 'a first look')
     return running
 
@@ -159,6 +226,7 @@ def die(channel, body, properties=None, queue='mortal'):
 
 
 # ------------------------------------------------------------------------------------- with a real broker
+
 
 def test_numbers_move_by_themselves(watched, serve, visit, channel):
     tab = visit(serve())
@@ -175,8 +243,13 @@ def test_numbers_move_by_themselves(watched, serve, visit, channel):
 
 
 def test_a_dead_letter_is_shown_as_it_is_and_sent_back(watched, serve, visit, channel):
-    die(channel, EVIL.encode(), pika.BasicProperties(headers={EVIL: EVIL, ':onclick': 'window.hacked=1'},
-                                                     app_id=EVIL, message_id='first'))
+    die(
+        channel,
+        EVIL.encode(),
+        pika.BasicProperties(
+            headers={EVIL: EVIL, ':onclick': 'window.hacked=1'}, app_id=EVIL, message_id='first'
+        ),
+    )
     die(channel, b'\xff\xfe<b>', pika.BasicProperties(message_id='second'))
     tab = visit(serve() + '/dead')
     tab.get_by_role('link', name='Log in', exact=True).click()
@@ -196,7 +269,7 @@ def test_a_dead_letter_is_shown_as_it_is_and_sent_back(watched, serve, visit, ch
     tab.get_by_role('button', name='Send back', exact=True).click()
     expect(tab.get_by_text('1 of 1 dead letters sent back')).to_be_visible()
     can_be_read(tab)
-    (properties, came), = wait_until(lambda: back(channel, 'mortal'), 'the letter sent back')
+    ((properties, came),) = wait_until(lambda: back(channel, 'mortal'), 'the letter sent back')
     assert came == EVIL.encode() and properties.message_id == 'first'
     assert tab.evaluate('window.hacked') is None
 
@@ -215,7 +288,9 @@ def test_nothing_a_stranger_names_becomes_script(watched, serve, visit, channel,
         connection.channel().basic_consume('work', lambda *_: None)
         base = serve('--unread-after', 0)
         tab = visit(base)
-        expect(tab.locator('.note').filter(has_text=EVIL)).to_be_visible()  # it moves what stands below it
+        expect(
+            tab.locator('.note').filter(has_text=EVIL)
+        ).to_be_visible()  # it moves what stands below it
         tab.get_by_role('row').filter(has_text='onerror').get_by_role('link').click()
         expect(tab.get_by_role('heading', name=EVIL)).to_be_visible()
         expect(tab.locator('.chart svg').last).to_contain_text('sent')
@@ -226,6 +301,7 @@ def test_nothing_a_stranger_names_becomes_script(watched, serve, visit, channel,
 
 
 # ------------------------------------------------------------------------------------------- the login
+
 
 def user(broker, name, tag):
     broker.ctl('add_user', name, 'secret')
@@ -247,7 +323,9 @@ def test_login_is_the_brokers(broker, db, serve, visit):
     log_in(tab, name, 'secret')
     expect(tab.get_by_role('row').filter(has_text='work')).to_be_visible()
     assert tab.url == base + '/dead?queue=work'
-    expect(tab.get_by_role('button', name=re.compile('Send.*back'))).to_have_count(0)  # no administrator
+    expect(tab.get_by_role('button', name=re.compile('Send.*back'))).to_have_count(
+        0
+    )  # no administrator
     assert tab.context.cookies()[0]['httpOnly'] and tab.context.cookies()[0]['sameSite'] == 'Lax'
     tab.get_by_role('button', name='Log out').click()
     expect(tab.get_by_role('button', name='Log in')).to_be_visible()
@@ -263,9 +341,13 @@ def test_a_session_ends(broker, db, serve, visit):
     base = serve('--login', '--session', 5)
     tab = visit(base)
     log_in(tab, 'guest', 'guest')
-    cookie, = wait_until(tab.context.cookies, 'a session')
-    expect(tab.get_by_text('Your session has ended.')).to_be_visible()  # the page goes there by itself
-    answer = ask(base, '/', {'Cookie': f'{cookie["name"]}={cookie["value"]}', 'Accept': 'text/html'})
+    (cookie,) = wait_until(tab.context.cookies, 'a session')
+    expect(
+        tab.get_by_text('Your session has ended.')
+    ).to_be_visible()  # the page goes there by itself
+    answer = ask(
+        base, '/', {'Cookie': f'{cookie["name"]}={cookie["value"]}', 'Accept': 'text/html'}
+    )
     assert answer.status == 303 and answer.getheader('location').startswith('/login')
     assert ask(base, SOCKET, upgrade(Cookie=f'{cookie["name"]}={cookie["value"]}')).status == 403
     tab.failed.clear()  # on a slow machine it ends before all of the page is loaded
@@ -285,14 +367,20 @@ def ask(base, path, headers=(), method='GET'):
     secure = base.startswith('https')
     context = {'context': ssl._create_unverified_context()} if secure else {}
     connection = (http.client.HTTPSConnection if secure else http.client.HTTPConnection)(
-        base.split('//')[1], timeout=PATIENCE, **context)
+        base.split('//')[1], timeout=PATIENCE, **context
+    )
     connection.request(method, path, headers=dict(headers))
     return connection.getresponse()
 
 
 def upgrade(**headers):
-    return {'Connection': 'Upgrade', 'Upgrade': 'websocket', 'Sec-WebSocket-Version': '13',
-            'Sec-WebSocket-Key': 'dGhlIHNhbXBsZSBub25jZQ==', **headers}
+    return {
+        'Connection': 'Upgrade',
+        'Upgrade': 'websocket',
+        'Sec-WebSocket-Version': '13',
+        'Sec-WebSocket-Key': 'dGhlIHNhbXBsZSBub25jZQ==',
+        **headers,
+    }
 
 
 SOCKET = '/_nicegui_ws/socket.io/?EIO=4&transport=websocket'
@@ -303,12 +391,14 @@ def test_wrong_passwords_keep_nobody_else_waiting(db, serve):
         connection = http.client.HTTPConnection(serve.base, timeout=PATIENCE)
         connection.request('POST', '/login', f'user=guest&password={password}')
         return connection
+
     serve.base = serve('--login').split('//')[1]
     answered = []
 
     def wait_for_refusal(connection):
         assert connection.getresponse().status == 403
         answered.append(connection)
+
     wrong = [send('wrong') for _ in range(40)]
     honest = send('guest')
     threads = [threading.Thread(target=wait_for_refusal, args=[connection]) for connection in wrong]
@@ -318,7 +408,9 @@ def test_wrong_passwords_keep_nobody_else_waiting(db, serve):
     before = len(answered)
     for thread in threads:
         thread.join(PATIENCE)
-    assert len(answered) == 40 and before < 30  # of 4 at a time 37 would have had to be refused, and punished, first
+    assert (
+        len(answered) == 40 and before < 30
+    )  # of 4 at a time 37 would have had to be refused, and punished, first
 
 
 def test_another_loopback_address(db, serve, visit):
@@ -331,7 +423,11 @@ def test_strangers_are_refused(db, serve):
     base = serve()
     assert ask(base, '/').status == 200
     assert ask(base, SOCKET, upgrade(Origin=base)).status == 101
-    for headers in {'Host': 'evil.example'}, {'Origin': 'http://evil.example'}, {'Host': 'evil.example:80'}:
+    for headers in (
+        {'Host': 'evil.example'},
+        {'Origin': 'http://evil.example'},
+        {'Host': 'evil.example:80'},
+    ):
         assert ask(base, '/', headers).status == 403
         assert ask(base, SOCKET, upgrade(**headers)).status == 403
     for headers in {'Host': '['}, {'Origin': 'http://['}:
@@ -342,7 +438,12 @@ def test_strangers_are_refused(db, serve):
     assert ask(base, '/', {'Accept': 'text/html'}).getheader('location') == '/login?next=%2F'
     assert ask(base, SOCKET, upgrade()).status == 403
     assert ask(base, '/docs').status == ask(base, '/_nicegui/x').status == 401
-    for target in 'https://evil.example', '//evil.example', '/\\evil.example', 'javascript:alert(1)':
+    for target in (
+        'https://evil.example',
+        '//evil.example',
+        '/\\evil.example',
+        'javascript:alert(1)',
+    ):
         page = ask(base, f'/login?next={login.quote(target, safe="")}').read().decode()
         assert 'action="/login?next=%2F"' in page
     answer = ask(base, '/login')
@@ -352,7 +453,9 @@ def test_strangers_are_refused(db, serve):
 
 def test_with_tls(db, serve, visit, broker, tmp_path):
     authority = trustme.CA()
-    authority.issue_cert('127.0.0.1').private_key_and_cert_chain_pem.write_to_path(tmp_path / 'server.pem')
+    authority.issue_cert('127.0.0.1').private_key_and_cert_chain_pem.write_to_path(
+        tmp_path / 'server.pem'
+    )
     base = serve('--login', '--certfile', tmp_path / 'server.pem')
     assert base.startswith('https://')
     tab = visit(base, ignore_https_errors=True)
@@ -361,14 +464,23 @@ def test_with_tls(db, serve, visit, broker, tmp_path):
     assert tab.context.cookies()[0]['secure']
 
 
-@pytest.mark.parametrize('flags, words', [
-    (['--host', '0.0.0.0'], 'passwords would cross the network in clear'),
-    (['--certfile', '/none'], 'cannot use --certfile'),
-    (['--management-url', 'ftp://user:secret@host'], 'bad management URL'),
-    (['--session', '0'], '--session')])
+@pytest.mark.parametrize(
+    'flags, words',
+    [
+        (['--host', '0.0.0.0'], 'passwords would cross the network in clear'),
+        (['--certfile', '/none'], 'cannot use --certfile'),
+        (['--management-url', 'ftp://user:secret@host'], 'bad management URL'),
+        (['--session', '0'], '--session'),
+    ],
+)
 def test_bad_flags(run, flags, words):
     done = run('dashboard.py', *flags)
-    assert done.status == 2 and words in done.err and len(done.err.splitlines()) == 1 and 'secret' not in done.err
+    assert (
+        done.status == 2
+        and words in done.err
+        and len(done.err.splitlines()) == 1
+        and 'secret' not in done.err
+    )
 
 
 def test_a_token_ends_the_session_early():
@@ -380,33 +492,50 @@ def test_a_token_ends_the_session_early():
 
 # ------------------------------------------------------------------------------------- what the pages show
 
+
 def test_history_by_hour_day_month_and_year(db, serve, visit):
     now = time.time()
     for number, back in enumerate((800 * 24, 400 * 24, 40 * 24, 30, 2)):  # hours
-        collect(db, queue('work', published=2 * 10 ** number, delivered=10 ** number), at=now - (back + 0.01) * HOUR)
-        collect(db, queue('work', published=3 * 10 ** number, delivered=2 * 10 ** number), at=now - back * HOUR)
+        collect(
+            db,
+            queue('work', published=2 * 10**number, delivered=10**number),
+            at=now - (back + 0.01) * HOUR,
+        )
+        collect(
+            db,
+            queue('work', published=3 * 10**number, delivered=2 * 10**number),
+            at=now - back * HOUR,
+        )
     bury(db, at=now)
     tab = visit(serve() + '/queue?name=work')
     rows = tab.get_by_role('region', name='history').get_by_role('row')
     bars = tab.locator('.history svg')
     for period in 'Hour', 'Month', 'Year', 'Day':
         tab.get_by_role('button', name=period, exact=True).click()
-        expected = history.report(db, period.lower(), 'work',
-                                  view_queues.periods(period.lower(), now)[0])
+        expected = history.report(
+            db, period.lower(), 'work', view_queues.periods(period.lower(), now)[0]
+        )
         expect(rows).to_have_count(len(expected) + 1)
         for shown, row in zip(rows.all()[1:], reversed(expected)):
             expect(shown.get_by_role('cell').nth(1)).to_have_text(f'{row["published"]:,}')
             expect(shown.get_by_role('cell').nth(2)).to_have_text(f'{row["delivered"]:,}')
         expect(rows.nth(1).get_by_role('cell').nth(5)).to_have_text('1')  # expired
         first = view_queues.periods(period.lower(), now)[0]
-        expect(bars).to_contain_text(time.strftime(view_queues.SPANS[period.lower()][2], time.gmtime(first)))
+        expect(bars).to_contain_text(
+            time.strftime(view_queues.SPANS[period.lower()][2], time.gmtime(first))
+        )
     assert len({len(history.report(db, period, 'work')) for period in history.PERIODS}) > 1
 
 
 def test_what_no_queue_took_is_in_the_history_of_all_queues(db, serve, visit):
     for returned, dropped in (0, 0), (1234, 5):
-        queues.collect(db, time.time(), [queue('work', published=returned * 9999, delivered=returned * 9999)], 1e6,
-                       unroutable={'returned': returned, 'dropped': dropped})
+        queues.collect(
+            db,
+            time.time(),
+            [queue('work', published=returned * 9999, delivered=returned * 9999)],
+            1e6,
+            unroutable={'returned': returned, 'dropped': dropped},
+        )
     base = serve()
     tab = visit(base)
     region = tab.get_by_role('region', name='history')
@@ -416,7 +545,9 @@ def test_what_no_queue_took_is_in_the_history_of_all_queues(db, serve, visit):
     expect(cells.nth(8)).to_have_text('1,234')
     expect(cells.nth(9)).to_have_text('5')
     middle = tab.locator('.history .q-table__middle')
-    shown, needed = wait_until(lambda: middle.evaluate('e => e.clientWidth && [e.clientWidth, e.scrollWidth]'), 'it')
+    shown, needed = wait_until(
+        lambda: middle.evaluate('e => e.clientWidth && [e.clientWidth, e.scrollWidth]'), 'it'
+    )
     assert needed <= shown
     tab.goto(f'{base}/queue?name=work')
     expect(tab.get_by_role('region', name='history')).to_contain_text('12,338,766')
@@ -428,7 +559,12 @@ def test_states(db, serve, visit):
     tab = visit(serve())
     state = tab.locator('header .state')
     expect(state).to_have_text('RabbitMQ 3.10.8 up')
-    history.note(db, state='away', since=time.time() - 300, alarms={'memory alarm on n0@localhost': time.time()})
+    history.note(
+        db,
+        state='away',
+        since=time.time() - 300,
+        alarms={'memory alarm on n0@localhost': time.time()},
+    )
     expect(state).to_have_text('RabbitMQ 3.10.8 away for 5 min')
     expect(tab.locator('.note.bad').filter(has_text='memory alarm on n0@localhost')).to_be_visible()
     history.note(db, monitor={'name': 'm', 'seen': time.time() - 600, 'interval': 5})
@@ -437,7 +573,9 @@ def test_states(db, serve, visit):
     seen_now(db, alarms={})
     expect(state).to_have_text('RabbitMQ 3.10.8 up')
     expect(tab.locator('.note')).to_have_count(0)
-    history.note(db, missing=['no figures of queues and clients: ...', 'no exchange amq.rabbitmq.event ...'])
+    history.note(
+        db, missing=['no figures of queues and clients: ...', 'no exchange amq.rabbitmq.event ...']
+    )
     expect(tab.locator('.note.bad')).to_have_text('no figures of queues and clients: ...')
     expect(tab.locator('.note')).to_have_count(1)
 
@@ -446,12 +584,26 @@ def test_the_state_of_each_queue(db, serve, visit):
     now = time.time()
     for at, count in (now - 100, 0), (now - 95, 7), (now - 5, 7), (now, 14):
         moved, stuck = {'published': count, 'delivered': count}, {'published': 7 if count else 0}
-        collect(db, queue('moves', **moved), queue('lonely', ready=1, consumers=0), queue('rests'),
-                queue('stuck', ready=stuck['published'], **stuck), queue('waits', ready=1, **moved), at=at)
+        collect(
+            db,
+            queue('moves', **moved),
+            queue('lonely', ready=1, consumers=0),
+            queue('rests'),
+            queue('stuck', ready=stuck['published'], **stuck),
+            queue('waits', ready=1, **moved),
+            at=at,
+        )
     tab = visit(serve())
-    for name, state in ('moves', 'active'), ('lonely', 'no consumer'), ('rests', 'idle'), ('stuck', 'not read'), (
-            'waits', 'active'):
-        expect(tab.get_by_role('row').filter(has_text=name).get_by_role('cell').nth(1)).to_have_text(state)
+    for name, state in (
+        ('moves', 'active'),
+        ('lonely', 'no consumer'),
+        ('rests', 'idle'),
+        ('stuck', 'not read'),
+        ('waits', 'active'),
+    ):
+        expect(
+            tab.get_by_role('row').filter(has_text=name).get_by_role('cell').nth(1)
+        ).to_have_text(state)
 
 
 def test_a_broker_that_is_away_is_not_waited_for_to_send_back(db, serve, visit, file):
@@ -465,7 +617,9 @@ def test_a_broker_that_is_away_is_not_waited_for_to_send_back(db, serve, visit, 
     assert dead.ids(db, 'all') == [1]
 
 
-def test_while_letters_are_sent_back_the_button_rests_and_the_end_ends_that_too(db, serve, visit, url):
+def test_while_letters_are_sent_back_the_button_rests_and_the_end_ends_that_too(
+    db, serve, visit, url
+):
     bury(db)
     with proxy.before(url) as between:
         between.hold()
@@ -477,7 +631,7 @@ def test_while_letters_are_sent_back_the_button_rests_and_the_end_ends_that_too(
         expect(tab.get_by_text('sending back ...')).to_be_visible()
         can_be_read(tab)
         wait_until(lambda: between.accepted, 'monitor.py')
-        sending, = psutil.Process(serve.running.process.pid).children()
+        (sending,) = psutil.Process(serve.running.process.pid).children()
         done = serve.running.stop()
         assert done.status == 0 and 'Traceback' not in done.err and not sending.is_running()
     assert dead.ids(db, 'all') == [1]
@@ -503,8 +657,11 @@ def test_without_a_history_it_says_what_to_do_and_recovers(file, serve, visit):
             tab.goto(tab.url.split('/', 3)[0] + '//' + tab.url.split('/', 3)[2] + path)
             expect(tab.get_by_text(words)).to_be_visible()
         collect(db, queue('work'))
-        clients.see(db, time.time(), {
-            ('alice', 'guest'): {'does': 'sends', 'blocked': False, 'connections': {'1': (0, 0)}}})
+        clients.see(
+            db,
+            time.time(),
+            {('alice', 'guest'): {'does': 'sends', 'blocked': False, 'connections': {'1': (0, 0)}}},
+        )
         expect(tab.get_by_role('row').filter(has_text='alice')).to_be_visible()
 
 
@@ -513,7 +670,9 @@ def test_clients_and_their_interruptions(db, serve, visit):
     alice = {('alice', 'guest'): {'does': 'sends', 'blocked': False, 'connections': {'1': (5, 0)}}}
     for at, present in (now - 400, alice), (now - 300, {}), (now - 200, alice):
         clients.see(db, at, present)
-    cells = visit(serve() + '/clients').get_by_role('row').filter(has_text='alice').get_by_role('cell')
+    cells = (
+        visit(serve() + '/clients').get_by_role('row').filter(has_text='alice').get_by_role('cell')
+    )
     expect(cells.nth(7)).to_have_text('1')
     expect(cells.nth(8)).to_have_text(re.compile('^5 min ago'))
 
@@ -524,7 +683,9 @@ def test_500_queues_are_paged_found_and_sorted(db, serve, visit):
     rows = tab.get_by_role('region', name='queues').get_by_role('row')
     expect(rows).to_have_count(widgets.ROWS + 1)
     expect(rows.nth(1).get_by_role('cell').nth(2)).to_have_text('499')
-    tab.wait_for_function('window.socket && window.socket.connected')  # what is clicked before that is lost
+    tab.wait_for_function(
+        'window.socket && window.socket.connected'
+    )  # what is clicked before that is lost
     tab.get_by_role('button', name='Queue', exact=True).click()
     expect(rows.nth(1)).to_contain_text('queue.000')
     tab.get_by_label('Next page').click()
@@ -536,7 +697,12 @@ def test_500_queues_are_paged_found_and_sorted(db, serve, visit):
 
 def test_dead_letters_can_be_found(db, serve, visit):
     for number in range(60):
-        bury(db, queue=f'queue {number % 3}', reason=('expired', 'rejected')[number % 2], message_id=f'id-{number}')
+        bury(
+            db,
+            queue=f'queue {number % 3}',
+            reason=('expired', 'rejected')[number % 2],
+            message_id=f'id-{number}',
+        )
     tab = visit(serve() + '/dead?queue=queue%201')
     rows = tab.get_by_role('region', name='dead letters').get_by_role('row')
     expect(rows).to_have_count(21)
@@ -556,7 +722,10 @@ def test_letters_are_sent_back_only_where_all_that_go_are_shown(db, serve, visit
     log_in(tab, 'guest', 'guest')
     again, rows = tab.get_by_role('button', name='Send 4 back'), tab.get_by_role('row')
     expect(again).to_be_visible()
-    for label, narrow, wide in ('Reason', 'rejected', 'any reason'), ('State', 'sent back', 'waiting'):
+    for label, narrow, wide in (
+        ('Reason', 'rejected', 'any reason'),
+        ('State', 'sent back', 'waiting'),
+    ):
         for option, count in (narrow, 1 if label == 'State' else 2), (wide, 4):
             tab.get_by_label(label).click()
             tab.get_by_role('option', name=option).click()
@@ -570,19 +739,34 @@ def test_letters_are_sent_back_only_where_all_that_go_are_shown(db, serve, visit
 
 def names_of(tab):
     """Return what a screen reader would not be able to name on a page."""
-    return tab.evaluate('''() => [...document.querySelectorAll('button, a, input, [role=img]')].filter(e =>
+    return tab.evaluate("""() => [...document.querySelectorAll('button, a, input, [role=img]')].filter(e =>
         e.offsetParent && !(e.innerText || '').trim() && !e.getAttribute('aria-label') && !(e.labels || []).length
-    ).map(e => e.outerHTML.slice(0, 200))''')
+    ).map(e => e.outerHTML.slice(0, 200))""")
 
 
 @pytest.mark.parametrize('scheme', ['light', 'dark'])
 def test_on_a_phone_nothing_scrolls_sideways(db, serve, visit, scheme):
     long = 'siamese.' + 'averylongname' * 12
-    bury(db, queue=long, message_id='m' * 150, sender='s' * 90, body=b'x' * 500,
-         properties={'headers': {'h' * 100: 'v' * 400}, 'app_id': 's' * 90})
-    collect(db, queue(long, ready=123_456_789, consumers=0, published=10 ** 9), queue('short'))
-    clients.see(db, time.time(), {(long, 'u' * 80): {
-        'does': f'receives {long}', 'blocked': False, 'connections': {'1': (0, 0)}}})
+    bury(
+        db,
+        queue=long,
+        message_id='m' * 150,
+        sender='s' * 90,
+        body=b'x' * 500,
+        properties={'headers': {'h' * 100: 'v' * 400}, 'app_id': 's' * 90},
+    )
+    collect(db, queue(long, ready=123_456_789, consumers=0, published=10**9), queue('short'))
+    clients.see(
+        db,
+        time.time(),
+        {
+            (long, 'u' * 80): {
+                'does': f'receives {long}',
+                'blocked': False,
+                'connections': {'1': (0, 0)},
+            }
+        },
+    )
     base = serve('--unread-after', 0)
     tab = visit(base, viewport={'width': 390, 'height': 844}, color_scheme=scheme)
     for path in '/', f'/queue?name={long}', '/clients', '/dead', '/login':
@@ -591,7 +775,8 @@ def test_on_a_phone_nothing_scrolls_sideways(db, serve, visit, scheme):
         assert tab.evaluate('document.documentElement.scrollWidth') <= 390, path
         assert names_of(tab) == []
         assert tab.evaluate('getComputedStyle(document.body).backgroundColor') == (
-            'rgb(15, 20, 25)' if scheme == 'dark' else 'rgb(244, 246, 248)')
+            'rgb(15, 20, 25)' if scheme == 'dark' else 'rgb(244, 246, 248)'
+        )
     tab.goto(base + '/dead')
     tab.get_by_role('row').filter(has_text=long[:50]).get_by_role('button').click()
     expect(tab.locator('pre.body')).to_be_visible()
@@ -602,16 +787,29 @@ def test_on_a_phone_nothing_scrolls_sideways(db, serve, visit, scheme):
 def test_a_long_name_pushes_no_column_out_of_view(db, serve, visit):
     long = 'q' * 250
     bury(db, queue=long, sender=long, message_id=long)
-    collect(db, queue(long, ready=123_456_789, published=10 ** 9), queue('short'))
-    clients.see(db, time.time(), {(long, long): {'does': f'receives {long}', 'blocked': False, 'connections': {
-        '1': (0, 0)}}})
+    collect(db, queue(long, ready=123_456_789, published=10**9), queue('short'))
+    clients.see(
+        db,
+        time.time(),
+        {
+            (long, long): {
+                'does': f'receives {long}',
+                'blocked': False,
+                'connections': {'1': (0, 0)},
+            }
+        },
+    )
     base = serve()
     tab = visit(base)
     for path, name in ('/', 'queues'), ('/dead', 'dead letters'), ('/clients', 'clients'):
         tab.goto(base + path)
         expect(tab.get_by_text(long).first).to_be_visible()
-        last = tab.get_by_role('region', name=name).get_by_role('row').nth(1).get_by_role('cell').last
-        right = wait_until(lambda last=last: last.evaluate('e => e.getBoundingClientRect().right'), 'the layout')
+        last = (
+            tab.get_by_role('region', name=name).get_by_role('row').nth(1).get_by_role('cell').last
+        )
+        right = wait_until(
+            lambda last=last: last.evaluate('e => e.getBoundingClientRect().right'), 'the layout'
+        )
         assert right <= 1280, path
 
 
@@ -627,7 +825,7 @@ def test_the_colours_chosen_are_kept(db, serve, visit):
 
 
 def luminance(colour):
-    parts = [int(colour[at:at + 2], 16) / 255 for at in (1, 3, 5)]
+    parts = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
     parts = [part / 12.92 if part <= 0.03928 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
     return sum(weight * part for weight, part in zip((0.2126, 0.7152, 0.0722), parts))
 
@@ -639,27 +837,32 @@ def contrast(one, other):
 
 def can_be_read(tab):
     """Assert that the texts and the buttons of notifications can be read, in light and in dark."""
-    found = tab.evaluate('''() => ['light', 'dark'].flatMap(scheme => {
+    found = tab.evaluate("""() => ['light', 'dark'].flatMap(scheme => {
         document.body.style.colorScheme = scheme
         const all = [...document.querySelectorAll('.q-notification, .q-notification button')]
         const hex = text => '#' + text.match(/[0-9]+/g).map(n => (+n).toString(16).padStart(2, '0')).join('')
         return all.map(e => [getComputedStyle(e).color, getComputedStyle(e.closest('.q-notification')).backgroundColor
                        ].map(hex))
-    })''')
+    })""")
     assert len({ground for _, ground in found}) == 2  # light and dark
     assert all(contrast(*pair) >= 4.5 for pair in found), found
 
 
 def test_every_colour_can_be_read():
-    found = re.findall(r'--(\w+): light-dark\((#\w{6}), (#\w{6})\)', (ROOT / 'dashboard.css').read_text())
+    found = re.findall(
+        r'--(\w+): light-dark\((#\w{6}), (#\w{6})\)', (ROOT / 'dashboard.css').read_text()
+    )
     for mode in 1, 2:
         colours = {row[0]: row[mode] for row in found}
         for name in 'text', 'muted', 'accent', 'good', 'warn', 'bad':
             for ground in 'card', 'page':
-                assert contrast(colours[name], colours[ground]) >= 4.5, f'{name} on {ground}'  # WCAG 2.1, level AA
+                assert contrast(colours[name], colours[ground]) >= 4.5, (
+                    f'{name} on {ground}'
+                )  # WCAG 2.1, level AA
 
 
 # ------------------------------------------------------------------------------------ parts without a browser
+
 
 @given(st.binary(max_size=400))
 def test_a_body_is_shown_without_anything_hidden(body):
@@ -675,16 +878,32 @@ def test_a_text_that_turns_the_reading_direction_is_spelled_out():
     assert widgets.visible('a\u202eb\x1b[0m\x00é値') == 'a\\u202eb\\x1b[0m\\x00é値'
 
 
-@pytest.mark.parametrize('host, yes', [('127.0.0.1', True), ('127.1.2.3', True), ('::1', True), ('localhost', True),
-                                       ('0.0.0.0', False), ('::', False), ('10.0.0.1', False), ('example.org', False)])
+@pytest.mark.parametrize(
+    'host, yes',
+    [
+        ('127.0.0.1', True),
+        ('127.1.2.3', True),
+        ('::1', True),
+        ('localhost', True),
+        ('0.0.0.0', False),
+        ('::', False),
+        ('10.0.0.1', False),
+        ('example.org', False),
+    ],
+)
 def test_loopback(host, yes):
     assert listener.is_loopback(host) is yes
 
 
 def test_without_nicegui_it_says_what_to_install():
     code = 'import sys; sys.modules["nicegui"] = None; import dashboard, script; script.run(dashboard.main)'
-    done = subprocess.run([sys.executable, '-c', code], cwd=ROOT, capture_output=True, encoding='utf-8',
-                          timeout=PATIENCE)
+    done = subprocess.run(
+        [sys.executable, '-c', code],
+        cwd=ROOT,
+        capture_output=True,
+        encoding='utf-8',
+        timeout=PATIENCE,
+    )
     assert done.returncode == 3 and 'pip install -r requirements/dashboard.txt' in done.stderr
     assert 'Traceback' not in done.stderr
 
@@ -704,4 +923,8 @@ def test_dashboard_sh_ends_on_one_signal_with_all_that_it_began(start, broker):
 def test_a_taken_port(run, serve):
     base = serve()
     done = run('dashboard.py', '--port', base.rpartition(':')[2])
-    assert done.status == 3 and 'cannot listen at 127.0.0.1' in done.err and 'Traceback' not in done.err
+    assert (
+        done.status == 3
+        and 'cannot listen at 127.0.0.1' in done.err
+        and 'Traceback' not in done.err
+    )

@@ -18,8 +18,14 @@ MARGIN = 30  # points: less than that from the edge there is nothing
 def made(tmp_path_factory):
     """The folder of a clean clone in which make pdf was called, and what that printed."""
     folder = clone_into(tmp_path_factory.mktemp('clone'))
-    done = subprocess.run(['make', '--no-print-directory', 'pdf'], cwd=folder, env=environment(), encoding='utf-8',
-                          capture_output=True, timeout=4 * PATIENCE)
+    done = subprocess.run(
+        ['make', '--no-print-directory', 'pdf'],
+        cwd=folder,
+        env=environment(),
+        encoding='utf-8',
+        capture_output=True,
+        timeout=4 * PATIENCE,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     return folder, done.stdout
 
@@ -36,8 +42,12 @@ def squeezed(text):
 
 def text_of(pdf):
     """Return the text of all pages without blanks and without the page numbers, which come first on each."""
-    return squeezed(''.join(page.extract_text().lstrip().removeprefix(str(number))
-                            for number, page in enumerate(pdf.pages, 1)))
+    return squeezed(
+        ''.join(
+            page.extract_text().lstrip().removeprefix(str(number))
+            for number, page in enumerate(pdf.pages, 1)
+        )
+    )
 
 
 def documents():
@@ -49,33 +59,67 @@ def test_it_says_what_the_answers_show(made):
     assert made[1] == answer_of('make pdf')
 
 
-@pytest.mark.parametrize('browser, flags, status, words', [
-    ('', [], 2, 'required: FILE'), ('', ['/none/siamese.pdf'], 2, 'there is no folder /none'),
-    ('', ['--nonsense', 'x'], 2, 'unrecognized arguments'),
-    ('echo a >&2; echo b >&2; exit 5', ['x.pdf'], 3, 'chromium ends with status 5 and without a PDF; it says: b'),
-    ('echo c >&2', ['x.pdf'], 3, 'chromium ends with status 0 and without a PDF; it says: c'),
-    (PRINTS, ['docs'], 3, 'cannot write'),
-    (f'{PRINTS}; echo d >&2', ['x.pdf'], 1, 'diagrams not drawn; chromium says: d')])
+@pytest.mark.parametrize(
+    'browser, flags, status, words',
+    [
+        ('', [], 2, 'required: FILE'),
+        ('', ['/none/siamese.pdf'], 2, 'there is no folder /none'),
+        ('', ['--nonsense', 'x'], 2, 'unrecognized arguments'),
+        (
+            'echo a >&2; echo b >&2; exit 5',
+            ['x.pdf'],
+            3,
+            'chromium ends with status 5 and without a PDF; it says: b',
+        ),
+        ('echo c >&2', ['x.pdf'], 3, 'chromium ends with status 0 and without a PDF; it says: c'),
+        (PRINTS, ['docs'], 3, 'cannot write'),
+        (f'{PRINTS}; echo d >&2', ['x.pdf'], 1, 'diagrams not drawn; chromium says: d'),
+    ],
+)
 def test_what_goes_wrong_is_one_line(made, tmp_path, browser, flags, status, words):
     (tmp_path / 'chromium').write_text(f'#!/bin/sh\n{browser}')
     (tmp_path / 'chromium').chmod(0o755)
     path = f'{tmp_path}:{environment()["PATH"]}'
-    done = subprocess.run(['python', 'tools/pdf.py', *flags], cwd=made[0], env=environment(PATH=path), encoding='utf-8',
-                          capture_output=True)
-    assert done.returncode == status and words in done.stderr and done.stderr.count('\n') == 1 and not done.stdout
+    done = subprocess.run(
+        ['python', 'tools/pdf.py', *flags],
+        cwd=made[0],
+        env=environment(PATH=path),
+        encoding='utf-8',
+        capture_output=True,
+    )
+    assert (
+        done.returncode == status
+        and words in done.stderr
+        and done.stderr.count('\n') == 1
+        and not done.stdout
+    )
 
 
 def test_without_mermaid_it_says_how_to_get_it(copy):
-    done = subprocess.run(['python', 'tools/pdf.py', 'x.pdf'], cwd=copy, env=environment(), encoding='utf-8',
-                          capture_output=True)
+    done = subprocess.run(
+        ['python', 'tools/pdf.py', 'x.pdf'],
+        cwd=copy,
+        env=environment(),
+        encoding='utf-8',
+        capture_output=True,
+    )
     assert done.returncode == 3 and 'see make pdf' in done.stderr and done.stderr.count('\n') == 1
     assert not (copy / 'x.pdf').exists()
 
 
 def test_its_help(tmp_path):
-    done = subprocess.run(['python', ROOT / 'tools/pdf.py', '--help'], cwd=tmp_path, env=environment(), encoding='utf-8',
-                          capture_output=True)
-    assert done.returncode == 0 and 'python tools/pdf.py siamese.pdf' in done.stdout and not list(tmp_path.iterdir())
+    done = subprocess.run(
+        ['python', ROOT / 'tools/pdf.py', '--help'],
+        cwd=tmp_path,
+        env=environment(),
+        encoding='utf-8',
+        capture_output=True,
+    )
+    assert (
+        done.returncode == 0
+        and 'python tools/pdf.py siamese.pdf' in done.stdout
+        and not list(tmp_path.iterdir())
+    )
 
 
 def test_every_document_is_in_it():
@@ -86,9 +130,13 @@ def test_all_headings_and_all_code_are_on_the_pages(pdf):
     text = text_of(pdf)
     for path in documents():
         source = path.read_text()
-        for heading in re.findall(r'^#+ (.*)', re.sub(r'```.*?```', '', source, flags=re.DOTALL), re.MULTILINE):
+        for heading in re.findall(
+            r'^#+ (.*)', re.sub(r'```.*?```', '', source, flags=re.DOTALL), re.MULTILINE
+        ):
             assert squeezed(heading.replace('`', '')) in text, f'{path.name}: {heading}'
-        for kind, block in re.findall(r'^ *```(\w*)\n(.*?)^ *```', source, re.MULTILINE | re.DOTALL):
+        for kind, block in re.findall(
+            r'^ *```(\w*)\n(.*?)^ *```', source, re.MULTILINE | re.DOTALL
+        ):
             for line in block.splitlines() if kind != 'mermaid' else ():
                 assert not line.isascii() or squeezed(line) in text, f'{path.name}: {line}'
 
@@ -100,7 +148,13 @@ def test_nothing_runs_over_the_edge(pdf):
         def look(text, matrix, text_matrix, font, size, ends=ends):
             if text.strip() and font and 'Mono' in font.get('/BaseFont', ''):
                 left = text_matrix[4] * matrix[0] + matrix[4]
-                ends.append((left + len(text.rstrip()) * 0.602 * abs(size * text_matrix[0] * matrix[0]), text))
+                ends.append(
+                    (
+                        left + len(text.rstrip()) * 0.602 * abs(size * text_matrix[0] * matrix[0]),
+                        text,
+                    )
+                )
+
         page.extract_text(visitor_text=look)
         assert all(end < width - MARGIN for end, _ in ends), max(ends)
 
@@ -109,9 +163,12 @@ def test_no_glyph_is_missing(pdf):
     text = ''.join(page.extract_text() for page in pdf.pages)
     for character in '键值キー値𝄞𠮷🐇…µ':  # of one that no font has, the text is lost
         assert character in text, character
-    assert any(font['/BaseFont'].endswith('DejaVuSansMono') for page in pdf.pages
-               for font in (reference.get_object() for reference in page['/Resources']['/Font'].values())
-               if '/BaseFont' in font)
+    assert any(
+        font['/BaseFont'].endswith('DejaVuSansMono')
+        for page in pdf.pages
+        for font in (reference.get_object() for reference in page['/Resources']['/Font'].values())
+        if '/BaseFont' in font
+    )
 
 
 def test_the_diagrams_are_drawn(pdf):
@@ -120,13 +177,19 @@ def test_the_diagrams_are_drawn(pdf):
     assert len(sources) >= 7
     text = text_of(pdf)
     assert 'graphLR' not in text and '-->' not in text
-    labels = {label for source in sources for label in re.findall(r'[{(\[/]([a-z_]+\.py)[)}\]/]', source)}
+    labels = {
+        label for source in sources for label in re.findall(r'[{(\[/]([a-z_]+\.py)[)}\]/]', source)
+    }
     assert labels and all(label in text for label in labels)
 
 
 def test_links_stay_inside_or_lead_to_the_web(pdf):
-    targets = [annotation.get_object()['/A']['/URI'] for page in pdf.pages for annotation in page.get('/Annots', [])
-               if '/URI' in annotation.get_object().get('/A', {})]
+    targets = [
+        annotation.get_object()['/A']['/URI']
+        for page in pdf.pages
+        for annotation in page.get('/Annots', [])
+        if '/URI' in annotation.get_object().get('/A', {})
+    ]
     assert targets and all(target.startswith('https://') for target in targets), targets
     assert len(pdf.named_destinations) > 50
     assert pdf.outline

@@ -14,22 +14,31 @@ from support.identity import SHA1, SHA256, encoded, unsigned
 FAR = 'https://elsewhere.example'
 SHA1_SIGNATURE = {**SHA256, 'sign_alg': SHA1['sign_alg']}
 SHA1_DIGEST = {**SHA256, 'digest_alg': SHA1['digest_alg']}
-METHOD, HMAC = r'(SignatureMethod Algorithm=")[^"]*', 'http://www.w3.org/2001/04/xmldsig-more#hmac-sha256'
+METHOD, HMAC = (
+    r'(SignatureMethod Algorithm=")[^"]*',
+    'http://www.w3.org/2001/04/xmldsig-more#hmac-sha256',
+)
 
 
 def replaced(old, new, count=1):
     """Return a function that replaces a pattern in an assertion; it must be there."""
+
     def alter(xml):
         assert re.search(old, xml)
         return re.sub(old, lambda match: match.expand(new), xml, count=count)
+
     return alter
 
 
 def shifted(names, **by):
     """Return a function that moves the times of these names."""
+
     def move(match):
-        moved = datetime.datetime.strptime(match[2], '%Y-%m-%dT%H:%M:%SZ') + datetime.timedelta(**by)
+        moved = datetime.datetime.strptime(match[2], '%Y-%m-%dT%H:%M:%SZ') + datetime.timedelta(
+            **by
+        )
         return f'{match[1]}="{moved:%Y-%m-%dT%H:%M:%SZ}"'
+
     return lambda xml: re.sub(rf'\b({names})="([^"]*)"', move, xml)
 
 
@@ -63,7 +72,9 @@ def in_the_signature(xml):
     """The forged assertion carries the signed one within its signature."""
     signature, forged = parts(xml)
     prefix = re.match(r'<(\w+):', signature)[1]
-    within = re.sub(r'(</\w+:Signature>)$', rf'<{prefix}:Object>{{}}</{prefix}:Object>\1', signature)
+    within = re.sub(
+        r'(</\w+:Signature>)$', rf'<{prefix}:Object>{{}}</{prefix}:Object>\1', signature
+    )
     return with_child(another_id(forged), within.replace('{}', unsigned(xml)))
 
 
@@ -71,13 +82,13 @@ def in_the_forged(xml, rename=another_id):
     """The forged assertion holds the signed one, and has taken its signature."""
     signature, forged = parts(xml)
     end = re.search(r'</\w+:Assertion>$', forged)
-    return with_child(rename(forged[:end.start()]) + unsigned(xml) + end[0], signature)
+    return with_child(rename(forged[: end.start()]) + unsigned(xml) + end[0], signature)
 
 
 def around_the_whole(xml):
     """The forged assertion holds the signed one, signature and all."""
     end = re.search(r'</\w+:Assertion>$', xml)
-    return another_id(parts(xml)[1][:-len(end[0])]) + xml + end[0]
+    return another_id(parts(xml)[1][: -len(end[0])]) + xml + end[0]
 
 
 def beside(xml):
@@ -126,7 +137,10 @@ def doctype(text):
 
 def utf_16(provider, _):
     """What the eyes of one parser see and those of another do not."""
-    xml = '<?xml version="1.0" encoding="utf-16"?><!DOCTYPE a [<!ENTITY x "y">]>' + provider.assertion('alice', 'shop')
+    xml = (
+        '<?xml version="1.0" encoding="utf-16"?><!DOCTYPE a [<!ENTITY x "y">]>'
+        + provider.assertion('alice', 'shop')
+    )
     return encoded(xml.encode('utf-16-le')).encode()
 
 
@@ -136,7 +150,9 @@ def deflated(data):
 
 
 SECOND = '<\\1:Attribute Name="groups"><\\1:AttributeValue>operators</\\1:AttributeValue></\\1:Attribute>\\g<0>'
-BOMB = '<!ENTITY a "boom">' + ''.join(f'<!ENTITY {b} "{f"&{a};" * 10}">' for a, b in zip('abcdefgh', 'bcdefghi'))
+BOMB = '<!ENTITY a "boom">' + ''.join(
+    f'<!ENTITY {b} "{f"&{a};" * 10}">' for a, b in zip('abcdefgh', 'bcdefghi')
+)
 RESTRICTION = r'<(\w+):AudienceRestriction>.*</\1:AudienceRestriction>'
 COMMENT = 'a document type, a comment, CDATA or a processing instruction in it'
 BROKEN = 'the signature does not hold'
@@ -150,49 +166,107 @@ ATTACKS = {
     'by another key': (by_a_stranger, BROKEN),
     'by another key, our certificate': (stranger_and_certificate, BROKEN),
     'SHA-1': (lambda provider, _: provider.assertion('alice', 'shop', algorithms=SHA1), 'SHA1'),
-    'SHA-1 as signature': (lambda provider, _: provider.assertion('alice', 'shop', algorithms=SHA1_SIGNATURE), 'SHA1'),
-    'SHA-1 as digest': (lambda provider, _: provider.assertion('alice', 'shop', algorithms=SHA1_DIGEST), 'SHA1'),
+    'SHA-1 as signature': (
+        lambda provider, _: provider.assertion('alice', 'shop', algorithms=SHA1_SIGNATURE),
+        'SHA1',
+    ),
+    'SHA-1 as digest': (
+        lambda provider, _: provider.assertion('alice', 'shop', algorithms=SHA1_DIGEST),
+        'SHA1',
+    ),
     'no algorithm': (without_algorithm, 'Unrecognized SignatureMethod'),
     'HMAC with the certificate as key': (by_hmac, 'HMAC_SHA256 forbidden'),
     'two signatures': (after(lambda xml: with_child(xml, parts(xml)[0])), '2 signatures'),
     'wrapped in the signature': (after(in_the_signature), 'an assertion within the assertion'),
     'wrapped in the forged one': (after(in_the_forged), 'an assertion within the assertion'),
-    'wrapped with the same ID': (after(lambda xml: in_the_forged(xml, str)), 'an assertion within the assertion'),
+    'wrapped with the same ID': (
+        after(lambda xml: in_the_forged(xml, str)),
+        'an assertion within the assertion',
+    ),
     'wrapped with its signature': (after(around_the_whole), 'an assertion within the assertion'),
     'wrapped in a response': (after(beside), 'no SAML 2.0 assertion'),
     'a forged one before it': (after(before_the_signed), 'an assertion within the assertion'),
     'signature of something else': (something_else, 'the signature covers something else'),
-    'signature deeper': (after(lambda xml: with_child(another_id(parts(xml)[1]), f'<e>{parts(xml)[0]}</e>')), BROKEN),
+    'signature deeper': (
+        after(lambda xml: with_child(another_id(parts(xml)[1]), f'<e>{parts(xml)[0]}</e>')),
+        BROKEN,
+    ),
     'expired': (signed(shifted('NotOnOrAfter|NotBefore', minutes=-6)), 'expired at'),
-    'expired by its conditions': (signed(replaced(r'(Conditions [^>]*NotOnOrAfter=")[^"]*',
-                                                  r'\g<1>2020-01-01T00:00:00Z')), 'expired at 2020-01-01T00:00:00Z'),
-    'expired for the bearer': (signed(replaced(r'(ConfirmationData NotOnOrAfter=")[^"]*', r'\g<1>2020-01-01T00:00:00Z'
-                                               )), 'expired at 2020-01-01T00:00:00Z'),
+    'expired by its conditions': (
+        signed(replaced(r'(Conditions [^>]*NotOnOrAfter=")[^"]*', r'\g<1>2020-01-01T00:00:00Z')),
+        'expired at 2020-01-01T00:00:00Z',
+    ),
+    'expired for the bearer': (
+        signed(replaced(r'(ConfirmationData NotOnOrAfter=")[^"]*', r'\g<1>2020-01-01T00:00:00Z')),
+        'expired at 2020-01-01T00:00:00Z',
+    ),
     'not yet valid': (signed(shifted('NotBefore', minutes=2)), 'not valid before'),
     'issued in the future': (signed(shifted('IssueInstant', minutes=2)), 'issued in the future'),
     'valid for days': (signed(shifted('NotOnOrAfter', days=2)), 'more than 86400 s from now'),
-    'without an end': (signed(replaced(r' NotOnOrAfter="[^"]*"', '', 2)), 'NotOnOrAfter is missing'),
-    'another time zone': (signed(replaced(r'(NotOnOrAfter="[^"]*)Z', r'\1+01:00', 2)), 'is no time in UTC'),
-    'wrong issuer': (lambda provider, _: provider.assertion('alice', 'shop', issuer=FAR), 'wrong issuer'),
-    'wrong audience': (lambda provider, _: provider.assertion('alice', 'shop', audience=FAR), 'wrong audience'),
+    'without an end': (
+        signed(replaced(r' NotOnOrAfter="[^"]*"', '', 2)),
+        'NotOnOrAfter is missing',
+    ),
+    'another time zone': (
+        signed(replaced(r'(NotOnOrAfter="[^"]*)Z', r'\1+01:00', 2)),
+        'is no time in UTC',
+    ),
+    'wrong issuer': (
+        lambda provider, _: provider.assertion('alice', 'shop', issuer=FAR),
+        'wrong issuer',
+    ),
+    'wrong audience': (
+        lambda provider, _: provider.assertion('alice', 'shop', audience=FAR),
+        'wrong audience',
+    ),
     'no audience': (signed(replaced(RESTRICTION, '')), 'wrong audience []'),
-    'a second audience': (signed(replaced(RESTRICTION, rf'\g<0><\1:AudienceRestriction><\1:Audience>{FAR}</\1:Audience>'
-                                          r'</\1:AudienceRestriction>')), 'wrong audience'),
-    'wrong recipient': (lambda provider, _: provider.assertion('alice', 'shop', recipient=FAR), 'wrong recipient'),
-    'two confirmations': (signed(replaced(r'<(\w+):SubjectConfirmation .*</\1:SubjectConfirmation>', r'\g<0>\g<0>')),
-                          '2 bearer confirmations instead of one'),
-    'not for the bearer': (signed(replaced('cm:bearer', 'cm:holder-of-key')), '0 bearer confirmations'),
-    'unknown condition': (signed(replaced(r'<(\w+):AudienceRestriction>', r'<\1:Condition/>\g<0>')),
-                          'a condition of a kind'),
+    'a second audience': (
+        signed(
+            replaced(
+                RESTRICTION,
+                rf'\g<0><\1:AudienceRestriction><\1:Audience>{FAR}</\1:Audience>'
+                r'</\1:AudienceRestriction>',
+            )
+        ),
+        'wrong audience',
+    ),
+    'wrong recipient': (
+        lambda provider, _: provider.assertion('alice', 'shop', recipient=FAR),
+        'wrong recipient',
+    ),
+    'two confirmations': (
+        signed(replaced(r'<(\w+):SubjectConfirmation .*</\1:SubjectConfirmation>', r'\g<0>\g<0>')),
+        '2 bearer confirmations instead of one',
+    ),
+    'not for the bearer': (
+        signed(replaced('cm:bearer', 'cm:holder-of-key')),
+        '0 bearer confirmations',
+    ),
+    'unknown condition': (
+        signed(replaced(r'<(\w+):AudienceRestriction>', r'<\1:Condition/>\g<0>')),
+        'a condition of a kind',
+    ),
     'comment in the NameID': (after(replaced('>alice<', '>alice<!-- -->.evil<')), COMMENT),
     'CDATA in the NameID': (after(replaced('>alice<', '><![CDATA[alice]]><')), COMMENT),
     'instruction in the NameID': (after(replaced('>alice<', '>alice<?x y?>.evil<')), COMMENT),
-    'element in the NameID': (signed(replaced('>alice<', '>alice<x/>.evil<')), 'an element in NameID'),
-    'line feed in the NameID': (signed(replaced('>alice<', '>alice&#10;root<')), 'printable characters'),
+    'element in the NameID': (
+        signed(replaced('>alice<', '>alice<x/>.evil<')),
+        'an element in NameID',
+    ),
+    'line feed in the NameID': (
+        signed(replaced('>alice<', '>alice&#10;root<')),
+        'printable characters',
+    ),
     'empty NameID': (signed(replaced('>alice<', '><')), 'printable characters'),
     'endless NameID': (signed(replaced('>alice<', f'>{"a" * 201}<')), 'printable characters'),
-    'two NameIDs': (signed(replaced(r'<(\w+):NameID>', r'<\1:NameID>root</\1:NameID>\g<0>')), '2 elements'),
-    'attribute twice': (signed(replaced(r'<(\w+):Attribute ', SECOND)), "the attribute 'groups' comes twice"),
+    'two NameIDs': (
+        signed(replaced(r'<(\w+):NameID>', r'<\1:NameID>root</\1:NameID>\g<0>')),
+        '2 elements',
+    ),
+    'attribute twice': (
+        signed(replaced(r'<(\w+):Attribute ', SECOND)),
+        "the attribute 'groups' comes twice",
+    ),
     'external entity': (doctype('<!ENTITY x SYSTEM "file:///etc/passwd">'), COMMENT),
     'entity bomb': (doctype(BOMB), COMMENT),
     'entities unseen in UTF-16': (utf_16, 'not well-formed'),

@@ -6,15 +6,20 @@ import json
 import pika
 
 GENESIS = {'hash': '', 'proof': 100003}
-GOLDEN = {'hash': '00004913ba4dc384985524eda948b9b66d9b43fb9be10c9be55c60a9809fe887', 'proof': 909451}  # the wiki's
+GOLDEN = {
+    'hash': '00004913ba4dc384985524eda948b9b66d9b43fb9be10c9be55c60a9809fe887',
+    'proof': 909451,
+}  # the wiki's
 
 
 def is_prime(number):
-    return number > 1 and all(number % divisor for divisor in range(2, int(number ** 0.5) + 1))
+    return number > 1 and all(number % divisor for divisor in range(2, int(number**0.5) + 1))
 
 
 def sha(previous, proof):
-    return hashlib.sha256((previous['hash'] + str(previous['proof']) + str(proof)).encode()).hexdigest()
+    return hashlib.sha256(
+        (previous['hash'] + str(previous['proof']) + str(proof)).encode()
+    ).hexdigest()
 
 
 def follow(previous, zeros=1, start=100_001):
@@ -27,9 +32,19 @@ def follow(previous, zeros=1, start=100_001):
 
 def message(producer, run, height, previous, block, attempt=None, /, **changes):
     """Return (properties, body) of a block as producer.py sends it, with `changes` made in the body."""
-    body = {'producer': producer, 'run': run, 'height': height, 'previous': previous, **block, **changes}
-    return pika.BasicProperties(message_id=f'{producer}-{run}-{height}', content_type='application/json',
-                                headers={'x-attempt': attempt} if attempt else None), json.dumps(body).encode()
+    body = {
+        'producer': producer,
+        'run': run,
+        'height': height,
+        'previous': previous,
+        **block,
+        **changes,
+    }
+    return pika.BasicProperties(
+        message_id=f'{producer}-{run}-{height}',
+        content_type='application/json',
+        headers={'x-attempt': attempt} if attempt else None,
+    ), json.dumps(body).encode()
 
 
 def put(channel, messages):
@@ -37,8 +52,11 @@ def put(channel, messages):
     channel.exchange_declare('siamese.dlx', 'fanout', durable=True)
     channel.queue_declare('siamese.dead', durable=True, arguments={'x-queue-type': 'quorum'})
     channel.queue_bind('siamese.dead', 'siamese.dlx')
-    channel.queue_declare('siamese.blocks', durable=True, arguments={
-        'x-dead-letter-exchange': 'siamese.dlx', 'x-queue-type': 'classic'})
+    channel.queue_declare(
+        'siamese.blocks',
+        durable=True,
+        arguments={'x-dead-letter-exchange': 'siamese.dlx', 'x-queue-type': 'classic'},
+    )
     for properties, body in messages:
         channel.basic_publish('', 'siamese.blocks', body, properties)
 

@@ -8,16 +8,47 @@ ZERO = dict.fromkeys(history.COUNTED, 0)
 
 
 def queue(name='q', ready=0, consumers=0, **counted):
-    return {'name': name, 'type': 'classic', 'state': 'running', 'ready': ready, 'unacked': 0, 'consumers': consumers,
-            **dict.fromkeys(history.RATES, 0), **ZERO, **counted}
+    return {
+        'name': name,
+        'type': 'classic',
+        'state': 'running',
+        'ready': ready,
+        'unacked': 0,
+        'consumers': consumers,
+        **dict.fromkeys(history.RATES, 0),
+        **ZERO,
+        **counted,
+    }
 
 
 def letter(number=1, **facts):
-    return {'at': NOON, 'queue': 'q', 'reason': 'expired', 'exchange': '', 'routing_key': 'q', 'sender': 'alice',
-            'message_id': f'alice-{number}', 'body': b'\xff\x00', 'encoded': b'\0\0', 'properties': {'headers': {}},
-            'redelivered': False, **facts}
+    return {
+        'at': NOON,
+        'queue': 'q',
+        'reason': 'expired',
+        'exchange': '',
+        'routing_key': 'q',
+        'sender': 'alice',
+        'message_id': f'alice-{number}',
+        'body': b'\xff\x00',
+        'encoded': b'\0\0',
+        'properties': {'headers': {}},
+        'redelivered': False,
+        **facts,
+    }
 
 
 def seen(db, at, *connections, name='alice'):
-    clients.see(db, at, {(name, 'guest'): {
-        'does': 'sends', 'blocked': False, 'connections': dict.fromkeys(connections, (10, 1))}} if connections else {})
+    clients.see(
+        db,
+        at,
+        {
+            (name, 'guest'): {
+                'does': 'sends',
+                'blocked': False,
+                'connections': dict.fromkeys(connections, (10, 1)),
+            }
+        }
+        if connections
+        else {},
+    )

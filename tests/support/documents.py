@@ -15,9 +15,14 @@ def normal(text):
     text = re.sub(r'\b[0-9a-f]{16}…', 'HASH', text)
     text = re.sub(r'broker\.py@\S+', 'broker.py@HOST', text)
     text = re.sub(r'-[0-9a-f]{8}-', '-RUN-', text)
-    text = text.replace(', overdue', '')  # what comes to the head of its queue just before its time is over
+    text = text.replace(
+        ', overdue', ''
+    )  # what comes to the head of its queue just before its time is over
     text = re.sub(r'(127\.0\.0\.\d:\d+)/[^\s,;)]+', r'\1/VHOST', text)
-    lines = [re.sub(r' +', ' ', re.sub(r'\d[\d,.:]*', 'N', line)).strip() for line in text.strip().splitlines()]
+    lines = [
+        re.sub(r' +', ' ', re.sub(r'\d[\d,.:]*', 'N', line)).strip()
+        for line in text.strip().splitlines()
+    ]
     # How many lines a second there are depends on the machine.
     return [line for line in lines if not re.match('N s (sent|received) ', line)]
 
@@ -34,7 +39,11 @@ def sessions(text):
 
 def environment(**more):
     venv_first = f'{os.path.dirname(sys.executable)}{os.pathsep}{os.environ["PATH"]}'
-    ours = {name: value for name, value in os.environ.items() if not name.startswith(('MAKE', 'MFLAGS', 'BROKER'))}
+    ours = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(('MAKE', 'MFLAGS', 'BROKER'))
+    }
     return {**ours, 'PATH': venv_first, 'PYTHONUTF8': '1', **more}
 
 

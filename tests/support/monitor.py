@@ -16,19 +16,32 @@ FIGURES = ('published', 'delivered', 'acked', 'redelivered', 'expired', 'rejecte
 def reader(path):
     """Return the history that a monitor writes, once it is there."""
     wait_until(path.exists, path)
-    wait_until(lambda: path.stat().st_size and (path.parent / f'{path.name}-wal').exists(), 'a history')
+    wait_until(
+        lambda: path.stat().st_size and (path.parent / f'{path.name}-wal').exists(), 'a history'
+    )
     return history.open_for_reading(str(path))
 
 
 def totals(db, period='day'):
     """Return {queue: figures} of a history, which must all be of one period."""
-    return {row['queue']: tuple(row[name] for name in FIGURES) for row in history.report(db, period)}
+    return {
+        row['queue']: tuple(row[name] for name in FIGURES) for row in history.report(db, period)
+    }
 
 
 def watch(start, broker, path, *flags, **env):
     """Start a monitor, and wait until it has collected once."""
-    monitor = start('monitor.py', '--history', path, '--interval', 0.5, '--management-url', broker.management_url or
-                    'http://127.0.0.1:1', *flags, **env)
+    monitor = start(
+        'monitor.py',
+        '--history',
+        path,
+        '--interval',
+        0.5,
+        '--management-url',
+        broker.management_url or 'http://127.0.0.1:1',
+        *flags,
+        **env,
+    )
     monitor.wait_for('ready')
     db, now = reader(path), time.time()
     if broker.management_url:
@@ -42,7 +55,9 @@ def dead_ids(db):
 
 @contextlib.contextmanager
 def a_broker(*plugins):
-    with broker_module.throwaway(management='rabbitmq_management' in plugins, started=False) as broker:
+    with broker_module.throwaway(
+        management='rabbitmq_management' in plugins, started=False
+    ) as broker:
         broker._write('enabled_plugins', f'[{",".join(plugins)}].')
         broker.start()
         yield broker
@@ -50,5 +65,10 @@ def a_broker(*plugins):
 
 def published(channel, queue, count, **properties):
     for number in range(count):
-        channel.basic_publish('', queue, b'Hello', pika.BasicProperties(
-            message_id=f'{queue}-{number}', delivery_mode=2, **properties), mandatory=True)
+        channel.basic_publish(
+            '',
+            queue,
+            b'Hello',
+            pika.BasicProperties(message_id=f'{queue}-{number}', delivery_mode=2, **properties),
+            mandatory=True,
+        )

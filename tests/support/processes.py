@@ -12,7 +12,9 @@ import pytest
 
 from siamese import ROOT
 
-PATIENCE = 120  # s until a test that waits for something gives up; a stalled machine must not fail it
+PATIENCE = (
+    120  # s until a test that waits for something gives up; a stalled machine must not fail it
+)
 
 
 def wait_until(condition, what='condition', patience=PATIENCE):
@@ -40,6 +42,7 @@ def replace_once(old, new):
             done.append(old)
             return data.replace(old, new, 1)
         return data
+
     return alter, done
 
 
@@ -48,20 +51,30 @@ class Running:
 
     def __init__(self, *argv, env=None, cwd=ROOT):
         argv = [sys.executable, *argv] if str(argv[0]).endswith('.py') else argv
-        self.process = subprocess.Popen([str(word) for word in argv], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                                        stdin=subprocess.DEVNULL, encoding='utf-8', cwd=cwd,
-                                        env={**os.environ, 'PYTHONUTF8': '1', 'PYTHONUNBUFFERED': '', **(env or {})})
+        self.process = subprocess.Popen(
+            [str(word) for word in argv],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            stdin=subprocess.DEVNULL,
+            encoding='utf-8',
+            cwd=cwd,
+            env={**os.environ, 'PYTHONUTF8': '1', 'PYTHONUNBUFFERED': '', **(env or {})},
+        )
         self.out, self.err = [], []
-        self.readers = [threading.Thread(target=lines.extend, args=(stream,), daemon=True) for lines, stream in
-                        ((self.out, self.process.stdout), (self.err, self.process.stderr))]
+        self.readers = [
+            threading.Thread(target=lines.extend, args=(stream,), daemon=True)
+            for lines, stream in ((self.out, self.process.stdout), (self.err, self.process.stderr))
+        ]
         for reader in self.readers:
             reader.start()
 
     def wait_for(self, text, lines=None):
         """Wait for `text` in the log (or in `lines`, self.out say), and return its line."""
         lines = self.err if lines is None else lines
-        return wait_until(lambda: next((line for line in list(lines) if text in line), None),
-                          f'{text!r} in {self.process.args[1:]}: {"".join(self.err)}')
+        return wait_until(
+            lambda: next((line for line in list(lines) if text in line), None),
+            f'{text!r} in {self.process.args[1:]}: {"".join(self.err)}',
+        )
 
     def send(self, number):
         self.process.send_signal(number)
@@ -71,7 +84,9 @@ class Running:
         self.process.wait(patience)
         for reader in self.readers:
             reader.join(patience)
-        return SimpleNamespace(status=self.process.returncode, out=''.join(self.out), err=''.join(self.err))
+        return SimpleNamespace(
+            status=self.process.returncode, out=''.join(self.out), err=''.join(self.err)
+        )
 
     def stop(self, number=signal.SIGINT):
         """Send a signal, and return how it ended."""

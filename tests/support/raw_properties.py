@@ -28,7 +28,10 @@ def with_header(content_type, name, field):
 
 def undecodable(content_type):
     """Return properties that pika 1.4 cannot decode: timestamps in milliseconds, and out of range."""
-    return [with_header(content_type, b'sent', b'T' + struct.pack('>Q', time)) for time in (1_795_457_556_692, 2**63)]
+    return [
+        with_header(content_type, b'sent', b'T' + struct.pack('>Q', time))
+        for time in (1_795_457_556_692, 2**63)
+    ]
 
 
 def with_message_id(content_type, id):

@@ -14,13 +14,22 @@ from siamese import ledger as books
 from siamese import verdict as audit
 
 SCENARIOS = {  # queue: (producer, consumer)
-    'blocks': (['producer.py', '--queue', 'blocks', '--difficulty', 2, '--rate', 30],
-               ['validate.py', '--queue', 'blocks', '--difficulty', 2]),
-    'perf': (['perf_producer.py', '--queue', 'perf', '--persistent', '--rate', 40],
-             ['perf_consumer.py', '--queue', 'perf']),
-    'ack': (['ack_producer.py', '--queue', 'ack', '--rate', 30],
-            ['ack_consumer.py', '--queue', 'ack', '--ack', 80, '--reject', 20]),
-    'fanout': (['fanout_producer.py', '--rate', 30, '--ttl', 3600], ['fanout_consumer.py', 'fanout']),
+    'blocks': (
+        ['producer.py', '--queue', 'blocks', '--difficulty', 2, '--rate', 30],
+        ['validate.py', '--queue', 'blocks', '--difficulty', 2],
+    ),
+    'perf': (
+        ['perf_producer.py', '--queue', 'perf', '--persistent', '--rate', 40],
+        ['perf_consumer.py', '--queue', 'perf'],
+    ),
+    'ack': (
+        ['ack_producer.py', '--queue', 'ack', '--rate', 30],
+        ['ack_consumer.py', '--queue', 'ack', '--ack', 80, '--reject', 20],
+    ),
+    'fanout': (
+        ['fanout_producer.py', '--rate', 30, '--ttl', 3600],
+        ['fanout_consumer.py', 'fanout'],
+    ),
 }
 PROOFS = 'blocks', 'perf'  # whose queues the test of a cluster declares
 FLOW = 5  # messages that came through, so that one says: it flows
@@ -34,7 +43,9 @@ class Scenario:
         ledger.touch()
         self.flags = ['--ledger', ledger, '--url', url, *flags]
         producer, self.consume = SCENARIOS[queue]
-        self.consumer = start(*self.consume, '--quiet', '--prefetch', 20, '--name', 'consumer', *self.flags)
+        self.consumer = start(
+            *self.consume, '--quiet', '--prefetch', 20, '--name', 'consumer', *self.flags
+        )
         self.consumer.wait_for('ready')  # what is sent to everybody before it listens is not for it
         self.producer = start(*producer, '--quiet', '--name', 'producer', *self.flags)
 
@@ -46,12 +57,24 @@ class Scenario:
 
     def flows(self, since=0.0):
         """Wait until messages come through that were sent after a time; return when the first was accepted."""
+
         def through():
             events = self.read()
-            sent = {event['id'] for event in events if event['event'] == 'attempted' and event['at'] > since}
-            out = [event for event in events if event['event'] == 'validated' and event['id'] in sent]
-            accepted = [event['at'] for event in events if event['event'] == 'accepted' and event['id'] in sent]
+            sent = {
+                event['id']
+                for event in events
+                if event['event'] == 'attempted' and event['at'] > since
+            }
+            out = [
+                event for event in events if event['event'] == 'validated' and event['id'] in sent
+            ]
+            accepted = [
+                event['at']
+                for event in events
+                if event['event'] == 'accepted' and event['id'] in sent
+            ]
             return len(out) >= FLOW and accepted and min(accepted)
+
         return wait_until(through, self)
 
     def stop(self):
@@ -62,7 +85,9 @@ class Scenario:
             assert 'Traceback' not in done.err and done.status in (0, 3 * (number > 1)), done.err
         found = audit.audit(self.read())
         assert audit.judge(found)[1] == 0, (found, [done.err for done in ends])
-        assert found['ok'] == found['attempted'] == found['accepted'] and len(found['ok']) > 2 * FLOW
+        assert (
+            found['ok'] == found['attempted'] == found['accepted'] and len(found['ok']) > 2 * FLOW
+        )
         return found
 
 
@@ -71,9 +96,16 @@ def drain(start, url, queue, *consume):
     ends = []
 
     def is_empty():
-        ends.append(start(*consume, '--url', url, '--quiet', '--idle', 1, '--name', f'drain{len(ends)}').end())
-        with pika.BlockingConnection([pika.URLParameters(one) for one in url.split(',')]) as connection:
+        ends.append(
+            start(
+                *consume, '--url', url, '--quiet', '--idle', 1, '--name', f'drain{len(ends)}'
+            ).end()
+        )
+        with pika.BlockingConnection(
+            [pika.URLParameters(one) for one in url.split(',')]
+        ) as connection:
             return not waiting(connection.channel(), queue)
+
     wait_until(is_empty, f'an empty queue {queue}')
     return ends
 
@@ -86,8 +118,18 @@ def said(running):
 GONE = 'broker gone', 'back after'
 
 
-def endure(start, folder, url, inject, heal=lambda: None, producer=GONE, consumer=GONE, also=(), flags=(),
-           queues=SCENARIOS):
+def endure(
+    start,
+    folder,
+    url,
+    inject,
+    heal=lambda: None,
+    producer=GONE,
+    consumer=GONE,
+    also=(),
+    flags=(),
+    queues=SCENARIOS,
+):
     """Let the scenarios of `queues` at `url` go through the fault that inject(scenarios) and heal() make.
 
     `start` is the fixture, `folder` takes the ledgers. `producer` and `consumer` are what their logs are to hold, each
@@ -97,20 +139,28 @@ def endure(start, folder, url, inject, heal=lambda: None, producer=GONE, consume
     for scenario in scenarios:
         scenario.flows()
     inject(scenarios)
-    logs = [(running, texts) for scenario in scenarios for running, texts in (
-        (scenario.producer, producer), (scenario.consumer, consumer))]
+    logs = [
+        (running, texts)
+        for scenario in scenarios
+        for running, texts in ((scenario.producer, producer), (scenario.consumer, consumer))
+    ]
     for running, texts in logs:
         if texts:
             running.wait_for(texts[0])
     heal()
     healed = time.time()
     for scenario in scenarios:
-        print(f'{scenario.queue}: accepted again {scenario.flows(healed) - healed:.1f} s after the heal')
+        print(
+            f'{scenario.queue}: accepted again {scenario.flows(healed) - healed:.1f} s after the heal'
+        )
     for running, texts in logs:
         if texts:
             running.wait_for(texts[-1])
     for running, texts in logs:
-        log, texts = [line for line in said(running) if not any(text in line for text in also)], ('ready: ', *texts)
+        log, texts = (
+            [line for line in said(running) if not any(text in line for text in also)],
+            ('ready: ', *texts),
+        )
         assert len(log) == len(texts) and all(text in line for text, line in zip(texts, log)), log
     with ThreadPoolExecutor() as pool:
         for found in pool.map(Scenario.stop, scenarios):

@@ -2,7 +2,19 @@
 
 from siamese import ROOT
 
-SCRIPTS = sorted(path.name for path in ROOT.glob('*.py') if "if __name__ == '__main__'" in path.read_text())
-CLIENTS = ['producer.py', 'validate.py', 'perf_producer.py', 'perf_consumer.py', 'fanout_producer.py',
-           'fanout_consumer.py', 'ack_producer.py', 'ack_consumer.py', 'rpc_server.py', 'rpc_client.py',
-           'monitor.py --history :memory:']
+SCRIPTS = sorted(
+    path.name for path in ROOT.glob('*.py') if "if __name__ == '__main__'" in path.read_text()
+)
+CLIENTS = [
+    'producer.py',
+    'validate.py',
+    'perf_producer.py',
+    'perf_consumer.py',
+    'fanout_producer.py',
+    'fanout_consumer.py',
+    'ack_producer.py',
+    'ack_consumer.py',
+    'rpc_server.py',
+    'rpc_client.py',
+    'monitor.py --history :memory:',
+]

@@ -18,12 +18,33 @@ def test_warnings(db):
     assert notices.warnings(db, 0, 0, NOON) == []
     history.note(db, state='away', since=NOON - 60, alarms={'memory alarm on n0': NOON - 8})
     queues.collect(db, NOON - 100, [queue(), queue('used'), queue('fresh')], uptime=None)
-    queues.collect(db, NOON - 90, [queue(published=2, ready=2), queue('used', 1, 1), queue('fresh')], uptime=None)
-    queues.collect(db, NOON - 10, [queue(published=2, ready=2), queue('used', 1, 1), queue('fresh', 1)], uptime=None)
+    queues.collect(
+        db,
+        NOON - 90,
+        [queue(published=2, ready=2), queue('used', 1, 1), queue('fresh')],
+        uptime=None,
+    )
+    queues.collect(
+        db,
+        NOON - 10,
+        [queue(published=2, ready=2), queue('used', 1, 1), queue('fresh', 1)],
+        uptime=None,
+    )
     dead.store(db, [letter()], 's', NOON - 50)
     seen(db, NOON - 9, 'a')
     seen(db, NOON - 5, 'b')
-    found = [(row['kind'], row['name'], row['began'] - NOON) for row in notices.warnings(db, 30, NOON - 55, NOON)]
-    assert found == [('broker', '', -30), ('alarm', '', -8), ('unread', 'q', -70), ('dead', 'q', -50),
-                     ('interrupted', 'alice', -5)]
-    assert not {row['kind'] for row in notices.warnings(db, 30, NOON, NOON)} & {'dead', 'interrupted'}
+    found = [
+        (row['kind'], row['name'], row['began'] - NOON)
+        for row in notices.warnings(db, 30, NOON - 55, NOON)
+    ]
+    assert found == [
+        ('broker', '', -30),
+        ('alarm', '', -8),
+        ('unread', 'q', -70),
+        ('dead', 'q', -50),
+        ('interrupted', 'alice', -5),
+    ]
+    assert not {row['kind'] for row in notices.warnings(db, 30, NOON, NOON)} & {
+        'dead',
+        'interrupted',
+    }

@@ -22,7 +22,7 @@ def test_a_client_that_comes_back_was_interrupted(db):
     seen(db, 4)
     assert clients.known(db)[0]['state'] == 'gone' and clients.known(db)[0]['since'] == 4
     seen(db, 7, 'd')
-    row, = clients.known(db)
+    (row,) = clients.known(db)
     assert (row['interruptions'], row['last_interruption'], row['back']) == (3, 4, 7)
     assert (row['does'], row['state']) == ('sends', 'sends and receives')
     assert row['sent'] == 40 and row['received'] == 4
@@ -33,10 +33,21 @@ def test_a_client_that_comes_back_was_interrupted(db):
 def test_a_client_sends_also_where_the_broker_says_nothing_new_for_a_while(db):
     states = []
     for at, sent in enumerate((10, 20, 20, 30, 30, 30, 30, 30)):  # a look every 5 s
-        clients.see(db, 5 * at, {('alice', 'guest'): {'does': 'sends', 'blocked': at == 3, 'connections': {
-            'a': (sent, 0)}}})
+        clients.see(
+            db,
+            5 * at,
+            {
+                ('alice', 'guest'): {
+                    'does': 'sends',
+                    'blocked': at == 3,
+                    'connections': {'a': (sent, 0)},
+                }
+            },
+        )
         states.append((clients.known(db)[0]['state'], clients.known(db)[0]['since']))
-    assert states == [('sends', 0)] * 3 + [('blocked', 15)] + [('sends', 20)] * 2 + [('idle', 30)] * 2
+    assert (
+        states == [('sends', 0)] * 3 + [('blocked', 15)] + [('sends', 20)] * 2 + [('idle', 30)] * 2
+    )
 
 
 def test_what_the_event_exchange_tells_of_clients(db):
@@ -45,7 +56,7 @@ def test_what_the_event_exchange_tells_of_clients(db):
     clients.went(db, 2, 'unknown')
     assert clients.known(db)[0]['state'] == 'gone'
     clients.came(db, 3, 'alice', 'guest', 'b')
-    row, = clients.known(db)
+    (row,) = clients.known(db)
     assert (row['interruptions'], row['last_interruption'], row['back']) == (1, 2, 3)
     clients.see(db, 4, {}, patience=10)  # the API does not know of it yet
     assert clients.known(db)[0]['state'] == 'idle'

@@ -14,11 +14,14 @@ from hypothesis import strategies as st
 
 import common
 
-GOLDEN = {'hash': '00004913ba4dc384985524eda948b9b66d9b43fb9be10c9be55c60a9809fe887', 'proof': 909451}  # the wiki's
+GOLDEN = {
+    'hash': '00004913ba4dc384985524eda948b9b66d9b43fb9be10c9be55c60a9809fe887',
+    'proof': 909451,
+}  # the wiki's
 
 
 def is_prime(number):
-    return number > 1 and all(number % divisor for divisor in range(2, int(number ** 0.5) + 1))
+    return number > 1 and all(number % divisor for divisor in range(2, int(number**0.5) + 1))
 
 
 def test_the_wikis_block():
@@ -26,11 +29,18 @@ def test_the_wikis_block():
     assert common.mine(common.GENESIS, 4, 909_450, 909_451) == (GOLDEN, 1)
 
 
-@given(st.text('0123456789abcdef', min_size=64, max_size=64), st.integers(2, 10**9), st.integers(0, 2),
-       st.integers(2, 10**6))
+@given(
+    st.text('0123456789abcdef', min_size=64, max_size=64),
+    st.integers(2, 10**9),
+    st.integers(0, 2),
+    st.integers(2, 10**6),
+)
 def test_a_mined_block_stands_an_independent_check(parent, proof, zeros, low):
     block, attempts = common.mine({'hash': parent, 'proof': proof}, zeros, low, low + 200_000)
-    assert block['hash'] == hashlib.sha256((parent + str(proof) + str(block['proof'])).encode()).hexdigest()
+    assert (
+        block['hash']
+        == hashlib.sha256((parent + str(proof) + str(block['proof'])).encode()).hexdigest()
+    )
     assert block['hash'][:zeros] == '0' * zeros
     assert is_prime(block['proof']) and low < block['proof'] <= low + 200_000
     assert attempts >= 1
@@ -47,21 +57,27 @@ def test_proofs_are_spread_over_the_range():
 @example(10**12 // common.WINDOW * common.WINDOW + 7, 500)
 def test_odd_primes_are_those_of_sympy(first, length):
     stop = min(first + length, (first // common.WINDOW + 1) * common.WINDOW)
-    assert list(common.odd_primes(first, stop)) == [p for p in sympy.primerange(first, stop) if p > 2]
+    assert list(common.odd_primes(first, stop)) == [
+        p for p in sympy.primerange(first, stop) if p > 2
+    ]
 
 
 @given(st.integers(2, 3 * common.WINDOW), st.integers(0, 2 * common.WINDOW))
 @example(100, common.WINDOW)
 def test_the_windows_cover_a_range_once(first, length):
     windows = list(common._windows(first, first + length))
-    assert [n for pair in windows for n in pair][1:-1:2] == [n for pair in windows for n in pair][2::2]
+    assert [n for pair in windows for n in pair][1:-1:2] == [n for pair in windows for n in pair][
+        2::2
+    ]
     assert not length or (windows[0][0], windows[-1][1]) == (first, first + length)
     assert all(a // common.WINDOW == (b - 1) // common.WINDOW for a, b in windows)
 
 
 def test_a_range_without_solution_is_tried_once_and_noticed():
     turns = []
-    with pytest.raises(common.Failure, match='none of the 8392 primes .* use a smaller --difficulty') as caught:
+    with pytest.raises(
+        common.Failure, match='none of the 8392 primes .* use a smaller --difficulty'
+    ) as caught:
         common.mine(common.GENESIS, 16, 100_000, 200_000, idle=lambda: turns.append(1) or True)
     assert caught.value.status == 2 and turns
     assert sum(1 for n in range(100_001, 200_001) if is_prime(n)) == 8392
@@ -85,13 +101,16 @@ def test_the_widest_range_takes_no_memory():
         tracemalloc.stop()
 
 
-@pytest.mark.parametrize('zeros, low, high, warning', [
-    (4, common.MIN_PROOF, common.MAX_PROOF, ''),
-    (4, 100_000, 999_999, 'one block in 3 has no solution .* use --max 25600000'),  # e**-1.05
-    (5, common.MIN_PROOF, common.MAX_PROOF, 'one block in 4 .* use --max 409600000'),
-    (20, 2, 10**12, 'one block in 1 .* use a smaller --difficulty'),
-    (0, 2, 1000, ''),
-])
+@pytest.mark.parametrize(
+    'zeros, low, high, warning',
+    [
+        (4, common.MIN_PROOF, common.MAX_PROOF, ''),
+        (4, 100_000, 999_999, 'one block in 3 has no solution .* use --max 25600000'),  # e**-1.05
+        (5, common.MIN_PROOF, common.MAX_PROOF, 'one block in 4 .* use --max 409600000'),
+        (20, 2, 10**12, 'one block in 1 .* use a smaller --difficulty'),
+        (0, 2, 1000, ''),
+    ],
+)
 def test_a_doubtful_range_is_doubted(zeros, low, high, warning):
     assert re.match(warning + '$', common.doubt(zeros, low, high))
 
@@ -104,23 +123,27 @@ def test_prime_checks(number):
 
 # ------------------------------------------------------------------------------------------------ URLs
 
-@pytest.mark.parametrize('url, host, port, vhost, user, password', [
-    ('amqp://', None, None, None, None, None),
-    ('amqp://h', 'h', 5672, '/', 'guest', 'guest'),
-    ('amqp://h/', 'h', 5672, '/', 'guest', 'guest'),
-    ('amqp://u:p@h:99/v', 'h', 99, 'v', 'u', 'p'),
-    ('amqp://u%40x:p%2F%3A%23%3F@h/%2Fa%2Fb', 'h', 5672, '/a/b', 'u@x', 'p/:#?'),
-    ('amqp://u@h', 'h', 5672, '/', 'u', ''),
-    ('amqp://:token@h', 'h', 5672, '/', '', 'token'),
-    ('amqp://u:p@[::1]:5673/v', '::1', 5673, 'v', 'u', 'p'),
-    ('amqps://u:p@h', 'h', 5671, '/', 'u', 'p'),
-])
+
+@pytest.mark.parametrize(
+    'url, host, port, vhost, user, password',
+    [
+        ('amqp://', None, None, None, None, None),
+        ('amqp://h', 'h', 5672, '/', 'guest', 'guest'),
+        ('amqp://h/', 'h', 5672, '/', 'guest', 'guest'),
+        ('amqp://u:p@h:99/v', 'h', 99, 'v', 'u', 'p'),
+        ('amqp://u%40x:p%2F%3A%23%3F@h/%2Fa%2Fb', 'h', 5672, '/a/b', 'u@x', 'p/:#?'),
+        ('amqp://u@h', 'h', 5672, '/', 'u', ''),
+        ('amqp://:token@h', 'h', 5672, '/', '', 'token'),
+        ('amqp://u:p@[::1]:5673/v', '::1', 5673, 'v', 'u', 'p'),
+        ('amqps://u:p@h', 'h', 5671, '/', 'u', 'p'),
+    ],
+)
 def test_urls(url, host, port, vhost, user, password):
     if host is None:
         with pytest.raises(ValueError, match='host is missing'):
             common.endpoints(url, 'me')
         return
-    parameters, = common.endpoints(url, 'me')
+    (parameters,) = common.endpoints(url, 'me')
     assert (parameters.host, parameters.port, parameters.virtual_host) == (host, port, vhost)
     assert (parameters.credentials.username, parameters.credentials.password) == (user, password)
     assert parameters.heartbeat == 10 and parameters.client_properties['connection_name'] == 'me'
@@ -128,34 +151,69 @@ def test_urls(url, host, port, vhost, user, password):
 
 
 def test_several_urls_and_query_parameters():
-    first, second = common.endpoints('amqp://a?heartbeat=5&connection_timeout=1500, amqp://b/x?channel_max=7', 'me')
+    first, second = common.endpoints(
+        'amqp://a?heartbeat=5&connection_timeout=1500, amqp://b/x?channel_max=7', 'me'
+    )
     assert (first.host, first.heartbeat, first.socket_timeout) == ('a', 5, 1.5)
     assert (second.host, second.virtual_host, second.channel_max) == ('b', 'x', 7)
 
 
-@pytest.mark.parametrize('url, complaint', [
-    ('', 'no AMQP URL'), (' , ', 'no AMQP URL'), ('http://h', 'begin with amqp'), ('h:5672', 'begin with amqp'),
-    ('amqp://h:99999', 'port'), ('amqp://h:x', 'port'), ('amqp://u:se/cret@h', 'percent-encoded'),
-    ('amqp://u:se#cret@h', 'percent-encoded'), ('amqp://u:se?cret@h', 'percent-encoded'),
-    ('amqp://u:1#secret@h', '%23'), ('amqp://h/a/b', '%2F'), ('amqp://h?nonsense=1', 'unknown query parameter'),
-    ('amqp://h?heartbeat=-1', 'out of range'), ('amqp://h?heartbeat=x', 'out of range'),
-    ('amqp://h?connection_timeout=x', 'milliseconds'), ('amqp://h?verify=verify_none', 'need amqps'),
-    ('amqps://h?verify=maybe', 'verify_peer'), ('amqps://h?cacertfile=/none', 'cannot read'), ('amqp://[::1', 'URL'),
-    ('amqps://h?cacertfile=%00', 'cannot read'), ('amqp://h/\udcff', 'cannot be printed'),
-    ('amqp://h/\x7f', 'cannot be printed'),
-    (f'amqp://h?connection_timeout=1{"0" * 400}', 'milliseconds'), ('amqp://h?heartbeat=65536', 'up to 65535'),
-    (f'amqp://h/{"v" * 256}', 'more than 255 bytes'), ('amqp://a..b', 'part of the host'),
-    (f'amqp://{"a" * 64}.b', 'part of the host'), ('amqps://h?server_name_indication=.x', 'part of the host'),
-])
+@pytest.mark.parametrize(
+    'url, complaint',
+    [
+        ('', 'no AMQP URL'),
+        (' , ', 'no AMQP URL'),
+        ('http://h', 'begin with amqp'),
+        ('h:5672', 'begin with amqp'),
+        ('amqp://h:99999', 'port'),
+        ('amqp://h:x', 'port'),
+        ('amqp://u:se/cret@h', 'percent-encoded'),
+        ('amqp://u:se#cret@h', 'percent-encoded'),
+        ('amqp://u:se?cret@h', 'percent-encoded'),
+        ('amqp://u:1#secret@h', '%23'),
+        ('amqp://h/a/b', '%2F'),
+        ('amqp://h?nonsense=1', 'unknown query parameter'),
+        ('amqp://h?heartbeat=-1', 'out of range'),
+        ('amqp://h?heartbeat=x', 'out of range'),
+        ('amqp://h?connection_timeout=x', 'milliseconds'),
+        ('amqp://h?verify=verify_none', 'need amqps'),
+        ('amqps://h?verify=maybe', 'verify_peer'),
+        ('amqps://h?cacertfile=/none', 'cannot read'),
+        ('amqp://[::1', 'URL'),
+        ('amqps://h?cacertfile=%00', 'cannot read'),
+        ('amqp://h/\udcff', 'cannot be printed'),
+        ('amqp://h/\x7f', 'cannot be printed'),
+        (f'amqp://h?connection_timeout=1{"0" * 400}', 'milliseconds'),
+        ('amqp://h?heartbeat=65536', 'up to 65535'),
+        (f'amqp://h/{"v" * 256}', 'more than 255 bytes'),
+        ('amqp://a..b', 'part of the host'),
+        (f'amqp://{"a" * 64}.b', 'part of the host'),
+        ('amqps://h?server_name_indication=.x', 'part of the host'),
+    ],
+)
 def test_bad_urls_say_what_is_wrong(url, complaint):
     with pytest.raises(ValueError, match=complaint) as caught:
         common.endpoints(url, 'me')
     assert '\n' not in str(caught.value)
 
 
-@given(st.text(st.characters(codec='utf-8'), min_size=1, max_size=12).map(lambda text: f'S3{text}cr3t'),
-       st.sampled_from(['amqp://user:{}@host:5672/v', 'amqp://{}@host', 'amqps://u:{}@[::1', 'amqp://u:{}@h:x/',
-                        'amqp:{}', 'amqp://u:p@h/v?{}', 'amqp://u:p@h?heartbeat={}', 'amqp://u:p@h?cacertfile=x&password={}']))
+@given(
+    st.text(st.characters(codec='utf-8'), min_size=1, max_size=12).map(
+        lambda text: f'S3{text}cr3t'
+    ),
+    st.sampled_from(
+        [
+            'amqp://user:{}@host:5672/v',
+            'amqp://{}@host',
+            'amqps://u:{}@[::1',
+            'amqp://u:{}@h:x/',
+            'amqp:{}',
+            'amqp://u:p@h/v?{}',
+            'amqp://u:p@h?heartbeat={}',
+            'amqp://u:p@h?cacertfile=x&password={}',
+        ]
+    ),
+)
 def test_no_error_repeats_a_secret(secret, form):
     try:
         common.endpoints(form.format(secret), 'me')
@@ -169,5 +227,7 @@ def test_the_printable_form_of_a_url_has_no_password():
 
 def test_nothing_costly_is_imported():
     code = 'import sys, json, common, siamese.messaging.link, siamese.verdict; print(json.dumps(sorted(sys.modules)))'
-    modules = json.loads(subprocess.run([sys.executable, '-c', code], stdout=subprocess.PIPE, check=True).stdout)
+    modules = json.loads(
+        subprocess.run([sys.executable, '-c', code], stdout=subprocess.PIPE, check=True).stdout
+    )
     assert 'pika' in modules and 'sympy' not in modules

@@ -24,30 +24,73 @@ def db():
 
 @given(st.integers(0, 2**32))
 def test_periods_begin_when_they_do_in_utc(at):
-    then = datetime.datetime.fromtimestamp(at, datetime.timezone.utc).replace(minute=0, second=0, microsecond=0)
-    expected = [then, then.replace(hour=0), then.replace(hour=0, day=1), then.replace(hour=0, day=1, month=1)]
-    assert [history.start_of(period, at) for period in history.PERIODS] == [moment.timestamp() for moment in expected]
+    then = datetime.datetime.fromtimestamp(at, datetime.timezone.utc).replace(
+        minute=0, second=0, microsecond=0
+    )
+    expected = [
+        then,
+        then.replace(hour=0),
+        then.replace(hour=0, day=1),
+        then.replace(hour=0, day=1, month=1),
+    ]
+    assert [history.start_of(period, at) for period in history.PERIODS] == [
+        moment.timestamp() for moment in expected
+    ]
 
 
 def test_a_report_by_hour_day_month_and_year(db):
-    months = [datetime.datetime(year, month, 28, 23, 59, tzinfo=datetime.timezone.utc).timestamp()
-              for year in (2025, 2026) for month in (1, 12)]
+    months = [
+        datetime.datetime(year, month, 28, 23, 59, tzinfo=datetime.timezone.utc).timestamp()
+        for year in (2025, 2026)
+        for month in (1, 12)
+    ]
     for number, at in enumerate(months):
-        queues.collect(db, at, [queue('a', published=number, ready=number), queue('siamese.dead', published=number)],
-                        uptime=None)
-    dead.store(db, [letter(n, queue='b', at=months[0] + n, reason=reason) for n, reason in
-                            enumerate(('expired', 'rejected', 'maxlen', 'unknown'))], 's', months[0])
+        queues.collect(
+            db,
+            at,
+            [queue('a', published=number, ready=number), queue('siamese.dead', published=number)],
+            uptime=None,
+        )
+    dead.store(
+        db,
+        [
+            letter(n, queue='b', at=months[0] + n, reason=reason)
+            for n, reason in enumerate(('expired', 'rejected', 'maxlen', 'unknown'))
+        ],
+        's',
+        months[0],
+    )
 
     def shown(*args, **kwargs):
-        return [(datetime.datetime.fromtimestamp(row['start'], datetime.timezone.utc).strftime('%Y-%m-%dT%H'),
-                 row['queue'], row['published'], row['ready_high'], row['expired'], row['rejected'], row['other'])
-                for row in history.report(db, *args, **kwargs)]
-    assert shown('year', 'a') == [('2025-01-01T00', 'a', 1, 1, 0, 0, 0), ('2026-01-01T00', 'a', 2, 3, 0, 0, 0)]
-    assert shown('month', 'a') == [(f'{day}T00', 'a', 1, n, 0, 0, 0) for n, day in
-                                   enumerate(('2025-12-01', '2026-01-01', '2026-12-01'), 1)]
+        return [
+            (
+                datetime.datetime.fromtimestamp(row['start'], datetime.timezone.utc).strftime(
+                    '%Y-%m-%dT%H'
+                ),
+                row['queue'],
+                row['published'],
+                row['ready_high'],
+                row['expired'],
+                row['rejected'],
+                row['other'],
+            )
+            for row in history.report(db, *args, **kwargs)
+        ]
+
+    assert shown('year', 'a') == [
+        ('2025-01-01T00', 'a', 1, 1, 0, 0, 0),
+        ('2026-01-01T00', 'a', 2, 3, 0, 0, 0),
+    ]
+    assert shown('month', 'a') == [
+        (f'{day}T00', 'a', 1, n, 0, 0, 0)
+        for n, day in enumerate(('2025-12-01', '2026-01-01', '2026-12-01'), 1)
+    ]
     assert shown('hour', 'a', since=NOON) == [('2026-12-28T23', 'a', 1, 3, 0, 0, 0)]
     assert shown('day', 'b') == [('2025-01-28T00', 'b', 0, 0, 1, 1, 2)]
-    assert shown('year', total=True) == [('2025-01-01T00', '', 1, 1, 1, 1, 2), ('2026-01-01T00', '', 2, 3, 0, 0, 0)]
+    assert shown('year', total=True) == [
+        ('2025-01-01T00', '', 1, 1, 1, 1, 2),
+        ('2026-01-01T00', '', 2, 3, 0, 0, 0),
+    ]
     assert [row[1] for row in shown('day', until=months[0] + 1)] == ['b']
 
 
@@ -58,7 +101,9 @@ def test_retention(db):
     seen(db, NOON + 2 * 86400, 'a')
     seen(db, NOON + 2 * 86400 + 1)
     for days in (3, 34):
-        assert len(clients.known(db)) == 1  # when nobody has seen it for a month it will not come back
+        assert (
+            len(clients.known(db)) == 1
+        )  # when nobody has seen it for a month it will not come back
         history.forget(db, NOON + 2 * 86400, NOON + days * 86400)
     assert [row['expired'] for row in history.report(db, 'day')] == [1, 1]
     assert [row['message_id'] for row in dead.letters(db)[0]] == ['alice-3', 'alice-2']
@@ -80,7 +125,10 @@ def test_several_processes_write_and_one_reads(tmp_path):
     path = str(tmp_path / 'siamese.db')
     history.open_for_writing(path).close()
     reader = history.open_for_reading(path)
-    writers = [multiprocessing.get_context('spawn').Process(target=count_up, args=(path,)) for _ in range(2)]
+    writers = [
+        multiprocessing.get_context('spawn').Process(target=count_up, args=(path,))
+        for _ in range(2)
+    ]
     for writer in writers:
         writer.start()
     for writer in writers:
@@ -115,7 +163,9 @@ def test_a_file_that_is_no_history(tmp_path):
         history.open_for_reading(str(path))
     with pytest.raises(Failure, match='cannot open'):
         history.open_for_writing(str(tmp_path / 'no' / 'folder'))
-    path.write_text('these are no figures, but a text that is longer than the head of a database ' * 9)
+    path.write_text(
+        'these are no figures, but a text that is longer than the head of a database ' * 9
+    )
     for opened in history.open_for_reading, history.open_for_writing:
         with pytest.raises(Failure, match=r'no history of monitor\.py'):
             opened(str(path))

@@ -22,33 +22,51 @@ def db():
 def test_a_dead_letter_that_comes_again_is_stored_once_and_its_twin_is_not_lost(db):
     twins = [letter(message_id=''), letter(message_id='')]
     assert dead.store(db, twins[:1], 'first', NOON) == 1
-    again = [{**twin, 'redelivered': True} for twin in twins]  # the first was stored, but never acknowledged
+    again = [
+        {**twin, 'redelivered': True} for twin in twins
+    ]  # the first was stored, but never acknowledged
     assert dead.store(db, again, 'second', NOON + 1) == 1
     assert dead.store(db, again, 'third', NOON + 2) == 0
     dead.settle(db, 'third', NOON + 3)
-    assert dead.store(db, again, 'fourth', NOON + 4) == 2  # they were acknowledged, so these are others
+    assert (
+        dead.store(db, again, 'fourth', NOON + 4) == 2
+    )  # they were acknowledged, so these are others
     assert dead.letters(db)[1] == history.report(db, 'day')[0]['expired'] == 4
 
 
 @pytest.mark.parametrize('count, ahead', [(1, -9), (2, -9), (1, 3600)])
 def test_a_letter_that_comes_again_is_known_whatever_the_clocks_say(db, count, ahead):
-    death = {'queue': 'q', 'reason': 'expired', 'count': count, 'exchange': '', 'routing-keys': ['q'],
-             'time': datetime.datetime.fromtimestamp(NOON + ahead, datetime.timezone.utc)}
+    death = {
+        'queue': 'q',
+        'reason': 'expired',
+        'count': count,
+        'exchange': '',
+        'routing-keys': ['q'],
+        'time': datetime.datetime.fromtimestamp(NOON + ahead, datetime.timezone.utc),
+    }
     for delivery in range(3):
         again = {'x-delivery-count': delivery} if delivery else {}
         properties = pika.BasicProperties(headers={'a': 1, 'x-death': [death], **again, 'z': 2})
         method = SimpleNamespace(exchange='x', routing_key='k', redelivered=bool(delivery))
-        letter = letters.read(method, letters.AsItWas(b''.join(properties.encode())), b'', NOON + delivery)
+        letter = letters.read(
+            method, letters.AsItWas(b''.join(properties.encode())), b'', NOON + delivery
+        )
         assert dead.store(db, [letter], f'session {delivery}', NOON + delivery) == (not delivery)
     death['time'] += datetime.timedelta(seconds=1)
-    another = pika.BasicProperties(headers={'a': 1, 'x-death': [death], 'x-delivery-count': 1, 'z': 2})
+    another = pika.BasicProperties(
+        headers={'a': 1, 'x-death': [death], 'x-delivery-count': 1, 'z': 2}
+    )
     letter = letters.read(method, letters.AsItWas(b''.join(another.encode())), b'', NOON + 3)
     assert dead.store(db, [letter], 'session 3', NOON + 3) == 1
 
 
 def test_dead_letters_filtered_and_paged(db):
-    dead.store(db, [letter(n, queue='ab'[n % 2], reason='rejected' if n < 3 else 'expired') for n in range(9)],
-                       's', NOON)
+    dead.store(
+        db,
+        [letter(n, queue='ab'[n % 2], reason='rejected' if n < 3 else 'expired') for n in range(9)],
+        's',
+        NOON,
+    )
     dead.mark_requeued(db, dead.ids(db, '#1'), NOON + 1)
     dead.mark_requeued(db, dead.ids(db, '#1'), NOON + 2)
 
@@ -56,6 +74,7 @@ def test_dead_letters_filtered_and_paged(db):
         rows, count = dead.letters(db, **wanted)
         assert count >= len(rows)
         return [row['id'] for row in rows]
+
     assert ids() == list(range(9, 0, -1)) and ids(limit=2, offset=3) == [6, 5]
     assert ids(queue='a') == [9, 7, 5, 3, 1] and ids(reason='rejected', queue='b') == [2]
     assert ids(requeued=True) == [1] and ids(search='alice-7') == [8] and ids(since=NOON) == []
@@ -63,16 +82,32 @@ def test_dead_letters_filtered_and_paged(db):
     assert dead.letter(db, 1)['body'] == b'\xff\x00' and dead.letter(db, 1)['requeued'] == NOON + 1
     assert dead.letter(db, 10) is None
     assert dead.ids(db, '#²') == dead.ids(db, '#' + '9' * 30) == dead.ids(db, '#10') == []
-    assert [(row['queue'], row['reason'], row['count'], row['waiting']) for row in dead.by_queue(db)] == [
-        ('a', 'expired', 3, 3), ('a', 'rejected', 2, 1), ('b', 'expired', 3, 3), ('b', 'rejected', 1, 1)]
+    assert [
+        (row['queue'], row['reason'], row['count'], row['waiting']) for row in dead.by_queue(db)
+    ] == [
+        ('a', 'expired', 3, 3),
+        ('a', 'rejected', 2, 1),
+        ('b', 'expired', 3, 3),
+        ('b', 'rejected', 1, 1),
+    ]
 
 
 def test_capitals_do_not_matter_to_who_looks_for_a_letter(db):
     dead.store(db, [letter(1, sender='Jürgen'), letter(2)], 's', NOON)
-    assert [dead.letters(db, search=text)[1] for text in ('ALICE-1', 'jÜRG', 'J', 'x')] == [1, 1, 1, 0]
+    assert [dead.letters(db, search=text)[1] for text in ('ALICE-1', 'jÜRG', 'J', 'x')] == [
+        1,
+        1,
+        1,
+        0,
+    ]
 
 
-@given(st.lists(st.tuples(st.sampled_from(['store', 'send back', 'forget']), st.integers(0, 40)), max_size=30))
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(['store', 'send back', 'forget']), st.integers(0, 40)),
+        max_size=30,
+    )
+)
 def test_counts_are_those_of_the_letters(steps):
     db = history.open_for_writing(':memory:')
     for number, (what, n) in enumerate(steps):
@@ -83,9 +118,16 @@ def test_counts_are_those_of_the_letters(steps):
             dead.mark_requeued(db, [n, n], NOON)
         else:
             history.forget(db, NOON + n, NOON)
-    for wanted in {}, {'queue': 'a'}, {'reason': 'rejected'}, {'queue': 'b', 'reason': 'expired', 'requeued': False}:
+    for wanted in (
+        {},
+        {'queue': 'a'},
+        {'reason': 'rejected'},
+        {'queue': 'b', 'reason': 'expired', 'requeued': False},
+    ):
         for state in None, True, False:
             rows, count = dead.letters(db, **{'requeued': state, **wanted}, limit=-1)
             assert count == len(rows)
     rows = dead.by_queue(db)
-    assert [{**row, 'stored': 0} for row in dead.by_queue(db, 0)] == [{**row, 'stored': 0} for row in rows]
+    assert [{**row, 'stored': 0} for row in dead.by_queue(db, 0)] == [
+        {**row, 'stored': 0} for row in rows
+    ]

@@ -19,9 +19,12 @@ BODIES = st.lists(st.integers(0, 3 * FRAME_MAX), min_size=1, max_size=6)
 def frames_of(number, body, properties):
     """Return the frames of a delivery, as pika writes them."""
     deliver = spec.Basic.Deliver('ctag', number, number % 2 == 0, 'exchange', 'kéy')
-    pieces = [body[at:at + FRAME_MAX - 8] for at in range(0, len(body), FRAME_MAX - 8)]
-    return [frame.Method(1, deliver).marshal(), frame.Header(1, len(body), properties).marshal(),
-            *(frame.Body(1, piece).marshal() for piece in pieces)]
+    pieces = [body[at : at + FRAME_MAX - 8] for at in range(0, len(body), FRAME_MAX - 8)]
+    return [
+        frame.Method(1, deliver).marshal(),
+        frame.Header(1, len(body), properties).marshal(),
+        *(frame.Body(1, piece).marshal() for piece in pieces),
+    ]
 
 
 def connection():
@@ -29,8 +32,18 @@ def connection():
     delivered = []
 
     def consume(_channel, method, properties, body):
-        delivered.append((method.delivery_tag, method.redelivered, method.consumer_tag, method.exchange,
-                          method.routing_key, properties.message_id, properties.headers, body))
+        delivered.append(
+            (
+                method.delivery_tag,
+                method.redelivered,
+                method.consumer_tag,
+                method.exchange,
+                method.routing_key,
+                properties.message_id,
+                properties.headers,
+                body,
+            )
+        )
 
     one = wire.Connection.__new__(wire.Connection)
     one.callbacks, one.connection_state = CallbackManager(), one.CONNECTION_OPEN
@@ -38,7 +51,9 @@ def connection():
     channel._set_state(channel.OPEN)
     channel._consumers, channel._cancelled = {'ctag': consume}, set()
     one._channels, one._frame_buffer, one.bytes_received, one.emitted = {1: channel}, b'', 0, []
-    one._process_frame = lambda value: channel._handle_content_frame(value) if value.channel_number else None
+    one._process_frame = lambda value: (
+        channel._handle_content_frame(value) if value.channel_number else None
+    )
     one._body_max_length, one.bytes_sent, one.frames_sent, one.emitted_size = FRAME_MAX - 8, 0, 0, 0
     return one, delivered
 
@@ -49,9 +64,24 @@ def test_deliveries_come_out_whole_however_they_are_cut(sizes, cuts, heartbeats)
     sent, stream = [], b''
     for number, size in enumerate(sizes, 1):
         body = bytes(byte % 256 for byte in range(number, number + size))
-        sent.append((number, number % 2 == 0, 'ctag', 'exchange', 'kéy', f'id-{number}', {'n': number}, body))
-        frames = frames_of(number, body, pika.BasicProperties(message_id=f'id-{number}', headers={'n': number}))
-        stream += (frame.Heartbeat().marshal() if heartbeats else b'').join(frames)  # on channel 0, so in between
+        sent.append(
+            (
+                number,
+                number % 2 == 0,
+                'ctag',
+                'exchange',
+                'kéy',
+                f'id-{number}',
+                {'n': number},
+                body,
+            )
+        )
+        frames = frames_of(
+            number, body, pika.BasicProperties(message_id=f'id-{number}', headers={'n': number})
+        )
+        stream += (frame.Heartbeat().marshal() if heartbeats else b'').join(
+            frames
+        )  # on channel 0, so in between
     one, delivered = connection()
     for cut in cuts:
         one._on_data_available(stream[:cut])
@@ -72,7 +102,10 @@ def test_pika_reads_what_it_writes(body, exchange, routing_key, mandatory):
         data = data[taken:]
     method, header, *bodies = values
     assert (method.method.exchange, method.method.routing_key, method.method.mandatory) == (
-        exchange, routing_key, mandatory)
+        exchange,
+        routing_key,
+        mandatory,
+    )
     assert header.body_size == len(body) and header.properties.message_id == 'm'
     assert b''.join(value.fragment for value in bodies) == body
     assert all(len(value.fragment) <= FRAME_MAX - 8 for value in bodies)
@@ -87,9 +120,14 @@ def test_a_frame_without_its_end_is_noticed():
 
 
 SHORT = st.none() | st.text(max_size=8)
-PROPERTIES = st.builds(pika.BasicProperties, content_type=SHORT, priority=st.none() | st.integers(0, 9),
-                       message_id=st.none() | st.text('01', max_size=3) | st.text(max_size=4), app_id=SHORT,
-                       headers=st.none() | st.dictionaries(st.text(max_size=4), st.integers(0, 9), max_size=2))
+PROPERTIES = st.builds(
+    pika.BasicProperties,
+    content_type=SHORT,
+    priority=st.none() | st.integers(0, 9),
+    message_id=st.none() | st.text('01', max_size=3) | st.text(max_size=4),
+    app_id=SHORT,
+    headers=st.none() | st.dictionaries(st.text(max_size=4), st.integers(0, 9), max_size=2),
+)
 
 
 @given(st.lists(PROPERTIES, min_size=2, max_size=8), st.lists(st.integers(0, 7), max_size=30))
@@ -106,12 +144,20 @@ def test_a_template_encodes_as_pika_does(common, ids):
     make = wire.template(5, common)
     for id in ids:
         properties = make(id)
-        assert (properties.message_id, properties.app_id, properties.headers) == (id, common.app_id, None)
+        assert (properties.message_id, properties.app_id, properties.headers) == (
+            id,
+            common.app_id,
+            None,
+        )
         common.message_id = id
         assert b''.join(properties.encode()) == b''.join(common.encode())
         properties.headers = {'x-attempt': 2}
         decoded = pika.BasicProperties().decode(b''.join(properties.encode()))
-        assert (decoded.headers, decoded.message_id, decoded.app_id) == ({'x-attempt': 2}, id, common.app_id)
+        assert (decoded.headers, decoded.message_id, decoded.app_id) == (
+            {'x-attempt': 2},
+            id,
+            common.app_id,
+        )
 
 
 @given(st.binary(max_size=60))

@@ -13,7 +13,9 @@ from siamese.messaging import link as delivery
 from siamese.messaging.link import Invalid
 from siamese.scenarios import hello as greeting
 
-NAMES = st.text(st.characters(codec='utf-8', exclude_categories=('C', 'Z')), min_size=1, max_size=60)
+NAMES = st.text(
+    st.characters(codec='utf-8', exclude_categories=('C', 'Z')), min_size=1, max_size=60
+)
 
 
 def link(name='alice', run='cafecafe', epoch=1, kind='classic'):
@@ -31,12 +33,20 @@ def delivered(times_sent=1, redelivered=False):
 @given(NAMES, st.integers(1, 10**12), st.floats(0.001, 10**6))
 def test_what_is_sent_is_read(name, number, seconds):
     body, properties = greeting.message(link(name), number, expiration=delivery.expiration(seconds))
-    assert body == b'Hello world' and int(properties.expiration) == pytest.approx(seconds * 1000, abs=0.5)
+    assert body == b'Hello world' and int(properties.expiration) == pytest.approx(
+        seconds * 1000, abs=0.5
+    )
     hello = greeting.read(properties, body)
-    assert (hello.producer, hello.run, hello.number) == (name, 'cafecafe', number) and 0 <= hello.age < 60
+    assert (hello.producer, hello.run, hello.number) == (
+        name,
+        'cafecafe',
+        number,
+    ) and 0 <= hello.age < 60
 
 
-@pytest.mark.parametrize('lives, overdue', [('1000', True), ('100000', False), (None, False), ('soon', False)])
+@pytest.mark.parametrize(
+    'lives, overdue', [('1000', True), ('100000', False), (None, False), ('soon', False)]
+)
 def test_age_and_time_to_live(lives, overdue):
     body, properties = greeting.message(link(), 1, expiration=lives)
     properties.headers['x-sent-ms'] -= 50_000
@@ -51,13 +61,33 @@ def test_malformed(name):
         greeting.read(properties, body)
 
 
-@given(st.one_of(st.none(), st.binary(max_size=80), st.text(max_size=80).filter(lambda id: 'cafecafe' not in id),
-                 st.sampled_from(['-cafecafe-1', 'a-cafecafe-0', 'a-cafecafe-01', 'a-cafecafe--1', 'a-CAFECAFE-1',
-                                  'a\n-cafecafe-1', 'a-cafecafe-1\n', 'a-cafecafe-' + '9' * 19])))
+@given(
+    st.one_of(
+        st.none(),
+        st.binary(max_size=80),
+        st.text(max_size=80).filter(lambda id: 'cafecafe' not in id),
+        st.sampled_from(
+            [
+                '-cafecafe-1',
+                'a-cafecafe-0',
+                'a-cafecafe-01',
+                'a-cafecafe--1',
+                'a-CAFECAFE-1',
+                'a\n-cafecafe-1',
+                'a-cafecafe-1\n',
+                'a-cafecafe-' + '9' * 19,
+            ]
+        ),
+    )
+)
 def test_any_other_id_is_invalid(id):
     with pytest.raises(Invalid, match='message_id'):
-        greeting.read(pika.BasicProperties(message_id=id, content_type='text/plain', headers={'x-sent-ms': 1}),
-                      greeting.TEXT)
+        greeting.read(
+            pika.BasicProperties(
+                message_id=id, content_type='text/plain', headers={'x-sent-ms': 1}
+            ),
+            greeting.TEXT,
+        )
 
 
 @pytest.mark.parametrize('settled', [True, False])
@@ -86,7 +116,9 @@ def test_a_copy_over_another_connection_or_of_another_attempt():
     known = OrderedDict()
     assert greeting.count_copies(known, link(), *delivered()) == 1
     assert greeting.count_copies(known, link(), *delivered(times_sent=2)) == 2
-    assert greeting.count_copies(known, link(epoch=2), *delivered(times_sent=2, redelivered=True)) == 3
+    assert (
+        greeting.count_copies(known, link(epoch=2), *delivered(times_sent=2, redelivered=True)) == 3
+    )
 
 
 def test_what_it_remembers_is_bounded(monkeypatch):

@@ -19,10 +19,12 @@ def test_the_body_is_the_wikis_text_in_any_size(encoding, size):
     size -= size % 2 if encoding == 'utf-16' else 0
     body, text = perf.body_of(encoding, size)
     content = json.loads(body)  # finds out the encoding by itself
-    assert len(body) == size == content['size'] and body.decode(encoding).lstrip('\ufeff') == text.lstrip('\ufeff')
+    assert len(body) == size == content['size'] and body.decode(encoding).lstrip(
+        '\ufeff'
+    ) == text.lstrip('\ufeff')
     wiki = content['testdict']
     assert wiki['مفتاح'] == 'قيمة' and wiki['键'] == '值' and wiki['キー'] == '値'
-    assert max(map(ord, text)) > 0xffff  # needs a surrogate pair in UTF-16
+    assert max(map(ord, text)) > 0xFFFF  # needs a surrogate pair in UTF-16
 
 
 def test_bodies_of_two_sizes_differ_before_the_shorter_ends():
@@ -50,7 +52,14 @@ def test_percentiles_are_less_than_one_percent_off(values):
         latencies.add(value)
     found = latencies.percentiles()
     assert list(found) == ['min', 'median', 'p75', 'p95', 'p99', 'max']
-    for name, q in (('min', 0), ('median', 0.5), ('p75', 0.75), ('p95', 0.95), ('p99', 0.99), ('max', 1)):
+    for name, q in (
+        ('min', 0),
+        ('median', 0.5),
+        ('p75', 0.75),
+        ('p95', 0.95),
+        ('p99', 0.99),
+        ('max', 1),
+    ):
         assert 0.99 * exact(values, q) <= found[name] <= exact(values, q)
 
 
@@ -76,10 +85,17 @@ def test_no_latency_no_percentiles():
     assert perf.Latencies().percentiles() == {}
 
 
-@pytest.mark.parametrize('text, pair', [
-    ('x-max-length=10', ('x-max-length', 10)), ('x-overflow=reject-publish', ('x-overflow', 'reject-publish')),
-    ('x-single-active-consumer=true', ('x-single-active-consumer', True)), ('a=b=c', ('a', 'b=c')),
-    ('a=-1', ('a', -1)), ('a=', ('a', ''))])
+@pytest.mark.parametrize(
+    'text, pair',
+    [
+        ('x-max-length=10', ('x-max-length', 10)),
+        ('x-overflow=reject-publish', ('x-overflow', 'reject-publish')),
+        ('x-single-active-consumer=true', ('x-single-active-consumer', True)),
+        ('a=b=c', ('a', 'b=c')),
+        ('a=-1', ('a', -1)),
+        ('a=', ('a', '')),
+    ],
+)
 def test_queue_arguments(text, pair):
     assert perf.queue_arg(text) == pair
 
@@ -96,7 +112,17 @@ def test_what_is_no_queue_argument(text):
         perf.queue_arg(text)
 
 
-@pytest.mark.parametrize('stranger', [None, '', 'hello', b'bytes', 'ünïcode', 'order 4000000000000000',
-                                      'cafe0123-0000000001-400000000000000x'])
+@pytest.mark.parametrize(
+    'stranger',
+    [
+        None,
+        '',
+        'hello',
+        b'bytes',
+        'ünïcode',
+        'order 4000000000000000',
+        'cafe0123-0000000001-400000000000000x',
+    ],
+)
 def test_message_ids_of_strangers(stranger):
     assert perf.due_of(stranger) is None

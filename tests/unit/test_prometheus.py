@@ -11,8 +11,13 @@ def test_the_counter_of_dead_letters_does_not_fall_when_they_are_forgotten(tmp_p
     db = history.open_for_writing(str(tmp_path / 'siamese.db'))
 
     def told():
-        return {tuple(sample.labels.values()): sample.value for family in metrics.Collector(db_path).collect()
-                for sample in family.samples if sample.name == 'siamese_dead_letters_total'}
+        return {
+            tuple(sample.labels.values()): sample.value
+            for family in metrics.Collector(db_path).collect()
+            for sample in family.samples
+            if sample.name == 'siamese_dead_letters_total'
+        }
+
     db_path = str(tmp_path / 'siamese.db')
     dead.store(db, [letter(1), letter(2), letter(3, reason='rejected')], 's', NOON)
     assert told() == {('q', 'expired'): 2, ('q', 'rejected'): 1}

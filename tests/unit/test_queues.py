@@ -14,13 +14,22 @@ def db():
     return history.open_for_writing(':memory:')
 
 
-STEPS = st.lists(st.one_of(st.tuples(st.just('count'), st.integers(0, 1000)), st.just(('poll', 0)),
-                           st.just(('node restarts', 0)), st.just(('monitor restarts', 0)),
-                           st.just(('queue anew', 0))), max_size=40)
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just('count'), st.integers(0, 1000)),
+        st.just(('poll', 0)),
+        st.just(('node restarts', 0)),
+        st.just(('monitor restarts', 0)),
+        st.just(('queue anew', 0)),
+    ),
+    max_size=40,
+)
 
 
 @given(STEPS, st.booleans())
-def test_what_is_counted_is_what_the_broker_counted_until_each_look(tmp_path_factory, steps, several):
+def test_what_is_counted_is_what_the_broker_counted_until_each_look(
+    tmp_path_factory, steps, several
+):
     path = str(tmp_path_factory.mktemp('history') / 'siamese.db')
     db, now, node_start = history.open_for_writing(path), NOON, NOON - 1000
     counter = seen = truth = 0
@@ -103,14 +112,17 @@ def test_what_a_node_counts_that_is_younger_than_the_history_is_not_left_out(db,
 
 def test_messages_that_no_queue_takes_are_counted_of_all_queues_together(db):
     def look(at, uptime, returned=None, dropped=None):
-        queues.collect(db, NOON + at, [queue()], uptime, unroutable={'returned': returned, 'dropped': dropped})
+        queues.collect(
+            db, NOON + at, [queue()], uptime, unroutable={'returned': returned, 'dropped': dropped}
+        )
+
     look(0, 100, 50, 1)  # before that nobody looked
     look(5, 105, 53, 1)
     look(10, 110)  # not told
     look(15, 115, 54, 3)
     look(20, 2, 2)  # the node has restarted
     look(25, 7, 2, 1)
-    row, = history.report(db, 'hour', total=True)
+    (row,) = history.report(db, 'hour', total=True)
     assert (row['returned'], row['dropped']) == (6, 3)
     assert history.report(db, 'hour') == [] and 'returned' not in history.FIGURES
 
@@ -128,7 +140,9 @@ def test_figures_that_the_broker_does_not_tell_for_a_while_are_not_counted_again
 
 
 def test_a_queue_that_is_deleted_and_declared_anew(db):
-    for at, rows in enumerate(([queue(published=0)], [queue(published=5, ready=5)], [], [queue(published=7)])):
+    for at, rows in enumerate(
+        ([queue(published=0)], [queue(published=5, ready=5)], [], [queue(published=7)])
+    ):
         queues.collect(db, NOON + at, rows, uptime=100 + at)
         assert [row['ready'] for row in queues.known(db)] == [row['ready'] for row in rows]
     assert queues.known(db)[0]['published'] == 12
@@ -143,7 +157,9 @@ def test_how_old_the_oldest_message_is_to_within_a_look(flow):
     for look, (come, leave) in enumerate(flow, 1):
         waiting = (waiting + [look] * come)[leave:]
         published += come
-        queues.collect(db, NOON + look, [queue(published=published, ready=len(waiting))], uptime=None)
+        queues.collect(
+            db, NOON + look, [queue(published=published, ready=len(waiting))], uptime=None
+        )
         oldest = queues.known(db)[0]['oldest_since']
         assert oldest == (NOON + waiting[0] - 1 if waiting else None)
 
@@ -151,7 +167,9 @@ def test_how_old_the_oldest_message_is_to_within_a_look(flow):
 def test_rates_of_each_look(db):
     for at, published in ((0, 0), (10, 20), (20, 20)):
         queues.collect(db, NOON + at, [queue(published=published, ready=3)], uptime=None)
-    assert queues.samples(db) == {'q': [(NOON + 10, 3, 0, 2.0, 0.0, 0.0), (NOON + 20, 3, 0, 0.0, 0.0, 0.0)]}
+    assert queues.samples(db) == {
+        'q': [(NOON + 10, 3, 0, 2.0, 0.0, 0.0), (NOON + 20, 3, 0, 0.0, 0.0, 0.0)]
+    }
     assert queues.samples(db, 'q') == queues.samples(db) and queues.samples(db, 'other') == {}
     queues.collect(db, NOON + 20 + queues.RECENT, [queue(published=20)], uptime=None)
     assert len(queues.samples(db)['q']) == 1
