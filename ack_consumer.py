@@ -34,7 +34,7 @@ import random
 from collections import Counter, OrderedDict
 
 import common
-from siamese import script
+from siamese import flags, script
 from siamese.messaging import link as delivery
 from siamese.messaging.link import Invalid
 from siamese.scenarios import hello as greeting
@@ -72,21 +72,21 @@ def declare(channel, link):
 
 
 def parse_args(argv):
-    parser = script.parser(__doc__)
+    parser = flags.parser(__doc__)
     for flag, what in (
         ('--ack', 'acknowledged (60)'),
         ('--reject', 'rejected (30)'),
         ('--lose', 'lost (10)'),
     ):
         parser.add_argument(
-            flag, type=script.number(float, 0, 100), metavar='PERCENT', help=f'chance to be {what}'
+            flag, type=flags.number(float, 0, 100), metavar='PERCENT', help=f'chance to be {what}'
         )
     parser.add_argument(
         '--seed', type=int, metavar='N', help='decide as every run with this seed does'
     )
-    script.add_consumer_flags(parser, prefetch=100)
-    script.add_broker_flags(parser, queue='siamese.ack')
-    args = script.parse(parser, argv)
+    flags.add_consumer_flags(parser, prefetch=100)
+    flags.add_broker_flags(parser, queue='siamese.ack')
+    args = flags.parse(parser, argv)
     if args.ack is args.reject is args.lose is None:
         args.reject, args.lose = 30, 10
     args.reject, args.lose = args.reject or 0, args.lose or 0

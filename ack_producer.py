@@ -23,7 +23,7 @@ Examples:
 import random
 
 import common
-from siamese import script
+from siamese import flags, script
 from siamese.messaging import link as delivery
 from siamese.scenarios import hello as greeting
 
@@ -50,18 +50,18 @@ def declare(channel, link):
 
 def priority(text):
     """An argparse type: a priority from 0 to 9, or random."""
-    return text if text == 'random' else script.number(int, 0, 9)(text)
+    return text if text == 'random' else flags.number(int, 0, 9)(text)
 
 
 def parse_args(argv):
-    parser = script.parser(__doc__)
-    script.add_rate_flag(parser, default=1)
+    parser = flags.parser(__doc__)
+    flags.add_rate_flag(parser, default=1)
     parser.add_argument(
         '--priority', type=priority, default=0, metavar='P', help='0 to 9, or random (default: 0)'
     )
-    script.add_ttl_flag(parser)
-    script.add_broker_flags(parser, queue='siamese.ack')
-    return script.parse(parser, argv)
+    flags.add_ttl_flag(parser)
+    flags.add_broker_flags(parser, queue='siamese.ack')
+    return flags.parse(parser, argv)
 
 
 def main(argv=None):

@@ -32,17 +32,17 @@ Examples:
     ./audit.py producers.jsonl validators.jsonl --json verdict.json
 """
 
+from siamese import flags, script
 from siamese import ledger as books
-from siamese import script
 from siamese.text import plain
 from siamese.verdict import MEANING, SHOWN, audit, judge
 
 
 def main(argv=None):
-    parser = script.parser(__doc__)
+    parser = flags.parser(__doc__)
     parser.add_argument('ledgers', nargs='+', metavar='FILE', help='ledgers of the run')
-    script.add_output_flags(parser)
-    args = script.parse(parser, argv)
+    flags.add_output_flags(parser)
+    args = flags.parse(parser, argv)
     found = audit(books.read(args.ledgers))
     verdict, status, faults = judge(found)
     if not args.quiet:

@@ -35,7 +35,7 @@ import textwrap
 import time
 
 import common
-from siamese import script
+from siamese import flags, script
 from siamese.messaging import blocking
 from siamese.messaging import credentials as tokens
 from siamese.messaging import errors as faults
@@ -181,7 +181,7 @@ def judge(columns):
 
 
 def parse_args(argv):
-    parser = script.parser(__doc__)
+    parser = flags.parser(__doc__)
     parser.add_argument(
         'urls',
         nargs='*',
@@ -192,7 +192,7 @@ def parse_args(argv):
     )
     parser.add_argument(
         '--budget',
-        type=script.number(int, 500),
+        type=flags.number(int, 500),
         default=checks.BUDGET,
         metavar='N',
         help='publish at most N messages on each broker (default: %(default)s)',
@@ -205,10 +205,10 @@ def parse_args(argv):
         help=f'one of: {", ".join(map(repr, checks.CHECKS))}; may be repeated (default: all)',
     )
     parser.add_argument(
-        '--html', metavar='FILE', type=script.writable, help='write a page with charts'
+        '--html', metavar='FILE', type=flags.writable, help='write a page with charts'
     )
-    script.add_output_flags(parser)
-    args = script.parse(parser, argv)
+    flags.add_output_flags(parser)
+    args = flags.parse(parser, argv)
     try:
         args.brokers = [candidate.Candidate(url, args.budget) for url in args.urls]
     except ValueError as error:

@@ -26,7 +26,7 @@ import asyncio
 import time
 
 from common import Failure
-from siamese import script
+from siamese import flags, script
 from siamese.messaging import management_api as management
 from siamese.monitoring import database as history
 from siamese.web import server as listener
@@ -36,7 +36,7 @@ SUMMARY = '{logins} logins, {refused} refused; up for {duration_s:.0f} s; stoppe
 
 
 def parse_args(argv):
-    parser = script.parser(__doc__)
+    parser = flags.parser(__doc__)
     parser.add_argument(
         '--history',
         default=history.DEFAULT_FILE,
@@ -49,22 +49,22 @@ def parse_args(argv):
     )
     parser.add_argument(
         '--session',
-        type=script.number(float, 1),
+        type=flags.number(float, 1),
         default=SESSION,
         metavar='S',
         help='seconds until one has to log in again (default: %(default)s)',
     )
     parser.add_argument(
         '--unread-after',
-        type=script.number(float, 0),
+        type=flags.number(float, 0),
         default=300,
         metavar='S',
         help='warn of messages that wait for S seconds without a consumer (default: %(default)s)',
     )
     management.add_flag(parser)
-    script.add_url_flags(parser)
-    script.add_output_flags(parser, 'uvicorn')
-    args = script.parse(parser, argv)
+    flags.add_url_flags(parser)
+    flags.add_output_flags(parser, 'uvicorn')
+    args = flags.parse(parser, argv)
     try:
         management.api(args.endpoints[0], args.management_url)
     except ValueError as error:

@@ -28,7 +28,7 @@ import socket
 from collections import Counter, OrderedDict
 
 import common
-from siamese import script
+from siamese import flags, script
 from siamese.messaging import link as delivery
 from siamese.messaging.link import Invalid
 from siamese.scenarios import hello as greeting
@@ -60,22 +60,22 @@ def declare(channel, link):
 
 
 def parse_args(argv):
-    parser = script.parser(__doc__)
+    parser = flags.parser(__doc__)
     parser.add_argument(
         'queue',
         nargs='?',
-        type=script.name,
+        type=flags.name,
         default=socket.gethostname(),
         metavar='QUEUE',
         help='a queue of your own (default: %(default)s)',
     )
     parser.add_argument(
-        '--exchange', type=script.name, default='siamese.fanout', help='default: %(default)s'
+        '--exchange', type=flags.name, default='siamese.fanout', help='default: %(default)s'
     )
-    script.add_queue_type_flag(parser)
-    script.add_consumer_flags(parser, prefetch=100)
-    script.add_broker_flags(parser)
-    return script.parse(parser, argv)
+    flags.add_queue_type_flag(parser)
+    flags.add_consumer_flags(parser, prefetch=100)
+    flags.add_broker_flags(parser)
+    return flags.parse(parser, argv)
 
 
 def main(argv=None):

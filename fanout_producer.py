@@ -20,7 +20,7 @@ Examples:
     ./fanout_producer.py --ledger fanout.jsonl        # keep books for audit.py
 """
 
-from siamese import script
+from siamese import flags, script
 from siamese.messaging import link as delivery
 from siamese.scenarios import hello as greeting
 
@@ -37,14 +37,14 @@ def declare(channel, link):
 
 
 def parse_args(argv):
-    parser = script.parser(__doc__)
-    script.add_rate_flag(parser, default=1)
-    script.add_ttl_flag(parser, default=10)
+    parser = flags.parser(__doc__)
+    flags.add_rate_flag(parser, default=1)
+    flags.add_ttl_flag(parser, default=10)
     parser.add_argument(
-        '--exchange', type=script.name, default='siamese.fanout', help='default: %(default)s'
+        '--exchange', type=flags.name, default='siamese.fanout', help='default: %(default)s'
     )
-    script.add_broker_flags(parser)
-    return script.parse(parser, argv)
+    flags.add_broker_flags(parser)
+    return flags.parse(parser, argv)
 
 
 def main(argv=None):

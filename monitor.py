@@ -39,7 +39,7 @@ from types import SimpleNamespace
 
 import common
 from common import Failure
-from siamese import script
+from siamese import flags, script
 from siamese.messaging import errors as faults
 from siamese.messaging import link as delivery
 from siamese.messaging import management_api as management
@@ -277,7 +277,7 @@ def collect(db, call, link, heard):
 
 
 def parse_args(argv):
-    parser = script.parser(__doc__)
+    parser = flags.parser(__doc__)
     what = parser.add_mutually_exclusive_group()
     what.add_argument('--once', action='store_true', help='print the situation now, and end')
     what.add_argument(
@@ -296,14 +296,14 @@ def parse_args(argv):
     )
     parser.add_argument(
         '--interval',
-        type=script.number(float, 0.1),
+        type=flags.number(float, 0.1),
         default=5,
         metavar='S',
         help='seconds between collections (default: %(default)s)',
     )
     parser.add_argument(
         '--retention',
-        type=script.number(float, 0.01, LONGEST),
+        type=flags.number(float, 0.01, LONGEST),
         default=1830,
         metavar='DAYS',
         help='delete what is older (default: %(default)s days)',
@@ -327,7 +327,7 @@ def parse_args(argv):
     )
     parser.add_argument(
         '--unread-after',
-        type=script.number(float, 0),
+        type=flags.number(float, 0),
         metavar='S',
         help='warn when a message waits so long and there is no consumer (default: 0; for mails 300)',
     )
@@ -343,7 +343,7 @@ def parse_args(argv):
     )
     parser.add_argument(
         '--mail-every',
-        type=script.number(float, 0),
+        type=flags.number(float, 0),
         default=3600,
         metavar='S',
         help='at most one mail in so many seconds (default: %(default)s)',
@@ -357,12 +357,12 @@ def parse_args(argv):
     )
     parser.add_argument(
         '--prometheus',
-        type=script.number(int, 1, 65535),
+        type=flags.number(int, 1, 65535),
         metavar='PORT',
         help='serve the figures at http://127.0.0.1:PORT/metrics',
     )
-    script.add_broker_flags(parser)
-    args = script.parse(parser, argv)
+    flags.add_broker_flags(parser)
+    args = flags.parse(parser, argv)
     for flag, mode in GOES_WITH.items():
         if getattr(args, flag) not in (None, False) and not getattr(args, mode):
             parser.error(f'--{flag} goes with --{mode}')
@@ -376,7 +376,7 @@ def parse_args(argv):
         management.api(args.endpoints[0], args.management_url)
         mailer.server(args.smtp)
         if args.csv:
-            script.writable_or_stdout(args.csv)
+            flags.writable_or_stdout(args.csv)
     except (ValueError, argparse.ArgumentTypeError) as error:
         parser.error(str(error))
     return args

@@ -24,7 +24,7 @@ Examples:
 import time
 from functools import lru_cache
 
-from siamese import script
+from siamese import flags, script
 from siamese.messaging import link as delivery
 from siamese.messaging.link import Invalid
 from siamese.scenarios import performance as perf
@@ -76,10 +76,10 @@ def compare(content_type, body):
 
 
 def parse_args(argv):
-    parser = script.parser(__doc__)
+    parser = flags.parser(__doc__)
     parser.add_argument(
         '--ack-every',
-        type=script.number(int, 1),
+        type=flags.number(int, 1),
         default=100,
         metavar='N',
         help='messages acknowledged at once, at most half of --prefetch (default: %(default)s)',
@@ -92,11 +92,11 @@ def parse_args(argv):
     parser.add_argument(
         '--exit-when-empty', action='store_true', help='stop when the queue is empty'
     )
-    script.add_consumer_flags(parser, prefetch=500)
+    flags.add_consumer_flags(parser, prefetch=500)
     perf.add_flags(parser)
-    script.add_broker_flags(parser, queue='siamese.perf', types=('classic', 'quorum', 'stream'))
+    flags.add_broker_flags(parser, queue='siamese.perf', types=('classic', 'quorum', 'stream'))
     parser.set_defaults(offset='first')
-    args = script.parse(parser, argv)
+    args = flags.parse(parser, argv)
     args.ack_every = min(
         args.ack_every, max(1, args.prefetch // 2)
     )  # a broker that waits for acks sends nothing

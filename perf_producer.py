@@ -28,7 +28,7 @@ import time
 
 import pika
 
-from siamese import script
+from siamese import flags, script
 from siamese.messaging import framing as wire
 from siamese.messaging import link as delivery
 from siamese.scenarios import performance as perf
@@ -50,10 +50,10 @@ def declare(channel, link):
 
 
 def parse_args(argv):
-    parser = script.parser(__doc__)
+    parser = flags.parser(__doc__)
     parser.add_argument(
         '--confirm',
-        type=script.number(int, 0),
+        type=flags.number(int, 0),
         default=200,
         metavar='N',
         help='messages that may wait for their confirm; 0: no confirms (default: %(default)s)',
@@ -63,7 +63,7 @@ def parse_args(argv):
     )
     parser.add_argument(
         '--size',
-        type=script.number(int, perf.LEAST_SIZE, 2**27),
+        type=flags.number(int, perf.LEAST_SIZE, 2**27),
         default=perf.LEAST_SIZE,
         metavar='B',
         help='bytes of the body (default: %(default)s)',
@@ -72,13 +72,13 @@ def parse_args(argv):
         '--persistent', action='store_true', help='the broker writes messages to disk'
     )
     parser.add_argument(
-        '--priority', type=script.number(int, 0, 255), metavar='P', help='priority of the messages'
+        '--priority', type=flags.number(int, 0, 255), metavar='P', help='priority of the messages'
     )
-    script.add_ttl_flag(parser)
-    script.add_rate_flag(parser)
+    flags.add_ttl_flag(parser)
+    flags.add_rate_flag(parser)
     perf.add_flags(parser)
-    script.add_broker_flags(parser, queue='siamese.perf', types=('classic', 'quorum', 'stream'))
-    args = script.parse(parser, argv)
+    flags.add_broker_flags(parser, queue='siamese.perf', types=('classic', 'quorum', 'stream'))
+    args = flags.parse(parser, argv)
     try:
         args.body, _ = perf.body_of(args.encoding, args.size)
     except ValueError as error:

@@ -30,7 +30,7 @@ import time
 import pika
 
 import common
-from siamese import script
+from siamese import flags, script
 from siamese.messaging import link as delivery
 
 LINE = '{producer} {tally}  {hash:.16}…  proof {proof:8}  {tries:8,} attempts  {took:.2f} s'
@@ -54,11 +54,11 @@ def declare(channel, link):
 
 
 def parse_args(argv):
-    parser = script.parser(__doc__)
-    script.add_proof_flags(parser)
-    script.add_rate_flag(parser)
-    script.add_broker_flags(parser, queue='siamese.blocks')
-    return script.parse(parser, argv)
+    parser = flags.parser(__doc__)
+    flags.add_proof_flags(parser)
+    flags.add_rate_flag(parser)
+    flags.add_broker_flags(parser, queue='siamese.blocks')
+    return flags.parse(parser, argv)
 
 
 def main(argv=None):

@@ -42,7 +42,7 @@ from urllib.parse import unquote, urlsplit
 
 import common
 from common import Failure
-from siamese import script
+from siamese import flags, script
 from siamese.access import permissions as rights
 from siamese.messaging import blocking
 from siamese.messaging import credentials as tokens
@@ -331,14 +331,14 @@ def print_matrix(matrix):
 
 
 def parse_args(argv):
-    parser = script.parser(__doc__)
+    parser = flags.parser(__doc__)
     action = parser.add_mutually_exclusive_group(required=True)
     action.add_argument('--create', action='store_true', help='make the users of the four roles')
     action.add_argument('--check', action='store_true', help='try all rights of all roles')
     action.add_argument('--remove', action='store_true', help='remove the users that --create made')
     parser.add_argument(
         '--prefix',
-        type=script.name,
+        type=flags.name,
         default='siamese',
         metavar='NAME',
         help='the users are called NAME-subscriber ... (default: %(default)s)',
@@ -348,10 +348,10 @@ def parse_args(argv):
         action='store_true',
         help='with --create: also users that roles.py did not make',
     )
-    script.add_url_flags(parser)
+    flags.add_url_flags(parser)
     management.add_flag(parser)
-    script.add_output_flags(parser)
-    args = script.parse(parser, argv)
+    flags.add_output_flags(parser)
+    args = flags.parse(parser, argv)
     if args.json and not args.check:
         parser.error('--json goes with --check')
     try:

@@ -35,7 +35,7 @@ from collections import Counter, namedtuple
 import pika
 
 import common
-from siamese import script
+from siamese import flags, script
 from siamese.messaging import link as delivery
 from siamese.messaging.link import Invalid
 from siamese.scenarios import performance as perf
@@ -127,27 +127,27 @@ def read(properties, body, highest):
 
 
 def parse_args(argv):
-    parser = script.parser(__doc__)
+    parser = flags.parser(__doc__)
     parser.add_argument(
         '--window',
-        type=script.number(int, 1, 1000),
+        type=flags.number(int, 1, 1000),
         default=1,
         metavar='N',
         help='questions that wait for their answers at once (default: %(default)s)',
     )
     parser.add_argument(
         '--timeout',
-        type=script.number(float, 0.001),
+        type=flags.number(float, 0.001),
         default=5,
         metavar='S',
         help='ask again after S seconds without an answer (default: %(default)s)',
     )
     parser.add_argument('--verify', action='store_true', help='check the answers')
     parser.add_argument(
-        '--queue', type=script.name, default='siamese.rpc', help='default: %(default)s'
+        '--queue', type=flags.name, default='siamese.rpc', help='default: %(default)s'
     )
-    script.add_broker_flags(parser)
-    return script.parse(parser, argv)
+    flags.add_broker_flags(parser)
+    return flags.parse(parser, argv)
 
 
 def main(argv=None):

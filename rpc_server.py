@@ -32,7 +32,7 @@ from collections import Counter
 import pika
 
 import common
-from siamese import script
+from siamese import flags, script
 from siamese.messaging import link as delivery
 from siamese.messaging.link import Invalid
 
@@ -63,10 +63,10 @@ def declare(channel, link):
 
 
 def parse_args(argv):
-    parser = script.parser(__doc__)
-    script.add_consumer_flags(parser, prefetch=100)
-    script.add_broker_flags(parser, queue='siamese.rpc')
-    return script.parse(parser, argv)
+    parser = flags.parser(__doc__)
+    flags.add_consumer_flags(parser, prefetch=100)
+    flags.add_broker_flags(parser, queue='siamese.rpc')
+    return flags.parse(parser, argv)
 
 
 def main(argv=None):

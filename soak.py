@@ -50,7 +50,7 @@ import time
 from types import SimpleNamespace
 
 import common
-from siamese import ROOT, script
+from siamese import ROOT, flags, script
 from siamese import ledger as books
 from siamese import verdict as audit
 from siamese.messaging import blocking
@@ -363,7 +363,7 @@ def table(times):
 
 
 def parse_args(argv):
-    parser = script.parser(__doc__)
+    parser = flags.parser(__doc__)
     parser.add_argument(
         '--url',
         dest='yours',
@@ -372,14 +372,14 @@ def parse_args(argv):
     )
     parser.add_argument(
         '--minutes',
-        type=script.number(float, 0),
+        type=flags.number(float, 0),
         default=10,
         metavar='M',
         help='default: %(default)s',
     )
     parser.add_argument(
         '--seed',
-        type=script.number(int, 0),
+        type=flags.number(int, 0),
         default=secrets.randbelow(10**6),
         metavar='N',
         help='of the faults (default: a new one)',
@@ -392,8 +392,8 @@ def parse_args(argv):
         metavar='DIR',
         help='where ledger and logs are kept (default: a temporary one, removed if all is valid)',
     )
-    script.add_output_flags(parser)
-    args = script.parse(parser, argv)
+    flags.add_output_flags(parser)
+    args = flags.parse(parser, argv)
     try:
         args.endpoints = args.yours is not None and common.endpoints(args.yours, 'soak.py')
     except ValueError as error:

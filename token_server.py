@@ -27,14 +27,14 @@ import os
 import time
 
 from common import Failure
-from siamese import script
+from siamese import flags, script
 from siamese.web import server as listener
 
 SUMMARY = '{tokens} tokens, {refused} refused; up for {duration_s:.0f} s; stopped: {stopped}'
 
 
 def parse_args(argv):
-    parser = script.parser(__doc__)
+    parser = flags.parser(__doc__)
     parser.add_argument(
         'claims',
         nargs='?',
@@ -54,14 +54,14 @@ def parse_args(argv):
     )
     parser.add_argument(
         '--lifetime',
-        type=script.number(int, 1, 86_400),
+        type=flags.number(int, 1, 86_400),
         default=300,
         metavar='S',
         help='seconds that a token is valid, at most as long as its assertion (default: %(default)s)',
     )
     listener.add_flags(parser, 8081)
-    script.add_output_flags(parser, 'uvicorn')
-    args = script.parse(parser, argv)
+    flags.add_output_flags(parser, 'uvicorn')
+    args = flags.parse(parser, argv)
     listener.check(parser, args, 'assertions and tokens')
     if bool(args.claims) == args.new_key:
         parser.error('give either CLAIMS.json or --new-key')

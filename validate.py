@@ -29,7 +29,7 @@ import time
 from collections import Counter, OrderedDict
 
 import common
-from siamese import script
+from siamese import flags, script
 from siamese.messaging import link as delivery
 from siamese.messaging.link import Invalid
 
@@ -130,11 +130,11 @@ def check_chain(block, known, attempt, epoch, may_repeat=False):
 
 
 def parse_args(argv):
-    parser = script.parser(__doc__)
-    script.add_proof_flags(parser)
-    script.add_consumer_flags(parser, prefetch=200)
-    script.add_broker_flags(parser, queue='siamese.blocks')
-    return script.parse(parser, argv)
+    parser = flags.parser(__doc__)
+    flags.add_proof_flags(parser)
+    flags.add_consumer_flags(parser, prefetch=200)
+    flags.add_broker_flags(parser, queue='siamese.blocks')
+    return flags.parse(parser, argv)
 
 
 def main(argv=None):

@@ -139,7 +139,7 @@ class Invalid(Exception):
 def connected(args, declare, window=100, retry_returned=True):
     """Connect to the broker, for as long as the with-block runs; yield a Link.
 
-    `args` are the parsed flags (script.add_broker_flags); `window` is how many messages may wait for their confirm, 0
+    `args` are the parsed flags (flags.add_broker_flags); `window` is how many messages may wait for their confirm, 0
     if there are none. At the end everything published is accepted, and the connection closed. A Failure is logged and
     swallowed: link.status and link.reason tell the script how it went.
     A message that is returned, because no queue takes it, is sent again once everything is declared again; without

@@ -8,7 +8,7 @@ import re
 import time
 from collections import Counter
 
-from siamese import script
+from siamese import flags
 from siamese.text import many
 
 TEXT = {
@@ -45,13 +45,13 @@ def body_of(encoding, size):
 def add_flags(parser):
     parser.add_argument(
         '--warm-up',
-        type=script.number(float, 0),
+        type=flags.number(float, 0),
         default=0,
         metavar='S',
         help='leave the first S seconds out of the figures',
     )
     parser.add_argument(
-        '--csv', metavar='FILE', type=script.writable, help='write a row each second'
+        '--csv', metavar='FILE', type=flags.writable, help='write a row each second'
     )
     parser.add_argument(
         '--queue-arg',

@@ -6,7 +6,7 @@ import socket
 import ssl
 
 from common import Failure
-from siamese import script
+from siamese import flags
 
 
 def add_flags(parser, port):
@@ -16,7 +16,7 @@ def add_flags(parser, port):
     )
     parser.add_argument(
         '--port',
-        type=script.number(int, 0, 65535),
+        type=flags.number(int, 0, 65535),
         default=port,
         metavar='N',
         help='0 is a free one (default: %(default)s)',
@@ -27,7 +27,7 @@ def add_flags(parser, port):
         '--no-tls', action='store_true', help='http also beyond loopback: a proxy does TLS'
     )
     parser.add_argument(
-        '--duration', type=script.number(float, 0), metavar='S', help='stop after S seconds'
+        '--duration', type=flags.number(float, 0), metavar='S', help='stop after S seconds'
     )
 
 

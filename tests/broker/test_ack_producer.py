@@ -8,7 +8,7 @@ import pytest
 from support.processes import Running, wait_until
 from support.queues import drain, waiting
 
-from siamese import script
+from siamese import flags
 
 
 def test_an_independent_reader_finds_every_message(run, channel):
@@ -78,7 +78,7 @@ def test_a_time_to_live_ends_in_the_dead_letters(run, channel):
 
 
 def test_the_longest_time_to_live_is_taken(run, channel):
-    assert run('ack_producer.py', '--count', 1, '--ttl', script.LONGEST_TTL).status == 0
+    assert run('ack_producer.py', '--count', 1, '--ttl', flags.LONGEST_TTL).status == 0
     assert [properties.expiration for properties, _ in drain(channel, 'siamese.ack')] == [
         '315360000000'
     ]
@@ -93,7 +93,7 @@ def test_the_longest_time_to_live_is_taken(run, channel):
         ('--ttl', 0),
         ('--ttl', 'x'),
         ('--ttl', 'inf'),
-        ('--ttl', script.LONGEST_TTL + 1),
+        ('--ttl', flags.LONGEST_TTL + 1),
         ('--rate', 0),
     ],
 )

@@ -13,7 +13,7 @@ from support.block_messages import chain, put
 from support.processes import Running
 from support.queues import drain
 
-from siamese import ROOT, script
+from siamese import ROOT, flags, script
 
 SCRIPTS = ['producer.py', 'validate.py']
 BAD_FLAGS = [
@@ -151,8 +151,8 @@ def test_json_on_stdout_is_all_there_is(name, run, channel):
 
 
 def test_summary_as_line_and_as_json(tmp_path, capsys):
-    args = script.parser('About.\n\nExamples:\n    x\n')
-    script.add_output_flags(args)
+    args = flags.parser('About.\n\nExamples:\n    x\n')
+    flags.add_output_flags(args)
     for path in (str(tmp_path / 'summary'), '-'):
         script.report(args.parse_args(['--json', path]), '{n} done', {'n': 3})
     assert json.loads((tmp_path / 'summary').read_text()) == {'n': 3}
