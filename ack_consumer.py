@@ -41,7 +41,7 @@ from siamese.scenarios import hello as greeting
 
 LIMIT = 20  # a quorum queue gives a message up when it was not acknowledged once more than this, a classic one never
 EVENTS = {
-    'acked': 'validated',
+    'acked': 'acked',
     'rejected': 'rejected',
     'lost': 'unsettled',
 }  # what the ledger calls each decision
@@ -68,7 +68,7 @@ def declare(channel, link):
         },
     )
     channel.basic_qos(prefetch_count=link.args.prefetch)
-    channel.basic_consume(link.args.queue, link.deliver, callback=link.ready)
+    channel.basic_consume(link.args.queue, link.on_delivery, callback=link.on_ready)
 
 
 def parse_args(argv):
@@ -126,7 +126,7 @@ def main(argv=None):
     args = parse_args(argv)
     decide, known, books, held = random.Random(args.seed), OrderedDict(), Counter(), Counter()
     with delivery.connected(args, declare) as link:
-        for channel, method, properties, body in link.messages(args.idle):
+        for channel, method, properties, body in link.deliveries(args.idle):
             (decision,) = decide.choices(list(EVENTS), (args.ack, args.reject, args.lose))
             try:
                 hello = greeting.read(properties, body)
@@ -134,12 +134,14 @@ def main(argv=None):
                     known, link, method, properties, settled=decision == 'acked'
                 )
             except Invalid as invalid:
-                link.refuse(invalid, channel, method, properties, body)
+                link.reject(invalid, channel, method, properties, body)
                 continue
             ends = (
                 decision != 'acked' and (properties.headers or {}).get('x-delivery-count') == LIMIT
             )
-            link.record_delivery('given up' if ends else EVENTS[decision], method, properties, body)
+            link.record_delivery(
+                'delivery_limit' if ends else EVENTS[decision], method, properties, body
+            )
             if decision == 'acked':
                 channel.basic_ack(method.delivery_tag)
             elif decision == 'rejected':
@@ -149,7 +151,7 @@ def main(argv=None):
             remarks = {
                 'redelivered': method.redelivered,
                 'overdue': hello.overdue,
-                'given up': ends,
+                'delivery_limit': ends,
             }
             remarks = [remark for remark, applies in remarks.items() if applies]
             books.update([decision, *remarks])
@@ -168,9 +170,9 @@ def main(argv=None):
                 warn(hello, ends, forever, held[link.epoch] == args.prefetch)
     received, invalid = (
         books['acked'] + books['rejected'] + books['lost'],
-        sum(link.reasons.values()),
+        sum(link.rejections.values()),
     )
-    link.judge(received + invalid, invalid)
+    link.set_exit_status(received + invalid, invalid)
     script.report(
         args,
         SUMMARY,
@@ -181,13 +183,13 @@ def main(argv=None):
             'rejected': books['rejected'],
             'lost': books['lost'],
             'invalid': invalid,
-            'reasons': link.reasons,
+            'reasons': link.rejections,
             'redelivered': books['redelivered'],
-            'given_up': books['given up'],
+            'delivery_limit': books['delivery_limit'],
             'overdue': books['overdue'],
         },
     )
-    return link.status
+    return link.exit_status
 
 
 if __name__ == '__main__':

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Send 'Hello world' every second, for a consumer that acknowledges, rejects and loses.
 
-Each message goes to the queue siamese.ack: durable, persistent, mandatory, and sent again until the broker confirms it.
+Each message goes to the queue siamese.ack: durable, persistent, mandatory, and republished until the broker confirms it.
 --priority lets a message overtake those that wait in a classic queue, --ttl gives it a time to live. What expires is
 moved to siamese.dead. Pairs with ack_consumer.py; start any number of both, in any order.
 
@@ -9,7 +9,7 @@ moved to siamese.dead. Pairs with ack_consumer.py; start any number of both, in 
     alice 1 of 3  Hello world  priority 0
     alice 2 of 3  Hello world  priority 0
     alice 3 of 3  Hello world  priority 0
-    3 sent, 3 accepted, 0 sent again; 0.4 s; stopped: count reached
+    3 sent, 3 confirmed, 0 republished; 0.4 s; stopped: count reached
 
 Exit status: 0 every message accepted, 1 refused by the broker, 2 usage, 3 no broker within --give-up-after.
 
@@ -28,7 +28,7 @@ from siamese.messaging import link as delivery
 from siamese.scenarios import hello as greeting
 
 LINE = '{name} {tally}  Hello world  priority {level}'
-SUMMARY = '{sent} sent, {accepted} accepted, {sent_again} sent again; {duration_s:.1f} s; stopped: {stopped}'
+SUMMARY = '{sent} sent, {confirmed} confirmed, {republished} republished; {duration_s:.1f} s; stopped: {stopped}'
 
 
 def declare(channel, link):
@@ -45,7 +45,7 @@ def declare(channel, link):
             **own,
         },
     )
-    channel.confirm_delivery(link.confirmed, callback=link.ready)
+    channel.confirm_delivery(link.on_confirm, callback=link.on_ready)
 
 
 def priority(text):
@@ -68,7 +68,7 @@ def main(argv=None):
     args = parse_args(argv)
     sent = 0
     with delivery.connected(args, declare) as link:
-        while link.goes_on(sent, link.started + sent / args.rate):
+        while link.keep_running(sent, link.started + sent / args.rate):
             sent += 1
             level = random.randint(0, 9) if args.priority == 'random' else args.priority
             body, properties = greeting.message(
@@ -85,11 +85,11 @@ def main(argv=None):
         {
             **link.summary(),
             'sent': sent,
-            'accepted': link.counts['accepted'],
-            'sent_again': link.counts['sent again'],
+            'confirmed': link.counts['confirmed'],
+            'republished': link.counts['republished'],
         },
     )
-    return link.status
+    return link.exit_status
 
 
 if __name__ == '__main__':

@@ -15,7 +15,7 @@ still waits in the queue as lost, so drain it first. Its words are those of Jeps
          0  duplicated   came out again, and no fault explains it
          0  redelivered  came out again: not acknowledged, or that was lost with a connection
          0  ack lost     came out again: acknowledged, but that was lost between nodes (quorum queue)
-         0  sent again   came out again: the producer had seen no confirm
+         0  republished   came out again: the producer had seen no confirm
          0  recovered    came out, though never confirmed
          0  expired      accepted, but nobody took them within their time to live
          0  given up     rejected or lost so often that the broker gave them up
@@ -34,7 +34,7 @@ Examples:
 
 from siamese import flags, script
 from siamese import ledger as books
-from siamese.text import plain
+from siamese.text import printable
 from siamese.verdict import MEANING, SHOWN, audit, judge
 
 
@@ -47,13 +47,14 @@ def main(argv=None):
     verdict, status, faults = judge(found)
     if not args.quiet:
         who = {
-            name: plain(', '.join(found[name])) or 'nobody' for name in ('producers', 'consumers')
+            name: printable(', '.join(found[name])) or 'nobody'
+            for name in ('producers', 'consumers')
         }
         for name, meaning in MEANING.items():
             print(f'{len(found[name]):6}  {name:11}  {meaning.format(**who)}')
         for name in faults:
             for id in found[name][:SHOWN]:
-                print(f'{name}: {plain(id)}')
+                print(f'{name}: {printable(id)}')
             if len(found[name]) > SHOWN:
                 print(f'{name}: ... and {len(found[name]) - SHOWN} more')
     script.report(
@@ -63,7 +64,7 @@ def main(argv=None):
             'verdict': verdict,
             'exit_status': status,
             **{
-                name: len(ids) if name in ('attempted', 'accepted', 'ok') else ids
+                name: len(ids) if name in ('attempted', 'confirmed', 'ok') else ids
                 for name, ids in found.items()
             },
         },

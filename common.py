@@ -161,7 +161,7 @@ def _tls(keys):
     return pika.SSLOptions(context, keys.get('server_name_indication'))
 
 
-def place(parameters):
+def display_address(parameters):
     """Return 'host:port/vhost' of pika parameters: what may be printed of a URL."""
     return f'{parameters.host}:{parameters.port}/{quote(parameters.virtual_host, safe="")}'
 

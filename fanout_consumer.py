@@ -11,7 +11,7 @@ of both, in any order.
     1 of 3  alice 1  Hello world, 0.9 s old
     2 of 3  alice 2  Hello world, 0.8 s old
     3 of 3  alice 3  Hello world, 0.7 s old
-    3 received, 0 missed, 0 invalid; the oldest 0.9 s old; 0 redelivered, 0 sent again; 0.1 s; stopped: count reached
+    3 received, 0 missed, 0 invalid; the oldest 0.9 s old; 0 redelivered, 0 republished; 0.1 s; stopped: count reached
 
 Missed are the numbers that did not come here: expired, sent before the queue was there, or taken by another consumer of
 the same queue. What is no message of fanout_producer.py, or a copy that no lost connection explains, is rejected into
@@ -38,7 +38,7 @@ UNUSED = 3_600_000  # ms without a consumer after which the broker deletes the q
 LINE = '{tally}  {producer} {number}  Hello world, {age:.1f} s old{remarks}'
 SUMMARY = (
     '{received} received, {missed} missed, {invalid} invalid; the oldest {oldest_s:.1f} s old; {redelivered} '
-    'redelivered, {sent_again} sent again; {duration_s:.1f} s; stopped: {stopped}'
+    'redelivered, {republished} republished; {duration_s:.1f} s; stopped: {stopped}'
 )
 
 
@@ -56,7 +56,7 @@ def declare(channel, link):
     )
     channel.queue_bind(link.args.queue, link.args.exchange)
     channel.basic_qos(prefetch_count=link.args.prefetch)
-    channel.basic_consume(link.args.queue, link.deliver, callback=link.ready)
+    channel.basic_consume(link.args.queue, link.on_delivery, callback=link.on_ready)
 
 
 def parse_args(argv):
@@ -86,14 +86,14 @@ def main(argv=None):
         Counter(),
     )  # of each run of a producer: its highest number, how many came
     with delivery.connected(args, declare) as link:
-        for channel, method, properties, body in link.messages(args.idle):
+        for channel, method, properties, body in link.deliveries(args.idle):
             try:
                 hello = greeting.read(properties, body)
                 times = greeting.count_copies(known, link, method, properties)
             except Invalid as invalid:
-                link.refuse(invalid, channel, method, properties, body)
+                link.reject(invalid, channel, method, properties, body)
                 continue
-            link.record_delivery('validated', method, properties, body)
+            link.record_delivery('acked', method, properties, body)
             link.ack(method.delivery_tag)
             run, gap = (
                 (hello.producer, hello.run),
@@ -106,7 +106,7 @@ def main(argv=None):
             remarks = {
                 'overdue': hello.overdue,
                 'redelivered': method.redelivered,
-                'sent again': delivery.attempt_of(properties) > 1,
+                'republished': delivery.publish_attempt(properties) > 1,
             }
             remarks = [remark for remark, applies in remarks.items() if applies]
             books.update(['received', *remarks])
@@ -120,8 +120,8 @@ def main(argv=None):
                         **hello._asdict(),
                     )
                 )
-    invalid = sum(link.reasons.values())
-    link.judge(books['received'] + invalid, invalid)
+    invalid = sum(link.rejections.values())
+    link.set_exit_status(books['received'] + invalid, invalid)
     script.report(
         args,
         SUMMARY,
@@ -130,14 +130,14 @@ def main(argv=None):
             'received': books['received'],
             'missed': books['missed'] + sum((last - different).values()),
             'invalid': invalid,
-            'reasons': link.reasons,
+            'reasons': link.rejections,
             'oldest_s': round(oldest, 3),
             'overdue': books['overdue'],
             'redelivered': books['redelivered'],
-            'sent_again': books['sent again'],
+            'republished': books['republished'],
         },
     )
-    return link.status
+    return link.exit_status
 
 
 if __name__ == '__main__':

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Send 'Hello world' every second to everybody who listens; each message lives for 10 seconds.
 
-Publishes to the fanout exchange siamese.fanout: persistent, mandatory, and sent again until the broker confirms it. The
+Publishes to the fanout exchange siamese.fanout: persistent, mandatory, and republished until the broker confirms it. The
 exchange puts a copy into each queue that is bound to it; what nobody takes from there in time is moved to siamese.dead.
 Pairs with fanout_consumer.py; start any number of both, in any order.
 
@@ -9,9 +9,9 @@ Pairs with fanout_consumer.py; start any number of both, in any order.
     alice 1 of 3  Hello world
     alice 2 of 3  Hello world
     alice 3 of 3  Hello world
-    3 sent, 3 accepted, 0 nobody listened to, 0 sent again; 0.3 s; stopped: count reached
+    3 sent, 3 confirmed, 0 unroutable, 0 republished; 0.3 s; stopped: count reached
 
-Exit status: 0 every message accepted, 1 refused by the broker, 2 usage, 3 nobody listened to some, or no broker within
+Exit status: 0 every message accepted, 1 refused by the broker, 2 usage, 3 unroutable some, or no broker within
 --give-up-after.
 
 Examples:
@@ -26,14 +26,14 @@ from siamese.scenarios import hello as greeting
 
 LINE = '{name} {tally}  Hello world'
 SUMMARY = (
-    '{sent} sent, {accepted} accepted, {unheard} nobody listened to, {sent_again} sent again; '
+    '{sent} sent, {confirmed} confirmed, {unroutable} unroutable, {republished} republished; '
     '{duration_s:.1f} s; stopped: {stopped}'
 )
 
 
 def declare(channel, link):
     channel.exchange_declare(link.args.exchange, 'fanout', durable=True)
-    channel.confirm_delivery(link.confirmed, callback=link.ready)
+    channel.confirm_delivery(link.on_confirm, callback=link.on_ready)
 
 
 def parse_args(argv):
@@ -51,7 +51,7 @@ def main(argv=None):
     args = parse_args(argv)
     sent = 0
     with delivery.connected(args, declare, retry_returned=False) as link:
-        while link.goes_on(sent, link.started + sent / args.rate):
+        while link.keep_running(sent, link.started + sent / args.rate):
             sent += 1
             body, properties = greeting.message(
                 link, sent, expiration=delivery.expiration(args.ttl)
@@ -59,20 +59,20 @@ def main(argv=None):
             link.publish(args.exchange, '', body, properties)
             if not args.quiet:
                 print(LINE.format(name=args.name, tally=script.tally(sent, args.count)))
-    unheard = link.counts['returned']
-    link.status = link.status or 3 * bool(unheard)
+    unroutable = link.counts['returned']
+    link.exit_status = link.exit_status or 3 * bool(unroutable)
     script.report(
         args,
         SUMMARY,
         {
             **link.summary(),
             'sent': sent,
-            'accepted': link.counts['accepted'],
-            'unheard': unheard,
-            'sent_again': link.counts['sent again'],
+            'confirmed': link.counts['confirmed'],
+            'unroutable': unroutable,
+            'republished': link.counts['republished'],
         },
     )
-    return link.status
+    return link.exit_status
 
 
 if __name__ == '__main__':

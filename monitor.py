@@ -50,7 +50,7 @@ from siamese.monitoring import dead_letters as dead
 from siamese.monitoring import mail as mailer
 from siamese.monitoring import prometheus as metrics
 from siamese.monitoring import raw_properties as letters
-from siamese.text import plain
+from siamese.text import printable
 
 PREFETCH = 20  # dead letters in memory at once; a body may be large
 DAY = 86400  # s
@@ -71,7 +71,7 @@ SUMMARY = (
 def declare(channel, link):
     delivery.declare_dead_letters(channel)
     channel.basic_qos(prefetch_count=PREFETCH)
-    channel.basic_consume(common.DEAD_LETTER_QUEUE, link.deliver, callback=link.ready)
+    channel.basic_consume(common.DEAD_LETTER_QUEUE, link.on_delivery, callback=link.on_ready)
 
 
 def listen(link, heard):
@@ -87,7 +87,7 @@ def listen(link, heard):
         channel.queue_bind(queue, figures.EVENTS, 'connection.*')
         channel.basic_consume(
             queue,
-            link.deliver,
+            link.on_delivery,
             auto_ack=True,
             consumer_tag='events',
             callback=lambda _frame: heard.missing.clear(),
@@ -95,7 +95,9 @@ def listen(link, heard):
 
     def on_close(_channel, reason):
         heard.is_open = False
-        heard.missing = [NO_RIGHT] if faults.lacks_right(reason, link.endpoint.credentials) else []
+        heard.missing = (
+            [NO_RIGHT] if faults.permission_denied(reason, link.endpoint.credentials) else []
+        )
 
     link.connection.channel(on_open_callback=on_open).add_on_close_callback(on_close)
 
@@ -106,21 +108,21 @@ def listen(link, heard):
 def watch(args):
     """Collect until told to stop; return the exit status."""
     db = history.open_for_writing(args.history)
-    if not history.own(db, args.history, common.place(args.endpoints[0])):
+    if not history.take_ownership(db, args.history, common.display_address(args.endpoints[0])):
         raise Failure(f'another monitor.py writes {args.history}; see --history', 2)
-    history.note(db, begun=history.fact(db, 'begun', time.time()))
+    history.set_facts(db, begun=history.get_fact(db, 'begun', time.time()))
     db.execute('PRAGMA busy_timeout = 5000')  # ms; the heartbeat of the connection waits as long
     if args.prometheus:
         metrics.serve(args.history, args.prometheus)
-    books, due, is_locked, end_mails = Counter(), 0.0, False, mailer.begin(args)
+    books, due, is_locked, end_mails = Counter(), 0.0, False, mailer.start_thread(args)
     calls = {
         id(endpoint): management.api(endpoint, args.management_url) for endpoint in args.endpoints
     }
     # Of the event exchange: over which connection we listen, why that cannot be, which connections are closed.
     heard = SimpleNamespace(connection=None, is_open=False, missing=[], closed={})
     with delivery.connected(args, declare) as link:
-        while link.goes_on(books['stored']):
-            link.wait(
+        while link.keep_running(books['stored']):
+            link.wait_until(
                 lambda due=due: link.inbox or time.monotonic() >= due or script.stop_requested()
             )
             try:
@@ -154,7 +156,7 @@ def watch(args):
             'mails': end_mails(),
         },
     )
-    return link.status
+    return link.exit_status
 
 
 def session(link):
@@ -180,7 +182,7 @@ def receive(db, link, heard, args):
                 found.append(letters.read(method, properties, body, now))
                 tag = method.delivery_tag
         if found:
-            new = dead.store(db, found, session(link), now)
+            new = dead.insert(db, found, session(link), now)
     link.inbox.clear()
     if found and link.channel.is_open:
         link.channel.basic_ack(tag, multiple=True)
@@ -188,7 +190,11 @@ def receive(db, link, heard, args):
         for letter in found:
             print(
                 LINE.format(
-                    **{key: plain(value or '?') for key, value in letter.items() if key != 'body'},
+                    **{
+                        key: printable(value or '?')
+                        for key, value in letter.items()
+                        if key != 'body'
+                    },
                     size=len(letter['body']),
                 )
             )
@@ -203,15 +209,15 @@ def look(db, calls, link, heard, args):
         looked = collect(db, calls[id(link.endpoint)], link, heard)
         if (
             heard.connection is not link.connection
-            and history.fact(db, 'events')
+            and history.get_fact(db, 'events')
             and link.connection.is_open
         ):
             listen(link, heard)
         dead.settle(db, session(link), time.time() - dead.UNSETTLED)
     now = time.time()
-    if history.fact(db, 'forgot', 0) < now - 3600:
+    if history.get_fact(db, 'forgot', 0) < now - 3600:
         history.forget(db, now - args.retention * DAY, now)
-        history.note(db, forgot=now)
+        history.set_facts(db, forgot=now)
     return looked
 
 
@@ -220,14 +226,14 @@ def note_state(db, link, args):
     state = 'up' if link.is_ready else 'away'
     with history.transaction(db):
         now = time.time()
-        if history.fact(db, 'state') != state:
+        if history.get_fact(db, 'state') != state:
             queues.stand_still(db)
-            history.note(
+            history.set_facts(
                 db,
                 state=state,
                 since=now - (0 if link.is_ready else time.monotonic() - link.away_since),
             )
-        history.note(db, monitor={'name': args.name, 'seen': now, 'interval': args.interval})
+        history.set_facts(db, monitor={'name': args.name, 'seen': now, 'interval': args.interval})
 
 
 def hear(db, event, facts, closed, now, vhost):
@@ -235,16 +241,16 @@ def hear(db, event, facts, closed, now, vhost):
     id, user = facts.get('name'), facts.get('user')
     if event == 'connection.closed':
         closed[id] = now
-        clients.went(db, now, id)
+        clients.disconnected(db, now, id)
     elif event == 'connection.created' and facts.get('vhost') == vhost and id and user:
-        clients.came(db, now, facts.get('user_provided_name') or id, user, id)
+        clients.connected(db, now, facts.get('user_provided_name') or id, user, id)
     for id in [id for id, at in closed.items() if at < now - 60]:
         del closed[id]
 
 
 def collect(db, call, link, heard):
     """Collect once; return whether that was possible. What is missing is logged when it begins to be."""
-    before = history.fact(db, 'missing')
+    before = history.get_fact(db, 'missing')
     try:
         figures.collect(
             db,
@@ -257,7 +263,7 @@ def collect(db, call, link, heard):
         if refused.status == 503:  # it starts
             return False
         queues.stand_still(db)
-        history.note(
+        history.set_facts(
             db,
             events=False,
             missing=[
@@ -265,7 +271,7 @@ def collect(db, call, link, heard):
                 'the tag monitoring, or see --management-url'
             ],
         )
-    missing = history.fact(db, 'missing', [])
+    missing = history.get_fact(db, 'missing', [])
     if missing != before or link.counts['collections'] == 0:
         for text in missing:
             logging.warning('%s', text)

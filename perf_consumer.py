@@ -42,10 +42,10 @@ def declare(channel, link):
     where = {'x-stream-offset': link.args.offset} if link.args.queue_type == 'stream' else None
     channel.basic_consume(
         link.args.queue,
-        link.deliver,
+        link.on_delivery,
         auto_ack=link.args.auto_ack,
         arguments=where,
-        callback=link.ready,
+        callback=link.on_ready,
     )
 
 
@@ -118,7 +118,7 @@ def main(argv=None):
         )
         if args.exit_when_empty:
             link.on_tick = lambda: (meter.tick(), stop_if_empty(link))
-        for channel, method, properties, body in link.messages(args.idle, args.ack_every):
+        for channel, method, properties, body in link.deliveries(args.idle, args.ack_every):
             meter.counts['received'] += (
                 meter.last is not None
             )  # the first one only starts the clock
@@ -131,16 +131,16 @@ def main(argv=None):
             try:
                 compare(properties.content_type, body)
             except Invalid as invalid:
-                link.refuse(invalid, channel, method, properties, body)
+                link.reject(invalid, channel, method, properties, body)
                 continue
             due = perf.due_of(properties.message_id)
             if due:
                 meter.latencies.add(time.time_ns() // 1000 - due)
-            link.record_delivery('validated', method, properties, body)
+            link.record_delivery('acked', method, properties, body)
             if not args.auto_ack:
                 link.ack(method.delivery_tag)
-    corrupt = sum(link.reasons.values())
-    link.judge(link.done, corrupt)
+    corrupt = sum(link.rejections.values())
+    link.set_exit_status(link.done, corrupt)
     script.report(
         args,
         SUMMARY,
@@ -149,11 +149,11 @@ def main(argv=None):
             **meter.summary(),
             'received': link.done,
             'corrupt': corrupt,
-            'reasons': link.reasons,
+            'reasons': link.rejections,
             'redelivered': redelivered,
         },
     )
-    return link.status
+    return link.exit_status
 
 
 def stop_if_empty(link):
@@ -161,7 +161,7 @@ def stop_if_empty(link):
 
     def answer(frame):
         if not frame.method.message_count and not link.inbox:
-            link.reason = 'queue empty'
+            link.stop_reason = 'queue empty'
 
     if link.is_ready and link.channel.is_open and time.monotonic() - link.last_activity > 1:
         link.channel.queue_declare(link.args.queue, passive=True, callback=answer)

@@ -2,14 +2,14 @@
 """Publish a fixed non-ASCII text as fast as the broker takes it, or at a fixed rate, and measure.
 
 The body is JSON with Arabic, Chinese and Japanese keys and values and characters beyond 16 bits, in UTF-8 or UTF-16. It
-goes to the queue siamese.perf: durable, mandatory, transient unless --persistent, and sent again until the broker
+goes to the queue siamese.perf: durable, mandatory, transient unless --persistent, and republished until the broker
 confirms it. Pairs with perf_consumer.py; start any number of both. One process, one core.
 
     $ ./perf_producer.py --name alice --rate 1000 --count 3000
     queue siamese.perf (classic), 256 bytes of utf-8, transient, confirm window 200, 1000 msg/s
-       1 s  sent 1,000 msg/s  accepted 1,000 msg/s  confirm latency 0.35/0.54/0.88/80/109/118 ms
-       2 s  sent 1,000 msg/s  accepted 1,000 msg/s  confirm latency 0.31/0.47/0.53/2.93/5.63/9.79 ms
-    3,000 sent, 3,000 accepted, 0 sent again; stopped: count reached
+       1 s  sent 1,000 msg/s  confirmed 1,000 msg/s  confirm latency 0.35/0.54/0.88/80/109/118 ms
+       2 s  sent 1,000 msg/s  confirmed 1,000 msg/s  confirm latency 0.31/0.47/0.53/2.93/5.63/9.79 ms
+    3,000 sent, 3,000 confirmed, 0 republished; stopped: count reached
     1,000 msg/s, confirm latency min/median/p75/p95/p99/max 0.27/0.47/0.58/5.41/92/118 ms
 
 A confirm latency counts from the moment when a message was due, so a broker that stalls does not hide what it delays.
@@ -34,7 +34,7 @@ from siamese.messaging import link as delivery
 from siamese.scenarios import performance as perf
 
 SETTINGS = 'queue {queue} ({queue_type}), {size} bytes of {encoding}, {mode}, confirm window {confirm}, {pace}'
-SUMMARY = '{sent:,} sent, {confirms}, {sent_again:,} sent again; stopped: {stopped}\n{figures}'
+SUMMARY = '{sent:,} sent, {confirms}, {republished:,} republished; stopped: {stopped}\n{figures}'
 
 
 def declare(channel, link):
@@ -43,10 +43,10 @@ def declare(channel, link):
         link.args.queue,
         durable=True,
         arguments=delivery.queue_arguments(link.args),
-        callback=None if link.args.confirm else link.ready,
+        callback=None if link.args.confirm else link.on_ready,
     )
     if link.args.confirm:
-        channel.confirm_delivery(link.confirmed, callback=link.ready)
+        channel.confirm_delivery(link.on_confirm, callback=link.on_ready)
 
 
 def parse_args(argv):
@@ -91,17 +91,17 @@ def main(argv=None):
     sent = 0
     with delivery.connected(args, declare, window=args.confirm) as link:
         meter = perf.Meter(
-            args, link, ('sent', 'accepted') if args.confirm else ('sent',), 'confirm latency'
+            args, link, ('sent', 'confirmed') if args.confirm else ('sent',), 'confirm latency'
         )
 
         def accepted(messages):
             now = time.monotonic()
             meter.at(now)
-            meter.counts['accepted'] += len(messages)
+            meter.counts['confirmed'] += len(messages)
             for message in messages:
                 meter.latencies.add(int((now - message.due) * 1e6))
 
-        link.on_accepted = accepted
+        link.on_confirmed = accepted
         meter.announce(
             SETTINGS,
             mode='persistent' if args.persistent else 'transient',
@@ -117,13 +117,13 @@ def main(argv=None):
                 expiration=delivery.expiration(args.ttl),
             ),
         )
-        link.wait(lambda: link.is_ready or link.end_of_run())
+        link.wait_until(lambda: link.is_ready or link.reason_to_stop())
         started, wall = time.monotonic(), time.time() - time.monotonic()
         meter.at(started)
-        while link.goes_on(sent, started + sent / (args.rate or math.inf)):
+        while link.keep_running(sent, started + sent / (args.rate or math.inf)):
             now = time.monotonic()
             ready = 1 + int((now - started) * args.rate) if args.rate else math.inf
-            numbers = range(sent, min(ready, sent + link.room, args.count or math.inf))
+            numbers = range(sent, min(ready, sent + link.free_window, args.count or math.inf))
             for number in numbers:
                 due = started + number / args.rate if args.rate else time.monotonic()
                 id = perf.message_id(link.run, number + 1, wall + due)
@@ -138,12 +138,12 @@ def main(argv=None):
             max(
                 meter.last,
                 meter.began + sent / (args.rate or math.inf),
-                link.unaccepted and time.monotonic(),
+                link.unconfirmed_count and time.monotonic(),
             )
         )
-    link.status = link.status or 3 * (not sent)
+    link.exit_status = link.exit_status or 3 * (not sent)
     confirms = (
-        f'{link.counts["accepted"]:,} accepted'
+        f'{link.counts["confirmed"]:,} confirmed'
         if args.confirm
         else 'no confirms, so nothing is proved'
     )
@@ -154,15 +154,15 @@ def main(argv=None):
             **link.summary(),
             **meter.summary(),
             'sent': sent,
-            'accepted': link.counts['accepted'],
+            'confirmed': link.counts['confirmed'],
             'confirms': confirms,
-            'sent_again': link.counts['sent again'],
+            'republished': link.counts['republished'],
             'nacked': link.counts['nacked'],
             'returned': link.counts['returned'],
             'body_bytes': len(args.body),
         },
     )
-    return link.status
+    return link.exit_status
 
 
 if __name__ == '__main__':

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Mine blocks with a proof of work and publish them.
 
-Each block goes as JSON to the queue siamese.blocks: durable, persistent, mandatory, and sent again until the broker
+Each block goes as JSON to the queue siamese.blocks: durable, persistent, mandatory, and republished until the broker
 confirms it. Each producer mines a chain of its own, in one process on one core. Pairs with validate.py; start any
 number of both, in any order, before or after the broker.
 
@@ -9,7 +9,7 @@ number of both, in any order, before or after the broker.
     alice 1 of 3  00003a0b3944ee70…  proof 11618567    24,379 attempts  0.04 s
     alice 2 of 3  00001727621b6258…  proof 15056857    30,451 attempts  0.05 s
     alice 3 of 3  00001dc6289cfb17…  proof 16658137    71,908 attempts  0.06 s
-    3 blocks mined, 3 accepted, 0 sent again; 0.2 s, 851,237 attempts/s; stopped: count reached
+    3 blocks mined, 3 confirmed, 0 republished; 0.2 s, 851,237 attempts/s; stopped: count reached
 
 The hash is sha256(previous hash + previous proof + proof), of their text. Ctrl-C lets it finish the block in hand, a
 second one ends it at once. Exit status: 0 every block accepted, 1 refused by the broker, 2 usage or a range without a
@@ -35,7 +35,7 @@ from siamese.messaging import link as delivery
 
 LINE = '{producer} {tally}  {hash:.16}…  proof {proof:8}  {tries:8,} attempts  {took:.2f} s'
 SUMMARY = (
-    '{mined} blocks mined, {accepted} accepted, {sent_again} sent again; {duration_s:.1f} s, '
+    '{mined} blocks mined, {confirmed} confirmed, {republished} republished; {duration_s:.1f} s, '
     '{attempts_per_s:,.0f} attempts/s; stopped: {stopped}'
 )
 
@@ -50,7 +50,7 @@ def declare(channel, link):
             'x-queue-type': link.args.queue_type,
         },
     )
-    channel.confirm_delivery(link.confirmed, callback=link.ready)
+    channel.confirm_delivery(link.on_confirm, callback=link.on_ready)
 
 
 def parse_args(argv):
@@ -67,10 +67,10 @@ def main(argv=None):
         logging.warning(common.doubt(args.difficulty, args.min, args.max))
     block, mined, attempts, busy = common.GENESIS, 0, 0, 0.0
     with delivery.connected(args, declare) as link:
-        while link.goes_on(mined, link.started + mined / (args.rate or math.inf)):
+        while link.keep_running(mined, link.started + mined / (args.rate or math.inf)):
             previous, started = block, time.monotonic()
             block, tries = common.mine(
-                previous, args.difficulty, args.min, args.max, idle=link.poll
+                previous, args.difficulty, args.min, args.max, idle=link.process_events
             )
             took = time.monotonic() - started
             attempts, busy = attempts + tries, busy + took
@@ -106,14 +106,14 @@ def main(argv=None):
         {
             **link.summary(),
             'mined': mined,
-            'accepted': link.counts['accepted'],
-            'sent_again': link.counts['sent again'],
+            'confirmed': link.counts['confirmed'],
+            'republished': link.counts['republished'],
             'attempts': attempts,
             'mining_s': round(busy, 3),
             'attempts_per_s': round(attempts / busy) if busy else 0,
         },
     )
-    return link.status
+    return link.exit_status
 
 
 if __name__ == '__main__':

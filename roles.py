@@ -203,13 +203,13 @@ def check(args):
         [],
         {},
     )
-    args.endpoint = blocking.reachable(args.endpoints)
+    args.endpoint = blocking.first_reachable(args.endpoints)
     limited = why_not(args.call)
     if limited:
         logging.warning(
             '%s may not create users (%s): trying what it may do itself, and the roles whose passwords are '
             'in the environment',
-            tokens.bearer(args.endpoint.credentials),
+            tokens.login_name(args.endpoint.credentials),
             limited,
         )
     try:
@@ -234,7 +234,7 @@ def check(args):
         args,
         SUMMARY,
         {
-            'broker': common.place(args.endpoint),
+            'broker': common.display_address(args.endpoint),
             'users': {who: user for who, (user, _) in users.items()},
             'rights': {
                 who: {what: not refusal for what, refusal in refusals.items()}
@@ -380,7 +380,7 @@ def main(argv=None):
         limited = why_not(args.call)
         if limited:
             raise Failure(
-                f'{tokens.bearer(args.endpoint.credentials)} may not create or remove users ({limited}); let '
+                f'{tokens.login_name(args.endpoint.credentials)} may not create or remove users ({limited}); let '
                 'an administrator do it, or see --check',
                 1,
             )

@@ -3,7 +3,7 @@
 
 Publishes each question to the queue siamese.rpc. The answer comes to an exclusive queue, siamese.rpc.NAME.RUN.EPOCH,
 which ends with the connection. Questions are mandatory, but neither persistent nor confirmed: what is not answered in
-time is asked again, and what is returned, because no server is there, after a second. Pairs with rpc_server.py; start
+time is retried, and what is returned, because no server is there, after a second. Pairs with rpc_server.py; start
 any number of both, in any order.
 
     $ ./rpc_client.py --count 4 & ./rpc_server.py --count 4 --quiet > server.txt; wait
@@ -11,7 +11,7 @@ any number of both, in any order.
     3 is prime, 1.3 ms
     5 is prime, 1.2 ms
     7 is prime, 1.1 ms
-    4 answered, 3 prime, 0 wrong, 0 errors; 0 asked again, 0 unanswered; answers: 0 late, 0 duplicate, 0 invalid
+    4 answered, 3 prime, 0 wrong, 0 errors; 0 retried, 0 unanswered; answers: 0 late, 0 duplicate, 0 invalid
     8/s; latency min/median/p75/p95/p99/max 1.06/1.15/1.30/471/471/471 ms; stopped: count reached
 
 An answer to an earlier asking of the same number is late, a second one is a duplicate; what is no answer at all is
@@ -40,7 +40,7 @@ from siamese.messaging import link as delivery
 from siamese.messaging.link import Invalid
 from siamese.scenarios import performance as perf
 
-RETURNED = 1  # s after which a question is asked again that was returned
+RETURNED = 1  # s after which a question is retried that was returned
 MAX_BODY = 4096  # bytes; an answer has about 5
 KINDS = ('answered', 'prime', 'wrong', 'errors', 'again', 'late', 'duplicate')
 VERDICTS = {True: 'prime', False: 'not prime'}
@@ -49,7 +49,7 @@ Question = namedtuple('Question', 'number first_asked asked epoch times')
 
 LINE = '{number} is {verdict}, {ms:.1f} ms{remark}'
 SUMMARY = (
-    '{answered} answered, {prime} prime, {wrong} wrong, {errors} errors; {again} asked again, {unanswered} '
+    '{answered} answered, {prime} prime, {wrong} wrong, {errors} errors; {again} retried, {unanswered} '
     'unanswered; answers: {late} late, {duplicate} duplicate, {invalid} invalid\n'
     '{answers_per_s:,.0f}/s; {latency}; stopped: {stopped}'
 )
@@ -68,7 +68,7 @@ def declare(channel, link):
         auto_delete=True,
         arguments={'x-dead-letter-exchange': common.DEAD_LETTER_EXCHANGE},
     )
-    channel.basic_consume(answer_queue(link), link.deliver, callback=link.ready)
+    channel.basic_consume(answer_queue(link), link.on_delivery, callback=link.on_ready)
 
 
 def ask(link, number, before=None):
@@ -91,13 +91,13 @@ def ask(link, number, before=None):
 
 def ask_again(link, waiting):
     """Ask again what waits too long for its answer, or expects it in a queue that is gone; return how many."""
-    patience, again = RETURNED if link.alone else link.args.timeout, 0
+    patience, again = RETURNED if link.unroutable else link.args.timeout, 0
     for question in list(waiting.values()):  # the one that waits longest first
-        if link.trouble or script.stop_requested():
+        if link.problem or script.stop_requested():
             break
         if question.epoch == link.epoch and time.monotonic() - question.asked < patience:
             break
-        if not again and not link.alone:
+        if not again and not link.unroutable:
             logging.warning('no answer to %d yet, asking again', question.number)
         del waiting[question.number]
         waiting[question.number] = ask(link, question.number, question)
@@ -157,11 +157,11 @@ def main(argv=None):
     books, latencies, began, last = Counter(), perf.Latencies(), 0.0, 0.0
     waiting, highest = {}, -1  # number -> Question, what waits longest first; the last number asked
     with delivery.connected(args, declare, window=0, retry_returned=False) as link:
-        while link.goes_on(books['answered']):
+        while link.keep_running(books['answered']):
             soon = time.monotonic() + delivery.TICK
-            link.wait(
+            link.wait_until(
                 lambda soon=soon: (
-                    link.inbox or time.monotonic() > soon or not (waiting or link.trouble)
+                    link.inbox or time.monotonic() > soon or not (waiting or link.problem)
                 )
             )
             while link.inbox:
@@ -169,10 +169,10 @@ def main(argv=None):
                 try:
                     number, times, answer = read(properties, body, highest)
                 except Invalid as invalid:
-                    link.refuse(invalid, channel, method, properties, body)
+                    link.reject(invalid, channel, method, properties, body)
                     continue
                 link.ack(method.delivery_tag)
-                link.alone = False
+                link.unroutable = False
                 question = waiting.pop(number, None)
                 if not question:
                     books['duplicate'] += 1
@@ -203,12 +203,12 @@ def main(argv=None):
             books['again'] += ask_again(link, waiting)
             while (
                 len(waiting) < min(args.window, (args.count or math.inf) - books['answered'])
-                and not link.trouble
+                and not link.problem
             ):
                 highest += 2
                 waiting[highest] = ask(link, highest)
-    invalid, percentiles = sum(link.reasons.values()), latencies.percentiles()
-    link.judge(books['answered'], books['errors'] + books['wrong'] + invalid)
+    invalid, percentiles = sum(link.rejections.values()), latencies.percentiles()
+    link.set_exit_status(books['answered'], books['errors'] + books['wrong'] + invalid)
     script.report(
         args,
         SUMMARY,
@@ -217,7 +217,7 @@ def main(argv=None):
             **{kind: books[kind] for kind in KINDS},
             'unanswered': len(waiting),
             'invalid': invalid,
-            'reasons': link.reasons,
+            'reasons': link.rejections,
             'returned': link.counts['returned'],
             'latency_us': percentiles,
             'latency': f'latency {"/".join(percentiles)} {perf.shown(percentiles)}'
@@ -226,7 +226,7 @@ def main(argv=None):
             'answers_per_s': round(books['answered'] / (last - began), 1) if last > began else 0,
         },
     )
-    return link.status
+    return link.exit_status
 
 
 if __name__ == '__main__':

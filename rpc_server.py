@@ -10,7 +10,7 @@ and with any other AMQP client that asks; start any number of both, in any order
     2 of 4  3 is prime
     3 of 4  5 is prime
     4 of 4  7 is prime
-    4 answered, 3 prime; 0 errors, 0 invalid, 0 nobody waited for; 0.6 s, 1,106/s; stopped: count reached
+    4 answered, 3 prime; 0 errors, 0 invalid, 0 unroutable; 0.6 s, 1,106/s; stopped: count reached
 
 A question is a whole number of up to 300 digits. The answer to any other is {"error": "..."}; one without reply_to is
 rejected into siamese.dlx -> siamese.dead. Answers are neither persistent nor confirmed: their queue ends with whoever
@@ -42,7 +42,7 @@ ERROR = {'error': 'this is no whole number of 1 to 300 digits'}
 
 LINE = '{tally}  {number} is {verdict}'
 SUMMARY = (
-    '{answered} answered, {prime} prime; {errors} errors, {invalid} invalid, {unheard} nobody waited for; '
+    '{answered} answered, {prime} prime; {errors} errors, {invalid} invalid, {unroutable} unroutable; '
     '{duration_s:.1f} s, {answers_per_s:,.0f}/s; stopped: {stopped}'
 )
 
@@ -59,7 +59,7 @@ def declare(channel, link):
         },
     )
     channel.basic_qos(prefetch_count=link.args.prefetch)
-    channel.basic_consume(link.args.queue, link.deliver, callback=link.ready)
+    channel.basic_consume(link.args.queue, link.on_delivery, callback=link.on_ready)
 
 
 def parse_args(argv):
@@ -80,11 +80,11 @@ def main(argv=None):
         0,
     )  # what was redelivered first on the last connection, and on how many in a row
     with delivery.connected(args, declare, retry_returned=False) as link:
-        for channel, method, properties, body in link.messages(args.idle):
+        for channel, method, properties, body in link.deliveries(args.idle):
             if not properties.reply_to or not isinstance(
                 properties.reply_to, str
             ):  # bytes if they are no UTF-8
-                link.refuse(
+                link.reject(
                     Invalid('no reply_to', properties.content_type),
                     channel,
                     method,
@@ -100,7 +100,7 @@ def main(argv=None):
                     times + 1 if question == suspect else 1,
                 )
                 if times == STUBBORN:
-                    link.refuse(
+                    link.reject(
                         Invalid('the broker takes no answer to it', properties.reply_to),
                         channel,
                         method,
@@ -121,7 +121,7 @@ def main(argv=None):
                 ),
                 mandatory=True,
             )
-            link.record_delivery('validated', method, properties, body)
+            link.record_delivery('acked', method, properties, body)
             link.ack(method.delivery_tag)
             last = time.monotonic()
             first = first or last
@@ -138,8 +138,8 @@ def main(argv=None):
                         verdict='prime' if answer else 'not prime',
                     )
                 )
-    invalid = sum(link.reasons.values())
-    link.judge(link.done, books['errors'] + invalid)
+    invalid = sum(link.rejections.values())
+    link.set_exit_status(link.done, books['errors'] + invalid)
     script.report(
         args,
         SUMMARY,
@@ -149,14 +149,14 @@ def main(argv=None):
             'prime': books['prime'],
             'errors': books['errors'],
             'invalid': invalid,
-            'reasons': link.reasons,
-            'unheard': link.counts['returned'],
+            'reasons': link.rejections,
+            'unroutable': link.counts['returned'],
             'answers_per_s': round((books['answered'] - 1) / (last - first), 1)
             if last > first
             else 0,
         },
     )
-    return link.status
+    return link.exit_status
 
 
 if __name__ == '__main__':

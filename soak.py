@@ -22,7 +22,7 @@ ledger. The same --seed makes the same faults in the same order.
     kill two nodes               1   0.1 s   0.1 s
     black hole                   1   0.1 s   0.1 s
     all                          5   0.2 s   0.3 s
-    3,154 attempted, 3,154 accepted, 3,154 ok, 61 redelivered, 0 ack lost, 0 sent again, 0 recovered, 0 in doubt
+    3,154 attempted, 3,154 confirmed, 3,154 ok, 61 redelivered, 0 ack lost, 0 republished, 0 recovered, 0 in doubt
     valid: all that was accepted came out, unaltered, every copy explained
 
 Ctrl-C ends the faults early, a second one everything; the queues on your broker are removed all the same. Exit status:
@@ -74,13 +74,13 @@ LINE = '{at:6.0f} s  {fault:24}  through again after {took:.1f} s'
 ROW = '{:24} {:>5}  {:>6}  {:>6}'
 BOOKS = (
     'attempted',
-    'accepted',
+    'confirmed',
     'ok',
     'redelivered',
-    'ack lost',
-    'sent again',
+    'ack_lost',
+    'republished',
     'recovered',
-    'in doubt',
+    'in_doubt',
 )
 
 
@@ -257,7 +257,7 @@ def at_work(args, folder):
 def remove(endpoints, queues):
     """Delete queues, or tell that they are left."""
     try:
-        with blocking.connected(blocking.reachable(endpoints)) as connection:
+        with blocking.connected(blocking.first_reachable(endpoints)) as connection:
             for queue in queues:
                 connection.channel().queue_delete(queue)
     except common.Failure as failure:
@@ -285,7 +285,7 @@ def through(world, ledger, since):
         for event in news(ledger):
             if event['event'] == 'attempted' and event['at'] > since:
                 sent[event['id']] = event['by']
-            elif event['event'] == 'validated' and sent.get(event['id']) in waiting:
+            elif event['event'] == 'acked' and sent.get(event['id']) in waiting:
                 waiting.remove(sent[event['id']])
                 came = event['at']
         for name, process in world.running.items():

@@ -8,7 +8,7 @@ siamese.dlx -> siamese.dead. Pairs with producer.py; start any number of both, i
     1 of 3  alice 1  00003a0b3944ee70…  valid
     2 of 3  alice 2  00001727621b6258…  valid
     3 of 3  alice 3  00001dc6289cfb17…  valid
-    3 blocks valid, 0 invalid; again: 0 redelivered, 0 sent again; 0.1 s, 8,660 blocks/s; stopped: count reached
+    3 blocks valid, 0 invalid; again: 0 redelivered, 0 republished; 0.1 s, 8,660 blocks/s; stopped: count reached
 
 A block is valid if it parses, its hash is right and begins with enough zeros (--difficulty, never taken from the
 message), its proof is a prime of the range, and it is the block, the child and the parent that this validator knows of,
@@ -38,7 +38,7 @@ REMEMBERED = 50_000  # blocks this validator knows of, the latest: 20 MB
 
 LINE = '{tally}  {producer} {height}  {hash:.16}…  {verdict}'
 SUMMARY = (
-    '{valid} blocks valid, {invalid} invalid; again: {redelivered} redelivered, {sent_again} sent again; '
+    '{valid} blocks valid, {invalid} invalid; again: {redelivered} redelivered, {republished} republished; '
     '{duration_s:.1f} s, {blocks_per_s:,.0f} blocks/s; stopped: {stopped}'
 )
 
@@ -54,7 +54,7 @@ def declare(channel, link):
         },
     )
     channel.basic_qos(prefetch_count=link.args.prefetch)
-    channel.basic_consume(link.args.queue, link.deliver, callback=link.ready)
+    channel.basic_consume(link.args.queue, link.on_delivery, callback=link.on_ready)
 
 
 def parse_block(properties, body):
@@ -126,7 +126,7 @@ def check_chain(block, known, attempt, epoch, may_repeat=False):
     known.setdefault((*chain, height - 1), (parent,))
     while len(known) > REMEMBERED:
         known.popitem(last=False)
-    return 'valid' if not copies else 'redelivered' if attempt in dict(copies) else 'sent again'
+    return 'valid' if not copies else 'redelivered' if attempt in dict(copies) else 'republished'
 
 
 def parse_args(argv):
@@ -142,7 +142,7 @@ def main(argv=None):
     highest = common.next_prime(args.max)
     known, books, first, last = OrderedDict(), Counter(), 0.0, 0.0
     with delivery.connected(args, declare) as link:
-        for channel, method, properties, body in link.messages(args.idle):
+        for channel, method, properties, body in link.deliveries(args.idle):
             last = time.monotonic()
             first = first or last
             try:
@@ -151,23 +151,23 @@ def main(argv=None):
                 verdict = check_chain(
                     block,
                     known,
-                    delivery.attempt_of(properties),
+                    delivery.publish_attempt(properties),
                     link.epoch,
-                    delivery.may_repeat(args, method),
+                    delivery.may_redeliver_acked(args, method),
                 )
             except Invalid as invalid:
-                link.refuse(invalid, channel, method, properties, body)
+                link.reject(invalid, channel, method, properties, body)
                 continue
             books[verdict] += 1
-            link.record_delivery('validated', method, properties, body)
+            link.record_delivery('acked', method, properties, body)
             link.ack(method.delivery_tag)
             if not args.quiet:
                 print(
                     LINE.format(tally=script.tally(link.done, args.count), verdict=verdict, **block)
                 )
-    invalid = sum(link.reasons.values())
+    invalid = sum(link.rejections.values())
     checked = sum(books.values()) + invalid
-    link.judge(checked, invalid)
+    link.set_exit_status(checked, invalid)
     script.report(
         args,
         SUMMARY,
@@ -175,13 +175,13 @@ def main(argv=None):
             **link.summary(),
             'valid': books['valid'],
             'redelivered': books['redelivered'],
-            'sent_again': books['sent again'],
+            'republished': books['republished'],
             'invalid': invalid,
-            'reasons': link.reasons,
+            'reasons': link.rejections,
             'blocks_per_s': round(checked / (last - first), 1) if last > first else 0,
         },
     )
-    return link.status
+    return link.exit_status
 
 
 if __name__ == '__main__':

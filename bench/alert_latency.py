@@ -113,7 +113,7 @@ def measure(rounds):
         channel.queue_declare(
             'bench.unread', durable=True, arguments={'x-dead-letter-exchange': 'siamese.dlx'}
         )
-        while not history.fact(db, 'collected'):
+        while not history.get_fact(db, 'collected'):
             connection.process_data_events(0.1)
         places = {
             'the history': lambda id: dead.letters(db, search=id)[1],

@@ -56,7 +56,7 @@ def fill_the_rest(db, names):
                 ],
                 1e6 + at,
             )
-    dead.store(
+    dead.insert(
         db,
         [
             {
@@ -77,7 +77,7 @@ def fill_the_rest(db, names):
         'bench',
         now,
     )
-    clients.see(
+    clients.update(
         db,
         now,
         {

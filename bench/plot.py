@@ -39,7 +39,7 @@ def draw(runs, out):
     for number, (label, columns) in enumerate(runs.items()):
         color, time_s = f'C{number}', columns['time_s']
         for name in (name for name in columns if name.endswith('_per_s')):
-            style = '--' if name.startswith('accepted') else '-'
+            style = '--' if name.startswith('confirmed') else '-'
             rates.plot(time_s, columns[name], style, color=color, label=f'{label}: {name[:-6]}')
         low, high = ([us / 1000 for us in columns[name]] for name in BAND)
         latencies.fill_between(time_s, low, high, color=color, alpha=0.12, linewidth=0)

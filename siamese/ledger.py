@@ -25,16 +25,16 @@ KEYS = {  # of the events a ledger holds; every one also has at, by, run and epo
     'lost': (),
     'closed': (),
     'attempted': ('id', 'attempt', 'digest'),
-    'accepted': ('id', 'attempt'),
+    'confirmed': ('id', 'attempt'),
     'nacked': ('id', 'attempt'),
     'returned': ('id', 'attempt'),
-    'unknown': ('id', 'attempt'),
-    'parked': ('id', 'attempt'),
-    'validated': ('id', 'attempt', 'digest', 'redelivered'),
+    'in_doubt': ('id', 'attempt'),
+    'set_aside': ('id', 'attempt'),
+    'acked': ('id', 'attempt', 'digest', 'redelivered'),
     'invalid': ('id', 'attempt', 'digest', 'redelivered'),
     'rejected': ('id', 'attempt', 'digest', 'redelivered'),
     'unsettled': ('id', 'attempt', 'digest', 'redelivered'),
-    'given up': ('id', 'attempt', 'digest', 'redelivered'),
+    'delivery_limit': ('id', 'attempt', 'digest', 'redelivered'),
 }
 
 

@@ -3,7 +3,7 @@
 import time
 
 
-def plain(text):
+def printable(text):
     """Return text on one line, in which what is not printable is escaped: it cannot move the cursor of a terminal."""
     return ''.join(
         char if char.isprintable() else char.encode('unicode_escape').decode() for char in str(text)
@@ -15,7 +15,7 @@ def table(heads, rows):
     cells = [
         heads,
         *(
-            [f'{value:,}' if isinstance(value, int) else plain(value) for value in row]
+            [f'{value:,}' if isinstance(value, int) else printable(value) for value in row]
             for row in rows
         ),
     ]
@@ -33,23 +33,23 @@ def table(heads, rows):
     ]
 
 
-def short(text, most=60):
+def shorten(text, most=60):
     """Return text of so many characters at the most, as plain() does; an ellipsis stands for the rest."""
-    text = plain(text)
+    text = printable(text)
     return text if len(text) <= most else text[: most - 1] + '…'
 
 
-def many(number, noun):
+def count_of(number, noun):
     """Return how many there are of something: '1 message', '1,200 messages'."""
     return f'{number:,} {noun}{"" if number == 1 else "s"}'
 
 
-def when(at, form='%Y-%m-%d %H:%M:%S'):
+def utc(at, form='%Y-%m-%d %H:%M:%S'):
     """Return a time as text in UTC, '-' for None."""
     return '-' if at is None else time.strftime(form, time.gmtime(at))
 
 
-def ago(seconds):
+def duration(seconds):
     """Return a duration as people say it: '12 s', '3 min', '5 h', '2 d'."""
     for unit, size in (('d', 86400), ('h', 3600), ('min', 60)):
         if seconds >= 2 * size:

@@ -3,33 +3,33 @@
 import re
 from collections import defaultdict
 
-from siamese.text import plain
+from siamese.text import printable
 
 SHOWN = 20  # messages named for each fault
 MEANING = {  # in the order of the report; the faults are those that make a run invalid
     'attempted': 'by {producers}',
-    'accepted': 'confirmed by the broker',
+    'confirmed': 'confirmed by the broker',
     'ok': 'came out and were checked, by {consumers}',
     'lost': 'accepted, but never came out',
     'corrupt': 'came out altered',
-    'refused': 'came out as sent, but a consumer found them invalid',
+    'rejected_as_invalid': 'came out as sent, but a consumer found them invalid',
     'unexpected': 'came out, but nobody had sent them',
     'duplicated': 'came out again, and no fault explains it',
     'redelivered': 'came out again: not acknowledged, or that was lost with a connection',
-    'ack lost': 'came out again: acknowledged, but that was lost between nodes (quorum queue)',
-    'sent again': 'came out again: the producer had seen no confirm',
+    'ack_lost': 'came out again: acknowledged, but that was lost between nodes (quorum queue)',
+    'republished': 'came out again: the producer had seen no confirm',
     'recovered': 'came out, though never confirmed',
     'expired': 'accepted, but nobody took them within their time to live',
-    'given up': 'rejected or lost so often that the broker gave them up',
+    'delivery_limit': 'rejected or lost so often that the broker gave them up',
     'returned': 'no queue took them: nobody listened',
-    'in doubt': 'neither confirmed nor seen again',
+    'in_doubt': 'neither confirmed nor seen again',
 }
-FAULTS = ('lost', 'corrupt', 'refused', 'unexpected', 'duplicated')
-CERTAIN = ('corrupt', 'refused')  # also where lines are missing
+FAULTS = ('lost', 'corrupt', 'rejected_as_invalid', 'unexpected', 'duplicated')
+CERTAIN = ('corrupt', 'rejected_as_invalid')  # also where lines are missing
 SETTLED = (
-    'validated',
+    'acked',
     'invalid',
-    'given up',
+    'delivery_limit',
 )  # deliveries after which the broker need not deliver again
 
 
@@ -58,7 +58,7 @@ def audit(events):
             found['producers'].add(event['by'])
             if re.fullmatch('[0-9]{1,12}', event.get('expiration', '')):
                 mortal.setdefault(event['id'], event)
-        elif kind in ('accepted', 'nacked', 'returned', 'unknown', 'parked'):
+        elif kind in ('confirmed', 'nacked', 'returned', 'in_doubt', 'set_aside'):
             answers[event['id'], event['attempt']].add(kind)
         elif kind in SETTLED or kind in ('rejected', 'unsettled'):
             queue, queue_type = queues.get(process, (None, None))
@@ -84,11 +84,11 @@ def audit(events):
         if (*process, event['epoch']) in spans:
             spans[(*process, event['epoch'])][-1] = event['at']
     found['attempted'].update(sent)
-    found['accepted'].update(id for (id, _), heard in answers.items() if 'accepted' in heard)
+    found['confirmed'].update(id for (id, _), heard in answers.items() if 'confirmed' in heard)
     found['returned'].update(id for (id, _), heard in answers.items() if 'returned' in heard)
     took = defaultdict(set)  # id -> queues from which it came out, and was settled
     for id, copies in came_out.items():
-        unanswered = {attempt for attempt in sent[id] if answers[id, attempt] - {'accepted'}}
+        unanswered = {attempt for attempt in sent[id] if answers[id, attempt] - {'confirmed'}}
         for label in judge_content(copies, sent[id]):
             found[label].add(id)
         for queue in {copy['queue'] for copy in copies}:
@@ -97,14 +97,16 @@ def audit(events):
                 took[id].add(queue)
             for label in judge_copies(of_queue, unanswered, closed, has_flags):
                 found[label].add(id)
-    found['refused'] -= found['duplicated']  # the copy that a consumer refused as replayed
-    for id in found['accepted'] & mortal.keys():
+    found['rejected_as_invalid'] -= found[
+        'duplicated'
+    ]  # the copy that a consumer refused as replayed
+    for id in found['confirmed'] & mortal.keys():
         for label, where in judge_absence(mortal[id], took.get(id, ()), spans.values()):
             found[label].add(id + where)
-    found['lost'] |= found['accepted'] - took.keys() - mortal.keys()
-    found['recovered'] = found['ok'] - found['accepted']
-    found['returned'] -= found['accepted'] | took.keys()
-    found['in doubt'] = found['attempted'] - found['accepted'] - found['returned'] - took.keys()
+    found['lost'] |= found['confirmed'] - took.keys() - mortal.keys()
+    found['recovered'] = found['ok'] - found['confirmed']
+    found['returned'] -= found['confirmed'] | took.keys()
+    found['in_doubt'] = found['attempted'] - found['confirmed'] - found['returned'] - took.keys()
     return {name: sorted(map(str, ids)) for name, ids in found.items()}
 
 
@@ -116,7 +118,13 @@ def judge_content(copies, sent):
     elif not {copy['digest'] for copy in copies} <= set(sent.values()):
         yield 'corrupt'
     elif ends:
-        yield 'refused' if 'invalid' in ends else 'given up' if 'given up' in ends else 'ok'
+        yield (
+            'rejected_as_invalid'
+            if 'invalid' in ends
+            else 'delivery_limit'
+            if 'delivery_limit' in ends
+            else 'ok'
+        )
 
 
 def judge_copies(copies, unanswered, closed, has_flags):
@@ -144,14 +152,14 @@ def judge_copies(copies, unanswered, closed, has_flags):
             and first <= 1
             and all(copy['queue_type'] == 'quorum' for copy in again)
         ):
-            yield 'ack lost'
+            yield 'ack_lost'
         elif known_as_settled or (first > 1 and has_flags):
             yield 'duplicated'
         elif len(again) > 1:
             yield 'redelivered'
         if attempt > min(by_attempt):
             excused = sum(0 < earlier < attempt for earlier in unanswered) == attempt - 1
-            yield 'sent again' if excused else 'duplicated'
+            yield 'republished' if excused else 'duplicated'
 
 
 def judge(found):
@@ -161,7 +169,11 @@ def judge(found):
     if faults:
         return f'invalid: {", ".join(f"{len(found[name])} {name}" for name in faults)}', 1, faults
     if found['unreadable']:
-        return f'unknown: {plain(", ".join(found["unreadable"][:SHOWN]))} cannot be read', 3, faults
+        return (
+            f'unknown: {printable(", ".join(found["unreadable"][:SHOWN]))} cannot be read',
+            3,
+            faults,
+        )
     if not complete:
         return (
             f'unknown: the ledgers know of no {"consumer" if found["attempted"] else "producer"}',

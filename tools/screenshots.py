@@ -102,7 +102,7 @@ def write_example(path):
             '{"testdict": {"مفتاح": "قيمة", "键": "值", "キー": "値"}}'.encode(),
             b'\xff\xfe{"amount": 12}\x00' + b'<script>alert(1)</script>',
         ]
-        dead.store(
+        dead.insert(
             db,
             [
                 {
@@ -141,7 +141,7 @@ def write_example(path):
             (now - 60, ('frank@south:1204',)),
             (now, ('frank@south:1204',)),
         ):
-            clients.see(
+            clients.update(
                 db,
                 at,
                 {
@@ -159,7 +159,7 @@ def write_example(path):
                     if name not in gone
                 },
             )
-        history.note(
+        history.set_facts(
             db,
             state='up',
             since=now - 3 * DAY,

@@ -35,21 +35,21 @@ def connected(endpoint):
                 connection.close()
     except ConnectionBlockedTimeout:
         raise Failure(
-            f'{common.place(endpoint)} blocks publishers; is there a memory or disk alarm? see rabbitmqctl '
+            f'{common.display_address(endpoint)} blocks publishers; is there a memory or disk alarm? see rabbitmqctl '
             'status',
             3,
         ) from None
     except ERRORS as error:
         what = 'cannot go on' if connection else 'no broker'
         raise (
-            not isinstance(error, ChannelClosedByBroker) and faults.refusal(error, endpoint)
+            not isinstance(error, ChannelClosedByBroker) and faults.fatal_failure(error, endpoint)
         ) or Failure(
-            f'{what} at {common.place(endpoint)} ({faults.cause(error)}); is it running, is AMQP_URL right?',
+            f'{what} at {common.display_address(endpoint)} ({faults.cause(error)}); is it running, is AMQP_URL right?',
             3,
         ) from None
 
 
-def reachable(endpoints):
+def first_reachable(endpoints):
     """Return the first of the endpoints that lets us in; raise the Failure of the last."""
     endpoint, *others = endpoints
     try:
@@ -59,4 +59,4 @@ def reachable(endpoints):
         if not others:
             raise
         logging.warning('%s; trying the next URL', failure)
-    return reachable(others)
+    return first_reachable(others)

@@ -54,7 +54,7 @@ def credentials(user, password):
     )
 
 
-def bearer(login):
+def login_name(login):
     """Return what people read of whose credentials these are: a token says nothing of it."""
     return f'user {login.username!r}' if login.username else 'this token'
 

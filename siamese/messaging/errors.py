@@ -56,17 +56,17 @@ def is_poison(error):
     )
 
 
-def lacks_right(error, login):
+def permission_denied(error, login):
     """Return whether the broker closed a channel because the user, with the credentials `login`, may not do that."""
     return (
         isinstance(error, ChannelClosedByBroker)
         and error.reply_code == 403
-        and not is_over(error, login)
+        and not token_expired(error, login)
         and not any(other in str(error.args) for other in ('reserved', 'exclusive'))
     )
 
 
-def is_over(error, login):
+def token_expired(error, login):
     """Return whether the broker closed a channel because the token `login` has expired."""
     if not isinstance(login, tokens.Credentials) or getattr(error, 'reply_code', 0) != 403:
         return False
@@ -74,7 +74,7 @@ def is_over(error, login):
     return 'oauth2 returned an error' in str(error.args) or time.time() >= login.expires
 
 
-def refusal(error, endpoint, failures=0):
+def fatal_failure(error, endpoint, failures=0):
     """Return the Failure that ends the run if waiting cannot heal `error`, else None.
 
     pika's exception classes guess: ProbableAuthenticationError also stands for a connection cut in the handshake.
@@ -82,7 +82,7 @@ def refusal(error, endpoint, failures=0):
     AMQP is refused only after several `failures`.
     """
     text, login = str(error.args), endpoint.credentials
-    user, is_token = tokens.bearer(login), isinstance(login, tokens.Credentials)
+    user, is_token = tokens.login_name(login), isinstance(login, tokens.Credentials)
     rights = 'the scopes of the token' if is_token else 'rabbitmqctl set_permissions'
     if isinstance(error, ProbableAuthenticationError) and '(403)' in text:
         return Failure(
@@ -119,9 +119,9 @@ def refusal(error, endpoint, failures=0):
     if isinstance(error, ChannelClosedByBroker):
         if error.reply_code == 403 and 'reserved' in text:
             return Failure(f'the broker refuses the name: {error.reply_text}; choose another', 1)
-        if lacks_right(error, login):
+        if permission_denied(error, login):
             return Failure(f'{user} lacks a right: {error.reply_text}; see {rights}', 1)
-        if is_over(error, login) and not login.command:
+        if token_expired(error, login) and not login.command:
             return Failure(f'the token has expired; {tokens.REMEDY}', 1)
         if error.reply_code == 406 and 'invalid arg' in text:
             return Failure(

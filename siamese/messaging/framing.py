@@ -110,7 +110,7 @@ def template(id_length, properties):
             return getattr(properties, name)
 
         def encode(self):
-            if 'headers' in self.__dict__:  # it is sent again
+            if 'headers' in self.__dict__:  # it is republished
                 return pika.BasicProperties(**{**vars(properties), **vars(self)}).encode()
             return [head, self.message_id.encode(), tail]
 

@@ -2,10 +2,10 @@
 
     with delivery.connected(args, declare) as link:
         link.publish(exchange, routing_key, body, properties)      # a producer
-        for channel, method, properties, body in link.messages():  # a consumer
+        for channel, method, properties, body in link.deliveries():  # a consumer
 
 `declare(channel, link)` is called on each new channel: it declares, binds, and ends with confirm_delivery or
-basic_consume, whose callback is link.ready. It may leave out the callbacks of what comes before: pika sends those
+basic_consume, whose callback is link.on_ready. It may leave out the callbacks of what comes before: pika sends those
 methods in order without waiting, and a refusal closes the channel.
 
 pika's SelectConnection is used, not BlockingConnection: only it confirms in windows, and its errors arrive as values,
@@ -34,7 +34,7 @@ from siamese import ledger as books
 from siamese import script
 from siamese.messaging import credentials as tokens
 from siamese.messaging import framing as wire
-from siamese.messaging.errors import cause, lacks_right, refusal
+from siamese.messaging.errors import cause, permission_denied, fatal_failure
 from siamese.messaging.outbox import Message, Outbox
 
 BATCH = 50  # messages acknowledged at once, unless more than TICK passes
@@ -57,7 +57,7 @@ def declare_dead_letters(channel):
     channel.queue_bind(common.DEAD_LETTER_QUEUE, common.DEAD_LETTER_EXCHANGE)
 
 
-def look_only(channel):
+def declare_passively(channel):
     """Let a channel look whether queues and exchanges are there, which takes no right, in place of declaring them.
 
     All but exclusive queues, which nobody else can have declared and bound for us.
@@ -77,7 +77,7 @@ def look_only(channel):
 
 
 @contextmanager
-def noted(channel):
+def record_topology(channel):
     """Yield a list of what is declared and bound over a channel meanwhile, as functions that do it again."""
     notes, verbs = (
         [],
@@ -116,13 +116,13 @@ def expiration(seconds):
     return None if seconds is None else str(round(seconds * 1000))
 
 
-def attempt_of(properties):
+def publish_attempt(properties):
     """Return how often the producer had sent a message when it sent this copy (header x-attempt; 1 where unknown)."""
     attempt = (properties.headers or {}).get('x-attempt', 1)
     return int(attempt) if isinstance(attempt, int) and attempt > 0 else 1
 
 
-def may_repeat(args, method):
+def may_redeliver_acked(args, method):
     """Return whether the broker may deliver this over a connection that has acknowledged it already.
 
     Quorum queues do, flagged as redelivered, after a cut between nodes: it takes acknowledgements with it that are
@@ -141,9 +141,9 @@ def connected(args, declare, window=100, retry_returned=True):
 
     `args` are the parsed flags (flags.add_broker_flags); `window` is how many messages may wait for their confirm, 0
     if there are none. At the end everything published is accepted, and the connection closed. A Failure is logged and
-    swallowed: link.status and link.reason tell the script how it went.
-    A message that is returned, because no queue takes it, is sent again once everything is declared again; without
-    `retry_returned` it is only counted, and link.alone is true until the next one is accepted.
+    swallowed: link.exit_status and link.stop_reason tell the script how it went.
+    A message that is returned, because no queue takes it, is republished once everything is declared again; without
+    `retry_returned` it is only counted, and link.unroutable is true until the next one is accepted.
     """
     link = Link(args, declare, window, retry_returned)
     try:
@@ -153,39 +153,48 @@ def connected(args, declare, window=100, retry_returned=True):
             except Failure as failure:
                 if failure is link.failure:
                     raise
-                link.end(failure)
+                link.fail(failure)
             link.flush()
-            if link.counts['parked']:
-                raise Failure(f'the broker refuses {link.counts["parked"]} messages, see above', 1)
+            if link.counts['set_aside']:
+                raise Failure(
+                    f'the broker refuses {link.counts["set_aside"]} messages, see above', 1
+                )
         except Failure as failure:
-            link.end(failure)
+            link.fail(failure)
         link.close()
     except KeyboardInterrupt:
-        link.end(Failure(f'interrupted twice, {link.unaccepted} not accepted', 130))
-        link.abandon()
+        link.fail(Failure(f'interrupted twice, {link.unconfirmed_count} not accepted', 130))
+        link.drop()
 
 
 class Link:
     """One connection with one channel, opened again whenever it is lost.
 
-    Attributes for scripts: run (8 hex digits, new for each process), counts (accepted, sent again, connections ...),
+    Attributes for scripts: run (8 hex digits, new for each process), counts (accepted, republished, connections ...),
     reasons (of what was refused), reason (why the run ended), status (exit status so far), epoch (number of the
     channel, counted from 1).
     """
 
     def __init__(self, args, declare, window, retry_returned):
         self.args, self.declare, self.outbox = args, declare, Outbox(self, window, retry_returned)
-        self.confirmed = self.outbox.confirmed
-        self.run, self.counts, self.status, self.reason = secrets.token_hex(4), Counter(), 0, ''
-        self.reasons = Counter()
+        self.on_confirm = self.outbox.confirmed
+        self.run, self.counts, self.exit_status, self.stop_reason = (
+            secrets.token_hex(4),
+            Counter(),
+            0,
+            '',
+        )
+        self.rejections = Counter()
         self.endpoints = cycle(args.endpoints)
         self.ioloop = wire.loop()
         self.connection = self.channel = self.opened = self.failure = self.timer = None
-        self.denied = None  # the Failure, where the user may not declare and therefore only looks
+        self.passive_only = (
+            None  # the Failure, where the user may not declare and therefore only looks
+        )
         self.refused = (
             set()
         )  # ids of the endpoints that refused us since the last success; pika's are not hashable
-        self.is_ready = self.closing = self.is_down = self.stop_noted = self.alone = False
+        self.is_ready = self.closing = self.is_down = self.stop_noted = self.unroutable = False
         self.lost_by = ''  # the cause of the last failure
         self.secret = ''  # the token that the broker has
         self.quiet = False  # while a channel is opened because of nacks
@@ -194,7 +203,7 @@ class Link:
         self.started = self.away_since = self.last_activity = time.monotonic()
         self.blocked_since, self.blocked_reason, self.blocked_s = None, '', 0.0
         self.done = 0
-        self.on_tick, self.on_accepted = lambda: None, lambda messages: None
+        self.on_tick, self.on_confirmed = lambda: None, lambda messages: None
         self.write_ledger = books.writer(args.ledger, by=args.name, run=self.run)
         self._connect()
         self.ioloop.call_later(TICK, self._tick)
@@ -216,15 +225,15 @@ class Link:
         )
         outbox.send()
         if not outbox.window:
-            self.wait(lambda: not outbox.backlog)
+            self.wait_until(lambda: not outbox.backlog)
         elif len(outbox) >= outbox.window:
-            self.wait(lambda: len(outbox) <= outbox.window // 2 or script.stop_requested())
+            self.wait_until(lambda: len(outbox) <= outbox.window // 2 or script.stop_requested())
 
     def flush(self):
         """Wait until everything published is accepted."""
-        self.wait(lambda: not self.unaccepted)
+        self.wait_until(lambda: not self.unconfirmed_count)
 
-    def messages(self, idle=None, ack_every=BATCH):
+    def deliveries(self, idle=None, ack_every=BATCH):
         """Yield (channel, method, properties, body) of each delivery until the run is over.
 
         It is over after --count, after --duration, on a signal, or when none came for `idle` seconds. What was
@@ -233,7 +242,7 @@ class Link:
         ack_every = min(
             ack_every, max(1, self.args.prefetch // 2)
         )  # a broker that waits for acks sends nothing
-        while self.goes_on(self.done):
+        while self.keep_running(self.done):
             if not self.inbox:
                 self._turn()
             if self.is_ready and time.monotonic() > self.declared_at + REDECLARE:
@@ -264,17 +273,17 @@ class Link:
                 and self.is_ready
                 and time.monotonic() - self.last_activity > idle
             ):
-                self.reason = f'nothing came for {idle:g} s'
+                self.stop_reason = f'nothing came for {idle:g} s'
 
     def ack(self, delivery_tag):
         """Acknowledge this delivery and all before it that are not settled: together with those that follow at once."""
         self.ack_tag = delivery_tag
         self.to_ack += 1
 
-    def refuse(self, invalid, channel, method, properties, body):
+    def reject(self, invalid, channel, method, properties, body):
         """Reject a delivery into the dead letters for the reason that the Invalid tells; count it in self.reasons."""
         reason, details = invalid.args
-        self.reasons[reason] += 1
+        self.rejections[reason] += 1
         logging.warning(
             'invalid: %s: %.100r (message_id %.100r)', reason, details, properties.message_id
         )
@@ -286,15 +295,15 @@ class Link:
         elif not getattr(self.args, 'auto_ack', False):
             channel.basic_reject(method.delivery_tag, requeue=False)
 
-    def goes_on(self, done, due=0.0):
+    def keep_running(self, done, due=0.0):
         """Serve the connection until time.monotonic() is `due`; return whether the run goes on after `done` messages.
 
-        If it does not, that is told at once, and self.reason says why.
+        If it does not, that is told at once, and self.stop_reason says why.
         """
         if (
             not done
         ):  # the first try to connect comes before the work; a wrong password need not wait for it
-            self.wait(
+            self.wait_until(
                 lambda: (
                     self.is_ready
                     or self.failures
@@ -307,11 +316,11 @@ class Link:
             max(0, due - time.monotonic()), lambda: None
         )  # wakes the loop in time
         self._turn()
-        self.wait(lambda: time.monotonic() >= due or self.end_of_run())
-        self.reason = self.end_of_run() or self.reason
-        return not self.reason
+        self.wait_until(lambda: time.monotonic() >= due or self.reason_to_stop())
+        self.stop_reason = self.reason_to_stop() or self.stop_reason
+        return not self.stop_reason
 
-    def end_of_run(self):
+    def reason_to_stop(self):
         """Return why the run is over, or ''."""
         if script.stop_requested():
             return script.stop_requested()
@@ -319,24 +328,24 @@ class Link:
             return 'count reached'
         return '' if self._in_time() else 'duration over'
 
-    def wait(self, done):
+    def wait_until(self, done):
         """Serve the connection until `done()` is true."""
         while not done():
             self._turn()
 
-    def poll(self):
+    def process_events(self):
         """Serve the connection without waiting: heartbeats, confirms, reconnecting; return False after --duration."""
         self.ioloop.call_later(0, lambda: None)
         self._turn()
         return self._in_time()
 
     @property
-    def room(self):
+    def free_window(self):
         """How many messages publish() takes now without waiting."""
         return (self.outbox.window or 100) - len(self.outbox)
 
     @property
-    def trouble(self):
+    def problem(self):
         """What keeps messages from flowing, with its duration, or ''."""
         now = time.monotonic()
         if self.blocked_since:
@@ -346,19 +355,21 @@ class Link:
         return '' if self.is_ready else f'broker away, {now - self.away_since:.0f} s'
 
     @property
-    def unaccepted(self):
+    def unconfirmed_count(self):
         """How many messages are published but not accepted yet."""
         return len(self.outbox)
 
-    def end(self, failure):
+    def fail(self, failure):
         """Note and log why the run ended early."""
         logging.error('%s', failure)
-        self.status, self.reason = failure.status, str(failure)
+        self.exit_status, self.stop_reason = failure.status, str(failure)
 
-    def judge(self, done, wrong):
+    def set_exit_status(self, done, wrong):
         """Set the exit status of a run that did so much, and found so much of it wrong."""
-        if self.status in (0, 3):
-            self.status = 1 if wrong else 3 if done < (self.args.count or 1) else self.status
+        if self.exit_status in (0, 3):
+            self.exit_status = (
+                1 if wrong else 3 if done < (self.args.count or 1) else self.exit_status
+            )
 
     def summary(self):
         """Return what every summary holds, as a dict."""
@@ -367,8 +378,8 @@ class Link:
             'run': self.run,
             'connections': self.counts['connections'],
             'duration_s': round(time.monotonic() - self.started, 3),
-            'stopped': self.reason,
-            'exit_status': self.status,
+            'stopped': self.stop_reason,
+            'exit_status': self.exit_status,
         }
 
     def record(self, event, **facts):
@@ -390,7 +401,7 @@ class Link:
             self.record(
                 event,
                 id=properties.message_id,
-                attempt=attempt_of(properties),
+                attempt=publish_attempt(properties),
                 redelivered=method.redelivered,
                 digest=hashlib.sha256(body).hexdigest(),
                 **facts,
@@ -398,14 +409,14 @@ class Link:
 
     # ---- what declare() hands to pika
 
-    def ready(self, _frame):
+    def on_ready(self, _frame):
         """The callback of the last verb in declare(): everything is declared, work can begin."""
         now, again = time.monotonic(), sum(message.attempt > 0 for message in self.outbox.backlog)
         server = self.connection.server_properties
-        text = f'{server.get("product")} {server.get("version")} at {common.place(self.endpoint)}'
+        text = f'{server.get("product")} {server.get("version")} at {common.display_address(self.endpoint)}'
         if self.counts['connections']:
             text += f', back after {now - self.away_since:.1f} s'
-            text += f', {again} messages to send again' if again else ''
+            text += f', {again} to republish' if again else ''
         if not self.quiet:
             logging.info('ready: %s', text)
         self.quiet = False
@@ -419,7 +430,7 @@ class Link:
         self.is_ready, self.failures, self.away_since, self.last_activity = True, 0, None, now
         self.refused.clear()
 
-    def deliver(self, *delivery):
+    def on_delivery(self, *delivery):
         """The callback of basic_consume: keeps a delivery for messages()."""
         self.inbox.append(delivery)
 
@@ -435,9 +446,9 @@ class Link:
         self.ioloop.process_timeouts()
         if self.opened:
             self.channel, self.opened = self.opened, None
-            if self.denied:
-                look_only(self.channel)
-            with noted(self.channel) as self.topology:
+            if self.passive_only:
+                declare_passively(self.channel)
+            with record_topology(self.channel) as self.topology:
                 self.declare(self.channel, self)
             self.declared_at = time.monotonic()
         self.outbox.send()
@@ -461,8 +472,8 @@ class Link:
         if patience is not None and not self.is_ready and now - self.away_since > patience:
             why = f' ({self.lost_by})' if self.lost_by else ''
             self.failure = Failure(
-                f'no broker at {common.place(self.endpoint)} for {patience:g} s{why}, '
-                f'{self.unaccepted} not accepted; is it running, is AMQP_URL right?',
+                f'no broker at {common.display_address(self.endpoint)} for {patience:g} s{why}, '
+                f'{self.unconfirmed_count} not accepted; is it running, is AMQP_URL right?',
                 3,
             )
         oldest = self.outbox.oldest()
@@ -490,7 +501,7 @@ class Link:
                 self.connection.update_secret(token, 'renewed')
 
     def _connect(self):
-        self.endpoint, self.denied = next(self.endpoints), None
+        self.endpoint, self.passive_only = next(self.endpoints), None
         self.connection = wire.Connection(
             self.endpoint,
             on_open_callback=self._on_open,
@@ -519,8 +530,12 @@ class Link:
     def _on_channel_closed(self, _channel, reason):
         if not self.connection.is_open or self.closing:
             return
-        if lacks_right(reason, self.endpoint.credentials) and not self.is_ready and not self.denied:
-            self.denied = refusal(reason, self.endpoint)
+        if (
+            permission_denied(reason, self.endpoint.credentials)
+            and not self.is_ready
+            and not self.passive_only
+        ):
+            self.passive_only = fatal_failure(reason, self.endpoint)
             logging.info('may not declare (%s): looking whether everything is there', cause(reason))
             self._open_channel()
         else:
@@ -557,29 +572,32 @@ class Link:
                 else 'no broker'
             )
             logging.warning(
-                '%s at %s (%s), trying again', what, common.place(self.endpoint), cause(reason)
+                '%s at %s (%s), trying again',
+                what,
+                common.display_address(self.endpoint),
+                cause(reason),
             )
         if self.is_ready:
-            self.counts['lost channels' if again == self._open_channel else 'lost connections'] += 1
+            self.counts['lost_channels' if again == self._open_channel else 'lost_connections'] += 1
             self.record('lost', reason=cause(reason))
             self.is_ready, self.away_since = False, time.monotonic()
         if self.timer:
             self.ioloop.remove_timeout(self.timer)
-        self.timer = self.ioloop.call_later(self.pause(), again)
+        self.timer = self.ioloop.call_later(self.retry_delay(), again)
         self.failures += 1
 
     def _refusal(self, reason, again):
         """Return the Failure that ends the run: what cannot heal, and at each URL if it is the connection."""
-        failure = refusal(reason, self.endpoint, self.failures // len(self.args.endpoints))
+        failure = fatal_failure(reason, self.endpoint, self.failures // len(self.args.endpoints))
         if (
             failure
             and again == self._connect
             and getattr(self.endpoint.credentials, 'reject', bool)()
         ):
             return None
-        if self.denied and getattr(reason, 'reply_code', 0) == 404:
+        if self.passive_only and getattr(reason, 'reply_code', 0) == 404:
             failure = Failure(
-                f'{self.denied}; nor is it there: {cause(reason)}; let an administrator run this once',
+                f'{self.passive_only}; nor is it there: {cause(reason)}; let an administrator run this once',
                 1,
             )
         if not failure or again != self._connect:
@@ -612,11 +630,11 @@ class Link:
 
     # ---- what the outbox calls
 
-    def accepted(self, messages):
+    def messages_confirmed(self, messages):
         """The broker has confirmed messages."""
-        self.failures, self.alone = 0, False
-        self.counts['accepted'] += len(messages)
-        self.on_accepted(messages)
+        self.failures, self.unroutable = 0, False
+        self.counts['confirmed'] += len(messages)
+        self.on_confirmed(messages)
 
     def reopen(self, why):
         """Close the channel, so that a new one is opened and everything declared again."""
@@ -625,7 +643,7 @@ class Link:
         if self.channel.is_open:
             self.channel.close(0, why)
 
-    def pause(self):
+    def retry_delay(self):
         """Return how long to wait before the next try, in s."""
         rounds = self.failures // len(self.args.endpoints)
         return random.uniform(FIRST_RETRY, min(LAST_RETRY, FIRST_RETRY * 2 ** min(rounds + 1, 10)))
@@ -642,7 +660,7 @@ class Link:
                 self._turn()
         self.ioloop.close()
 
-    def abandon(self):
+    def drop(self):
         """Leave the connection as it is; the ledger says lost: what was recorded last may not be acknowledged."""
         self.closing = True
         self.record('lost', reason='interrupted')

@@ -79,7 +79,7 @@ def api(endpoint, url=None):
                 answer = response.read()
                 return json.loads(answer) if answer else None
         except urllib.error.HTTPError as error:
-            why = f'the management API at {base} answers {error.code} {error.reason} to {tokens.bearer(login)}'
+            why = f'the management API at {base} answers {error.code} {error.reason} to {tokens.login_name(login)}'
             raise Refused(why, error.code) from None
         except tokens.NoToken as error:
             raise Refused(f'no login for the management API at {base} ({error})', 0) from None

@@ -1,4 +1,4 @@
-"""Messages between publish and the broker's confirm: what is not accepted is sent again, what is poison is parked."""
+"""Messages between publish and the broker's confirm: what is not accepted is republished, what is poison is parked."""
 
 import hashlib
 import logging
@@ -43,7 +43,7 @@ class Outbox:
     """The messages of a delivery.Link that are not accepted yet.
 
     `window` is how many may wait for their confirm, 0 if there are none; without `retry_returned` a message that no
-    queue takes is counted, not sent again.
+    queue takes is counted, not republished.
     """
 
     def __init__(self, link, window, retry_returned):
@@ -82,7 +82,7 @@ class Outbox:
                 False,
             )
             if message.attempt > 1:
-                link.counts['sent again'] += 1
+                link.counts['republished'] += 1
                 message.properties.headers = {
                     **(message.properties.headers or {}),
                     'x-attempt': message.attempt,
@@ -120,12 +120,12 @@ class Outbox:
                 self._retry(message, 'returned' if message.returned else 'nacked')
             else:
                 accepted.append(message)
-                self._record('accepted', message)
+                self._record('confirmed', message)
         if accepted:
             if self.nacking:
                 logging.info('broker takes messages again')
             self.nacking = self.returning = False
-            self.link.accepted(accepted)
+            self.link.messages_confirmed(accepted)
 
     def returned(self, _channel, method, properties, _body):
         """The callback of add_on_return_callback: no queue takes a message."""
@@ -144,17 +144,17 @@ class Outbox:
                     method.routing_key,
                 )
             return
-        if not self.link.alone:
+        if not self.link.unroutable:
             logging.warning('nobody listens at %s', method.exchange or method.routing_key)
-        self.link.alone = True
+        self.link.unroutable = True
         self.link.counts[
             'returned'
         ] += not waiting  # else when it is confirmed: it may yet be cut off
 
     def lost(self, reason):
-        """The channel is gone: what is not confirmed is to be sent again, first of all."""
+        """The channel is gone: what is not confirmed is to be republished, first of all."""
         for message in self.unconfirmed.values():
-            self._record('unknown', message)
+            self._record('in_doubt', message)
         if is_poison(reason):
             self._look_for_poison(reason)
         self.suspect, self.last_tag = None, 0
@@ -167,10 +167,10 @@ class Outbox:
             message.suspected += 1
         if self.suspect and self.suspect.suspected > 1:
             self.unconfirmed.clear()
-            self.link.counts['parked'] += 1
-            self._record('parked', self.suspect)
+            self.link.counts['set_aside'] += 1
+            self._record('set_aside', self.suspect)
             logging.error(
-                'the broker refuses message %s: %s; it is not sent again',
+                'the broker refuses message %s: %s; it is not republished',
                 self.suspect.properties.message_id,
                 cause(reason),
             )
@@ -186,7 +186,7 @@ class Outbox:
         self.backlog.append(message)
         if time.monotonic() >= self.not_before:  # once for all that come back together
             link.failures += 1
-            self.not_before = time.monotonic() + link.pause()
+            self.not_before = time.monotonic() + link.retry_delay()
         if self.unconfirmed or not link.channel.is_open:
             return
         if event == 'returned':

@@ -5,7 +5,7 @@ import time
 from siamese.monitoring import clients, queues
 from siamese.monitoring import database as history
 from siamese.monitoring import dead_letters as dead
-from siamese.text import ago, many
+from siamese.text import duration, count_of
 
 
 def warnings(db, unread_after, since, now=None):
@@ -26,7 +26,7 @@ def warnings(db, unread_after, since, now=None):
             'broker',
             '',
             known['since'] + unread_after,
-            f'the broker has been away for {ago(now - known["since"])}',
+            f'the broker has been away for {duration(now - known["since"])}',
         )
     for text, began in (known['alarms'] or {}).items():
         warn('alarm', '', began, text)
@@ -36,8 +36,8 @@ def warnings(db, unread_after, since, now=None):
                 'unread',
                 row['name'],
                 max(row['alone_since'], row['oldest_since'] + unread_after),
-                f'{row["name"]}: {many(row["ready"], "message")} and no consumer, the oldest waits '
-                f'{ago(now - row["oldest_since"])}',
+                f'{row["name"]}: {count_of(row["ready"], "message")} and no consumer, the oldest waits '
+                f'{duration(now - row["oldest_since"])}',
             )
     for row in dead.by_queue(db, since):
         if row['waiting']:
@@ -46,13 +46,13 @@ def warnings(db, unread_after, since, now=None):
                 row['queue'],
                 row['stored'],
                 f'{row["queue"] or "queue unknown"}: '
-                f'{many(row["waiting"], "dead letter")}, {row["reason"]}',
+                f'{count_of(row["waiting"], "dead letter")}, {row["reason"]}',
             )
     for row in clients.known(db, back_since=since):
         warn(
             'interrupted',
             row['name'],
             row['back'],
-            f'{row["name"]}: was away for {ago(row["back"] - row["last_interruption"])}, and is back',
+            f'{row["name"]}: was away for {duration(row["back"] - row["last_interruption"])}, and is back',
         )
     return found

@@ -2,14 +2,14 @@
 
 import json
 
-from siamese.monitoring.database import put, transaction
+from siamese.monitoring.database import upsert, transaction
 from siamese.monitoring.queues import grown
 
 CONNECTED = "SELECT * FROM client WHERE connections <> '{}'"
 STEADY = 15  # s since its last message for which a client still sends; the broker tells of messages every 5 s, or later
 
 
-def see(db, at, present, patience=0):
+def update(db, at, present, patience=0):
     """Store which clients there are at the time `at`.
 
     `present` is {(name, user): {'does': str, 'blocked': bool, 'connections': {id: (sent, received)}}}, of all of them;
@@ -47,19 +47,19 @@ def see(db, at, present, patience=0):
                     if last is not None and at - last < STEADY
                 ]
                 _turn(row, 'blocked' if there.get('blocked') else ' and '.join(doing) or 'idle', at)
-            put(db, 'client', row)
+            upsert(db, 'client', row)
 
 
-def came(db, at, name, user, id):
+def connected(db, at, name, user, id):
     """Store that a client has opened the connection `id`."""
     with transaction(db):
         row = _row_of(db, at, name, user)
         before = json.loads(row['connections'])
         _change(row, before, {**before, id: before.get(id, [at, 0, 0])}, at)
-        put(db, 'client', {**row, 'last_seen': at})
+        upsert(db, 'client', {**row, 'last_seen': at})
 
 
-def went(db, at, id):
+def disconnected(db, at, id):
     """Store that the connection `id` is closed."""
     with transaction(db):
         for row in db.execute(CONNECTED).fetchall():
@@ -67,7 +67,7 @@ def went(db, at, id):
             if id in before:
                 row['last_seen'] = at
                 _change(row, before, {key: value for key, value in before.items() if key != id}, at)
-                put(db, 'client', row)
+                upsert(db, 'client', row)
 
 
 def _row_of(db, at, name, user):

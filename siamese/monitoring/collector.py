@@ -22,7 +22,7 @@ UNROUTABLE = {'returned': 'return_unroutable', 'dropped': 'drop_unroutable'}
 CHANNEL_COLUMNS = 'connection_details.name,message_stats.publish,message_stats.deliver_get'
 
 
-def look(call, vhost):
+def snapshot(call, vhost):
     """Return what the management API tells of a virtual host, as a dict; raise management.Refused.
 
     It has broker (facts for history.note), queues, uptime, process and unroutable (as queues.collect takes them),
@@ -120,7 +120,7 @@ def queue_of(row):
 
 
 def clients_of(connections, channels, consumers):
-    """Return the clients as clients.see() takes them, from three lists of the management API."""
+    """Return the clients as clients.update() takes them, from three lists of the management API."""
     flows, read, found = {}, {}, {}
     for row in channels:
         flow, stats = (
@@ -162,15 +162,15 @@ def collect(db, call, vhost, closed=None, missing=()):
     `closed` are connections of which the event exchange told that they are gone, for the API may still name them; None
     if it tells us nothing. `missing` is what else the broker lacks, as in history.broker().
     """
-    found = look(call, vhost)
+    found = snapshot(call, vhost)
     for client in found['clients'].values():
         for id in set(client['connections']) & set(closed or ()):
             del client['connections'][id]
     with history.transaction(db):
         now = time.time()  # in here: who tells what was until now has seen all of it
-        before = history.fact(db, 'alarms', {})
+        before = history.get_fact(db, 'alarms', {})
         alarms = {text: before.get(text, now) for text in found['broker']['alarms']}
-        history.note(
+        history.set_facts(
             db,
             **{
                 **found['broker'],
@@ -182,4 +182,4 @@ def collect(db, call, vhost, closed=None, missing=()):
         queues.collect(
             db, now, found['queues'], found['uptime'], found['process'], found['unroutable']
         )
-        clients.see(db, now, found['clients'], 0 if closed is None else PATIENCE)
+        clients.update(db, now, found['clients'], 0 if closed is None else PATIENCE)

@@ -114,18 +114,18 @@ def _connect(path, **kind):
     return db
 
 
-def own(db, path, place):
+def take_ownership(db, path, place):
     """Take the history for the broker at `place`, as the only one who collects until this process ends; raise Failure.
 
     Return whether that was possible: another process may have it.
     """
-    if fact(db, 'place', place) != place:
+    if get_fact(db, 'place', place) != place:
         raise Failure(
-            f'{path} is the history of {fact(db, "place")}, not of {place}; see --history', 2
+            f'{path} is the history of {get_fact(db, "place")}, not of {place}; see --history', 2
         )
     if path != ':memory:' and not lock(path):
         return False
-    note(db, place=place)
+    set_facts(db, place=place)
     return True
 
 
@@ -181,7 +181,7 @@ def transaction(db):
 # ---------------------------------------------------------------------------------------- facts of the broker
 
 
-def note(db, **facts):
+def set_facts(db, **facts):
     """Store facts by their name; the values are what JSON can hold."""
     with transaction(db):
         db.executemany(
@@ -190,7 +190,7 @@ def note(db, **facts):
         )
 
 
-def fact(db, name, default=None):
+def get_fact(db, name, default=None):
     """Return a fact that was noted."""
     row = db.execute('SELECT value FROM fact WHERE name = ?', [name]).fetchone()
     return json.loads(row['value']) if row else default
@@ -216,10 +216,10 @@ def broker(db):
         'collected',
         'monitor',
     )
-    return {name: fact(db, name) for name in names}
+    return {name: get_fact(db, name) for name in names}
 
 
-def put(db, table, row):
+def upsert(db, table, row):
     """Store a row, a dict, in place of the one with the same key."""
     names = ', '.join(row)
     db.execute(
@@ -248,7 +248,7 @@ def start_of(period, at):
     return calendar.timegm((*parts, 0, 0))
 
 
-def add(db, queue, at, **figures):
+def count_into_buckets(db, queue, at, **figures):
     """Add figures to the buckets of a queue (None: of all of them only), and of all, that hold the time `at`; of the
     highs the higher stays."""
     ids = (

@@ -4,7 +4,7 @@ import hashlib
 import json
 import re
 
-from siamese.monitoring.database import ERRORS, add, put, row_of, transaction
+from siamese.monitoring.database import ERRORS, count_into_buckets, upsert, row_of, transaction
 from siamese.monitoring.raw_properties import CHANGING, without
 
 ONE = re.compile('#[0-9]{1,18}')  # names a dead letter, not a queue
@@ -13,7 +13,7 @@ UNSETTLED = (
 )
 
 
-def store(db, letters, session, now):
+def insert(db, letters, session, now):
     """Store dead letters before they are acknowledged; return how many are new, and not delivered once again.
 
     `letters` are dicts with at (of its death), queue, reason, exchange, routing_key, sender, message_id, body, encoded
@@ -42,7 +42,7 @@ def store(db, letters, session, now):
                 continue
             new += 1
             row = {key: value for key, value in letter.items() if key != 'redelivered'}
-            put(
+            upsert(
                 db,
                 'dead',
                 {
@@ -56,7 +56,7 @@ def store(db, letters, session, now):
                 },
             )
             error = letter['reason'] if letter['reason'] in ERRORS else 'other'
-            add(db, row_of(db, letter['queue']), letter['at'], **{error: 1})
+            count_into_buckets(db, row_of(db, letter['queue']), letter['at'], **{error: 1})
     return new
 
 

@@ -20,7 +20,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from siamese.monitoring import alerts as notices
 from siamese.monitoring import database as history
 from siamese.monitoring import dead_letters as dead
-from siamese.text import many, plain, table, when
+from siamese.text import count_of, printable, table, utc
 
 TIMEOUT = 300  # s for each answer of the mail server; many let strangers wait, and look at a mail before they take it
 FINISH = 5  # s that a mail on its way may take when monitor.py ends
@@ -72,14 +72,14 @@ def server(url):
     return parts.scheme, parts.hostname, port, user, password, context
 
 
-def begin(args):
+def start_thread(args):
     """Send mails from now on, as the flags say; return a function that ends it and returns how many were sent.
 
     It is done in a thread with a connection of its own to the history: a mail server may take minutes.
     """
     db = history.open_for_writing(args.history)
-    mail = history.fact(db, 'mail') or {'until': time.time(), 'sent': 0}
-    history.note(
+    mail = history.get_fact(db, 'mail') or {'until': time.time(), 'sent': 0}
+    history.set_facts(
         db, mail=mail if args.mail_to else None
     )  # while nobody is told anything, there is nothing to catch up
     if not args.mail_to:
@@ -93,7 +93,7 @@ def begin(args):
             with contextlib.suppress(
                 sqlite3.Error
             ):  # the main thread says what is wrong with the file
-                sent.extend(post(db, args, mail))
+                sent.extend(send_if_due(db, args, mail))
 
     def end():
         stop.set()
@@ -105,7 +105,7 @@ def begin(args):
     return end
 
 
-def post(db, args, mail):
+def send_if_due(db, args, mail):
     """Send the mail that is due, if there is something to tell; return a list of what was sent.
 
     `mail` is the fact, which holds here even where it cannot be noted.
@@ -115,7 +115,7 @@ def post(db, args, mail):
     try:
         with history.transaction(db):  # nobody is writing what was until now
             now = time.time()
-            message = compose(
+            message = build_message(
                 db, args.mail_from, args.mail_to, args.unread_after or 0, mail['until'], now
             )
         if not message:
@@ -129,41 +129,41 @@ def post(db, args, mail):
                 'mail not sent, trying again every %g s: %s', RETRY * args.look, reason(error)
             )
         mail['retry'] = time.time() + RETRY * args.look
-        history.note(db, mail=mail)
+        history.set_facts(db, mail=mail)
         return []
     logging.info('mail sent: %s', message['Subject'])
     for recipient, answer in refused.items():
-        logging.warning('mail not taken for %s: %s', plain(recipient), reason(answer))
+        logging.warning('mail not taken for %s: %s', printable(recipient), reason(answer))
     mail.update(until=now, sent=now)
     mail.pop('retry', None)
-    history.note(db, mail=mail)
+    history.set_facts(db, mail=mail)
     return [message]
 
 
-def compose(db, sender, recipients, unread_after, since, now):
+def build_message(db, sender, recipients, unread_after, since, now):
     """Return the EmailMessage that tells what happened after `since`, or None if there is nothing to tell."""
     warnings = notices.warnings(db, unread_after, since, now)
     if not any(since < row['began'] <= now for row in warnings):
         return None
     letters, count = dead.letters(db, since=since, requeued=False, limit=LISTED)
-    count_of = {kind: sum(row['kind'] == kind for row in warnings) for kind in WHAT_TO_DO}
-    titles = ['broker away'] * count_of['broker'] + [
-        f'{many(number, noun)}{more}'
+    counted = {kind: sum(row['kind'] == kind for row in warnings) for kind in WHAT_TO_DO}
+    titles = ['broker away'] * counted['broker'] + [
+        f'{count_of(number, noun)}{more}'
         for number, noun, more in (
-            (count_of['alarm'], 'alarm', ''),
+            (counted['alarm'], 'alarm', ''),
             (count, 'message', ' not picked up'),
-            (count_of['unread'], 'queue', ' without a consumer'),
-            (count_of['interrupted'], 'client', ' interrupted'),
+            (counted['unread'], 'queue', ' without a consumer'),
+            (counted['interrupted'], 'client', ' interrupted'),
         )
         if number
     ]
     place = history.broker(db)['place']
-    intro = f'At {place}, from {when(since)} to {when(now)} UTC:'
+    intro = f'At {place}, from {utc(since)} to {utc(now)} UTC:'
     lines = [(row['text'], WHAT_TO_DO[row['kind']]) for row in warnings]
     heads = ('died (UTC)', 'queue', 'reason', 'sender', 'message_id', 'bytes')
     rows = [
         (
-            when(row['at']),
+            utc(row['at']),
             row['queue'],
             row['reason'],
             row['sender'],
@@ -183,18 +183,18 @@ def compose(db, sender, recipients, unread_after, since, now):
         formatdate(now),
         make_msgid(domain=parseaddr(sender)[1].rpartition('@')[2] or None),
     )
-    text = [intro, '', *(f'* {plain(what)}\n  {remedy}' for what, remedy in lines)]
+    text = [intro, '', *(f'* {printable(what)}\n  {remedy}' for what, remedy in lines)]
     text += ['', *table(heads, rows), more] if rows else []
     message.set_content('\n'.join(text).rstrip() + '\n')
     cells = [
-        '<tr>' + ''.join(f'<td>{html.escape(plain(value))}</td>' for value in row) + '</tr>'
+        '<tr>' + ''.join(f'<td>{html.escape(printable(value))}</td>' for value in row) + '</tr>'
         for row in rows
     ]
     head = '<tr>' + ''.join(f'<th align="left">{name}</th>' for name in heads) + '</tr>'
     message.add_alternative(
         f'<p>{html.escape(intro)}</p>\n<ul>\n'
         + '\n'.join(
-            f'<li>{html.escape(plain(what))}<br>{html.escape(remedy)}</li>'
+            f'<li>{html.escape(printable(what))}<br>{html.escape(remedy)}</li>'
             for what, remedy in lines
         )
         + '\n</ul>\n'
@@ -233,7 +233,7 @@ def reason(error):
     """Return in a few words what a mail server said: an exception, or its (code, text)."""
     if isinstance(error, smtplib.SMTPRecipientsRefused):
         return '; '.join(
-            f'{plain(recipient)}: {reason(answer)}'
+            f'{printable(recipient)}: {reason(answer)}'
             for recipient, answer in error.recipients.items()
         )
     if isinstance(error, smtplib.SMTPResponseException):
@@ -241,4 +241,4 @@ def reason(error):
     if isinstance(error, tuple):
         code, text = error
         error = f'{code} {text.decode(errors="replace") if isinstance(text, bytes) else text}'
-    return plain(error) or type(error).__name__
+    return printable(error) or type(error).__name__

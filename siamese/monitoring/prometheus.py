@@ -51,7 +51,7 @@ class Collector:
 
         db = history.open_for_reading(self.path)
         rows, people, broker = queues.known(db), clients.known(db), history.broker(db)
-        errors, unroutable = dead.ever(db), history.fact(db, 'unroutable') or {}
+        errors, unroutable = dead.ever(db), history.get_fact(db, 'unroutable') or {}
         db.close()
         for name, text in COUNTERS.items():
             yield filled(

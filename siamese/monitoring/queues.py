@@ -4,10 +4,10 @@ from siamese.monitoring.database import (
     COUNTED,
     RATES,
     UNROUTABLE,
-    add,
-    fact,
-    note,
-    put,
+    count_into_buckets,
+    get_fact,
+    set_facts,
+    upsert,
     row_of,
     transaction,
 )
@@ -53,7 +53,7 @@ def collect(db, at, queues, uptime=None, process=None, unroutable=None):
                 row['ready'] and not row['consumers'] and row['type'] != 'stream'
             )  # which keeps what was read
             row['alone_since'] = (row['alone_since'] or at) if alone else None
-            put(db, 'queue', row)
+            upsert(db, 'queue', row)
             db.execute(
                 'INSERT OR REPLACE INTO sample VALUES (:id, :seen, :ready, :unacked, :published, :delivered, '
                 ':acked)',
@@ -61,7 +61,9 @@ def collect(db, at, queues, uptime=None, process=None, unroutable=None):
             )
             db.execute('DELETE FROM sample WHERE queue = ? AND at < ?', [row['id'], at - RECENT])
             if any(figures.values()) or row['ready'] or row['unacked']:
-                add(db, row, at, ready_high=row['ready'], unacked_high=row['unacked'], **figures)
+                count_into_buckets(
+                    db, row, at, ready_high=row['ready'], unacked_high=row['unacked'], **figures
+                )
         for row in known.values():
             row.update(
                 dict.fromkeys(
@@ -71,31 +73,31 @@ def collect(db, at, queues, uptime=None, process=None, unroutable=None):
                 oldest_since=None,
                 alone_since=None,
             )
-            put(db, 'queue', row)
+            upsert(db, 'queue', row)
             db.execute('DELETE FROM sample WHERE queue = ?', [row['id']])
-        everywhere = fact(db, 'unroutable') or {
+        everywhere = get_fact(db, 'unroutable') or {
             f'{raw}{name}': 0 for name in UNROUTABLE for raw in ('', 'raw_')
         }
         figures = count(everywhere, unroutable or dict.fromkeys(UNROUTABLE))
         if any(figures.values()):
-            add(db, None, at, **figures)
-        note(db, collected=at, uptime=uptime, process=process, unroutable=everywhere)
+            count_into_buckets(db, None, at, **figures)
+        set_facts(db, collected=at, uptime=uptime, process=process, unroutable=everywhere)
 
 
 def _counter(db, at, uptime, process):
     """Return a function that brings the counters of a row up to date, as far as they are told at the time `at`, and
     returns by how much each has grown."""
-    last, before = fact(db, 'collected'), fact(db, 'uptime')
+    last, before = get_fact(db, 'collected'), get_fact(db, 'uptime')
     restarted = bool(
         uptime
         and before
         and (
             uptime < before
-            or process != fact(db, 'process')
+            or process != get_fact(db, 'process')
             or (at - last > AWAY and abs((at - uptime) - (last - before)) > RESTARTED)
         )
     )
-    left_out = last is None and not (uptime and at - uptime > fact(db, 'begun', at) - FRESH)
+    left_out = last is None and not (uptime and at - uptime > get_fact(db, 'begun', at) - FRESH)
 
     def count(row, told):
         figures = {}

@@ -15,7 +15,7 @@ from siamese.monitoring import clients, queues
 from siamese.monitoring import collector as figures
 from siamese.monitoring import database as history
 from siamese.monitoring import dead_letters as dead
-from siamese.text import ago, many, plain, short, table, when
+from siamese.text import duration, count_of, printable, shorten, table, utc
 
 DAY = 86400  # s
 JUST_STARTED = 10  # s until a broker has figures, at the most
@@ -29,7 +29,7 @@ def check(args):
     try:
         return once(args)
     except (Failure, sqlite3.Error) as failure:
-        print(f'SIAMESE UNKNOWN - {plain(failure)}'.replace('|', '/'))
+        print(f'SIAMESE UNKNOWN - {printable(failure)}'.replace('|', '/'))
         return 3
 
 
@@ -39,11 +39,11 @@ def once(args):
     path, endpoint = args.history if kept else ':memory:', args.endpoints[0]
     db, call = history.open_for_writing(path), management.api(endpoint, args.management_url)
     try:
-        if history.own(
-            db, path, common.place(endpoint)
+        if history.take_ownership(
+            db, path, common.display_address(endpoint)
         ):  # else a monitor.py does it every few seconds
             collect_at_last(db, call, endpoint.virtual_host)
-            history.note(db, state='up', since=history.fact(db, 'since'))
+            history.set_facts(db, state='up', since=history.get_fact(db, 'since'))
         else:
             call('overview')
     except management.Refused as refused:
@@ -59,7 +59,7 @@ def once(args):
     if args.json == '-':
         return int(bool(args.check and warnings))
     if args.check:
-        told = '; '.join(plain(row['text']) for row in warnings) or many(len(rows), 'queue')
+        told = '; '.join(printable(row['text']) for row in warnings) or count_of(len(rows), 'queue')
         print(
             f'SIAMESE {"WARNING" if warnings else "OK"} - {told.replace("|", "/")} | ready={waiting} '
             f'unacked={sum(row["unacked"] for row in rows)} queues={len(rows)} warnings={len(warnings)}'
@@ -67,11 +67,15 @@ def once(args):
         return 1 if warnings else 0
     lines = [
         (
-            short(row['name']),
+            shorten(row['name']),
             row['ready'],
             row['unacked'],
             row['consumers'],
-            '-' if not row['oldest_since'] else ago(now - row['oldest_since']) if kept else '?',
+            '-'
+            if not row['oldest_since']
+            else duration(now - row['oldest_since'])
+            if kept
+            else '?',
             *(f'{row[rate]:,.1f}' for rate in history.RATES),
         )
         for row in rows
@@ -90,13 +94,13 @@ def once(args):
                 ('client', 'user', 'state', 'for', 'does', 'interrupted', 'last (UTC)'),
                 [
                     (
-                        short(row['name']),
-                        short(row['user']),
+                        shorten(row['name']),
+                        shorten(row['user']),
                         row['state'],
-                        ago(now - row['since']),
-                        short(row['does']),
+                        duration(now - row['since']),
+                        shorten(row['does']),
                         row['interruptions'],
-                        when(row['last_interruption']),
+                        utc(row['last_interruption']),
                     )
                     for row in shown
                 ],
@@ -104,10 +108,10 @@ def once(args):
             sep='\n',
         )
     for row in warnings:
-        print(f'warning: {plain(row["text"])}')
+        print(f'warning: {printable(row["text"])}')
     print(
-        f'{many(len(warnings), "warning") if warnings else "no warnings"}: {many(len(rows), "queue")}, '
-        f'{waiting:,} messages wait, {many(sum(row["state"] != "gone" for row in people), "client")}'
+        f'{count_of(len(warnings), "warning") if warnings else "no warnings"}: {count_of(len(rows), "queue")}, '
+        f'{waiting:,} messages wait, {count_of(sum(row["state"] != "gone" for row in people), "client")}'
     )
     return 0
 
@@ -137,7 +141,7 @@ def report(args):
         heads, rows = (
             LETTER,
             [
-                [when(row[key]) if key in ('at', 'requeued') else row[key] for key in LETTER]
+                [utc(row[key]) if key in ('at', 'requeued') else row[key] for key in LETTER]
                 for row in reversed(found)
             ],
         )
@@ -151,7 +155,7 @@ def report(args):
         heads = (args.report, 'queue', *history.FIGURES)
         rows = [
             [
-                when(row['start'], LABELS[args.report]),
+                utc(row['start'], LABELS[args.report]),
                 row['queue'],
                 *(row[name] for name in history.FIGURES),
             ]
@@ -179,7 +183,7 @@ def report(args):
         else sum(row[name] for row in found for name in history.ERRORS)
     )
     print(
-        f'{many(len(rows), "line")}, {many(errors, "message")} not picked up or refused'
+        f'{count_of(len(rows), "line")}, {count_of(errors, "message")} not picked up or refused'
         + (f'; {lost}, for no queue took them' if lost else '')
     )
     return 0

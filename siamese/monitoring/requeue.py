@@ -10,7 +10,7 @@ from siamese.messaging import link as delivery
 from siamese.monitoring import database as history
 from siamese.monitoring import dead_letters as dead
 from siamese.monitoring import raw_properties as letters
-from siamese.text import many, plain
+from siamese.text import count_of, printable
 
 NACKS = 4  # after so many a queue is full; a quorum queue that elects its leader says no as well, but not for long
 PATIENCE = 5  # s in which the broker confirms a letter
@@ -21,13 +21,13 @@ SUMMARY = (
 
 
 def declare(channel, link):
-    channel.confirm_delivery(link.confirmed, callback=link.ready)
+    channel.confirm_delivery(link.on_confirm, callback=link.on_ready)
 
 
 def send_back(args):
     """Send dead letters back into the queues they died in; return the exit status."""
     ids = dead.ids(history.open_for_reading(args.history), args.requeue_dead)
-    which = re.sub('//.*@', '//***@', plain(args.requeue_dead))  # it may be a URL by mistake
+    which = re.sub('//.*@', '//***@', printable(args.requeue_dead))  # it may be a URL by mistake
     if not ids:
         raise Failure(f'no dead letter of {which} waits in {args.history} to be sent back', 3)
     if not history.lock(f'{args.history}-requeue'):
@@ -46,11 +46,11 @@ def send_back(args):
             accepted.clear()
 
     if args.json != '-':
-        print(f'{many(len(ids), "dead letter")} of {which} to send back')
+        print(f'{count_of(len(ids), "dead letter")} of {which} to send back')
     with delivery.connected(args, declare, retry_returned=False) as link:
-        link.on_accepted = accepted.extend
+        link.on_confirmed = accepted.extend
         for number, id in enumerate(ids):
-            if not link.goes_on(number):
+            if not link.keep_running(number):
                 break
             letter = dead.letter(db, id)
             if not letter or letter['requeued']:  # somebody else was faster
@@ -61,12 +61,12 @@ def send_back(args):
                 full[letter['queue']] += 1
             tick_off()
         else:
-            link.reason = 'all are sent'
+            link.stop_reason = 'all are sent'
         if full:
-            link.end(
+            link.fail(
                 Failure(
-                    f'{many(sum(full.values()), "dead letter")} not sent back: no room in '
-                    f'{", ".join(map(plain, full))}; make room, and try again',
+                    f'{count_of(sum(full.values()), "dead letter")} not sent back: no room in '
+                    f'{", ".join(map(printable, full))}; make room, and try again',
                     1,
                 )
             )
@@ -82,7 +82,7 @@ def send_back(args):
             'returned': link.counts['returned'],
         },
     )
-    return link.status or (0 if sent_back == len(ids) else 1)
+    return link.exit_status or (0 if sent_back == len(ids) else 1)
 
 
 def fits(link, letter, left):
@@ -95,9 +95,9 @@ def fits(link, letter, left):
         letter['body'],
         letters.back(letter, link.endpoint.credentials.username),
     )
-    link.wait(
+    link.wait_until(
         lambda: (
-            not link.unaccepted
+            not link.unconfirmed_count
             or link.counts['nacked'] >= enough
             or (
                 time.monotonic() - outbox.oldest().sent_at > PATIENCE
@@ -108,8 +108,8 @@ def fits(link, letter, left):
     )
     if outbox.unconfirmed:
         link.failure = Failure(
-            f'{many(left, "dead letter")} not sent back: '
-            f'{link.trouble or f"no confirm for {PATIENCE} s"}; try again later',
+            f'{count_of(left, "dead letter")} not sent back: '
+            f'{link.problem or f"no confirm for {PATIENCE} s"}; try again later',
             3,
         )
         raise link.failure  # which nothing waits for

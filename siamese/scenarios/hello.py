@@ -6,7 +6,7 @@ from collections import namedtuple
 
 import pika
 
-from siamese.messaging.link import Invalid, attempt_of, may_repeat
+from siamese.messaging.link import Invalid, publish_attempt, may_redeliver_acked
 
 TEXT = b'Hello world'
 REMEMBERED = 10_000  # messages a consumer knows of, the latest: 4 MB
@@ -58,12 +58,12 @@ def count_copies(known, link, method, properties, settled=True):
     Within one connection a message comes again only if it was not settled, and flagged as redelivered (but see
     delivery.may_repeat); raise Invalid for a copy that this does not explain.
     """
-    this = attempt_of(properties), link.epoch
+    this = publish_attempt(properties), link.epoch
     before, was_settled, times = known.get(properties.message_id, (None, False, 0))
     if (
         this == before
         and (was_settled or not method.redelivered)
-        and not may_repeat(link.args, method)
+        and not may_redeliver_acked(link.args, method)
     ):
         raise Invalid('replayed', 'settled before' if was_settled else 'not flagged as redelivered')
     known[properties.message_id] = this, settled, times + 1

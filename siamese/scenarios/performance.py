@@ -9,7 +9,7 @@ import time
 from collections import Counter
 
 from siamese import flags
-from siamese.text import many
+from siamese.text import count_of
 
 TEXT = {
     'testdict': {'مفتاح': 'قيمة', '键': '值', 'キー': '値', '𝄞𠮷': '🐇'}
@@ -175,7 +175,7 @@ class Meter:
         rates = [round(self.counts[name] / length, 1) for name in self.names]
         percentiles = self.latencies.percentiles()
         if not self.args.quiet:
-            trouble = f'  {self.link.trouble}' if self.link.trouble else ''
+            trouble = f'  {self.link.problem}' if self.link.problem else ''
             line = '  '.join(f'{name} {rate:,.0f} msg/s' for name, rate in zip(self.names, rates))
             latency = f'  {self.latency} {shown(percentiles)}' if percentiles else ''
             print(f'{elapsed:4.0f} s  {line}{latency}{trouble}')
@@ -208,8 +208,8 @@ class Meter:
             self.link.blocked_s,
         )
         spoiled = [
-            many(counts[what], what[:-1])
-            for what in ('lost connections', 'lost channels')
+            count_of(counts[what], what[:-1].replace('_', ' '))
+            for what in ('lost_connections', 'lost_channels')
             if counts[what]
         ]
         spoiled += [f'{counts[what]:,} {what}' for what in ('nacked', 'returned') if counts[what]]

@@ -77,7 +77,7 @@ class Candidate:
     @property
     def place(self):
         """What may be shown of this URL."""
-        return common.place(self.endpoint)
+        return common.display_address(self.endpoint)
 
     @contextlib.contextmanager
     def channel(self, endpoint=None):
@@ -87,11 +87,13 @@ class Candidate:
                 try:
                     yield connection.channel()
                 except ChannelClosedByBroker as error:
-                    if error.reply_code in (403, 406) and not faults.is_over(
+                    if error.reply_code in (403, 406) and not faults.token_expired(
                         error, self.endpoint.credentials
                     ):
                         raise NotPossible(error.reply_text) from None
-                    raise Away(faults.refusal(error, self.endpoint) or error.reply_text) from None
+                    raise Away(
+                        faults.fatal_failure(error, self.endpoint) or error.reply_text
+                    ) from None
         except Failure as failure:
             raise Away(failure) from None
 
@@ -99,7 +101,7 @@ class Candidate:
         """Connect, the first time at the first URL that lets us in, and note what the broker says of itself."""
         if not self.server:
             try:
-                self.endpoint = blocking.reachable(self.endpoints)
+                self.endpoint = blocking.first_reachable(self.endpoints)
             except Failure as failure:
                 raise Away(failure) from None
         with self.channel() as channel:
@@ -165,7 +167,7 @@ class Candidate:
         except ValueError:
             raise Failed(f'{process.script}: {said(process).strip().splitlines()[-1:]}') from None
         self.published += sum(
-            summary.get(count, 0) for count in ('sent', 'mined', 'sent_again', 'answered', 'again')
+            summary.get(count, 0) for count in ('sent', 'mined', 'republished', 'answered', 'again')
         )
         why, status = summary['stopped'], process.returncode
         limit = status and LIMITS.search(f'{why};\n{said(process)}')

@@ -79,8 +79,8 @@ def flow(broker, queue, *pace, warm_up=0):
     producer = broker.run('perf_producer.py', '--persistent', *pace, *flags)
     ends = broker.settle(queue, [consumer], 'perf_consumer.py', *flags)
     came = sum(end['received'] for end in ends)
-    if came != producer['accepted']:
-        raise Failed(f'{producer["accepted"]:,} accepted, but {came:,} came out')
+    if came != producer['confirmed']:
+        raise Failed(f'{producer["confirmed"]:,} confirmed, but {came:,} came out')
     return producer, max(ends, key=lambda end: end['received'])
 
 
@@ -89,7 +89,7 @@ def throughput(broker):
     producer, consumer = flow(
         broker, broker.name('fast'), '--count', broker.share(100_000, 0.4), '--duration', 10
     )
-    rate = min(producer['accepted_per_s'], consumer['received_per_s'])
+    rate = min(producer['confirmed_per_s'], consumer['received_per_s'])
     return f'{rate:,.0f} msg/s, persistent, confirmed', {'msg/s': rate}
 
 
@@ -261,7 +261,7 @@ def unread(broker):
     broker.wait(lambda: len(named()) >= count, f'not {count} messages named by monitor.py')
     broker.end(monitor, number=signal.SIGTERM)
     if named() != sorted(
-        event['id'] for event in books.read([ledger]) if event['event'] == 'accepted'
+        event['id'] for event in books.read([ledger]) if event['event'] == 'confirmed'
     ):
         raise Failed(f'monitor.py names others than the {count} that expired')
     return f'{count} expired, each named', {}
@@ -323,7 +323,9 @@ def attempt(broker, last, durable=True, kind='classic', body=None):
                 channel.confirm_delivery()
                 channel.basic_publish('', queue, body)
         except (ChannelClosedByBroker, ConnectionClosedByBroker) as error:
-            if error.reply_code == GOES_AWAY or faults.is_over(error, broker.endpoint.credentials):
+            if error.reply_code == GOES_AWAY or faults.token_expired(
+                error, broker.endpoint.credentials
+            ):
                 raise
             return 'refused ({})'.format(error.reply_text.partition('\n')[0])
     return 'allowed'

@@ -1,8 +1,8 @@
 """What the dashboard shows of clients."""
 
 from siamese.monitoring import clients
-from siamese.text import plain
-from siamese.web.page import look
+from siamese.text import printable
+from siamese.web.page import read_history
 from siamese.web.widgets import box, column, count, empty, fill, finder, say, since, table, view_of
 
 CLIENT_COLUMNS = [
@@ -23,7 +23,7 @@ def client_row(row, now):
     return {
         'id': f'{row["name"]} {row["user"]}',
         'tone': tone,
-        **{name: plain(row[name] or '') for name in ('name', 'user', 'state', 'does')},
+        **{name: printable(row[name] or '') for name in ('name', 'user', 'state', 'does')},
         **{name: count(row[name]) for name in ('sent', 'received', 'interruptions')},
         'since': since(row['since'], now),
         'last_interruption': since(row['last_interruption'], now) or 'none',
@@ -41,7 +41,7 @@ async def show_clients(page):
         rows = table('clients', CLIENT_COLUMNS, lambda: refresh(), 'last_interruption')
 
     async def refresh():
-        found, _ = await look(page, clients.known)
+        found, _ = await read_history(page, clients.known)
         if found is None:
             return
         wanted = (search.value or '').lower()

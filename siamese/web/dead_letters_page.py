@@ -10,8 +10,8 @@ from nicegui import ui
 
 from siamese import ROOT
 from siamese.monitoring import dead_letters as dead
-from siamese.text import plain, when
-from siamese.web.page import look
+from siamese.text import printable, utc
+from siamese.web.page import read_history
 from siamese.web.widgets import (
     ROWS,
     SHOWN,
@@ -47,9 +47,12 @@ DEAD_STATES = {'waiting': False, 'sent back': True, 'all': None}
 
 def letter_row(letter):
     return {
-        **{name: plain(letter[name] or '') for name in ('queue', 'reason', 'sender', 'message_id')},
+        **{
+            name: printable(letter[name] or '')
+            for name in ('queue', 'reason', 'sender', 'message_id')
+        },
         'id': letter['id'],
-        'at': when(letter['at']),
+        'at': utc(letter['at']),
         'size': size(letter['size']),
         'state': 'sent back' if letter['requeued'] else 'waiting',
         'tone': 'good' if letter['requeued'] else 'warn',
@@ -80,7 +83,7 @@ async def show_dead(page, queue):
                 ).props('dense outlined options-dense')
 
             queues = chooser(
-                'Queue', {'': 'all queues', **({queue: plain(queue)} if queue else {})}, queue
+                'Queue', {'': 'all queues', **({queue: printable(queue)} if queue else {})}, queue
             )
             reasons = chooser('Reason', {'': 'any reason'}, '')
             states = chooser('State', [*DEAD_STATES], 'waiting')
@@ -110,7 +113,7 @@ async def show_dead(page, queue):
         await refresh()
 
     async def refresh():
-        found, _ = await look(page, read)
+        found, _ = await read_history(page, read)
         if not found:
             return
         letters, total, known = found
@@ -118,8 +121,8 @@ async def show_dead(page, queue):
             (queues, 'queue', 'all queues'),
             (reasons, 'reason', 'any reason'),
         ):
-            options = {'': first, **{row[name]: plain(row[name]) for row in known if row[name]}}
-            options.setdefault(select.value, plain(select.value))
+            options = {'': first, **{row[name]: printable(row[name]) for row in known if row[name]}}
+            options.setdefault(select.value, printable(select.value))
             if select.options != options:
                 select.set_options(options)
         chosen['queue'] = queues.value
@@ -147,7 +150,7 @@ async def show_dead(page, queue):
 
 async def open_letter(page, id, refresh):
     """Show one dead letter: where it comes from, its properties, its body."""
-    letter, _ = await look(page, lambda db: dead.letter(db, id))
+    letter, _ = await read_history(page, lambda db: dead.letter(db, id))
     if not letter:
         return
     body, properties = letter['body'], dict(letter['properties'])
@@ -155,17 +158,17 @@ async def open_letter(page, id, refresh):
     shown, remark = forms(body)
     with ui.dialog(value=True) as dialog, box('div', 'card'):
         with box('div', 'head'):
-            say('h2', f'Dead letter {id}, {plain(letter["reason"])}')
+            say('h2', f'Dead letter {id}, {printable(letter["reason"])}')
             button('', dialog.close, 'close', plain=True, **{'aria-label': 'close'})
         show_facts(
             {
-                'died': f'{when(letter["at"])} UTC, {since(letter["at"], page.now)}',
+                'died': f'{utc(letter["at"])} UTC, {since(letter["at"], page.now)}',
                 'in queue': letter['queue'],
                 'published to': letter['exchange'] or 'the default exchange',
                 'routing key': letter['routing_key'],
                 'sender': letter['sender'] or 'unknown',
                 **properties,
-                'sent back': f'{when(letter["requeued"])} UTC' if letter['requeued'] else 'not yet',
+                'sent back': f'{utc(letter["requeued"])} UTC' if letter['requeued'] else 'not yet',
             }
         )
         if headers:
@@ -182,7 +185,7 @@ async def open_letter(page, id, refresh):
                     body, f'dead-letter-{id}.bin', 'application/octet-stream'
                 ),
                 'download',
-                plain=True,
+                printable=True,
             )
             if page.session() and page.session().administrator and not letter['requeued']:
                 one = button(
@@ -206,10 +209,12 @@ async def open_letter(page, id, refresh):
 def show_facts(facts):
     with box('dl', 'facts'):
         for name, value in facts.items():
-            say('dt', plain(name))
+            say('dt', printable(name))
             say(
                 'dd',
-                plain(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)),
+                printable(
+                    value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+                ),
             )
 
 
@@ -220,7 +225,7 @@ async def ask_and_requeue(page, pressed, which, number, refresh, above=None):
     """
     what = '1 dead letter' if number == 1 else f'{count(number)} dead letters'
     target = (
-        plain(which)
+        printable(which)
         if which != 'all' and which[0] != '#'
         else 'its queue'
         if number == 1
@@ -248,7 +253,7 @@ async def ask_and_requeue(page, pressed, which, number, refresh, above=None):
         wait.dismiss()
         pressed.enable()
     ui.notify(
-        plain(words),
+        printable(words),
         color='bad' if status else 'good',
         textColor='words',
         multi_line=True,

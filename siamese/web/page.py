@@ -14,7 +14,7 @@ from common import Failure
 from siamese.monitoring import alerts as notices
 from siamese.monitoring import database as history
 from siamese.monitoring import dead_letters as dead
-from siamese.text import ago, plain
+from siamese.text import duration, printable
 from siamese.web import login
 from siamese.web.widgets import box, button, count, say, since
 
@@ -43,7 +43,7 @@ def situation(db, args, now):
     ]
     name = f'{known["product"] or "broker"} {known["version"] or ""}'.strip()
     if monitor['seen'] is None or silent > 3 * monitor['interval'] + 10:
-        when = f'for {ago(silent)}' if monitor['seen'] else 'yet'
+        when = f'for {duration(silent)}' if monitor['seen'] else 'yet'
         notes.insert(
             0,
             (
@@ -62,7 +62,7 @@ def situation(db, args, now):
             if not text.startswith('no exchange')
         ]  # that one is not to be had in most virtual hosts
     elif known['state'] == 'away':
-        words, tone = f'{name} away for {ago(now - known["since"])}', 'bad'
+        words, tone = f'{name} away for {duration(now - known["since"])}', 'bad'
     else:
         words, tone = 'looking for the broker', 'off'
     notes.sort(key=lambda note: not note[0])
@@ -158,7 +158,7 @@ async def frame(args, request, here):
             light.props['aria-label'] = light.props['title'] = f'colours: {theme}'
             session = page.session()
             if session:
-                say('span', plain(session.user), 'muted')
+                say('span', printable(session.user), 'muted')
                 button('Log out', leave, plain=True)
             else:
                 ui.link('Log in', f'/login?next={quote(here, safe="")}')
@@ -200,7 +200,7 @@ async def frame(args, request, here):
             with notes:
                 for bad, text, link in shown:
                     with box('div', 'note bad' if bad else 'note').props('role=status'):
-                        ui.link(plain(text), link) if link else say('span', plain(text))
+                        ui.link(printable(text), link) if link else say('span', printable(text))
         if not failure:
             for refresh in page.refreshers:
                 await refresh()

@@ -6,8 +6,8 @@ from urllib.parse import quote
 from siamese.monitoring import clients, queues
 from siamese.monitoring import database as history
 from siamese.monitoring import dead_letters as dead
-from siamese.text import ago, plain
-from siamese.web.page import DAY, look
+from siamese.text import duration, printable
+from siamese.web.page import DAY, read_history
 from siamese.web.widgets import (
     box,
     chart,
@@ -69,7 +69,7 @@ def queue_row(row, recent, now):
     values = [sample[3] for sample in smooth(recent)]
     return {
         'id': row['name'],
-        'name': plain(row['name']),
+        'name': printable(row['name']),
         'href': f'/queue?name={quote(row["name"], safe="")}',
         'state': state,
         'tone': tone,
@@ -79,7 +79,7 @@ def queue_row(row, recent, now):
         'publish_rate': rate(row['publish_rate']),
         'deliver_rate': rate(row['deliver_rate']),
         'spark': spark(values),
-        'oldest': ago(now - row['oldest_since']) if row['oldest_since'] else '–',
+        'oldest': duration(now - row['oldest_since']) if row['oldest_since'] else '–',
         'peak': f'sent in the last 15 minutes: at most {rate(max(values, default=0))} messages/s',
     }
 
@@ -122,7 +122,7 @@ async def show_queues(page):
         )
 
     async def refresh():
-        found, _ = await look(page, read)
+        found, _ = await read_history(page, read)
         if not found:
             return
         all, matching, shown, there, today, waiting = found
@@ -148,7 +148,7 @@ async def show_queues(page):
 
 async def show_queue(page, name):
     with box('div', 'head'):
-        heading = say('h1', plain(name))
+        heading = say('h1', printable(name))
         kind = say('span', '', 'muted')
     with box('div', 'tiles'):
         ready, unacked, consumers = (
@@ -166,7 +166,7 @@ async def show_queue(page, name):
         with box('div', 'head'):
             say('h2', 'The last 15 minutes, messages/s')
         live = chart(
-            f'messages per second of {plain(name)}',
+            f'messages per second of {printable(name)}',
             'line',
             {'sent': 'var(--sent)', 'received': 'var(--received)', 'acknowledged': 'var(--warn)'},
         )
@@ -177,7 +177,7 @@ async def show_queue(page, name):
         return row, queues.samples(db, name).get(name, []), dead.by_queue(db)
 
     async def refresh():
-        found, _ = await look(page, read)
+        found, _ = await read_history(page, read)
         if not found:
             return
         row, recent, letters = found
@@ -192,10 +192,10 @@ async def show_queue(page, name):
         unacked(count(row['unacked']))
         consumers(
             count(row['consumers']),
-            f'none for {ago(page.now - row["alone_since"])}' if row['alone_since'] else '',
+            f'none for {duration(page.now - row["alone_since"])}' if row['alone_since'] else '',
         )
         oldest(
-            ago(page.now - row['oldest_since']) if row['oldest_since'] else 'none',
+            duration(page.now - row['oldest_since']) if row['oldest_since'] else 'none',
             'is waiting' if row['oldest_since'] else 'the queue is empty',
         )
         sent(rate(row['publish_rate']))
@@ -263,7 +263,7 @@ def add_history(page, queue):
     async def refresh():
         period = choice.value
         starts = periods(period, page.now)
-        found, _ = await look(
+        found, _ = await read_history(
             page, lambda db: history.report(db, period, queue, starts[0], total=queue is None)
         )
         if found is None or seen == {period: found}:

@@ -10,7 +10,7 @@ import json
 from nicegui import ui
 from nicegui.elements.mixins.text_element import TextElement
 
-from siamese.text import ago, plain
+from siamese.text import duration, printable
 
 ROWS = 25  # of a table at once
 SHOWN = {'Text': 65_536, 'JSON': 65_536, 'Hex': 4_096}  # bytes of a body
@@ -41,7 +41,7 @@ HEADING = """
 
 def visible(text):
     """Return a text of several lines as they are, but with escapes for what cannot be seen or changes its direction."""
-    return ''.join(char if char in '\n\t' else plain(char) for char in text)
+    return ''.join(char if char in '\n\t' else printable(char) for char in text)
 
 
 def count(number):
@@ -49,7 +49,7 @@ def count(number):
 
 
 def since(at, now):
-    return '' if at is None else f'{ago(now - at)} ago'
+    return '' if at is None else f'{duration(now - at)} ago'
 
 
 def rate(number):
@@ -147,7 +147,7 @@ def button(text, on_click, icon=None, plain=False, **props):
         .props('dense')
         .props(
             'flat text-color=siamese'
-            if plain
+            if printable
             else 'unelevated color=siamese text-color=ground padding="4px 12px"'
         )
     )

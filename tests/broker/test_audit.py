@@ -23,12 +23,12 @@ def line(by, event, id=None, attempt=1, epoch=1, **facts):
     }
 
 
-def sent(id, attempt=1, digest='d', answer='accepted'):
+def sent(id, attempt=1, digest='d', answer='confirmed'):
     attempted = line('alice', 'attempted', id, attempt, digest=digest)
     return [attempted, line('alice', answer, id, attempt)] if answer else [attempted]
 
 
-def seen(id, attempt=1, by='carol', epoch=1, redelivered=False, digest='d', event='validated'):
+def seen(id, attempt=1, by='carol', epoch=1, redelivered=False, digest='d', event='acked'):
     return line(by, event, id, attempt, epoch, redelivered=redelivered, digest=digest)
 
 
@@ -36,11 +36,11 @@ CLOSED = [line('carol', 'closed'), line('dave', 'closed')]
 CASES = {  # name: (books, what is found, verdict)
     'sane': ([*sent('1'), seen('1'), *CLOSED], {'ok'}, 0),
     'lost': ([*sent('1'), *sent('2'), seen('1'), *CLOSED], {'lost'}, 1),
-    'in doubt': ([*sent('1'), seen('1'), *sent('2', answer=None)], {'in doubt'}, 0),
+    'in_doubt': ([*sent('1'), seen('1'), *sent('2', answer=None)], {'in_doubt'}, 0),
     'recovered': ([*sent('1', answer=None), seen('1')], {'recovered', 'ok'}, 0),
     'corrupt': ([*sent('1'), seen('1', digest='x')], {'corrupt'}, 1),
     'corrupt, and noticed': ([*sent('1'), seen('1', digest='x', event='invalid')], {'corrupt'}, 1),
-    'refused': ([*sent('1'), seen('1', event='invalid')], {'refused'}, 1),
+    'rejected_as_invalid': ([*sent('1'), seen('1', event='invalid')], {'rejected_as_invalid'}, 1),
     'unexpected': ([*sent('1'), seen('1'), seen('2')], {'unexpected'}, 1),
     'unexpected, without id': ([*sent('1'), seen('1'), seen(None)], {'unexpected'}, 1),
     'unexpected attempt': ([*sent('1'), seen('1', attempt=2)], {'unexpected'}, 1),
@@ -95,12 +95,12 @@ CASES = {  # name: (books, what is found, verdict)
         {'redelivered', 'ok'},
         0,
     ),
-    'sent again': (
-        [*sent('1', answer='unknown'), *sent('1', 2), seen('1'), seen('1', 2, by='dave'), *CLOSED],
-        {'sent again', 'ok'},
+    'republished': (
+        [*sent('1', answer='in_doubt'), *sent('1', 2), seen('1'), seen('1', 2, by='dave'), *CLOSED],
+        {'republished', 'ok'},
         0,
     ),
-    'sent again, came out once': (
+    'republished, came out once': (
         [*sent('1', answer='returned'), *sent('1', 2), seen('1', 2), *CLOSED],
         {'ok'},
         0,
@@ -132,9 +132,13 @@ CASES = {  # name: (books, what is found, verdict)
         {'duplicated', 'ok'},
         1,
     ),
-    'given up': (
-        [*sent('1'), seen('1', event='rejected'), seen('1', event='given up', redelivered=True)],
-        {'redelivered', 'given up'},
+    'delivery_limit': (
+        [
+            *sent('1'),
+            seen('1', event='rejected'),
+            seen('1', event='delivery_limit', redelivered=True),
+        ],
+        {'redelivered', 'delivery_limit'},
         0,
     ),
     'returned': ([*sent('1', answer='returned'), *sent('2'), seen('2')], {'returned', 'ok'}, 0),
@@ -151,7 +155,7 @@ CASES = {  # name: (books, what is found, verdict)
             seen('1', redelivered=True),
             line('carol', 'closed'),
         ],
-        {'ack lost', 'ok'},
+        {'ack_lost', 'ok'},
         0,
     ),
     'lost between nodes, elsewhere again': (
@@ -160,7 +164,7 @@ CASES = {  # name: (books, what is found, verdict)
             for by in ('carol', 'dave')
         ]
         + [*sent('1'), seen('1'), seen('1', by='dave', redelivered=True), *CLOSED],
-        {'ack lost', 'ok'},
+        {'ack_lost', 'ok'},
         0,
     ),
     'twice from a quorum queue, not flagged': (
@@ -172,7 +176,7 @@ CASES = {  # name: (books, what is found, verdict)
         {'duplicated', 'ok'},
         1,
     ),
-    'sent again without a reason': (
+    'republished without a reason': (
         [*sent('1'), *sent('1', 2), seen('1'), seen('1', 2)],
         {'duplicated'},
         1,
@@ -188,7 +192,7 @@ def test_cases(case, tmp_path):
         name for name, ids in found.items() if {'1', '2', f'without message_id: {"d":.16}'} & {*ids}
     }
     assert (
-        interesting - {'attempted', 'accepted'} - ({'ok'} if 'ok' not in labels else set())
+        interesting - {'attempted', 'confirmed'} - ({'ok'} if 'ok' not in labels else set())
         == labels
     )
     ledger = tmp_path / 'run.jsonl'
@@ -204,7 +208,7 @@ def mortal(id, at, exchange='news', ttl='10000'):
             'at': at,
             **({'exchange': exchange} if exchange else {}),
         },
-        line('alice', 'accepted', id),
+        line('alice', 'confirmed', id),
     ]
 
 
@@ -306,7 +310,7 @@ def test_fanout_and_time_to_live(case):
     assert {
         name: ids
         for name, ids in found.items()
-        if ids and name in audit.MEANING and name not in ('attempted', 'accepted')
+        if ids and name in audit.MEANING and name not in ('attempted', 'confirmed')
     } == expected
 
 
@@ -319,25 +323,23 @@ RUN = [
 
 @given(
     st.permutations(range(23)),
-    st.sampled_from(['lost', 'corrupt', 'refused', 'unexpected', 'duplicated']),
+    st.sampled_from(['lost', 'corrupt', 'rejected_as_invalid', 'unexpected', 'duplicated']),
 )
 def test_one_wrong_line_among_many_is_found_and_named(order, fault):
     victim = f'm{order[0] + 1}'
     events = [dict(event) for event in RUN]
     at = next(
-        n
-        for n, event in enumerate(events)
-        if event['event'] == 'validated' and event['id'] == victim
+        n for n, event in enumerate(events) if event['event'] == 'acked' and event['id'] == victim
     )
     if fault == 'lost':
         del events[at]
     elif fault == 'corrupt':
         events[at]['digest'] = 'other'
-    elif fault == 'refused':
+    elif fault == 'rejected_as_invalid':
         events[at]['event'] = 'invalid'
     elif fault == 'unexpected':
         events = [
-            event for event in events if event.get('id') != victim or event['event'] == 'validated'
+            event for event in events if event.get('id') != victim or event['event'] == 'acked'
         ]
     else:
         events.insert(at, events[at])
@@ -401,10 +403,10 @@ def test_what_cannot_be_judged(text, complaint, tmp_path):
     'case, status',
     [
         ('corrupt', 1),
-        ('refused', 1),
+        ('rejected_as_invalid', 1),
         ('lost', 3),
         ('unexpected', 3),
-        ('sent again without a reason', 3),
+        ('republished without a reason', 3),
     ],
 )
 def test_what_an_unreadable_line_could_explain_is_not_judged(case, status, tmp_path, capsys):
@@ -424,7 +426,7 @@ def test_a_ledger_named_twice_counts_once(tmp_path):
 
 
 def test_attempts_beyond_reason_are_judged_at_once():
-    books = [*sent('1', answer='unknown'), *sent('1', 10**15), seen('1'), seen('1', 10**15)]
+    books = [*sent('1', answer='in_doubt'), *sent('1', 10**15), seen('1'), seen('1', 10**15)]
     assert audit.audit(books)['duplicated'] == ['1']
 
 

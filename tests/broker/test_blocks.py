@@ -83,14 +83,14 @@ def drained(run, ledger, **env):
 def test_three_producers_and_three_validators(run, producers, validators, ledger, channel):
     checking = validators(['carol', 'dave', 'erin'])
     assert [done.end().status for done in producers(['alice', 'bob', 'bert'], 100)] == [0, 0, 0]
-    wait_until(lambda: ledger_lines(ledger, 'validated') >= 300, '300 blocks validated')
+    wait_until(lambda: ledger_lines(ledger, 'acked') >= 300, '300 blocks validated')
     ends = [validator.stop() for validator in checking]
     assert [end.status for end in ends] == [0, 0, 0]
     assert sum(json.loads(end.out)['valid'] for end in ends) == 300
     assert all(json.loads(end.out)['valid'] > 0 for end in ends)
     status, found = judge(run, ledger)
-    assert (status, found['attempted'], found['accepted'], found['ok']) == (0, 300, 300, 300)
-    assert not any(found[name] for name in ('redelivered', 'sent again', 'recovered', 'in doubt'))
+    assert (status, found['attempted'], found['confirmed'], found['ok']) == (0, 300, 300, 300)
+    assert not any(found[name] for name in ('redelivered', 'republished', 'recovered', 'in_doubt'))
     assert found['producers'] == ['alice', 'bert', 'bob'] and found['consumers'] == [
         'carol',
         'dave',
@@ -104,9 +104,9 @@ def test_killed_validator_killed_broker_killed_producer(run, producers, validato
         env = {'AMQP_URL': broker.url}
         checking = validators(['carol', 'dave', 'erin'], **env)
         mining = producers(['alice', 'bob', 'bert'], 100, **env)
-        wait_until(lambda: ledger_lines(ledger, 'validated') > 50, '50 blocks validated')
+        wait_until(lambda: ledger_lines(ledger, 'acked') > 50, '50 blocks validated')
         checking[0].process.kill()
-        wait_until(lambda: ledger_lines(ledger, 'validated') > 100, '100 blocks validated')
+        wait_until(lambda: ledger_lines(ledger, 'acked') > 100, '100 blocks validated')
         sync(broker)
         broker.kill()
         mining[0].process.kill()
@@ -118,7 +118,7 @@ def test_killed_validator_killed_broker_killed_producer(run, producers, validato
         drained(run, ledger, **env)
     status, found = judge(run, ledger)
     assert status == 0, found
-    assert found['accepted'] >= 300 and found['ok'] >= found['accepted']
+    assert found['confirmed'] >= 300 and found['ok'] >= found['confirmed']
     assert not found['lost'] and not found['corrupt'] and not found['duplicated']
 
 

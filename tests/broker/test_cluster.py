@@ -124,7 +124,7 @@ def test_the_leader_is_cut_off_from_consumers_elsewhere(start, tmp_path, cluster
     ledger.touch()
 
     def checked():
-        return sum(event['event'] == 'validated' for event in books.read([ledger]))
+        return sum(event['event'] == 'acked' for event in books.read([ledger]))
 
     validators = [
         start('validate.py', '--prefetch', 50, '--name', f'v{at}', '--url', url, *flags)
@@ -146,7 +146,7 @@ def test_the_leader_is_cut_off_from_consumers_elsewhere(start, tmp_path, cluster
         assert done.status in (0, 3) and 'Traceback' not in done.err, done.err
     found = audit.audit(books.read([ledger]))
     print({name: len(ids) for name, ids in found.items() if ids})
-    assert audit.judge(found)[1] == 0 and found['ok'] == found['attempted'] == found['accepted']
+    assert audit.judge(found)[1] == 0 and found['ok'] == found['attempted'] == found['confirmed']
 
 
 def test_a_classic_queue_whose_home_is_killed(start, tmp_path, cluster, urls):

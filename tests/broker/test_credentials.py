@@ -223,7 +223,7 @@ def test_renewed_ten_times_and_nothing_is_lost(start, run, broker, bare, mint, t
         assert 'again' not in done.err and 'eyJ' not in done.err + done.out, done.err
     run('validate.py', *flags, '--idle', 1, **env)
     status, found = judge(run, ledger)
-    assert status == 0 and found['accepted'] == found['ok'] > 500, found
+    assert status == 0 and found['confirmed'] == found['ok'] > 500, found
 
 
 def test_a_command_that_fails_is_told_once_and_tried_again(start, bare, mint, tmp_path):

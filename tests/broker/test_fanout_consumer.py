@@ -128,7 +128,7 @@ def test_away_and_back_while_the_producer_goes_on(start, run, channel, tmp_path)
     after = start('fanout_consumer.py', 'bert', '--name', 'after', '--ledger', ledger)
     wait_until(lambda: len(numbers(after.out)) >= 30, 'thirty messages')
     assert producer.stop().status == 0
-    accepted = ledger.read_text().count('"accepted"')
+    accepted = ledger.read_text().count('"confirmed"')
     wait_until(lambda: numbers(after.out)[-1:] == [accepted], 'the last message')
     assert after.stop().status == 0
     dead = drain(channel, 'siamese.dead')
@@ -205,7 +205,7 @@ def test_the_audit_names_what_a_queue_lost(run, start, tmp_path):
         assert consumer.stop().status == 0
     assert judge(run, ledger)[0] == 0
     lines = ledger.read_text().splitlines(keepends=True)
-    stolen = next(line for line in lines if '"by": "bert"' in line and '"validated"' in line)
+    stolen = next(line for line in lines if '"by": "bert"' in line and '"acked"' in line)
     lines.remove(stolen)
     ledger.write_text(''.join(lines))
     status, found = judge(run, ledger)
@@ -223,7 +223,7 @@ def test_gaps_and_copies(run, channel):
     )
     done = run('fanout_consumer.py', 'bert', '--count', 6)
     assert (
-        done.status == 0 and '6 received, 2 missed, ' in done.out and ' 1 sent again; ' in done.out
+        done.status == 0 and '6 received, 2 missed, ' in done.out and ' 1 republished; ' in done.out
     )  # 3 and 5
     assert (
         'alice 6  Hello world, ' in done.out.splitlines()[2]
@@ -251,7 +251,7 @@ def test_a_connection_that_breaks_in_between(start, run, broker, url):
     producer.wait_for('back after')
     consumer.wait_for('back after')
     sent = json.loads(producer.stop().out)
-    assert sent['accepted'] == sent['sent']
+    assert sent['confirmed'] == sent['sent']
     wait_until(
         lambda: set(numbers(consumer.out)) == set(range(1, sent['sent'] + 1)), 'all messages'
     )

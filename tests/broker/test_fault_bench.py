@@ -141,9 +141,9 @@ def stop_with_empty_queues(scenarios):
     def settled(scenario):
         ids = {
             name: {event['id'] for event in scenario.read() if event['event'] == name}
-            for name in ('attempted', 'validated')
+            for name in ('attempted', 'acked')
         }
-        return ids['attempted'] <= ids['validated']
+        return ids['attempted'] <= ids['acked']
 
     everyone = [
         running for scenario in scenarios for running in (scenario.producer, scenario.consumer)
@@ -252,7 +252,7 @@ def test_a_deleted_queue(start, tmp_path, url, channel):
 
 
 def test_a_deleted_queue_of_questions(start, url, channel):
-    """What was in it is asked again."""
+    """What was in it is retried."""
     with questions(start, url, client_back='') as (_, server):
         channel.queue_delete('siamese.rpc')
         server.wait_for('consumer cancelled')
@@ -348,7 +348,7 @@ def test_a_right_that_is_taken_away(start, url, broker, tmp_path):
         for scenario in scenarios:
             drain(start, url, scenario.queue, *scenario.consume, '--ledger', scenario.ledger)
             found = audit.audit(scenario.read())
-            assert audit.judge(found)[1] == 0 and found['accepted'], found
+            assert audit.judge(found)[1] == 0 and found['confirmed'], found
     finally:
         broker.ctl('delete_user', 'clerk')
 
@@ -467,7 +467,7 @@ def test_twenty_producers_wait_for_a_broker_that_dies_twice_while_it_starts(star
             assert ends[0].status == 0, ends[0].err
     found = audit.audit(books.read([ledger]))
     assert (
-        audit.judge(found)[1] == 0 and len(found['ok']) == len(found['accepted']) == 20 * count
+        audit.judge(found)[1] == 0 and len(found['ok']) == len(found['confirmed']) == 20 * count
     ), found
 
 
@@ -487,7 +487,7 @@ from siamese import script
 def lost(link, reason, again):
     for tag in list(link.outbox.unconfirmed):
         if {claims}:
-            link.confirmed(pika.frame.Method(1, pika.spec.Basic.Ack(tag)))
+            link.on_confirm(pika.frame.Method(1, pika.spec.Basic.Ack(tag)))
     link.outbox.unconfirmed.clear()
     careful(link, reason, again)
 
@@ -498,7 +498,7 @@ script.run(producer.main)
 
 @pytest.mark.parametrize('claims', [True, False])
 @pytest.mark.parametrize('queue', PROOFS)
-def test_what_is_not_sent_again_is_found(start, url, tmp_path, queue, claims):
+def test_what_is_not_republished_is_found(start, url, tmp_path, queue, claims):
     """Republishing switched off: lost if the producer claims that it was accepted, in doubt if it just forgets."""
     producer, consumer = SCENARIOS[queue]
     driver, ledger = tmp_path / 'careless.py', tmp_path / 'run.jsonl'
@@ -533,5 +533,5 @@ def test_what_is_not_sent_again_is_found(start, url, tmp_path, queue, claims):
     drain(start, url, queue, *consumer, '--ledger', ledger)
     found = audit.audit(books.read([ledger]))
     assert (
-        len(found['lost' if claims else 'in doubt']) >= FLOW and audit.judge(found)[1] == claims
+        len(found['lost' if claims else 'in_doubt']) >= FLOW and audit.judge(found)[1] == claims
     ), found

@@ -95,7 +95,9 @@ def test_connections_closed_by_the_administrator_come_back(start, url, broker):
     done = producer.stop()
     summary = json.loads(done.out)
     assert (
-        done.status == 0 and summary['accepted'] == summary['mined'] and summary['connections'] == 2
+        done.status == 0
+        and summary['confirmed'] == summary['mined']
+        and summary['connections'] == 2
     )
     assert 'Traceback' not in done.err
 
@@ -110,7 +112,7 @@ def test_a_deleted_queue_is_declared_again_for_the_producer(start, channel):
     producer.wait_for('returned')
     done = producer.end()
     summary = json.loads(done.out)
-    assert done.status == 0 and summary['accepted'] == 30 and summary['sent_again'] >= 1
+    assert done.status == 0 and summary['confirmed'] == 30 and summary['republished'] >= 1
     assert waiting(channel) + before == 30  # a returned message is in no queue, so there is no copy
 
 
@@ -125,7 +127,7 @@ def test_a_deleted_queue_is_declared_again_for_the_consumer(start, channel, run)
 
 
 @pytest.mark.pair
-def test_what_was_not_confirmed_when_the_broker_died_is_sent_again(start, tmp_path):
+def test_what_was_not_confirmed_when_the_broker_died_is_republished(start, tmp_path):
     with broker_module.throwaway() as broker:
         env, ledger = {'AMQP_URL': broker.url}, tmp_path / 'run.jsonl'
         producer = start(
@@ -151,7 +153,7 @@ def test_what_was_not_confirmed_when_the_broker_died_is_sent_again(start, tmp_pa
         broker.start()
         done = producer.end()
         summary = json.loads((tmp_path / 'summary').read_text())
-        assert done.status == 0 and summary['accepted'] == 100 and summary['sent_again'] >= 5
+        assert done.status == 0 and summary['confirmed'] == 100 and summary['republished'] >= 5
         validator = start(
             'validate.py', '--difficulty', 2, '--idle', 2, '--ledger', ledger, '--quiet', **env
         ).end()
@@ -166,15 +168,15 @@ def test_what_was_delivered_over_a_lost_connection_is_not_handed_out(channel, ur
     args = validate.parse_args(['--url', url, '--count', '30', '--prefetch', '20'])
     seen = []
     with delivery.connected(args, validate.declare) as link:
-        for _channel, method, properties, _body in link.messages(idle=2):
+        for _channel, method, properties, _body in link.deliveries(idle=2):
             seen.append((properties.message_id, link.epoch, method.redelivered))
             link.ack(method.delivery_tag)
             if len(seen) == 5:
-                link.wait(lambda: len(link.inbox) == 15)
+                link.wait_until(lambda: len(link.inbox) == 15)
                 broker.ctl('close_all_connections', '-p', vhost(url), 'cut')
-                link.wait(lambda: not link.is_ready)
+                link.wait_until(lambda: not link.is_ready)
     assert (
-        link.status == 0 and link.counts['connections'] == 2
+        link.exit_status == 0 and link.counts['connections'] == 2
     )  # a tag of the old channel would close the new one
     assert [epoch for _, epoch, _ in seen] == [1] * 5 + [2] * (len(seen) - 5)
     assert [again for *_, again in seen] == [False] * 5 + [True] * (len(seen) - 5)
@@ -188,7 +190,7 @@ def test_slow_work_does_not_keep_the_connection_waiting(channel, url, monkeypatc
     turns, turn = [], delivery.Link._turn
     monkeypatch.setattr(delivery.Link, '_turn', lambda link: (turns.append(link.done), turn(link)))
     with delivery.connected(args, validate.declare) as link:
-        for _ in link.messages():
+        for _ in link.deliveries():
             slow = time.monotonic() + delivery.TICK / 4
             while time.monotonic() < slow:
                 pass
@@ -215,7 +217,7 @@ def test_a_full_queue_that_rejects_is_tried_until_there_is_room(
         wait_until(lambda: waiting(channel), 'a block')
         received += drain(channel, 'siamese.blocks')
     done = producer.end()
-    assert done.status == 0 and json.loads((tmp_path / 'summary').read_text())['accepted'] == 12
+    assert done.status == 0 and json.loads((tmp_path / 'summary').read_text())['confirmed'] == 12
     assert len({properties.message_id for properties, _ in received}) == 12
 
 
@@ -231,7 +233,9 @@ def test_a_memory_alarm_is_shown_and_waited_for(start, broker, channel):
     done = producer.stop()
     summary = json.loads(done.out)
     assert (
-        done.status == 0 and summary['accepted'] == summary['mined'] and summary['connections'] == 1
+        done.status == 0
+        and summary['confirmed'] == summary['mined']
+        and summary['connections'] == 1
     )
 
 
@@ -303,14 +307,14 @@ def test_a_poison_message_is_named_and_the_others_arrive(url, channel, capfd, tm
             link.publish(
                 '', args.queue, b'x', pika.BasicProperties(message_id=f'm{number}', **more)
             )
-    assert link.status == 1 and link.reason == 'the broker refuses 1 messages, see above'
+    assert link.exit_status == 1 and link.stop_reason == 'the broker refuses 1 messages, see above'
     assert (
         'the broker refuses message m17: ' in capfd.readouterr().err
-        and link.counts['accepted'] == 29
+        and link.counts['confirmed'] == 29
     )
     received = {properties.message_id for properties, _ in drain(channel, 'siamese.blocks')}
     assert received == {f'm{number}' for number in range(30)} - {'m17'}
-    assert audit.audit(books.read([args.ledger]))['in doubt'] == ['m17']
+    assert audit.audit(books.read([args.ledger]))['in_doubt'] == ['m17']
 
 
 @pytest.mark.parametrize('closes, connections', [(True, 1), (False, 2)], ids=['closes', 'mute'])
@@ -332,7 +336,11 @@ def test_a_broker_that_neither_confirms_nor_closes_the_channel(
         args = producer.parse_args(['--url', between.url])
         with delivery.connected(args, producer.declare) as link:
             link.publish('', args.queue, b'x', pika.BasicProperties(message_id='m1'))
-        assert link.status == 0 and link.counts['accepted'] == 1 and between.accepted == connections
+        assert (
+            link.exit_status == 0
+            and link.counts['confirmed'] == 1
+            and between.accepted == connections
+        )
     log = capfd.readouterr().err
     assert 'no confirm for 1 s' in log and ('a channel cannot be closed' in log) is not closes
     assert [properties.message_id for properties, _ in drain(channel, 'siamese.blocks')] == [
@@ -424,7 +432,7 @@ def test_the_ledger_tells_the_whole_story(run, tmp_path):
         event['event']
         for event in events
         if event['id' if 'id' in event else 'by'].endswith(('-1', 'alice'))
-    ] == ['connected', 'attempted', 'accepted', 'closed']
+    ] == ['connected', 'attempted', 'confirmed', 'closed']
     assert {event['by'] for event in events} == {'alice'} and len(
         {event['run'] for event in events}
     ) == 1

@@ -124,7 +124,7 @@ def test_the_mail_is_kept_while_the_mail_server_is_away_and_tells_all(
         channel.basic_publish('', 'strange', b'x', pika.BasicProperties(message_id='second'))
         wait_until(lambda: dead.letters(db)[1] == 2, 'the second')
         now = time.time()
-        wait_until(lambda: history.fact(db, 'collected') > now + 1, 'two more collections')
+        wait_until(lambda: history.get_fact(db, 'collected') > now + 1, 'two more collections')
         assert len(mailbox.mails) == 1  # the period is not over
     finally:
         mailbox.controller.stop()
@@ -211,7 +211,7 @@ def test_a_mail_server_that_says_nothing_keeps_nothing_up(start, broker, channel
             channel.basic_publish('siamese.dlx', '', b'y')
             wait_until(lambda: dead.letters(db)[1] == 2, 'two dead letters')
             now = time.time()
-            wait_until(lambda: history.fact(db, 'collected') > now, 'a collection')
+            wait_until(lambda: history.get_fact(db, 'collected') > now, 'a collection')
             asked.setblocking(False)
             with pytest.raises(BlockingIOError):  # it still waits for an answer
                 asked.recv(1)
@@ -293,7 +293,7 @@ def test_the_first_mail_begins_when_mails_begin(start, broker, channel, tmp_path
 
 def test_whatever_goes_wrong_with_a_mail_is_one_line_and_tried_again(caplog):
     db = history.open_for_writing(':memory:')
-    dead.store(db, [letter(1)], 's', time.time())
+    dead.insert(db, [letter(1)], 's', time.time())
     mail = {'until': 0, 'sent': 0}
     args = SimpleNamespace(
         mail_from='me',
@@ -305,30 +305,30 @@ def test_whatever_goes_wrong_with_a_mail_is_one_line_and_tried_again(caplog):
     )
     assert mailer.ADDRESS.fullmatch(args.mail_to[0])  # nobody would think of it
     for _ in range(3):
-        assert mailer.post(db, args, mail) == []
+        assert mailer.send_if_due(db, args, mail) == []
     (line,) = (record.getMessage() for record in caplog.records)
     assert line.startswith('mail not sent, trying again every 0 s: ') and '\n' not in line
-    assert mail['until'] == 0 and history.fact(db, 'mail') == mail
+    assert mail['until'] == 0 and history.get_fact(db, 'mail') == mail
 
 
 def test_what_is_worth_a_mail():
     db = history.open_for_writing(':memory:')
 
     def subject(since, now):
-        mail = mailer.compose(db, 'Monitor <me@example.org>', ['ops'], 300, since, now)
+        mail = mailer.build_message(db, 'Monitor <me@example.org>', ['ops'], 300, since, now)
         return mail and mail['Subject'].partition(' at ')[0]
 
-    history.note(db, place='h', state='up', since=NOON)
+    history.set_facts(db, place='h', state='up', since=NOON)
     assert subject(0, NOON) is None
-    history.note(db, state='away', since=NOON)
+    history.set_facts(db, state='away', since=NOON)
     assert subject(0, NOON + 299) is None
     assert subject(0, NOON + 301) == 'siamese: broker away'
     assert subject(NOON + 301, NOON + 4000) is None  # once
-    history.note(db, state='up', since=NOON + 5000, alarms={'disk alarm on n': NOON + 5000})
+    history.set_facts(db, state='up', since=NOON + 5000, alarms={'disk alarm on n': NOON + 5000})
     assert subject(NOON + 301, NOON + 5001) == 'siamese: 1 alarm'
     assert subject(NOON + 5001, NOON + 6000) is None
-    dead.store(db, [letter(1), letter(2)], 's', NOON + 5500)
+    dead.insert(db, [letter(1), letter(2)], 's', NOON + 5500)
     assert subject(NOON + 5001, NOON + 6000) == 'siamese: 1 alarm, 2 messages not picked up'
-    assert mailer.compose(db, 'Me <me@example.org>', ['ops'], 0, 0, NOON + 6000)[
+    assert mailer.build_message(db, 'Me <me@example.org>', ['ops'], 0, 0, NOON + 6000)[
         'Message-ID'
     ].endswith('@example.org>')

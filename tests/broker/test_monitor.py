@@ -38,7 +38,7 @@ def test_known_counts_while_node_and_monitor_restart(start, tmp_path):
     path = tmp_path / 'siamese.db'
     with a_broker('rabbitmq_management', 'rabbitmq_event_exchange') as broker:
         monitor, db = watch(start, broker, path, AMQP_URL=broker.url)
-        wait_until(lambda: history.fact(db, 'events'), 'the event exchange')
+        wait_until(lambda: history.get_fact(db, 'events'), 'the event exchange')
 
         def load(times):
             """Publish, deliver, acknowledge, reject and let expire in three queues; wait until that is counted."""
@@ -217,7 +217,7 @@ def test_clients_their_states_and_interruptions(start, broker, url, tmp_path):
     assert done.status == 0
     wait_until(lambda: client('alice')['state'] == 'gone', 'alice gone')
     told = json.loads(done.out)
-    assert 0 < client('alice')['sent'] <= told['sent'] + told['sent_again']  # as far as collected
+    assert 0 < client('alice')['sent'] <= told['sent'] + told['republished']  # as far as collected
     assert consumer.stop().status == 0
     parameters = pika.URLParameters(url)
     parameters.client_properties = {'connection_name': 'dave'}
@@ -247,7 +247,7 @@ def test_the_event_exchange_tells_of_clients_between_two_collections(start, tmp_
             AMQP_URL=broker.url,
         )
         db = reader(path)
-        wait_until(lambda: history.fact(db, 'collected'), 'a collection')
+        wait_until(lambda: history.get_fact(db, 'collected'), 'a collection')
 
         def queues():
             return [row['name'] for row in json.loads(manage(broker, 'GET', 'queues'))]
@@ -297,7 +297,7 @@ def test_without_the_right_to_events_it_does_without(start, tmp_path):
         broker.ctl('close_all_connections', 'maintenance')
         monitor.wait_for('back after')
         now = time.time()
-        wait_until(lambda: history.fact(db, 'collected') > now + 1, 'two more collections')
+        wait_until(lambda: history.get_fact(db, 'collected') > now + 1, 'two more collections')
         assert history.broker(db)['missing'] == [module.NO_RIGHT]
         events = r'^siamese\.events-'  # as docs/monitor.md says
         broker.ctl(
@@ -565,7 +565,7 @@ def test_without_the_management_plugin_it_says_so_and_keeps_dead_letters(start, 
         )
 
 
-def test_a_broker_that_is_away_is_waited_for_or_given_up(run, tmp_path):
+def test_a_broker_that_is_away_is_waited_for_or_delivery_limit(run, tmp_path):
     port = broker_module.free_ports(1)[0]
     done = run(
         'monitor.py',

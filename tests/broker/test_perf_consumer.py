@@ -212,7 +212,7 @@ def test_what_comes_unbidden_does_not_pile_up(run, url):
     assert run('perf_producer.py', '--count', count, '--quiet').status == 0
     args, most = perf_consumer.parse_args(['--url', url, '--auto-ack', '--count', str(count)]), 0
     with delivery.connected(args, perf_consumer.declare) as link:
-        for _ in link.messages():
+        for _ in link.deliveries():
             hashlib.sha256(bytes(100_000))  # takes longer than reading
             most = max(most, len(link.inbox))
     assert link.done == count and most < 4000

@@ -14,8 +14,8 @@ def test_an_independent_reader_finds_a_chain_of_proven_blocks(run, channel):
     done = run('producer.py', '--name', 'älice', '--count', 23, '--json', '-', '--quiet')
     assert done.status == 0, done.err
     summary = json.loads(done.out)
-    assert summary['mined'] == summary['accepted'] == 23
-    assert summary['sent_again'] == 0 and summary['stopped'] == 'count reached'
+    assert summary['mined'] == summary['confirmed'] == 23
+    assert summary['republished'] == 0 and summary['stopped'] == 'count reached'
     messages = drain(channel, 'siamese.blocks')
     previous = GENESIS
     for height, (properties, body) in enumerate(messages, 1):
@@ -40,7 +40,7 @@ def test_one_line_per_block_and_a_summary(run):
     done = run('producer.py', '--name', 'alice', '--count', 2, '--difficulty', 2)
     lines = done.out.splitlines()
     assert [line.split('  ')[0] for line in lines[:2]] == ['alice 1 of 2', 'alice 2 of 2']
-    assert lines[2].startswith('2 blocks mined, 2 accepted, 0 sent again;') and len(lines) == 3
+    assert lines[2].startswith('2 blocks mined, 2 confirmed, 0 republished;') and len(lines) == 3
     assert 'ready: RabbitMQ' in done.err
 
 
@@ -55,7 +55,7 @@ def test_a_signal_lets_it_finish_the_block_in_hand(start, channel, number):
     done = producer.stop(number)
     summary = json.loads(done.out)
     assert done.status == 0 and summary['stopped'] == number.name, done.err
-    assert summary['mined'] == summary['accepted'] == len(drain(channel, 'siamese.blocks'))
+    assert summary['mined'] == summary['confirmed'] == len(drain(channel, 'siamese.blocks'))
 
 
 def test_a_second_signal_ends_it_at_once(start):
@@ -111,7 +111,7 @@ def test_what_was_mined_before_the_range_failed_is_accepted(run, channel):
         '--quiet',
     )
     summary = json.loads(done.out)
-    assert done.status == 2 and summary['mined'] == summary['accepted'] == len(
+    assert done.status == 2 and summary['mined'] == summary['confirmed'] == len(
         drain(channel, 'siamese.blocks')
     )
 
@@ -129,7 +129,7 @@ def test_a_duration_ends_it(run):
     summary = json.loads(
         run('producer.py', '--duration', 1, '--difficulty', 2, '--json', '-', '--quiet').out
     )
-    assert summary['stopped'] == 'duration over' and summary['mined'] == summary['accepted'] > 0
+    assert summary['stopped'] == 'duration over' and summary['mined'] == summary['confirmed'] > 0
 
 
 def test_a_duration_ends_a_search_that_finds_nothing(run):

@@ -66,7 +66,7 @@ def test_a_history_has_one_writer_and_one_broker(start, run, broker, tmp_path):
     second = run('monitor.py', '--history', path)
     assert second.status == 2 and 'another monitor.py writes' in second.err
     flags = ('monitor.py', '--once', '--history', path, '--management-url', broker.management_url)
-    before = history.fact(db, 'place')
+    before = history.get_fact(db, 'place')
     assert run(*flags).status == 0
     monitor.stop()
     assert run(*flags).status == 0

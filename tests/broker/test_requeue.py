@@ -109,7 +109,7 @@ def kept(tmp_path):
     def keep(*queues):
         path = tmp_path / 'siamese.db'
         db = history.open_for_writing(str(path))
-        dead.store(
+        dead.insert(
             db,
             [
                 letter(number, queue=queue, body=b'%d' % number)
@@ -242,7 +242,7 @@ def test_what_somebody_else_sent_back_or_deleted_meanwhile_is_left_out(
 ):
     path = str(tmp_path / 'siamese.db')
     db = history.open_for_writing(path)
-    dead.store(
+    dead.insert(
         db, [letter(number, queue='work', body=b'%d' % number) for number in (1, 2)], 's', NOON
     )
     monkeypatch.setattr(dead, 'ids', lambda *_: [1, 2, 3])  # as it was a moment ago

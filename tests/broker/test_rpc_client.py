@@ -58,7 +58,7 @@ def test_two_thousand_numbers_against_another_primality_test(start, run, window)
     assert done.status == 0, done.err
     all_right(done.out.splitlines(), 2000)
     assert (
-        '2000 answered, 549 prime, 0 wrong, 0 errors; 0 asked again, 0 unanswered; answers: 0 late, 0 d'
+        '2000 answered, 549 prime, 0 wrong, 0 errors; 0 retried, 0 unanswered; answers: 0 late, 0 d'
         in done.out
     )
     assert re.search(
@@ -107,7 +107,7 @@ def test_nobody_listens_and_then_somebody_does(start):
     done = client.end()
     assert done.status == 0 and done.err.count('nobody listens') == 1
     all_right(done.out.splitlines(), 3)
-    assert ' asked again, 0 unanswered; ' in done.out and ' 0 asked again' not in done.out
+    assert ' retried, 0 unanswered; ' in done.out and ' 0 retried' not in done.out
 
 
 def test_no_answer_at_all(run, server):
@@ -122,7 +122,7 @@ def test_no_answer_at_all(run, server):
 
 def test_a_timeout_that_is_over_before_all_are_asked(start, server, channel):
     client = start('rpc_client.py', '--window', 1000, '--timeout', 0.001)
-    wait_until(lambda: waiting(channel, 'siamese.rpc') > 5000, 'questions asked again')
+    wait_until(lambda: waiting(channel, 'siamese.rpc') > 5000, 'questions retried')
     done = client.stop()
     assert done.status == 3 and ', 1000 unanswered; ' in done.out
 

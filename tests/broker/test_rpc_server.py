@@ -55,7 +55,7 @@ def test_true_and_false_with_the_id_of_the_question(start, ask):
     done = server.end()
     assert (
         done.status == 0
-        and '34 answered, 12 prime; 0 errors, 0 invalid, 0 nobody waited for; ' in done.out
+        and '34 answered, 12 prime; 0 errors, 0 invalid, 0 unroutable; ' in done.out
     )
     assert '3 of 34  2 is prime\n' in done.out and '2 of 34  1 is not prime\n' in done.out
 
@@ -152,7 +152,7 @@ def test_addresses_that_lead_lead_nowhere_are_counted(start, ask):
     assert 'gone' in done.err and done.err.count('nobody listens at') == 1
 
 
-def test_an_answer_that_makes_the_broker_close_is_given_up(start, channel, ask):
+def test_an_answer_that_makes_the_broker_close_is_delivery_limit(start, channel, ask):
     """RabbitMQ 3.10.8 closes the connection at an answer to an address that it did not make itself."""
     server = start('rpc_server.py', '--json', '-')
     for number in b'5', b'7', b'9', b'11':

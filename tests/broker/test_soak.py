@@ -85,7 +85,7 @@ def test_a_cluster_of_its_own(start, tmp_path):
     lines = done.out.splitlines()
     assert lines[0].startswith('seed 2, 12 s of faults') and lines[-1] == summary['verdict']
     assert sum('through again after' in line for line in lines) == len(summary['faults']) > 0
-    assert '"accepted"' in (tmp_path / 'kept' / 'run.jsonl').read_text()
+    assert '"confirmed"' in (tmp_path / 'kept' / 'run.jsonl').read_text()
 
 
 def test_a_byte_that_changes_on_the_way_is_caught(run, url, tmp_path):

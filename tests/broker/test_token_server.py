@@ -275,7 +275,7 @@ def test_the_whole_chain(server, provider, oauth2_broker, room):
     )
     produce = 'producer.py', '--name', 'alice', '--count', 2, '--difficulty', 2
     done = Running(*produce, env={'AMQP_URL': publisher}).end()
-    assert done.status == 0 and '2 accepted' in done.out
+    assert done.status == 0 and '2 confirmed' in done.out
     for wrong in subscriber, watcher:
         refused = Running(*produce, env={'AMQP_URL': wrong}).end()
         assert (

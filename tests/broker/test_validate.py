@@ -171,7 +171,7 @@ def test_parent_and_child_must_be_those_known():
 
 @pytest.mark.parametrize(
     ('attempt', 'epoch', 'verdict'),
-    [(1, 1, 'replayed'), (2, 1, 'sent again'), (1, 2, 'redelivered'), (2, 2, 'sent again')],
+    [(1, 1, 'replayed'), (2, 1, 'republished'), (1, 2, 'redelivered'), (2, 2, 'republished')],
 )
 def test_copies(attempt, epoch, verdict):
     known = OrderedDict()
@@ -186,7 +186,7 @@ def test_copies(attempt, epoch, verdict):
 def test_a_copy_of_what_was_acknowledged(kind, redelivered, verdict):
     known, may_repeat = (
         OrderedDict(),
-        delivery.may_repeat(
+        delivery.may_redeliver_acked(
             SimpleNamespace(queue_type=kind), SimpleNamespace(redelivered=redelivered)
         ),
     )
@@ -309,7 +309,7 @@ def test_ten_thousand_bad_messages(run, channel):
     done = run('validate.py', '--count', len(bad), '--json', '-', '--quiet')
     assert done.status == 1 and 'Traceback' not in done.err
     summary = json.loads(done.out)
-    assert summary['valid'] == summary['redelivered'] == summary['sent_again'] == 0
+    assert summary['valid'] == summary['redelivered'] == summary['republished'] == 0
     assert sum(summary['reasons'].values()) == summary['invalid'] == len(bad)
     assert len(summary['reasons']) >= 6
     assert Counter(body for _, body in drain(channel, 'siamese.dead')) == Counter(
@@ -331,7 +331,7 @@ def test_a_second_attempt_is_accepted_and_counted(run, channel):
     done = run('validate.py', '--count', 2, '--json', '-', '--quiet')
     assert done.status == 0 and (
         json.loads(done.out)['valid'],
-        json.loads(done.out)['sent_again'],
+        json.loads(done.out)['republished'],
     ) == (1, 1)
 
 

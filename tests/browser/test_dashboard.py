@@ -138,7 +138,7 @@ def serve(start, file, broker):
 
 def seen_now(db, **facts):
     now = time.time()
-    history.note(
+    history.set_facts(
         db,
         state='up',
         since=now - 90,
@@ -172,7 +172,7 @@ def collect(db, *rows, at=None):
 
 def bury(db, **letter):
     """Store a dead letter."""
-    dead.store(
+    dead.insert(
         db,
         [
             {
@@ -559,7 +559,7 @@ def test_states(db, serve, visit):
     tab = visit(serve())
     state = tab.locator('header .state')
     expect(state).to_have_text('RabbitMQ 3.10.8 up')
-    history.note(
+    history.set_facts(
         db,
         state='away',
         since=time.time() - 300,
@@ -567,13 +567,13 @@ def test_states(db, serve, visit):
     )
     expect(state).to_have_text('RabbitMQ 3.10.8 away for 5 min')
     expect(tab.locator('.note.bad').filter(has_text='memory alarm on n0@localhost')).to_be_visible()
-    history.note(db, monitor={'name': 'm', 'seen': time.time() - 600, 'interval': 5})
+    history.set_facts(db, monitor={'name': 'm', 'seen': time.time() - 600, 'interval': 5})
     expect(state).to_have_text('monitor silent')
     expect(tab.locator('.note').first).to_contain_text('./monitor.py --history')
     seen_now(db, alarms={})
     expect(state).to_have_text('RabbitMQ 3.10.8 up')
     expect(tab.locator('.note')).to_have_count(0)
-    history.note(
+    history.set_facts(
         db, missing=['no figures of queues and clients: ...', 'no exchange amq.rabbitmq.event ...']
     )
     expect(tab.locator('.note.bad')).to_have_text('no figures of queues and clients: ...')
@@ -657,7 +657,7 @@ def test_without_a_history_it_says_what_to_do_and_recovers(file, serve, visit):
             tab.goto(tab.url.split('/', 3)[0] + '//' + tab.url.split('/', 3)[2] + path)
             expect(tab.get_by_text(words)).to_be_visible()
         collect(db, queue('work'))
-        clients.see(
+        clients.update(
             db,
             time.time(),
             {('alice', 'guest'): {'does': 'sends', 'blocked': False, 'connections': {'1': (0, 0)}}},
@@ -669,7 +669,7 @@ def test_clients_and_their_interruptions(db, serve, visit):
     now = time.time()
     alice = {('alice', 'guest'): {'does': 'sends', 'blocked': False, 'connections': {'1': (5, 0)}}}
     for at, present in (now - 400, alice), (now - 300, {}), (now - 200, alice):
-        clients.see(db, at, present)
+        clients.update(db, at, present)
     cells = (
         visit(serve() + '/clients').get_by_role('row').filter(has_text='alice').get_by_role('cell')
     )
@@ -756,7 +756,7 @@ def test_on_a_phone_nothing_scrolls_sideways(db, serve, visit, scheme):
         properties={'headers': {'h' * 100: 'v' * 400}, 'app_id': 's' * 90},
     )
     collect(db, queue(long, ready=123_456_789, consumers=0, published=10**9), queue('short'))
-    clients.see(
+    clients.update(
         db,
         time.time(),
         {
@@ -788,7 +788,7 @@ def test_a_long_name_pushes_no_column_out_of_view(db, serve, visit):
     long = 'q' * 250
     bury(db, queue=long, sender=long, message_id=long)
     collect(db, queue(long, ready=123_456_789, published=10**9), queue('short'))
-    clients.see(
+    clients.update(
         db,
         time.time(),
         {

@@ -39,7 +39,7 @@ def letter(number=1, **facts):
 
 
 def seen(db, at, *connections, name='alice'):
-    clients.see(
+    clients.update(
         db,
         at,
         {

@@ -45,7 +45,7 @@ def watch(start, broker, path, *flags, **env):
     monitor.wait_for('ready')
     db, now = reader(path), time.time()
     if broker.management_url:
-        wait_until(lambda: (history.fact(db, 'collected') or 0) > now, 'a collection')
+        wait_until(lambda: (history.get_fact(db, 'collected') or 0) > now, 'a collection')
     return monitor, db
 
 

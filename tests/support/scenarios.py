@@ -65,13 +65,11 @@ class Scenario:
                 for event in events
                 if event['event'] == 'attempted' and event['at'] > since
             }
-            out = [
-                event for event in events if event['event'] == 'validated' and event['id'] in sent
-            ]
+            out = [event for event in events if event['event'] == 'acked' and event['id'] in sent]
             accepted = [
                 event['at']
                 for event in events
-                if event['event'] == 'accepted' and event['id'] in sent
+                if event['event'] == 'confirmed' and event['id'] in sent
             ]
             return len(out) >= FLOW and accepted and min(accepted)
 
@@ -86,7 +84,7 @@ class Scenario:
         found = audit.audit(self.read())
         assert audit.judge(found)[1] == 0, (found, [done.err for done in ends])
         assert (
-            found['ok'] == found['attempted'] == found['accepted'] and len(found['ok']) > 2 * FLOW
+            found['ok'] == found['attempted'] == found['confirmed'] and len(found['ok']) > 2 * FLOW
         )
         return found
 

@@ -16,7 +16,7 @@ def db():
 
 def test_warnings(db):
     assert notices.warnings(db, 0, 0, NOON) == []
-    history.note(db, state='away', since=NOON - 60, alarms={'memory alarm on n0': NOON - 8})
+    history.set_facts(db, state='away', since=NOON - 60, alarms={'memory alarm on n0': NOON - 8})
     queues.collect(db, NOON - 100, [queue(), queue('used'), queue('fresh')], uptime=None)
     queues.collect(
         db,
@@ -30,7 +30,7 @@ def test_warnings(db):
         [queue(published=2, ready=2), queue('used', 1, 1), queue('fresh', 1)],
         uptime=None,
     )
-    dead.store(db, [letter()], 's', NOON - 50)
+    dead.insert(db, [letter()], 's', NOON - 50)
     seen(db, NOON - 9, 'a')
     seen(db, NOON - 5, 'b')
     found = [

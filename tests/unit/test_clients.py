@@ -33,7 +33,7 @@ def test_a_client_that_comes_back_was_interrupted(db):
 def test_a_client_sends_also_where_the_broker_says_nothing_new_for_a_while(db):
     states = []
     for at, sent in enumerate((10, 20, 20, 30, 30, 30, 30, 30)):  # a look every 5 s
-        clients.see(
+        clients.update(
             db,
             5 * at,
             {
@@ -51,14 +51,14 @@ def test_a_client_sends_also_where_the_broker_says_nothing_new_for_a_while(db):
 
 
 def test_what_the_event_exchange_tells_of_clients(db):
-    clients.came(db, 1, 'alice', 'guest', 'a')
-    clients.went(db, 2, 'a')
-    clients.went(db, 2, 'unknown')
+    clients.connected(db, 1, 'alice', 'guest', 'a')
+    clients.disconnected(db, 2, 'a')
+    clients.disconnected(db, 2, 'unknown')
     assert clients.known(db)[0]['state'] == 'gone'
-    clients.came(db, 3, 'alice', 'guest', 'b')
+    clients.connected(db, 3, 'alice', 'guest', 'b')
     (row,) = clients.known(db)
     assert (row['interruptions'], row['last_interruption'], row['back']) == (1, 2, 3)
-    clients.see(db, 4, {}, patience=10)  # the API does not know of it yet
+    clients.update(db, 4, {}, patience=10)  # the API does not know of it yet
     assert clients.known(db)[0]['state'] == 'idle'
-    clients.see(db, 14, {}, patience=10)
+    clients.update(db, 14, {}, patience=10)
     assert clients.known(db)[0]['state'] == 'gone'

@@ -222,7 +222,9 @@ def test_no_error_repeats_a_secret(secret, form):
 
 
 def test_the_printable_form_of_a_url_has_no_password():
-    assert common.place(common.endpoints('amqp://u:secret@h:1/%2Fx', 'me')[0]) == 'h:1/%2Fx'
+    assert (
+        common.display_address(common.endpoints('amqp://u:secret@h:1/%2Fx', 'me')[0]) == 'h:1/%2Fx'
+    )
 
 
 def test_nothing_costly_is_imported():

@@ -51,7 +51,7 @@ def test_a_report_by_hour_day_month_and_year(db):
             [queue('a', published=number, ready=number), queue('siamese.dead', published=number)],
             uptime=None,
         )
-    dead.store(
+    dead.insert(
         db,
         [
             letter(n, queue='b', at=months[0] + n, reason=reason)
@@ -97,7 +97,7 @@ def test_a_report_by_hour_day_month_and_year(db):
 def test_retention(db):
     for days in range(4):
         queues.collect(db, NOON + days * 86400, [queue(published=days)], uptime=None)
-        dead.store(db, [letter(days, at=NOON + days * 86400)], 's', NOON + days * 86400)
+        dead.insert(db, [letter(days, at=NOON + days * 86400)], 's', NOON + days * 86400)
     seen(db, NOON + 2 * 86400, 'a')
     seen(db, NOON + 2 * 86400 + 1)
     for days in (3, 34):
@@ -117,7 +117,7 @@ def test_retention(db):
 def count_up(path):
     db = history.open_for_writing(path)
     for number in range(50):
-        dead.store(db, [letter(number)], 's', NOON)
+        dead.insert(db, [letter(number)], 's', NOON)
     db.close()
 
 
@@ -141,7 +141,7 @@ def test_a_history_that_nobody_writes_can_be_read_by_whom_may_not_write():
     with tempfile.TemporaryDirectory() as folder:  # tmp_path is closed to others
         path = f'{folder}/siamese.db'
         db = history.open_for_writing(path)
-        dead.store(db, [letter()], 's', NOON)
+        dead.insert(db, [letter()], 's', NOON)
         db.close()
         os.chmod(folder, 0o555)
         reader = os.fork()

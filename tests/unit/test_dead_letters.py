@@ -21,15 +21,15 @@ def db():
 
 def test_a_dead_letter_that_comes_again_is_stored_once_and_its_twin_is_not_lost(db):
     twins = [letter(message_id=''), letter(message_id='')]
-    assert dead.store(db, twins[:1], 'first', NOON) == 1
+    assert dead.insert(db, twins[:1], 'first', NOON) == 1
     again = [
         {**twin, 'redelivered': True} for twin in twins
     ]  # the first was stored, but never acknowledged
-    assert dead.store(db, again, 'second', NOON + 1) == 1
-    assert dead.store(db, again, 'third', NOON + 2) == 0
+    assert dead.insert(db, again, 'second', NOON + 1) == 1
+    assert dead.insert(db, again, 'third', NOON + 2) == 0
     dead.settle(db, 'third', NOON + 3)
     assert (
-        dead.store(db, again, 'fourth', NOON + 4) == 2
+        dead.insert(db, again, 'fourth', NOON + 4) == 2
     )  # they were acknowledged, so these are others
     assert dead.letters(db)[1] == history.report(db, 'day')[0]['expired'] == 4
 
@@ -51,17 +51,17 @@ def test_a_letter_that_comes_again_is_known_whatever_the_clocks_say(db, count, a
         letter = letters.read(
             method, letters.AsItWas(b''.join(properties.encode())), b'', NOON + delivery
         )
-        assert dead.store(db, [letter], f'session {delivery}', NOON + delivery) == (not delivery)
+        assert dead.insert(db, [letter], f'session {delivery}', NOON + delivery) == (not delivery)
     death['time'] += datetime.timedelta(seconds=1)
     another = pika.BasicProperties(
         headers={'a': 1, 'x-death': [death], 'x-delivery-count': 1, 'z': 2}
     )
     letter = letters.read(method, letters.AsItWas(b''.join(another.encode())), b'', NOON + 3)
-    assert dead.store(db, [letter], 'session 3', NOON + 3) == 1
+    assert dead.insert(db, [letter], 'session 3', NOON + 3) == 1
 
 
 def test_dead_letters_filtered_and_paged(db):
-    dead.store(
+    dead.insert(
         db,
         [letter(n, queue='ab'[n % 2], reason='rejected' if n < 3 else 'expired') for n in range(9)],
         's',
@@ -93,7 +93,7 @@ def test_dead_letters_filtered_and_paged(db):
 
 
 def test_capitals_do_not_matter_to_who_looks_for_a_letter(db):
-    dead.store(db, [letter(1, sender='Jürgen'), letter(2)], 's', NOON)
+    dead.insert(db, [letter(1, sender='Jürgen'), letter(2)], 's', NOON)
     assert [dead.letters(db, search=text)[1] for text in ('ALICE-1', 'jÜRG', 'J', 'x')] == [
         1,
         1,
@@ -113,7 +113,7 @@ def test_counts_are_those_of_the_letters(steps):
     for number, (what, n) in enumerate(steps):
         if what == 'store':
             facts = {'queue': 'ab'[n % 2], 'reason': ('expired', 'rejected')[n % 3 == 0]}
-            dead.store(db, [letter(number, **facts)], 's', NOON + n)
+            dead.insert(db, [letter(number, **facts)], 's', NOON + n)
         elif what == 'send back':
             dead.mark_requeued(db, [n, n], NOON)
         else:

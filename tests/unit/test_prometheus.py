@@ -19,9 +19,9 @@ def test_the_counter_of_dead_letters_does_not_fall_when_they_are_forgotten(tmp_p
         }
 
     db_path = str(tmp_path / 'siamese.db')
-    dead.store(db, [letter(1), letter(2), letter(3, reason='rejected')], 's', NOON)
+    dead.insert(db, [letter(1), letter(2), letter(3, reason='rejected')], 's', NOON)
     assert told() == {('q', 'expired'): 2, ('q', 'rejected'): 1}
     history.forget(db, NOON + 1, NOON + 1)
     assert dead.letters(db)[1] == 0 and told() == {('q', 'expired'): 2, ('q', 'rejected'): 1}
-    dead.store(db, [letter(4)], 's', NOON + 2)
+    dead.insert(db, [letter(4)], 's', NOON + 2)
     assert told() == {('q', 'expired'): 3, ('q', 'rejected'): 1}

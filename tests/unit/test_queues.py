@@ -104,7 +104,7 @@ def test_what_was_before_the_first_look_is_not_of_this_hour(db):
 
 @pytest.mark.parametrize('uptime, published', [(3600, 0), (3, 7), (None, 0)])
 def test_what_a_node_counts_that_is_younger_than_the_history_is_not_left_out(db, uptime, published):
-    history.note(db, begun=NOON - 60)
+    history.set_facts(db, begun=NOON - 60)
     queues.collect(db, NOON, [queue(published=7)], uptime)
     queues.collect(db, NOON + 5, [queue(published=7)], uptime and uptime + 5)
     assert queues.known(db)[0]['published'] == published
