@@ -33,10 +33,10 @@ import logging
 import random
 from collections import Counter, OrderedDict
 
-import common
 from siamese import flags, script
 from siamese.messaging import link as delivery
-from siamese.messaging.link import Invalid
+from siamese.messaging import topology
+from siamese.messaging.deliveries import Invalid
 from siamese.scenarios import hello as greeting
 
 LIMIT = 20  # a quorum queue gives a message up when it was not acknowledged once more than this, a classic one never
@@ -54,7 +54,7 @@ SUMMARY = (
 
 
 def declare(channel, link):
-    delivery.declare_dead_letters(channel)
+    topology.declare_dead_letters(channel)
     own = {'classic': {'x-max-priority': 9}, 'quorum': {'x-delivery-limit': LIMIT}}[
         link.args.queue_type
     ]
@@ -62,7 +62,7 @@ def declare(channel, link):
         link.args.queue,
         durable=True,
         arguments={
-            'x-dead-letter-exchange': common.DEAD_LETTER_EXCHANGE,
+            'x-dead-letter-exchange': topology.DEAD_LETTER_EXCHANGE,
             'x-queue-type': link.args.queue_type,
             **own,
         },
@@ -106,7 +106,7 @@ def warn(hello, ends, forever, stuck):
             hello.producer,
             hello.number,
             LIMIT + 1,
-            common.DEAD_LETTER_QUEUE,
+            topology.DEAD_LETTER_QUEUE,
         )
     elif forever:
         logging.warning(
@@ -126,7 +126,9 @@ def main(argv=None):
     args = parse_args(argv)
     decide, known, books, held = random.Random(args.seed), OrderedDict(), Counter(), Counter()
     with delivery.connected(args, declare) as link:
-        for channel, method, properties, body in link.deliveries(args.idle):
+        for delivered in link.deliveries(args.idle):
+            channel, method = delivered.channel, delivered.method
+            properties, body = delivered.properties, delivered.body
             (decision,) = decide.choices(list(EVENTS), (args.ack, args.reject, args.lose))
             try:
                 hello = greeting.read(properties, body)
@@ -134,14 +136,12 @@ def main(argv=None):
                     known, link, method, properties, settled=decision == 'acked'
                 )
             except Invalid as invalid:
-                link.reject(invalid, channel, method, properties, body)
+                delivered.reject(invalid)
                 continue
             ends = (
                 decision != 'acked' and (properties.headers or {}).get('x-delivery-count') == LIMIT
             )
-            link.record_delivery(
-                'delivery_limit' if ends else EVENTS[decision], method, properties, body
-            )
+            delivered.record('delivery_limit' if ends else EVENTS[decision])
             if decision == 'acked':
                 channel.basic_ack(method.delivery_tag)
             elif decision == 'rejected':

@@ -22,9 +22,9 @@ Examples:
 
 import random
 
-import common
 from siamese import flags, script
 from siamese.messaging import link as delivery
+from siamese.messaging import topology
 from siamese.scenarios import hello as greeting
 
 LINE = '{name} {tally}  Hello world  priority {level}'
@@ -32,7 +32,7 @@ SUMMARY = '{sent} sent, {confirmed} confirmed, {republished} republished; {durat
 
 
 def declare(channel, link):
-    delivery.declare_dead_letters(channel)
+    topology.declare_dead_letters(channel)
     own = {'classic': {'x-max-priority': 9}, 'quorum': {'x-delivery-limit': 20}}[
         link.args.queue_type
     ]
@@ -40,7 +40,7 @@ def declare(channel, link):
         link.args.queue,
         durable=True,
         arguments={
-            'x-dead-letter-exchange': common.DEAD_LETTER_EXCHANGE,
+            'x-dead-letter-exchange': topology.DEAD_LETTER_EXCHANGE,
             'x-queue-type': link.args.queue_type,
             **own,
         },
@@ -72,7 +72,7 @@ def main(argv=None):
             sent += 1
             level = random.randint(0, 9) if args.priority == 'random' else args.priority
             body, properties = greeting.message(
-                link, sent, priority=level, expiration=delivery.expiration(args.ttl)
+                link, sent, priority=level, expiration=topology.expiration(args.ttl)
             )
             link.publish('', args.queue, body, properties)
             if not args.quiet:

@@ -27,10 +27,10 @@ Examples:
 import socket
 from collections import Counter, OrderedDict
 
-import common
 from siamese import flags, script
 from siamese.messaging import link as delivery
-from siamese.messaging.link import Invalid
+from siamese.messaging import topology
+from siamese.messaging.deliveries import Invalid
 from siamese.scenarios import hello as greeting
 
 UNUSED = 3_600_000  # ms without a consumer after which the broker deletes the queue
@@ -43,13 +43,13 @@ SUMMARY = (
 
 
 def declare(channel, link):
-    delivery.declare_dead_letters(channel)
+    topology.declare_dead_letters(channel)
     channel.exchange_declare(link.args.exchange, 'fanout', durable=True)
     channel.queue_declare(
         link.args.queue,
         durable=True,
         arguments={
-            'x-dead-letter-exchange': common.DEAD_LETTER_EXCHANGE,
+            'x-dead-letter-exchange': topology.DEAD_LETTER_EXCHANGE,
             'x-queue-type': link.args.queue_type,
             'x-expires': UNUSED,
         },
@@ -86,15 +86,16 @@ def main(argv=None):
         Counter(),
     )  # of each run of a producer: its highest number, how many came
     with delivery.connected(args, declare) as link:
-        for channel, method, properties, body in link.deliveries(args.idle):
+        for delivered in link.deliveries(args.idle):
+            channel, method = delivered.channel, delivered.method
+            properties, body = delivered.properties, delivered.body
             try:
                 hello = greeting.read(properties, body)
                 times = greeting.count_copies(known, link, method, properties)
             except Invalid as invalid:
-                link.reject(invalid, channel, method, properties, body)
+                delivered.reject(invalid)
                 continue
-            link.record_delivery('acked', method, properties, body)
-            link.ack(method.delivery_tag)
+            delivered.ack()
             run, gap = (
                 (hello.producer, hello.run),
                 hello.number - last[hello.producer, hello.run] - 1,
@@ -106,7 +107,7 @@ def main(argv=None):
             remarks = {
                 'overdue': hello.overdue,
                 'redelivered': method.redelivered,
-                'republished': delivery.publish_attempt(properties) > 1,
+                'republished': delivered.attempt > 1,
             }
             remarks = [remark for remark, applies in remarks.items() if applies]
             books.update(['received', *remarks])

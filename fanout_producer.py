@@ -22,6 +22,7 @@ Examples:
 
 from siamese import flags, script
 from siamese.messaging import link as delivery
+from siamese.messaging import topology
 from siamese.scenarios import hello as greeting
 
 LINE = '{name} {tally}  Hello world'
@@ -54,7 +55,7 @@ def main(argv=None):
         while link.keep_running(sent, link.started + sent / args.rate):
             sent += 1
             body, properties = greeting.message(
-                link, sent, expiration=delivery.expiration(args.ttl)
+                link, sent, expiration=topology.expiration(args.ttl)
             )
             link.publish(args.exchange, '', body, properties)
             if not args.quiet:

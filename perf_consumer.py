@@ -26,7 +26,8 @@ from functools import lru_cache
 
 from siamese import flags, script
 from siamese.messaging import link as delivery
-from siamese.messaging.link import Invalid
+from siamese.messaging import topology
+from siamese.messaging.deliveries import Invalid
 from siamese.scenarios import performance as perf
 
 SETTINGS = 'queue {queue} ({queue_type}), prefetch {prefetch}, {mode}'
@@ -34,9 +35,9 @@ SUMMARY = '{received:,} received, {corrupt:,} corrupt, {redelivered:,} redeliver
 
 
 def declare(channel, link):
-    delivery.declare_dead_letters(channel)
+    topology.declare_dead_letters(channel)
     channel.queue_declare(
-        link.args.queue, durable=True, arguments=delivery.queue_arguments(link.args)
+        link.args.queue, durable=True, arguments=topology.queue_arguments(link.args)
     )
     channel.basic_qos(prefetch_count=link.args.prefetch)
     where = {'x-stream-offset': link.args.offset} if link.args.queue_type == 'stream' else None
@@ -118,7 +119,9 @@ def main(argv=None):
         )
         if args.exit_when_empty:
             link.on_tick = lambda: (meter.tick(), stop_if_empty(link))
-        for channel, method, properties, body in link.deliveries(args.idle, args.ack_every):
+        for delivered in link.deliveries(args.idle, args.ack_every):
+            channel, method = delivered.channel, delivered.method
+            properties, body = delivered.properties, delivered.body
             meter.counts['received'] += (
                 meter.last is not None
             )  # the first one only starts the clock
@@ -131,14 +134,12 @@ def main(argv=None):
             try:
                 compare(properties.content_type, body)
             except Invalid as invalid:
-                link.reject(invalid, channel, method, properties, body)
+                delivered.reject(invalid)
                 continue
             due = perf.due_of(properties.message_id)
             if due:
                 meter.latencies.add(time.time_ns() // 1000 - due)
-            link.record_delivery('acked', method, properties, body)
-            if not args.auto_ack:
-                link.ack(method.delivery_tag)
+            delivered.ack()
     corrupt = sum(link.rejections.values())
     link.set_exit_status(link.done, corrupt)
     script.report(

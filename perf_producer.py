@@ -31,6 +31,7 @@ import pika
 from siamese import flags, script
 from siamese.messaging import framing as wire
 from siamese.messaging import link as delivery
+from siamese.messaging import topology
 from siamese.scenarios import performance as perf
 
 SETTINGS = 'queue {queue} ({queue_type}), {size} bytes of {encoding}, {mode}, confirm window {confirm}, {pace}'
@@ -38,11 +39,11 @@ SUMMARY = '{sent:,} sent, {confirms}, {republished:,} republished; stopped: {sto
 
 
 def declare(channel, link):
-    delivery.declare_dead_letters(channel)
+    topology.declare_dead_letters(channel)
     channel.queue_declare(
         link.args.queue,
         durable=True,
-        arguments=delivery.queue_arguments(link.args),
+        arguments=topology.queue_arguments(link.args),
         callback=None if link.args.confirm else link.on_ready,
     )
     if link.args.confirm:
@@ -114,7 +115,7 @@ def main(argv=None):
                 app_id=args.name,
                 priority=args.priority,
                 delivery_mode=2 if args.persistent else 1,
-                expiration=delivery.expiration(args.ttl),
+                expiration=topology.expiration(args.ttl),
             ),
         )
         link.wait_until(lambda: link.is_ready or link.reason_to_stop())

@@ -32,6 +32,7 @@ import pika
 import common
 from siamese import flags, script
 from siamese.messaging import link as delivery
+from siamese.messaging import topology
 
 LINE = '{producer} {tally}  {hash:.16}…  proof {proof:8}  {tries:8,} attempts  {took:.2f} s'
 SUMMARY = (
@@ -41,12 +42,12 @@ SUMMARY = (
 
 
 def declare(channel, link):
-    delivery.declare_dead_letters(channel)
+    topology.declare_dead_letters(channel)
     channel.queue_declare(
         link.args.queue,
         durable=True,
         arguments={
-            'x-dead-letter-exchange': common.DEAD_LETTER_EXCHANGE,
+            'x-dead-letter-exchange': topology.DEAD_LETTER_EXCHANGE,
             'x-queue-type': link.args.queue_type,
         },
     )

@@ -37,7 +37,8 @@ import pika
 import common
 from siamese import flags, script
 from siamese.messaging import link as delivery
-from siamese.messaging.link import Invalid
+from siamese.messaging import topology
+from siamese.messaging.deliveries import Invalid
 from siamese.scenarios import performance as perf
 
 RETURNED = 1  # s after which a question is retried that was returned
@@ -61,12 +62,12 @@ def answer_queue(link):
 
 
 def declare(channel, link):
-    delivery.declare_dead_letters(channel)
+    topology.declare_dead_letters(channel)
     channel.queue_declare(
         answer_queue(link),
         exclusive=True,
         auto_delete=True,
-        arguments={'x-dead-letter-exchange': common.DEAD_LETTER_EXCHANGE},
+        arguments={'x-dead-letter-exchange': topology.DEAD_LETTER_EXCHANGE},
     )
     channel.basic_consume(answer_queue(link), link.on_delivery, callback=link.on_ready)
 
@@ -158,20 +159,22 @@ def main(argv=None):
     waiting, highest = {}, -1  # number -> Question, what waits longest first; the last number asked
     with delivery.connected(args, declare, window=0, retry_returned=False) as link:
         while link.keep_running(books['answered']):
-            soon = time.monotonic() + delivery.TICK
+            soon = time.monotonic() + delivery.TICK_S
             link.wait_until(
                 lambda soon=soon: (
                     link.inbox or time.monotonic() > soon or not (waiting or link.problem)
                 )
             )
             while link.inbox:
-                channel, method, properties, body = link.inbox.popleft()
+                delivered = link.inbox.popleft()
+                channel, method = delivered.channel, delivered.method
+                properties, body = delivered.properties, delivered.body
                 try:
                     number, times, answer = read(properties, body, highest)
                 except Invalid as invalid:
-                    link.reject(invalid, channel, method, properties, body)
+                    delivered.reject(invalid)
                     continue
-                link.ack(method.delivery_tag)
+                delivered.ack()
                 link.unroutable = False
                 question = waiting.pop(number, None)
                 if not question:

@@ -31,10 +31,10 @@ from collections import Counter
 
 import pika
 
-import common
 from siamese import flags, script
 from siamese.messaging import link as delivery
-from siamese.messaging.link import Invalid
+from siamese.messaging import topology
+from siamese.messaging.deliveries import Invalid
 
 STUBBORN = 3  # connections that the broker closed after the answer to the same question
 UNUSED = 60_000  # ms without a server after which the broker deletes the queue
@@ -48,12 +48,12 @@ SUMMARY = (
 
 
 def declare(channel, link):
-    delivery.declare_dead_letters(channel)
+    topology.declare_dead_letters(channel)
     channel.queue_declare(
         link.args.queue,
         durable=True,
         arguments={
-            'x-dead-letter-exchange': common.DEAD_LETTER_EXCHANGE,
+            'x-dead-letter-exchange': topology.DEAD_LETTER_EXCHANGE,
             'x-queue-type': link.args.queue_type,
             'x-expires': UNUSED,
         },
@@ -80,17 +80,13 @@ def main(argv=None):
         0,
     )  # what was redelivered first on the last connection, and on how many in a row
     with delivery.connected(args, declare, retry_returned=False) as link:
-        for channel, method, properties, body in link.deliveries(args.idle):
+        for delivered in link.deliveries(args.idle):
+            channel, method = delivered.channel, delivered.method
+            properties, body = delivered.properties, delivered.body
             if not properties.reply_to or not isinstance(
                 properties.reply_to, str
             ):  # bytes if they are no UTF-8
-                link.reject(
-                    Invalid('no reply_to', properties.content_type),
-                    channel,
-                    method,
-                    properties,
-                    body,
-                )
+                delivered.reject(Invalid('no reply_to', properties.content_type))
                 continue
             if method.redelivered and link.epoch > epoch:
                 question = properties.reply_to, properties.correlation_id, body
@@ -100,12 +96,8 @@ def main(argv=None):
                     times + 1 if question == suspect else 1,
                 )
                 if times == STUBBORN:
-                    link.reject(
-                        Invalid('the broker takes no answer to it', properties.reply_to),
-                        channel,
-                        method,
-                        properties,
-                        body,
+                    delivered.reject(
+                        Invalid('the broker takes no answer to it', properties.reply_to)
                     )
                     continue
             number = int(body) if re.fullmatch(b'0|[1-9][0-9]{0,299}', body) else None
@@ -121,8 +113,7 @@ def main(argv=None):
                 ),
                 mandatory=True,
             )
-            link.record_delivery('acked', method, properties, body)
-            link.ack(method.delivery_tag)
+            delivered.ack()
             last = time.monotonic()
             first = first or last
             if number is None:

@@ -31,7 +31,8 @@ from collections import Counter, OrderedDict
 import common
 from siamese import flags, script
 from siamese.messaging import link as delivery
-from siamese.messaging.link import Invalid
+from siamese.messaging import topology
+from siamese.messaging.deliveries import Invalid
 
 MAX_BODY = 4096  # bytes; a block has about 350
 REMEMBERED = 50_000  # blocks this validator knows of, the latest: 20 MB
@@ -44,12 +45,12 @@ SUMMARY = (
 
 
 def declare(channel, link):
-    delivery.declare_dead_letters(channel)
+    topology.declare_dead_letters(channel)
     channel.queue_declare(
         link.args.queue,
         durable=True,
         arguments={
-            'x-dead-letter-exchange': common.DEAD_LETTER_EXCHANGE,
+            'x-dead-letter-exchange': topology.DEAD_LETTER_EXCHANGE,
             'x-queue-type': link.args.queue_type,
         },
     )
@@ -142,7 +143,9 @@ def main(argv=None):
     highest = common.next_prime(args.max)
     known, books, first, last = OrderedDict(), Counter(), 0.0, 0.0
     with delivery.connected(args, declare) as link:
-        for channel, method, properties, body in link.deliveries(args.idle):
+        for delivered in link.deliveries(args.idle):
+            channel, method = delivered.channel, delivered.method
+            properties, body = delivered.properties, delivered.body
             last = time.monotonic()
             first = first or last
             try:
@@ -151,16 +154,15 @@ def main(argv=None):
                 verdict = check_chain(
                     block,
                     known,
-                    delivery.publish_attempt(properties),
+                    delivered.attempt,
                     link.epoch,
-                    delivery.may_redeliver_acked(args, method),
+                    method.redelivered and args.queue_type == 'quorum',
                 )
             except Invalid as invalid:
-                link.reject(invalid, channel, method, properties, body)
+                delivered.reject(invalid)
                 continue
             books[verdict] += 1
-            link.record_delivery('acked', method, properties, body)
-            link.ack(method.delivery_tag)
+            delivered.ack()
             if not args.quiet:
                 print(
                     LINE.format(tally=script.tally(link.done, args.count), verdict=verdict, **block)

@@ -6,7 +6,8 @@ from collections import namedtuple
 
 import pika
 
-from siamese.messaging.link import Invalid, publish_attempt, may_redeliver_acked
+from siamese.copies import REPLAYED, Copy, explain
+from siamese.messaging.deliveries import Invalid, publish_attempt
 
 TEXT = b'Hello world'
 REMEMBERED = 10_000  # messages a consumer knows of, the latest: 4 MB
@@ -60,11 +61,9 @@ def count_copies(known, link, method, properties, settled=True):
     """
     this = publish_attempt(properties), link.epoch
     before, was_settled, times = known.get(properties.message_id, (None, False, 0))
-    if (
-        this == before
-        and (was_settled or not method.redelivered)
-        and not may_redeliver_acked(link.args, method)
-    ):
+    earlier = [Copy(*before, False, was_settled)] if before else []
+    copy = Copy(*this, method.redelivered, settled)
+    if explain(earlier, copy, link.args.queue_type) == REPLAYED:
         raise Invalid('replayed', 'settled before' if was_settled else 'not flagged as redelivered')
     known[properties.message_id] = this, settled, times + 1
     while len(known) > REMEMBERED:

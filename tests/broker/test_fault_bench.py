@@ -160,7 +160,7 @@ def stop_with_empty_queues(scenarios):
         )  # one was stopped between its ledger and the socket
 
     wait_until(stopped, 'empty queues')
-    spell(0.3)  # acknowledgements follow within delivery.TICK
+    spell(0.3)  # acknowledgements follow within delivery.TICK_S
     signal_all(everyone[1::2], signal.SIGSTOP)
     return everyone
 
@@ -484,14 +484,14 @@ from siamese.messaging import link as delivery
 import {module} as producer
 from siamese import script
 
-def lost(link, reason, again):
+def lost(link, reason, channel_only):
     for tag in list(link.outbox.unconfirmed):
         if {claims}:
             link.on_confirm(pika.frame.Method(1, pika.spec.Basic.Ack(tag)))
     link.outbox.unconfirmed.clear()
-    careful(link, reason, again)
+    return careful(link, reason, channel_only)
 
-careful, delivery.Link._lost = delivery.Link._lost, lost
+careful, delivery.Link._on_lost = delivery.Link._on_lost, lost
 script.run(producer.main)
 """
 

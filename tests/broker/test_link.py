@@ -187,11 +187,11 @@ def test_what_was_delivered_over_a_lost_connection_is_not_handed_out(channel, ur
 def test_slow_work_does_not_keep_the_connection_waiting(channel, url, monkeypatch):
     put(channel, chain('alice', 60))
     args = validate.parse_args(['--url', url, '--count', '60'])
-    turns, turn = [], delivery.Link._turn
-    monkeypatch.setattr(delivery.Link, '_turn', lambda link: (turns.append(link.done), turn(link)))
+    turns, turn = [], delivery.Link._pump
+    monkeypatch.setattr(delivery.Link, '_pump', lambda link: (turns.append(link.done), turn(link)))
     with delivery.connected(args, validate.declare) as link:
         for _ in link.deliveries():
-            slow = time.monotonic() + delivery.TICK / 4
+            slow = time.monotonic() + delivery.TICK_S / 4
             while time.monotonic() < slow:
                 pass
     assert max(after - before for before, after in zip(turns, turns[1:])) <= 5
