@@ -39,6 +39,11 @@ class Alarm:
         self.reason = ''
         self.lasted_s = 0.0  # all alarms of this run that are over
 
+    def text(self) -> str:
+        """Return why publishers are blocked, and for how long."""
+        lasted_s = time.monotonic() - (self.since or 0)
+        return f'broker blocks publishers: {self.reason}, {lasted_s:.0f} s'
+
     def on_blocked(self, _connection: framing.Connection, frame: pika.frame.Method) -> None:
         """The callback of connection.blocked."""
         self.since = time.monotonic()
@@ -176,13 +181,11 @@ class Reconnector:
 
     def problem(self) -> str:
         """Return what keeps messages from flowing, with its duration, or ''."""
-        now = time.monotonic()
         if self.alarm.since:
-            lasted = now - self.alarm.since
-            return f'broker blocks publishers: {self.alarm.reason}, {lasted:.0f} s'
+            return self.alarm.text()
         if self.is_ready:
             return ''
-        return f'broker unavailable, {now - self.away_since:.0f} s'
+        return f'broker unavailable, {time.monotonic() - self.away_since:.0f} s'
 
     def give_up_after(self, limit_s: float, unconfirmed_count: int) -> None:
         """Fail if the broker has been unavailable for longer than the limit."""
@@ -202,8 +205,8 @@ class Reconnector:
 
     def close(self) -> None:
         """Close the connection, after everything that was sent; wait at most 5 s."""
-        deadline = time.monotonic() + 5
         self.closing = True
+        deadline = time.monotonic() + 5
         if self.connection.is_open:  # pika cannot close one that is being opened
             self.connection.close()
             while not self.is_down and time.monotonic() < deadline:
@@ -272,7 +275,7 @@ class Reconnector:
         expected = self.on_lost(reason, channel_only)
         self.quiet = self.quiet and channel_only
         self.failure = self.failure or self._fatal(reason, channel_only)
-        if not self.failure and not self.quiet and not expected:
+        if not (self.failure or self.quiet or expected):
             self._log_loss(channel_only)
         if self.is_ready:
             self.counts['lost_channels' if channel_only else 'lost_connections'] += 1

@@ -125,9 +125,7 @@ class Session(RunLimits):
         if not quiet:
             logging.info('ready: %s', text)
         self.last_activity = time.monotonic()
-        flags = vars(self.args)
-        facts = {name: flags[name] for name in ('exchange', 'queue', 'queue_type') if name in flags}
-        self.record('connected', broker=text, **facts)
+        self.record('connected', broker=text, **names_in(self.args))
 
     def _broker_text(self) -> str:
         text = product_at(self.connection, self.endpoint) + self.reconnector.became_ready()
@@ -247,3 +245,9 @@ def product_at(connection: framing.Connection, endpoint: pika.ConnectionParamete
 def cannot_write(path: str, error: OSError) -> Failure:
     """Return the Failure of a run whose ledger cannot be written."""
     return Failure(f'cannot write the ledger {path}: {error.strerror}', 3)
+
+
+def names_in(args: argparse.Namespace) -> dict[str, str]:
+    """Return the exchange and the queue, with its type, that the flags name."""
+    flags = vars(args)
+    return {name: flags[name] for name in ('exchange', 'queue', 'queue_type') if name in flags}
