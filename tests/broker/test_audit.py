@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.processes import Running
 
+import audit as audit_script
 from siamese import verdict as audit
 
 
@@ -197,7 +198,7 @@ def test_cases(case, tmp_path):
     )
     ledger = tmp_path / 'run.jsonl'
     ledger.write_text(''.join(json.dumps(event) + '\n' for event in books))
-    assert audit.main([str(ledger), '--quiet']) == status
+    assert audit_script.main([str(ledger), '--quiet']) == status
 
 
 def mortal(id, at, exchange='news', ttl='10000'):
@@ -412,7 +413,7 @@ def test_what_cannot_be_judged(text, complaint, tmp_path):
 def test_what_an_unreadable_line_could_explain_is_not_judged(case, status, tmp_path, capsys):
     ledger = tmp_path / 'run.jsonl'
     ledger.write_text('torn\n' + ''.join(json.dumps(event) + '\n' for event in CASES[case][0]))
-    assert audit.main([str(ledger)]) == status
+    assert audit_script.main([str(ledger)]) == status
     assert (f'{case}: 1' in capsys.readouterr().out) == (status == 1)
 
 
@@ -421,7 +422,7 @@ def test_a_ledger_named_twice_counts_once(tmp_path):
     ledger.write_text(''.join(json.dumps(event) + '\n' for event in CASES['sane'][0]))
     (tmp_path / 'link').symlink_to(ledger)
     assert (
-        audit.main([str(ledger), str(tmp_path / 'link'), f'{tmp_path}/./run.jsonl', '--quiet']) == 0
+        audit_script.main([str(ledger), str(tmp_path / 'link'), f'{tmp_path}/./run.jsonl', '--quiet']) == 0
     )
 
 
