@@ -300,7 +300,7 @@ def judge(found: Found) -> Verdict:
     if unreadable:
         where = printable(', '.join(unreadable[:NAMED_PER_FAULT]))
         remedy = 'written by an older version? use a fresh ledger'
-        return Verdict(f'unknown: cannot read {where}; {remedy}', 3, [])
+        return Verdict(f'unknown: {where} cannot be read; {remedy}', 3, [])
     if not complete:
         missing = 'consumer' if found['attempted'] else 'producer'
         return Verdict(f'unknown: the ledgers know of no {missing}', 3, [])

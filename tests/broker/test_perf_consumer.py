@@ -14,7 +14,6 @@ from support.raw_properties import undecodable
 
 import audit as audit_script
 import perf_consumer
-from siamese import verdict as audit
 from siamese.messaging import link as delivery
 from siamese.messaging.deliveries import Invalid
 from siamese.scenarios import performance as perf

@@ -18,7 +18,6 @@ from support.raw_properties import undecodable, with_message_id
 
 import audit as audit_script
 import validate
-from siamese import verdict as audit
 from siamese.messaging import framing as wire
 from siamese.testbed import rabbitmq as broker_module
 
