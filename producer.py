@@ -33,6 +33,7 @@ import common
 from siamese import flags, script
 from siamese.messaging import link as delivery
 from siamese.messaging import topology
+from siamese.scenarios import mining
 
 LINE = '{producer} {tally}  {hash:.16}…  proof {proof:8}  {tries:8,} attempts  {took:.2f} s'
 SUMMARY = (
@@ -56,7 +57,7 @@ def declare(channel, link):
 
 def parse_args(argv):
     parser = flags.parser(__doc__)
-    flags.add_proof_flags(parser)
+    mining.add_proof_flags(parser)
     flags.add_rate_flag(parser)
     flags.add_broker_flags(parser, queue='siamese.blocks')
     return flags.parse(parser, argv)
@@ -64,13 +65,13 @@ def parse_args(argv):
 
 def main(argv=None):
     args = parse_args(argv)
-    if common.doubt(args.difficulty, args.min, args.max):
-        logging.warning(common.doubt(args.difficulty, args.min, args.max))
+    if mining.warn_if_unsolvable(args.difficulty, args.min, args.max):
+        logging.warning(mining.warn_if_unsolvable(args.difficulty, args.min, args.max))
     block, mined, attempts, busy = common.GENESIS, 0, 0, 0.0
     with delivery.connected(args, declare) as link:
         while link.keep_running(mined, link.started + mined / (args.rate or math.inf)):
             previous, started = block, time.monotonic()
-            block, tries = common.mine(
+            block, tries = mining.mine(
                 previous, args.difficulty, args.min, args.max, idle=link.process_events
             )
             took = time.monotonic() - started

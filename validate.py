@@ -33,6 +33,7 @@ from siamese import flags, script
 from siamese.messaging import link as delivery
 from siamese.messaging import topology
 from siamese.messaging.deliveries import Invalid
+from siamese.scenarios import mining
 
 MAX_BODY = 4096  # bytes; a block has about 350
 REMEMBERED = 50_000  # blocks this validator knows of, the latest: 20 MB
@@ -132,7 +133,7 @@ def check_chain(block, known, attempt, epoch, may_repeat=False):
 
 def parse_args(argv):
     parser = flags.parser(__doc__)
-    flags.add_proof_flags(parser)
+    mining.add_proof_flags(parser)
     flags.add_consumer_flags(parser, prefetch=200)
     flags.add_broker_flags(parser, queue='siamese.blocks')
     return flags.parse(parser, argv)
@@ -140,7 +141,7 @@ def parse_args(argv):
 
 def main(argv=None):
     args = parse_args(argv)
-    highest = common.next_prime(args.max)
+    highest = mining.next_prime(args.max)
     known, books, first, last = OrderedDict(), Counter(), 0.0, 0.0
     with delivery.connected(args, declare) as link:
         for delivered in link.deliveries(args.idle):

@@ -130,7 +130,7 @@ def test_bad_blocks(case):
 
 
 def test_the_range_is_that_of_the_next_prime():
-    last = validate.common.next_prime(25_000_000)
+    last = validate.mining.next_prime(25_000_000)
     for proof, verdict in (
         (100_000, 'proof out of range'),
         (100_003, 'valid'),
