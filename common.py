@@ -93,19 +93,14 @@ def _split(url: str) -> SplitResult:
         parts.port  # noqa: B018  the property parses
     except ValueError:
         raise _bad('the port is above 65535, or one of / ? # @ : is not percent-encoded') from None
+    vhost = unquote(parts.path[1:]).encode(errors='replace')
     for wrong, complaint in (
         (not url.isprintable(), 'write what cannot be printed as %XX, the bytes of UTF-8'),
         (parts.scheme not in ('amqp', 'amqps'), 'it must begin with amqp:// or amqps://'),
         (not parts.hostname, f'the host is missing; {EXPECTED}'),
-        (
-            '@' in parts.path,
-            'write a / in user or password as %2F, an @ in the virtual host as %40',
-        ),
+        ('@' in parts.path, 'write a / in user or password as %2F, an @ in the vhost as %40'),
         (parts.path.count('/') > 1, 'write a / in the name of the virtual host as %2F'),
-        (
-            len(unquote(parts.path[1:]).encode(errors='replace')) > 255,
-            'the virtual host has more than 255 bytes',
-        ),
+        (len(vhost) > 255, 'the name of the virtual host has more than 255 bytes'),
         (parts.fragment, 'write a # in user, password or virtual host as %23'),
     ):
         if wrong:

@@ -13,6 +13,7 @@ from pika.exceptions import AMQPError, ChannelClosedByBroker, ConnectionBlockedT
 
 import common
 from common import Failure
+from siamese.messaging.credentials import with_tokens
 from siamese.messaging.errors import cause, fatal_failure
 
 # How long the broker may block publishers, unless the URL says it (s).
@@ -29,6 +30,7 @@ def connected(endpoint: pika.ConnectionParameters) -> Iterator[pika.BlockingConn
     Raises Failure: status 1 if access is refused, 3 if the broker is or becomes
     unreachable.
     """
+    with_tokens(endpoint)
     endpoint = copy.copy(endpoint)
     endpoint.blocked_connection_timeout = endpoint.blocked_connection_timeout or BLOCKED_TIMEOUT_S
     what = 'broker unreachable'

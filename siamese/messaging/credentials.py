@@ -21,6 +21,8 @@ from typing import Any
 
 import pika
 
+from common import NoUser
+
 COMMAND = 'AMQP_TOKEN_COMMAND'
 REMEDY = f'see AMQP_URL, or let {COMMAND} print fresh ones'
 
@@ -80,6 +82,20 @@ def credentials(user: str, password: str) -> pika.PlainCredentials:
     if not user and (password or command):
         return Credentials(password, command)
     return pika.PlainCredentials(user, password)
+
+
+def with_tokens(endpoint: pika.ConnectionParameters) -> None:
+    """Replace the login of an endpoint by a token, where its URL names no user.
+
+    That is amqp://:TOKEN@host, or a URL without a login while AMQP_TOKEN_COMMAND is set.
+    """
+    login = endpoint.credentials
+    if isinstance(login, Credentials):
+        return
+    if isinstance(login, NoUser) and COMMAND in os.environ:
+        endpoint.credentials = credentials('', '')
+    elif not login.username:
+        endpoint.credentials = credentials('', login.password)
 
 
 def login_name(login: pika.PlainCredentials) -> str:

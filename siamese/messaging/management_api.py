@@ -104,6 +104,7 @@ def api(endpoint: pika.ConnectionParameters, url: str | None = None) -> Manageme
     Raises ValueError for a bad URL, without repeating it.
     """
     parts = _split(endpoint, url)
+    credentials.with_tokens(endpoint)
     login = endpoint.credentials
     if parts.username or parts.password:
         user = unquote(parts.username or '')

@@ -120,6 +120,8 @@ class Reconnector:
     ) -> None:
         self.endpoint_count = len(args.endpoints)
         self.endpoints = cycle(args.endpoints)
+        for endpoint in args.endpoints:
+            credentials.with_tokens(endpoint)
         self.counts = counts
         self.record = record
         self.on_lost = on_lost
