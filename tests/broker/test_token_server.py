@@ -29,10 +29,10 @@ from support.processes import PATIENCE, Running, wait_until
 from support.queues import drain
 
 import common
-import roles
 from siamese import ROOT
-from siamese.access import permissions as rights
-from siamese.messaging import management_api as management
+from siamese.access import permissions
+from siamese.access.standard_roles import ROLES
+from siamese.messaging import management_api
 from siamese.testbed import rabbitmq as broker_module
 
 GRANT = 'urn:ietf:params:oauth:grant-type:saml2-bearer'
@@ -250,7 +250,7 @@ def test_private_keys_are_private(place):
 
 
 def as_user(broker, token):
-    return rights.as_user(common.endpoints(broker.url, 'test')[0], '', token)
+    return permissions.as_user(common.endpoints(broker.url, 'test')[0], '', token)
 
 
 @pytest.fixture
@@ -295,7 +295,7 @@ def test_the_whole_chain(server, provider, oauth2_broker, room):
     done = Running(*validate, env={'AMQP_URL': subscriber}).end()
     assert done.status == 0 and '2 blocks valid' in done.out
     watcher = pika.URLParameters(watcher).credentials.password
-    call = management.api(as_user(oauth2_broker, watcher), without_login(oauth2_broker))
+    call = management_api.api(as_user(oauth2_broker, watcher), without_login(oauth2_broker))
     assert call('whoami')['name'] == 'watchers-user' and call('overview')['rabbitmq_version']
 
 
@@ -309,12 +309,12 @@ def test_the_rights_of_each_role_are_those_of_roles_py(
 ):
     endpoint = common.endpoints(oauth2_broker.url, 'test')[0]
     user = as_user(oauth2_broker, server.token(provider.assertion(role, group)))
-    name = f'{rights.TEMPORARY}{role}'
+    name = f'{permissions.TEMPORARY}{role}'
     try:
-        refusals = rights.try_all(endpoint, user, without_login(oauth2_broker), name)
+        refusals = permissions.try_all(endpoint, user, without_login(oauth2_broker), name)
     finally:
-        rights.tidy_up(endpoint, oauth2_broker.management_url, name)
-    assert {what for what, refusal in refusals.items() if not refusal} == roles.EXPECTED[role]
+        permissions.clean_up(endpoint, oauth2_broker.management_url, name)
+    assert {what for what, refusal in refusals.items() if not refusal} == ROLES[role].operations
 
 
 def test_the_monitors_own_queue(server, provider, oauth2_broker):
@@ -399,7 +399,7 @@ def test_with_tls(place, tmp_path):
         ({'roles': {}}, 'expected an object'),
         ({'certificates': 'none.pem'}, 'No such file'),
         ({'certificates': 'claims.json'}, 'cannot use'),
-        ({'issuer': 5}, 'is to be text'),
+        ({'issuer': 5}, 'must be text'),
     ],
 )
 def test_claims_that_cannot_be_used(tmp_path, change, words):
@@ -511,7 +511,12 @@ def half_sent(
 
 def test_requests_that_are_sent_in_part_do_not_stay(tmp_path):
     identity.make(tmp_path)
-    code = 'import claims, script, token_server; claims.LIFE = 5; script.run(token_server.main)'
+    code = (
+        'import token_server; from siamese import script; '
+        'from siamese.access import token_endpoint; '
+        'token_endpoint.CONNECTION_TIMEOUT_S = 5; '
+        'script.run(token_server.main)'
+    )
     server = Server(tmp_path, start=(sys.executable, '-c', code))
     waiting = [
         *half_sent(server, 50),
@@ -542,20 +547,12 @@ def test_requests_that_are_sent_in_part_do_not_keep_it_from_ending(tmp_path):
     ), done.err
 
 
-def test_a_role_can_be_for_one_virtual_host():
-    from siamese.access import token_issuer as claims
-
-    policy = claims.policy(ROOT / 'examples/saml/claims.json')
-    names, scopes = claims.scopes_of({'groups': ['shop', 'warehouse', 'none']}, policy.roles)
-    assert names == ['publisher', 'subscriber'] and scopes == [
-        'siamese.write:%2F/*',
-        'siamese.read:%2F/*',
-    ]
-    assert claims.scopes_of({'other': ['shop']}, policy.roles) == ([], [])
-
-
 def test_without_the_libraries_it_says_what_to_install():
-    code = 'import sys; sys.modules["signxml"] = None; import script, token_server; script.run(token_server.main)'
+    code = (
+        'import sys; sys.modules["signxml"] = None; '
+        'import token_server; from siamese import script; '
+        'script.run(token_server.main)'
+    )
     done = Running(sys.executable, '-c', code, 'examples/saml/claims.json').end()
     assert (
         done.status == 3
