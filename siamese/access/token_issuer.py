@@ -248,25 +248,26 @@ def issue_token(
     kid, key = newest_key(folder)
     remember_use(folder, claims, now)
     issued_at = int(now)
-    expires = min(
-        issued_at + lifetime_s,
-        claims.expires + saml.CLOCK_SKEW_S,
-    )
+    expires = min(issued_at + lifetime_s, claims.expires + saml.CLOCK_SKEW_S)
     scope = ' '.join(scopes_of(grants))
-    text = jwt.encode(
-        {
-            'iss': policy.trust.audience,
-            'sub': claims.subject,
-            'aud': [RESOURCE_SERVER_ID],
-            'scope': scope,
-            'iat': issued_at,
-            'exp': expires,
-        },
-        key,
-        'RS256',
-        {'kid': kid},
-    )
+    payload = {
+        'iss': policy.trust.audience,
+        'sub': claims.subject,
+        'aud': [RESOURCE_SERVER_ID],
+        'scope': scope,
+        'iat': issued_at,
+        'exp': expires,
+    }
+    text = jwt.encode(payload, key, 'RS256', {'kid': kid})
     seconds = expires - issued_at
+    return IssuedToken(
+        text=text,
+        lifetime_s=seconds,
+        scope=scope,
+        description=describe(claims.subject, grants, seconds, kid),
+    )
+
+
+def describe(subject: str, grants: list[Grant], seconds: int, kid: str) -> str:
     roles = ', '.join(dict.fromkeys(grant.role for grant in grants))
-    description = f'{claims.subject!a} is {roles} for {seconds} s, signed with {kid}'
-    return IssuedToken(text, seconds, scope, description)
+    return f'{subject!a} is {roles} for {seconds} s, signed with {kid}'
