@@ -1,4 +1,7 @@
-"""roles.py against a real broker: what it makes, what it finds wrong, what it leaves behind; and the roles at work."""
+"""roles.py against a real broker: what it makes, finds wrong and leaves behind.
+
+And the scripts with the users that it makes.
+"""
 
 import contextlib
 import json
@@ -47,9 +50,11 @@ def api(broker):
 def manage(start, broker, url, api):
     """roles.py for roles of this test's own, which are removed afterwards.
 
-    start(), run(): the script; user(), url() of a role, which has its password from PASSWORDS; permit(): its patterns.
+    start() and run() run the script. user() and url() are those of a role,
+    which has its password from PASSWORDS. permit() sets its patterns.
     """
-    prefix, vhost = f'test-{os.urandom(4).hex()}', url.rpartition('/')[2]  # percent-encoded
+    prefix = f'test-{os.urandom(4).hex()}'
+    vhost = url.rpartition('/')[2]  # percent-encoded
 
     def start_it(*flags, **env):
         return start(
@@ -97,7 +102,8 @@ def left_behind(api, vhost):
 
 def test_the_roles_are_made_and_checked_and_removed(manage, api):
     made = manage.run('--create')
-    assert made.status == 0 and 'shown on stdout, this once' in made.err
+    assert made.status == 0
+    assert 'shown on stdout, this once' in made.err
     lines = [line.split() for line in made.out.splitlines()]
     assert [(user, what) for user, _, what in lines] == [
         (manage.user(role), 'created') for role in ROLES
@@ -244,23 +250,27 @@ def test_a_permission_for_a_name_that_is_not_tried_is_found(manage):
     manage.permit('publisher', '', '.*', r'^siamese\.blocks$')
     checked = manage.run('--check')
     assert checked.status == 1 and checked.out.count('unexpected permission') == 1
-    assert (
-        r"publisher: unexpected permission: the pattern '^siamese\\.blocks$' for read, expected '^$'"
-        in checked.out
+    finding = (
+        r"publisher: unexpected permission: the pattern '^siamese\\.blocks$' for read, "
+        r"expected '^$'"
     )
+    assert finding in checked.out
 
 
 def test_the_permission_to_configure_is_found(manage):
     manage.run('--create')
     manage.permit('monitoring', '.*', '', '^$')
     checked = manage.run('--check', '--quiet')
-    configure, write, read = map(repr, ROLES['monitoring'].patterns)
+    expected = ROLES['monitoring']
     assert checked.status == 1 and checked.out.splitlines()[:-1] == [
         'monitoring: unexpected permission: declare is allowed',
         'monitoring: unexpected permission: delete is allowed',
-        f"monitoring: unexpected permission: the pattern '.*' for configure, expected {configure}",
-        f"monitoring: missing permission: the pattern '^$' for write is narrower than {write}",
-        f"monitoring: missing permission: the pattern '^$' for read is narrower than {read}",
+        "monitoring: unexpected permission: the pattern '.*' for configure, "
+        f'expected {expected.configure!r}',
+        "monitoring: missing permission: the pattern '^$' for write "
+        f'is narrower than {expected.write!r}',
+        "monitoring: missing permission: the pattern '^$' for read "
+        f'is narrower than {expected.read!r}',
     ]
 
 
@@ -284,8 +294,10 @@ def test_a_permission_that_is_narrower_than_the_names_tried_is_found(manage):
     manage.permit('subscriber', '^$', '^$', r'^siamese\.check-')
     checked = manage.run('--check', '--quiet')
     assert checked.status == 1 and checked.out.splitlines()[:-1] == [
-        r"subscriber: missing permission: the pattern '^siamese\\.check-' for read is narrower than '.*'",
-        r"publisher: missing permission: the pattern '^amq\\.default$' for write is narrower than '.*'",
+        r"subscriber: missing permission: the pattern '^siamese\\.check-' for read "
+        "is narrower than '.*'",
+        r"publisher: missing permission: the pattern '^amq\\.default$' for write "
+        "is narrower than '.*'",
     ]
 
 
@@ -444,7 +456,7 @@ def test_a_subscriber_rejects_into_the_dead_letters(manage, run, channel):
 
 
 def test_the_permissions_that_the_rpc_scripts_need_besides(manage, run, start):
-    """As docs/access.md tells them."""
+    """Those of docs/access.md."""
     manage.run('--create', **PASSWORDS)
     run('rpc_server.py', '--duration', 0.1)
     asked = run('rpc_client.py', '--count', 1, '--url', manage.url('publisher'))
@@ -571,7 +583,11 @@ def test_an_unreachable_or_refusing_broker_takes_one_line(run, broker, url):
 
 @contextlib.contextmanager
 def held(url):
-    """Yield a proxy that holds what the broker sends when a check has made what it needs; reached, gate: Events."""
+    """Yield the URL of a proxy, and two Events: reached and gate.
+
+    When a check has made its users and its queue, the proxy sets `reached`,
+    and holds the broker's answer until `gate` is set.
+    """
     reached, gate = threading.Event(), threading.Event()
 
     def alter(data):

@@ -1,4 +1,7 @@
-"""token_server.py: attacks refused over HTTP, each with one line; honest assertions to rights at a real RabbitMQ."""
+"""token_server.py: attacks are refused over HTTP, each with one line.
+
+Honest assertions become tokens, and permissions at a real RabbitMQ.
+"""
 
 import base64
 import contextlib
@@ -29,7 +32,6 @@ from support.processes import PATIENCE, Running, wait_until
 from support.queues import drain
 
 import common
-from siamese import ROOT
 from siamese.access import permissions
 from siamese.access.standard_roles import ROLES
 from siamese.messaging import management_api
@@ -121,7 +123,10 @@ def oauth2_broker(place):
 
 
 def refused_with(server, words, body):
-    """Send a body that is to be refused; check that this is one line, which says why; return the answer."""
+    """Send a body that must be refused; return the answer.
+
+    Checks that the refusal is one line in the log, which says why.
+    """
     before = len(server.err)
     status, answer = server.post(body)
     assert status == 400 and 'access_token' not in answer
@@ -255,7 +260,7 @@ def as_user(broker, token):
 
 @pytest.fixture
 def room(oauth2_broker):
-    """A virtual host of the broker that takes tokens, with the queues of the scripts: its URL without a login."""
+    """A virtual host with the queues of the scripts: its URL, with {} for a token."""
     producer = Running(
         'producer.py', '--count', 1, '--difficulty', 2, env={'AMQP_URL': oauth2_broker.url}
     ).end()
@@ -268,7 +273,10 @@ def room(oauth2_broker):
 
 @pytest.mark.pair
 def test_the_whole_chain(server, provider, oauth2_broker, room):
-    """Assertion, token, script: the publisher publishes, the subscriber consumes, monitoring reads the API."""
+    """Assertion, token, script.
+
+    The publisher publishes, the subscriber consumes, monitoring reads the API.
+    """
     publisher, subscriber, watcher = (
         room.format(server.token(provider.assertion(f'{group}-user', group)))
         for group in ('shop', 'warehouse', 'watchers')
@@ -304,7 +312,7 @@ def without_login(broker):
 
 
 @pytest.mark.parametrize('group, role', identity.ROLES.items())
-def test_the_rights_of_each_role_are_those_of_roles_py(
+def test_each_role_has_the_permissions_that_roles_py_gives_it(
     server, provider, oauth2_broker, group, role
 ):
     endpoint = common.endpoints(oauth2_broker.url, 'test')[0]
@@ -318,7 +326,7 @@ def test_the_rights_of_each_role_are_those_of_roles_py(
 
 
 def test_the_monitors_own_queue(server, provider, oauth2_broker):
-    """Beyond what roles.py tries: a queue of its own for events, the dead letters, and nothing else."""
+    """Beyond what roles.py tries: its own queue for events, and no other."""
     user = as_user(oauth2_broker, server.token(provider.assertion('mona', 'watchers')))
     connection = pika.BlockingConnection(user)
     assert connection.channel().queue_declare('siamese.events-mona', exclusive=True)
@@ -432,25 +440,30 @@ def test_bad_flags(flags, words):
 
 
 def put_bad_key(kind, path):
-    """Make at a path what is no private RSA key that token_server.py can read."""
-    key, secret = (
-        rsa.generate_private_key(65537, 1024 if kind == 'short' else 2048),
-        serialization.NoEncryption(),
-    )
-    if kind == 'EC':
-        key = ec.generate_private_key(ec.SECP256R1())
-    elif kind == 'encrypted':
-        secret = serialization.BestAvailableEncryption(b'secret')
+    """Make a file that holds no private RSA key that token_server.py can use."""
     if kind == 'dangling':
         path.symlink_to('nowhere')
+    elif kind == 'bad':
+        path.write_bytes(b'no key')
     else:
-        path.write_bytes(
-            b'no key'
-            if kind == 'bad'
-            else key.private_bytes(
-                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, secret
-            )
-        )
+        path.write_bytes(unusable_pem(kind))
+
+
+def unusable_pem(kind):
+    encryption = serialization.NoEncryption()
+    if kind == 'short':
+        key = rsa.generate_private_key(65537, 1024)
+    elif kind == 'EC':
+        key = ec.generate_private_key(ec.SECP256R1())
+    else:
+        assert kind == 'encrypted'
+        key = rsa.generate_private_key(65537, 2048)
+        encryption = serialization.BestAvailableEncryption(b'secret')
+    return key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        encryption,
+    )
 
 
 BAD_KEYS = ['bad', 'EC', 'short', 'encrypted', 'dangling']
