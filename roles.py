@@ -36,10 +36,10 @@ Exit status: 0 done and right, 1 a permission is missing or unexpected, or the
 request was refused, 2 usage, 3 could not tell.
 
 Examples:
-    ./roles.py --create                    # again: keeps users, restores permissions
-    PUBLISHER_PASSWORD=secret ./roles.py --create     # with your own password
-    ./roles.py --create --prefix shop                 # shop-subscriber, shop-publisher ...
-    ./roles.py --remove                    # also what a killed --check left behind
+    ./roles.py --create                 # if users exist: restore their permissions
+    PUBLISHER_PASSWORD=secret ./roles.py --create
+    ./roles.py --create --prefix shop   # shop-subscriber, shop-publisher ...
+    ./roles.py --remove                 # also what a killed --check left behind
 """
 
 from __future__ import annotations
@@ -57,11 +57,10 @@ from common import Failure
 from siamese import flags, script
 from siamese.access import permissions
 from siamese.access.standard_roles import (
-    ANYTHING,
-    IMPLIED_TAGS,
-    KINDS,
-    NOTHING,
     ROLES,
+    deviations_of,
+    different_patterns,
+    unexpected_tags,
 )
 from siamese.access.users import (
     OWN_TAG,
@@ -70,7 +69,7 @@ from siamese.access.users import (
     put_permissions,
     put_user,
     tags_of,
-    why_not,
+    why_not_administrator,
 )
 from siamese.messaging import blocking, credentials, management_api
 from siamese.messaging.management_api import part
@@ -218,7 +217,7 @@ def check(args: Namespace) -> int:
     started = time.monotonic()
     name = permissions.TEMPORARY + secrets.token_hex(4)
     args.endpoint = blocking.first_reachable(args.endpoints)
-    limited = why_not(args.call)
+    limited = why_not_administrator(args.call)
     if limited:
         logging.warning(
             '%s may not create users (%s): trying what it may do itself, '
@@ -313,19 +312,6 @@ def find_deviations(matrix: Matrix) -> list[str]:
     return lines
 
 
-def deviations_of(role: str, refusals: dict[str, str]) -> list[str]:
-    lines = []
-    for operation, refusal in refusals.items():
-        expected = operation in ROLES[role].operations
-        if refusal and expected:
-            lines.append(f'{role}: missing permission: {operation} is refused ({refusal})')
-            if operation == 'connect':
-                break
-        elif not refusal and not expected:
-            lines.append(f'{role}: unexpected permission: {operation} is allowed')
-    return lines
-
-
 def find_differences(args: Namespace) -> list[str]:
     """Return a line for each tag and pattern that is not that of the role.
 
@@ -335,30 +321,9 @@ def find_differences(args: Namespace) -> list[str]:
     for role in ROLES:
         user = user_name(args, role)
         tags = tags_of(args.call(f'users/{part(user)}'))
-        lines += different_tags(role, tags)
+        lines += unexpected_tags(role, [tag for tag in tags if tag != OWN_TAG])
         patterns = get_patterns(args.call, args.endpoint.virtual_host, user)
         lines += different_patterns(role, patterns or [])
-    return lines
-
-
-def different_tags(role: str, tags: list[str]) -> list[str]:
-    usual = {OWN_TAG, *ROLES[role].tags}
-    for tag in ROLES[role].tags:
-        usual.update(IMPLIED_TAGS[tag])
-    return [f'{role}: unexpected permission: the tag {tag!r}' for tag in tags if tag not in usual]
-
-
-def different_patterns(role: str, patterns: list[str]) -> list[str]:
-    lines = []
-    for kind, pattern, expected in zip(KINDS, patterns, ROLES[role].patterns):
-        pattern = pattern or NOTHING
-        if pattern == expected:
-            continue
-        what = f'the pattern {pattern!r} for {kind}'
-        if expected == ANYTHING or pattern == NOTHING:
-            lines.append(f'{role}: missing permission: {what} is narrower than {expected!r}')
-        else:
-            lines.append(f'{role}: unexpected permission: {what}, expected {expected!r}')
     return lines
 
 
@@ -517,7 +482,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def refuse_if_limited(args: Namespace) -> None:
     """Raise Failure if this user may not create or remove users."""
-    limited = why_not(args.call)
+    limited = why_not_administrator(args.call)
     if limited:
         who = credentials.login_name(args.endpoint.credentials)
         raise Failure(

@@ -125,3 +125,46 @@ def scopes_of(grants: Iterable[Grant]) -> list[str]:
             where = quote(vhost, safe='')
         scopes.extend(scope.format(where) for scope in ROLES[role].scopes)
     return [f'{RESOURCE_SERVER_ID}.{scope}' for scope in dict.fromkeys(scopes)]
+
+
+# ---- comparing a user with its role
+
+
+def deviations_of(role: str, refusals: Mapping[str, str]) -> list[str]:
+    """Return a line for each operation whose result is not that of the role.
+
+    `refusals` says why each operation was refused, '' if it was allowed.
+    """
+    lines = []
+    for operation, refusal in refusals.items():
+        expected = operation in ROLES[role].operations
+        if refusal and expected:
+            lines.append(f'{role}: missing permission: {operation} is refused ({refusal})')
+            if operation == 'connect':
+                break  # without a connection, all others are refused as well
+        elif not refusal and not expected:
+            lines.append(f'{role}: unexpected permission: {operation} is allowed')
+    return lines
+
+
+def unexpected_tags(role: str, tags: Sequence[str]) -> list[str]:
+    """Return a line for each tag that neither the role nor its tags imply."""
+    usual = set(ROLES[role].tags)
+    for tag in ROLES[role].tags:
+        usual.update(IMPLIED_TAGS[tag])
+    return [f'{role}: unexpected permission: the tag {tag!r}' for tag in tags if tag not in usual]
+
+
+def different_patterns(role: str, patterns: Sequence[str]) -> list[str]:
+    """Return a line for each pattern, in the order of KINDS, that differs."""
+    lines = []
+    for kind, pattern, expected in zip(KINDS, patterns, ROLES[role].patterns):
+        pattern = pattern or NOTHING
+        if pattern == expected:
+            continue
+        what = f'the pattern {pattern!r} for {kind}'
+        if expected == ANYTHING or pattern == NOTHING:
+            lines.append(f'{role}: missing permission: {what} is narrower than {expected!r}')
+        else:
+            lines.append(f'{role}: unexpected permission: {what}, expected {expected!r}')
+    return lines

@@ -64,7 +64,7 @@ def tags_of(user: dict[str, Any]) -> list[str]:
     return list(tags)
 
 
-def why_not(call: Call) -> str:
+def why_not_administrator(call: Call) -> str:
     """Return why the user of `call` may not create users, '' if it may."""
     try:
         tags = tags_of(call('whoami'))
