@@ -112,44 +112,39 @@ def test_the_roles_are_made_and_checked_and_removed(manage, api):
         assert len(password) >= 20 and password not in made.err
         assert api(f'permissions/{manage.vhost}/{user}')
     checked = manage.run('--check')
-    assert checked.status == 0 and checked.out.startswith(AS_IT_SHOULD_BE), checked
+    assert checked.status == 0, checked
+    assert checked.out.startswith(AS_IT_SHOULD_BE), checked
     assert checked.out.endswith('stopped: all tried\n') and checked.err == ''
     assert not left_behind(api, manage.vhost)
     removed = manage.run('--remove')
     assert removed.status == 0 and removed.out.count('removed\n') == 4
     assert not [user for user in api('users') if user['name'].startswith(manage.prefix)]
     gone = manage.run('--check')
-    assert (
-        gone.status == 1
-        and manage.user('monitoring') in gone.err
-        and 'see ./roles.py --create' in gone.err
-    )
+    assert gone.status == 1
+    assert manage.user('monitoring') in gone.err
+    assert 'see ./roles.py --create' in gone.err
     assert manage.run('--remove').out.count('does not exist\n') == 4
 
 
 def test_passwords_from_the_environment_are_not_shown_and_let_in(manage):
     made = manage.run('--create', **PASSWORDS)
-    assert (
-        made.status == 0
-        and '(from PUBLISHER_PASSWORD)' in made.out
-        and 'secret-of' not in made.out + made.err
-    )
+    assert made.status == 0
+    assert '(from PUBLISHER_PASSWORD)' in made.out
+    assert 'secret-of' not in made.out + made.err
     checked = manage.run('--check', '--json', '-', **PASSWORDS)
     summary = json.loads(checked.out)
-    assert checked.status == 0 and summary['users'] == {role: manage.user(role) for role in ROLES}
+    assert checked.status == 0
+    assert summary['users'] == {role: manage.user(role) for role in ROLES}
     for role, may in summary['permissions'].items():
         allowed = {operation for operation in may if may[operation]}
         assert allowed == ROLES[role].operations
     assert list(summary['permissions']) == list(ROLES)
     assert summary['tried'] == 48 and summary['findings'] == []
     checked = manage.run('--check', **{**PASSWORDS, 'PUBLISHER_PASSWORD': 'wrong-one'})
-    assert (
-        checked.status == 1 and 'publisher: missing permission: connect is refused' in checked.out
-    )
-    assert (
-        'wrong-one' not in checked.out + checked.err
-        and checked.out.count('missing permission') == 1
-    )
+    assert checked.status == 1
+    assert 'publisher: missing permission: connect is refused' in checked.out
+    assert 'wrong-one' not in checked.out + checked.err
+    assert checked.out.count('missing permission') == 1
 
 
 def test_created_again_they_keep_their_passwords_and_get_their_permissions_back(manage, api):
@@ -165,10 +160,12 @@ def test_created_again_they_keep_their_passwords_and_get_their_permissions_back(
         },
     )
     again = manage.run('--create', PUBLISHER_PASSWORD='another')
-    assert again.status == 0 and again.out.count('existed, permissions restored') == 4
+    assert again.status == 0
+    assert again.out.count('existed, permissions restored') == 4
     assert again.out.count('(unchanged)') == 3 and 'another' not in again.out
     after = {role: api(f'users/{manage.user(role)}') for role in ROLES}
-    assert after.pop('publisher') != before.pop('publisher') and after == before
+    assert after.pop('publisher') != before.pop('publisher')
+    assert after == before
     assert manage.run('--check', **{**PASSWORDS, 'PUBLISHER_PASSWORD': 'another'}).status == 0
 
 
@@ -177,10 +174,8 @@ def test_users_of_others_are_left_alone(manage, api):
     api(user, 'PUT', {'password': 'theirs', 'tags': 'management'})
     theirs = api(user)
     refused = manage.run('--create')
-    assert (
-        refused.status == 1
-        and f'{manage.user("publisher")}: not made by roles.py, and left alone' in refused.err
-    )
+    assert refused.status == 1
+    assert f'{manage.user("publisher")}: not made by roles.py, and left alone' in refused.err
     assert refused.out == '' and api(user) == theirs
     assert manage.user('subscriber') not in [found['name'] for found in api('users')]
     assert (
@@ -189,7 +184,9 @@ def test_users_of_others_are_left_alone(manage, api):
     )
     assert api(user) == theirs
     taken = manage.run('--create', '--overwrite')
-    assert taken.status == 0 and 'overwritten' in taken.out and manage.run('--check').status == 0
+    assert taken.status == 0
+    assert 'overwritten' in taken.out
+    assert manage.run('--check').status == 0
 
 
 def test_users_with_permissions_on_another_virtual_host_stay(manage, api, url):
@@ -199,15 +196,12 @@ def test_users_with_permissions_on_another_virtual_host_stay(manage, api, url):
         manage.run('--create')
         assert manage.run('--create', AMQP_URL=url.replace(manage.vhost, other)).status == 0
         removed = manage.run('--remove')
-        assert (
-            removed.status == 0
-            and removed.out.count(f'stays, because it has some on {unquote(other)}\n') == 4
-        )
+        assert removed.status == 0
+        assert removed.out.count(f'stays, because it has some on {unquote(other)}\n') == 4
         assert manage.run('--check', AMQP_URL=url.replace(manage.vhost, other)).status == 0
         checked = manage.run('--check')
-        assert (
-            checked.status == 1 and checked.out.count('missing permission: connect is refused') == 4
-        )
+        assert checked.status == 1
+        assert checked.out.count('missing permission: connect is refused') == 4
     finally:
         api(f'vhosts/{other}', 'DELETE')
 
@@ -222,9 +216,8 @@ def test_an_unexpected_permission_is_found_and_named(manage, api):
     api(f'users/{manage.user("monitoring")}', 'PUT', {'password': 'x', 'tags': 'administrator'})
     checked = manage.run('--check')
     lines = checked.out.splitlines()
-    assert checked.status == 1 and lines[-1].startswith(
-        '48 permissions tried, 28 allowed, 20 refused, 10 wrong'
-    )
+    assert checked.status == 1
+    assert lines[-1].startswith('48 permissions tried, 28 allowed, 20 refused, 10 wrong')
     assert [line for line in lines if 'unexpected permission' in line] == [
         'subscriber: unexpected permission: publish is allowed',
         *(
@@ -242,14 +235,16 @@ def test_an_unexpected_permission_is_found_and_named(manage, api):
     assert [line for line in lines if '!' in line and 'get' in line] == [
         'get             allowed        ALLOWED !      refused        allowed'
     ]
-    assert 'missing permission' not in checked.out and not left_behind(api, manage.vhost)
+    assert 'missing permission' not in checked.out
+    assert not left_behind(api, manage.vhost)
 
 
 def test_a_permission_for_a_name_that_is_not_tried_is_found(manage):
     manage.run('--create')
     manage.permit('publisher', '', '.*', r'^siamese\.blocks$')
     checked = manage.run('--check')
-    assert checked.status == 1 and checked.out.count('unexpected permission') == 1
+    assert checked.status == 1
+    assert checked.out.count('unexpected permission') == 1
     finding = (
         r"publisher: unexpected permission: the pattern '^siamese\\.blocks$' for read, "
         r"expected '^$'"
@@ -262,7 +257,8 @@ def test_the_permission_to_configure_is_found(manage):
     manage.permit('monitoring', '.*', '', '^$')
     checked = manage.run('--check', '--quiet')
     expected = ROLES['monitoring']
-    assert checked.status == 1 and checked.out.splitlines()[:-1] == [
+    assert checked.status == 1
+    assert checked.out.splitlines()[:-1] == [
         'monitoring: unexpected permission: declare is allowed',
         'monitoring: unexpected permission: delete is allowed',
         "monitoring: unexpected permission: the pattern '.*' for configure, "
@@ -283,9 +279,8 @@ def test_a_tag_that_stands_for_what_is_not_tried_is_found(manage, api):
         api(f'users/{manage.user(role)}', 'PUT', {'password': 'x', 'tags': tags})
     checked = manage.run('--check', '--quiet')
     line, _ = checked.out.splitlines()
-    assert (
-        checked.status == 1 and line == "publisher: unexpected permission: the tag 'impersonator'"
-    )
+    assert checked.status == 1
+    assert line == "publisher: unexpected permission: the tag 'impersonator'"
 
 
 def test_a_permission_that_is_narrower_than_the_names_tried_is_found(manage):
@@ -293,7 +288,8 @@ def test_a_permission_that_is_narrower_than_the_names_tried_is_found(manage):
     manage.permit('publisher', '^$', r'^amq\.default$', '^$')
     manage.permit('subscriber', '^$', '^$', r'^siamese\.check-')
     checked = manage.run('--check', '--quiet')
-    assert checked.status == 1 and checked.out.splitlines()[:-1] == [
+    assert checked.status == 1
+    assert checked.out.splitlines()[:-1] == [
         r"subscriber: missing permission: the pattern '^siamese\\.check-' for read "
         "is narrower than '.*'",
         r"publisher: missing permission: the pattern '^amq\\.default$' for write "
@@ -350,24 +346,18 @@ def tenant(api, broker, url, manage):
 
 def test_a_user_who_may_not_create_users_is_told_so_and_checked(manage, tenant, api):
     made = manage.run('--create', **tenant)
-    assert (
-        made.status == 1
-        and 'may not create or remove users (it is not an administrator, but management)'
-        in made.err
-    )
-    assert (
-        made.out == ''
-        and made.err.count('\n') == 1
-        and manage.run('--remove', **tenant).status == 1
-    )
+    assert made.status == 1
+    assert 'may not create or remove users (it is not an administrator, but management)' in made.err
+    assert made.out == ''
+    assert made.err.count('\n') == 1
+    assert manage.run('--remove', **tenant).status == 1
     checked = manage.run('--check', **tenant)
     assert checked.status == 3 and 'may not create users' in checked.err
     assert checked.out.endswith(
         'stopped: not tried: subscriber, publisher, monitoring, administrator\n'
     )
-    assert '12 permissions tried, 9 allowed, 3 refused, 0 wrong' in checked.out and not left_behind(
-        api, manage.vhost
-    )
+    assert '12 permissions tried, 9 allowed, 3 refused, 0 wrong' in checked.out
+    assert not left_behind(api, manage.vhost)
 
 
 def test_it_still_checks_the_roles_whose_passwords_it_is_given(manage, tenant):
@@ -376,14 +366,17 @@ def test_it_still_checks_the_roles_whose_passwords_it_is_given(manage, tenant):
         '--check', '--json', '-', **tenant, PUBLISHER_PASSWORD=PASSWORDS['PUBLISHER_PASSWORD']
     )
     summary = json.loads(checked.out)
-    assert checked.status == 3 and set(summary['permissions']) == {
+    assert checked.status == 3
+    assert set(summary['permissions']) == {
         f'{manage.prefix}-tenant',
         'publisher',
     }
-    assert summary['findings'] == [] and summary['permissions']['publisher']['publish']
+    assert summary['findings'] == []
+    assert summary['permissions']['publisher']['publish']
     manage.permit('publisher', '^$', '.*', '.*')
     checked = manage.run('--check', **tenant, **PASSWORDS)
-    assert checked.status == 1 and checked.out.count('publisher: unexpected permission') == 4
+    assert checked.status == 1
+    assert checked.out.count('publisher: unexpected permission') == 4
     manage.permit('publisher', '^$', '.*', '^$')
     assert manage.run('--check', **tenant, **PASSWORDS).status == 0
 
@@ -397,9 +390,8 @@ def test_a_user_with_hardly_any_permission_is_checked_too(manage, url, broker):
         **PASSWORDS,
         MANAGEMENT_URL=broker.management_url.replace('guest:guest', login),
     )
-    assert checked.status == 0 and 'may not create users (the management API at ' in checked.err, (
-        checked
-    )
+    assert checked.status == 0, checked
+    assert 'may not create users (the management API at ' in checked.err, checked
 
 
 # ---- the roles at work
@@ -418,26 +410,22 @@ PAIRS = [
 def test_the_scripts_as_publisher_and_as_subscriber(manage, run, producer, consumer):
     manage.run('--create', **PASSWORDS)
     early = run(*producer, '--count', 3, '--url', manage.url('publisher'))
-    assert (
-        early.status == 1
-        and 'lacks permission' in early.err
-        and 'let an administrator run this once' in early.err
-    )
+    assert early.status == 1
+    assert 'lacks permission' in early.err
+    assert 'let an administrator run this once' in early.err
     run(*consumer, '--idle', 0.1, '--url', manage.url('administrator'))  # it declares
     sent = run(*producer, '--count', 3, '--url', manage.url('publisher'))
-    assert (
-        sent.status == 0 and 'no permission to declare' in sent.err and 'Traceback' not in sent.err
-    ), sent
+    assert sent.status == 0, sent
+    assert 'no permission to declare' in sent.err, sent
+    assert 'Traceback' not in sent.err, sent
     for script, wrong, right in (
         (producer, 'subscriber', 'amq.default'),
         (consumer, 'publisher', "queue 'siamese."),
     ):
         for role in wrong, 'monitoring':
             refused = run(*script, '--count', 3, '--url', manage.url(role))
-            assert (
-                refused.status == 1
-                and f"user '{manage.user(role)}' lacks permission" in refused.err
-            )
+            assert refused.status == 1
+            assert f"user '{manage.user(role)}' lacks permission" in refused.err
             assert right in refused.err and 'Traceback' not in refused.err
     got = run(*consumer, '--count', 3, '--idle', PATIENCE, '--url', manage.url('subscriber'))
     assert got.status == 0 and '\n3 ' in f'\n{got.out}', got
@@ -460,14 +448,18 @@ def test_the_permissions_that_the_rpc_scripts_need_besides(manage, run, start):
     manage.run('--create', **PASSWORDS)
     run('rpc_server.py', '--duration', 0.1)
     asked = run('rpc_client.py', '--count', 1, '--url', manage.url('publisher'))
-    assert asked.status == 1 and 'lacks permission' in asked.err and 'Traceback' not in asked.err
+    assert asked.status == 1
+    assert 'lacks permission' in asked.err
+    assert 'Traceback' not in asked.err
     manage.permit(
         'publisher', r'^siamese\.rpc\.', r'^(amq\.default|siamese\.dlx)$', r'^siamese\.rpc\.'
     )
     manage.permit('subscriber', '^$', r'^amq\.default$', r'^siamese\.rpc$')
     server = start('rpc_server.py', '--url', manage.url('subscriber'))
     asked = run('rpc_client.py', '--count', 5, '--verify', '--url', manage.url('publisher'))
-    assert asked.status == 0 and '5 answered' in asked.out and server.stop().status == 0, asked
+    assert asked.status == 0, asked
+    assert '5 answered' in asked.out, asked
+    assert server.stop().status == 0, asked
 
 
 def test_a_queue_that_is_deleted_ends_a_publisher(manage, run, start, channel):
@@ -479,7 +471,8 @@ def test_a_queue_that_is_deleted_ends_a_publisher(manage, run, start, channel):
     producer.wait_for(' 3  ', producer.out)
     channel.queue_delete('siamese.blocks')
     done = producer.end()
-    assert done.status == 1 and "nor is it there: NOT_FOUND - no queue 'siamese.blocks'" in done.err
+    assert done.status == 1
+    assert "nor is it there: NOT_FOUND - no queue 'siamese.blocks'" in done.err
 
 
 def test_monitoring_reads_the_api_and_no_secrets(manage, broker):
@@ -497,7 +490,8 @@ def test_monitoring_reads_the_api_and_no_secrets(manage, broker):
     ):
         with pytest.raises(management_api.Refused) as refused:
             call(path, method)
-        assert refused.value.status == 401 and 'secret-of' not in str(refused.value)
+        assert refused.value.status == 401
+        assert 'secret-of' not in str(refused.value)
 
 
 def test_monitoring_has_what_watching_takes(manage, url):
@@ -545,9 +539,10 @@ def test_monitoring_has_what_watching_takes(manage, url):
 )
 def test_bad_flags_take_one_line_and_tell_no_password(run, flags, complaint):
     done = run('roles.py', *flags)
-    assert (
-        done.status == 2 and complaint in done.err and done.err.count('\n') == 1 and done.out == ''
-    )
+    assert done.status == 2
+    assert complaint in done.err
+    assert done.err.count('\n') == 1
+    assert done.out == ''
     assert 'secret' not in done.err and 'sec/ret' not in done.err
 
 
@@ -564,21 +559,23 @@ def test_an_unreachable_or_refusing_broker_takes_one_line(run, broker, url):
             ),
         ):
             done = run('roles.py', flag, **env)
-            assert done.status == status and complaint in done.err and done.out == '', done
+            assert done.status == status, done
+            assert complaint in done.err, done
+            assert done.out == '', done
             assert done.err.count('\n') == 1 and 'secret' not in done.err
     for bad, complaint, status in (
         (f'{url}-none', 'no virtual host', 1),
         ('amqp://guest:guest@127.0.0.1:1', 'Connection refused', 3),
     ):
         done = run('roles.py', '--check', '--url', bad, MANAGEMENT_URL=broker.management_url)
-        assert (
-            done.status == status
-            and complaint in done.err
-            and done.err.count('\n') == 1
-            and done.out == ''
-        )
+        assert done.status == status
+        assert complaint in done.err
+        assert done.err.count('\n') == 1
+        assert done.out == ''
     done = run('roles.py', '--create', '--url', f'{url}-none', MANAGEMENT_URL=broker.management_url)
-    assert done.status == 1 and 'no virtual host' in done.err and done.out == ''
+    assert done.status == 1
+    assert 'no virtual host' in done.err
+    assert done.out == ''
 
 
 @contextlib.contextmanager
@@ -639,7 +636,7 @@ def test_a_broker_that_goes_away_during_a_check(manage, api, url):
     with proxy.before(url) as between:
         between.limit = 900  # bytes of each connection: it ends amid the tries
         done = manage.run('--check', AMQP_URL=between.url)
-    assert (
-        done.status == 3 and 'cannot go on at 127.0.0.1' in done.err and 'Traceback' not in done.err
-    ), done
+    assert done.status == 3, done
+    assert 'cannot go on at 127.0.0.1' in done.err, done
+    assert 'Traceback' not in done.err, done
     assert not [found for found in left_behind(api, manage.vhost) if 'tags' in found]

@@ -108,9 +108,8 @@ def server(place):
     running = Server(place.folder)
     yield running
     done = running.stop()
-    assert done.status == 0 and re.search(
-        r'^\d+ tokens, \d+ refused; up for \d+ s; stopped: SIGINT$', done.out, re.M
-    )
+    assert done.status == 0
+    assert re.search(r'^\d+ tokens, \d+ refused; up for \d+ s; stopped: SIGINT$', done.out, re.M)
     assert 'Traceback' not in done.err
     assert not re.search(r'[\w+/=-]{60}|PRIVATE|eyJ', done.err + done.out)
 
@@ -131,12 +130,10 @@ def refused_with(server, words, body):
     status, answer = server.post(body)
     assert status == 400 and 'access_token' not in answer
     line = wait_until(lambda: server.err[before:], f'a line about {words!r}')
-    assert (
-        len(line) == 1
-        and 'refused, from 127.0.0.1: ' in line[0]
-        and words in line[0]
-        and len(line[0]) < 500
-    )
+    assert len(line) == 1
+    assert 'refused, from 127.0.0.1: ' in line[0]
+    assert words in line[0]
+    assert len(line[0]) < 500
     return answer
 
 
@@ -153,17 +150,18 @@ def test_an_attack_is_refused_with_one_line_that_says_why(name, server, provider
 def test_an_assertion_becomes_a_token(server, provider):
     now = time.time()
     status, answer = server.ask(encoded(provider.assertion('alice', 'shop', 'others')))
-    assert status == 200 and answer['token_type'] == 'bearer' and 290 < answer['expires_in'] <= 330
+    assert status == 200
+    assert answer['token_type'] == 'bearer'
+    assert 290 < answer['expires_in'] <= 330
     token = answer['access_token']
     assert jwt.get_unverified_header(token) == {'alg': 'RS256', 'kid': 'k1', 'typ': 'JWT'}
     claims = jwt.decode(
         token, server.jwks()['k1'], ['RS256'], audience='siamese', issuer=identity.AUDIENCE
     )
-    assert claims['sub'] == 'alice' and claims['scope'] == answer['scope'] == 'siamese.write:*/*'
-    assert (
-        claims['exp'] - claims['iat'] == answer['expires_in']
-        and abs(claims['iat'] - now) < PATIENCE
-    )
+    assert claims['sub'] == 'alice'
+    assert claims['scope'] == answer['scope'] == 'siamese.write:*/*'
+    assert claims['exp'] - claims['iat'] == answer['expires_in']
+    assert abs(claims['iat'] - now) < PATIENCE
     assert server.wait_for("'alice' is publisher for")
 
 
@@ -286,11 +284,9 @@ def test_the_whole_chain(server, provider, oauth2_broker, room):
     assert done.status == 0 and '2 confirmed' in done.out
     for wrong in subscriber, watcher:
         refused = Running(*produce, env={'AMQP_URL': wrong}).end()
-        assert (
-            refused.status == 1
-            and 'ACCESS_REFUSED' in refused.err
-            and 'eyJ' not in refused.err + refused.out
-        )
+        assert refused.status == 1
+        assert 'ACCESS_REFUSED' in refused.err
+        assert 'eyJ' not in refused.err + refused.out
     connection = pika.BlockingConnection(pika.URLParameters(oauth2_broker.url))
     assert len(drain(connection.channel(), 'siamese.blocks')) == 3, (
         'what the publisher sent, and the one of before'
@@ -304,7 +300,8 @@ def test_the_whole_chain(server, provider, oauth2_broker, room):
     assert done.status == 0 and '2 blocks valid' in done.out
     watcher = pika.URLParameters(watcher).credentials.password
     call = management_api.api(as_user(oauth2_broker, watcher), without_login(oauth2_broker))
-    assert call('whoami')['name'] == 'watchers-user' and call('overview')['rabbitmq_version']
+    assert call('whoami')['name'] == 'watchers-user'
+    assert call('overview')['rabbitmq_version']
 
 
 def without_login(broker):
@@ -473,11 +470,9 @@ BAD_KEYS = ['bad', 'EC', 'short', 'encrypted', 'dangling']
 def test_keys_that_are_none(tmp_path, kind):
     put_bad_key(kind, tmp_path / 'k1.pem')
     done = Running('token_server.py', 'examples/saml/claims.json', '--keys', tmp_path).end()
-    assert (
-        done.status == 3
-        and f'cannot use the keys in {tmp_path}' in done.err
-        and done.err.count('\n') == 1
-    )
+    assert done.status == 3
+    assert f'cannot use the keys in {tmp_path}' in done.err
+    assert done.err.count('\n') == 1
     assert done.err.count('k1.pem') == 1
 
 
@@ -492,22 +487,18 @@ def test_keys_that_are_none_while_it_runs(tmp_path):
         )
         with pytest.raises(urllib.error.HTTPError) as refused:
             server.jwks()
-        assert refused.value.code == 503 and json.load(refused.value) == {
-            'error': 'temporarily_unavailable'
-        }
+        assert refused.value.code == 503
+        assert json.load(refused.value) == {'error': 'temporarily_unavailable'}
         path.unlink()
-        assert server.token(provider.assertion('alice', 'shop')) and server.jwks()
+        assert server.token(provider.assertion('alice', 'shop'))
+        assert server.jwks()
     (tmp_path / 'keys/k1.pem').unlink()
     assert server.ask(encoded(provider.assertion('alice', 'shop')))[0] == 503
     done = server.stop()
-    assert (
-        done.err.count('k2.pem') == 2 * len(BAD_KEYS)
-        and done.err.count(f'there is no key in {tmp_path}/keys') == 1
-    )
-    assert (
-        done.err.count('refused, from 127.0.0.1: ') == 2 * len(BAD_KEYS) + 1
-        and 'Traceback' not in done.err
-    )
+    assert done.err.count('k2.pem') == 2 * len(BAD_KEYS)
+    assert done.err.count(f'there is no key in {tmp_path}/keys') == 1
+    assert done.err.count('refused, from 127.0.0.1: ') == 2 * len(BAD_KEYS) + 1
+    assert 'Traceback' not in done.err
     assert f'{len(BAD_KEYS)} tokens, {2 * len(BAD_KEYS) + 1} refused' in done.out
 
 
@@ -553,11 +544,9 @@ def test_requests_that_are_sent_in_part_do_not_keep_it_from_ending(tmp_path):
     waiting = half_sent(server, 9)
     assert server.jwks()  # so those were accepted
     done = server.stop()
-    assert (
-        done.status == 0
-        and 'Traceback' not in done.err
-        and len(waiting) == done.err.count('broke off')
-    ), done.err
+    assert done.status == 0, done.err
+    assert 'Traceback' not in done.err, done.err
+    assert len(waiting) == done.err.count('broke off'), done.err
 
 
 def test_without_the_libraries_it_says_what_to_install():
@@ -567,8 +556,6 @@ def test_without_the_libraries_it_says_what_to_install():
         'script.run(token_server.main)'
     )
     done = Running(sys.executable, '-c', code, 'examples/saml/claims.json').end()
-    assert (
-        done.status == 3
-        and 'pip install -r requirements/access.txt' in done.err
-        and done.err.count('\n') == 1
-    )
+    assert done.status == 3
+    assert 'pip install -r requirements/access.txt' in done.err
+    assert done.err.count('\n') == 1
