@@ -472,7 +472,7 @@ def test_a_queue_that_is_deleted_ends_a_publisher(manage, run, start, channel):
     channel.queue_delete('siamese.blocks')
     done = producer.end()
     assert done.status == 1
-    assert "nor is it there: NOT_FOUND - no queue 'siamese.blocks'" in done.err
+    assert "nor does it exist: NOT_FOUND - no queue 'siamese.blocks'" in done.err
 
 
 def test_monitoring_reads_the_api_and_no_secrets(manage, broker):
