@@ -1,141 +1,227 @@
-"""What a user of a broker may do, found out by trying: operations by AMQP and by the management API.
+"""What a user of a broker may do, found out by trying each operation.
 
-Each operation is tried for real, on a queue and an exchange of the name given, which begins with TEMPORARY. What is
-made here and not removed is removed by tidy_up(), or expires.
+Operations are tried for real, by AMQP and by the management API, on a queue
+and an exchange of the given name, which begins with TEMPORARY. clean_up()
+removes what was made here. Whatever it cannot remove expires.
 """
+
+from __future__ import annotations
 
 import copy
 import logging
 import secrets
 import signal
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from typing import Any, Callable
 
 import pika
+from pika.adapters.blocking_connection import BlockingChannel
 from pika.exceptions import ChannelClosedByBroker, UnroutableError
 
 from common import Failure
 from siamese import script
-from siamese.messaging import management_api as management
+from siamese.messaging import management_api
 from siamese.messaging.blocking import connected
 
 TEMPORARY = 'siamese.check-'
-EXPIRES = {
+# If this process is killed, the queue expires, and the exchange goes with it.
+PROBE_QUEUE_ARGUMENTS = {
     'x-queue-type': 'classic',
-    'x-expires': 600_000,
-}  # ms; if we are killed it goes, and with it the exchange
+    'x-expires': 600_000,  # ms
+}
+
+# management_api.api() returns one: call(path, method, body) -> decoded JSON.
+Call = Callable[..., Any]
+AmqpVerb = Callable[[BlockingChannel, str], object]
+ApiVerb = Callable[[Call, str, str], object]
 
 
-def have(channel, name):
-    """Have a queue, an exchange and a message to try things with."""
-    channel.queue_declare(name, durable=True, arguments=EXPIRES)
-    channel.exchange_declare(name, durable=True, auto_delete=True)
-    channel.queue_bind(name, name)
+def create_probe_objects(channel: BlockingChannel, name: str) -> None:
+    """Create a queue, an exchange and a message to try the operations with."""
+    channel.queue_declare(
+        queue=name,
+        durable=True,
+        arguments=PROBE_QUEUE_ARGUMENTS,
+    )
+    channel.exchange_declare(
+        exchange=name,
+        durable=True,
+        auto_delete=True,
+    )
+    channel.queue_bind(queue=name, exchange=name)
     publish(channel, name)
 
 
-def clear(channel, name):
-    channel.queue_delete(name)
-    channel.queue_delete(f'{name}-declared')
-    channel.exchange_delete(name)
+def delete_probe_objects(channel: BlockingChannel, name: str) -> None:
+    channel.queue_delete(queue=name)
+    channel.queue_delete(queue=f'{name}-declared')
+    channel.exchange_delete(exchange=name)
 
 
-def declare(channel, name):
-    channel.queue_declare(f'{name}-declared', durable=True, arguments=EXPIRES)
-    channel.queue_delete(f'{name}-declared')
-
-
-def publish(channel, name):
-    channel.confirm_delivery()
-    with suppress(UnroutableError):  # there is no such queue, but the right
-        channel.basic_publish('', name, b'tried by roles.py', mandatory=True)
-
-
-def set_policy(call, vhost, name):
-    call(
-        f'policies/{vhost}/{name}', 'PUT', {'pattern': f'^{name}$', 'definition': {'max-length': 9}}
+def declare(channel: BlockingChannel, name: str) -> None:
+    channel.queue_declare(
+        queue=f'{name}-declared',
+        durable=True,
+        arguments=PROBE_QUEUE_ARGUMENTS,
     )
+    channel.queue_delete(queue=f'{name}-declared')
+
+
+def bind(channel: BlockingChannel, name: str) -> None:
+    channel.queue_bind(queue=name, exchange=name, routing_key='tried')
+
+
+def publish(channel: BlockingChannel, name: str) -> None:
+    channel.confirm_delivery()
+    # The queue may be missing. The permission to publish is there all the same.
+    with suppress(UnroutableError):
+        channel.basic_publish(
+            exchange='',
+            routing_key=name,
+            body=b'tried by roles.py',
+            mandatory=True,
+        )
+
+
+def consume(channel: BlockingChannel, name: str) -> None:
+    channel.basic_consume(
+        queue=name,
+        on_message_callback=lambda *_: None,
+    )
+
+
+def get(channel: BlockingChannel, name: str) -> None:
+    channel.basic_get(queue=name)
+
+
+def purge(channel: BlockingChannel, name: str) -> None:
+    channel.queue_purge(queue=name)
+
+
+def delete(channel: BlockingChannel, name: str) -> None:
+    channel.queue_delete(queue=name)
+
+
+def read_api(call: Call, _vhost: str, _name: str) -> None:
+    call('overview')
+
+
+def see_all_nodes(call: Call, _vhost: str, _name: str) -> None:
+    call('nodes')
+
+
+def set_policy(call: Call, vhost: str, name: str) -> None:
+    policy = {
+        'pattern': f'^{name}$',
+        'definition': {'max-length': 9},
+    }
+    call(f'policies/{vhost}/{name}', 'PUT', policy)
     call(f'policies/{vhost}/{name}', 'DELETE')
 
 
-def create_user(call, vhost, name):
-    call(f'users/{name}-new', 'PUT', {'password': secrets.token_urlsafe(), 'tags': ''})
+def create_user(call: Call, _vhost: str, name: str) -> None:
+    user = {'password': secrets.token_urlsafe(), 'tags': ''}
+    call(f'users/{name}-new', 'PUT', user)
     call(f'users/{name}-new', 'DELETE')
 
 
-BY_AMQP = {
+BY_AMQP: dict[str, AmqpVerb] = {
     'declare': declare,
-    'bind': lambda channel, name: channel.queue_bind(name, name, 'tried'),
+    'bind': bind,
     'publish': publish,
-    'consume': lambda channel, name: channel.basic_consume(name, lambda *_: None),
-    'get': lambda channel, name: channel.basic_get(name),
-    'purge': lambda channel, name: channel.queue_purge(name),
-    'delete': lambda channel, name: channel.queue_delete(name),
+    'consume': consume,
+    'get': get,
+    'purge': purge,
+    'delete': delete,
 }
-BY_API = {
-    'read the API': lambda call, *_: call('overview'),
-    'see all nodes': lambda call, *_: call('nodes'),
+BY_API: dict[str, ApiVerb] = {
+    'read the API': read_api,
+    'see all nodes': see_all_nodes,
     'set a policy': set_policy,
     'create a user': create_user,
 }
 OPERATIONS = ['connect', *BY_AMQP, *BY_API]
 
 
-def try_all(owner, endpoint, management_url, name):
-    """Try all OPERATIONS as a user, until a signal comes; return what each was refused with, '' if it was allowed.
+def try_all(
+    owner: pika.ConnectionParameters,
+    endpoint: pika.ConnectionParameters,
+    management_url: str | None,
+    name: str,
+) -> dict[str, str]:
+    """Try all OPERATIONS as a user, until a signal comes.
 
-    `endpoint` are pika parameters of this user, `owner` those of one who may make what is needed; if it may not, the
-    operations are tried on what is not there. Raises Failure or management.Refused when the broker goes away.
+    Returns for each operation why it was refused, '' if it was allowed.
+    `endpoint` holds the login of the user, `owner` that of a user who may
+    create the probe objects. If `owner` may not either, the operations are
+    tried on objects that do not exist. Raises Failure or management_api.Refused
+    when the broker becomes unavailable.
     """
-    refusals, vhost = {}, management.part(endpoint.virtual_host)
     with connected(owner) as connection:
-        refusal_by_amqp(connection, have, name)
-    try:
-        with connected(endpoint) as connection:
-            refusals['connect'] = ''
-            for what, verb in BY_AMQP.items():
-                if not script.stop_requested():
-                    refusals[what] = refusal_by_amqp(connection, verb, name)
-    except Failure as failure:
-        if refusals or failure.status != 1:
-            raise
-        refusals = dict.fromkeys(['connect', *BY_AMQP], str(failure))
-    for what, verb in BY_API.items():
+        refusal_by_amqp(connection, create_probe_objects, name)
+    refusals = try_by_amqp(endpoint, name)
+    vhost = management_api.part(endpoint.virtual_host)
+    call = management_api.api(endpoint, management_url)
+    for operation, verb in BY_API.items():
         if not script.stop_requested():
-            refusals[what] = refusal_by_api(
-                management.api(endpoint, management_url), verb, vhost, name
-            )
+            refusals[operation] = refusal_by_api(call, verb, vhost, name)
     return refusals
 
 
-def refusal_by_amqp(connection, verb, name):
-    """Try a verb on a channel of its own; return what the broker refused it with, '' if it did not."""
+def try_by_amqp(endpoint: pika.ConnectionParameters, name: str) -> dict[str, str]:
+    """Try to connect, and then the operations of BY_AMQP."""
+    refusals: dict[str, str] = {}
+    try:
+        with connected(endpoint) as connection:
+            refusals['connect'] = ''
+            for operation, verb in BY_AMQP.items():
+                if not script.stop_requested():
+                    refusals[operation] = refusal_by_amqp(connection, verb, name)
+    except Failure as failure:
+        refused_login = failure.status == 1 and not refusals
+        if not refused_login:
+            raise
+        return dict.fromkeys(['connect', *BY_AMQP], str(failure))
+    return refusals
+
+
+def refusal_by_amqp(
+    connection: pika.BlockingConnection,
+    verb: AmqpVerb,
+    name: str,
+) -> str:
+    """Try a verb on a new channel; return why it was refused, '' if allowed."""
     channel = connection.channel()
     try:
         verb(channel, name)
         channel.close()
     except ChannelClosedByBroker as error:
-        if error.reply_code not in (
-            403,
-            404,
-        ):  # 404: rights come first, so who hears of that has them
+        if error.reply_code == 403:
+            return str(error.reply_text)
+        # Brokers check permissions first, so a 404 shows that they are there.
+        if error.reply_code != 404:
             raise
-        return error.reply_text if error.reply_code == 403 else ''
     return ''
 
 
-def refusal_by_api(call, verb, *args):
-    """Try a call of the API; return what it was refused with, '' if it was not."""
+def refusal_by_api(call: Call, verb: Callable[..., object], *args: str) -> str:
+    """Try a call of the API; return why it was refused, '' if allowed."""
     try:
-        with undisturbed():
+        with signals_blocked():
             verb(call, *args)
-    except management.Refused as refused:
+    except management_api.Refused as refused:
         if refused.status not in (401, 403):
             raise
         return str(refused)
     return ''
 
 
-def as_user(endpoint, user, password):
+def as_user(
+    endpoint: pika.ConnectionParameters,
+    user: str,
+    password: str,
+) -> pika.ConnectionParameters:
     """Return pika parameters like `endpoint`, for this user."""
     parameters = copy.copy(endpoint)
     parameters.credentials = pika.PlainCredentials(user, password)
@@ -143,38 +229,51 @@ def as_user(endpoint, user, password):
 
 
 @contextmanager
-def undisturbed():
-    """Let signals wait: what is begun here is finished."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+def signals_blocked() -> Iterator[None]:
+    """Hold signals back until the block has finished."""
+    held_back = {signal.SIGINT, signal.SIGTERM}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, held_back)
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def tidy_up(endpoint, management_url, name):
+def clean_up(
+    endpoint: pika.ConnectionParameters,
+    management_url: str | None,
+    name: str,
+) -> None:
     """Remove what the check `name` made; log what cannot be removed."""
-    with undisturbed():
+    with signals_blocked():
         try:
             with connected(endpoint) as connection:
-                refusal_by_amqp(connection, clear, name)
+                refusal_by_amqp(connection, delete_probe_objects, name)
         except Failure as failure:
-            logging.warning('%s; the queue %s expires after 10 minutes', failure, name)
+            logging.warning(
+                '%s; the queue %s expires after 10 minutes',
+                failure,
+                name,
+            )
         try:
-            sweep(management.api(endpoint, management_url), endpoint.virtual_host, name)
-        except management.Refused as refused:
+            call = management_api.api(endpoint, management_url)
+            delete_leftovers(call, endpoint.virtual_host, name)
+        except management_api.Refused as refused:
             logging.error(
-                '%s; users %s-... may be left, ./roles.py --remove removes them', refused, name
+                '%s; users %s-... may be left, ./roles.py --remove removes them',
+                refused,
+                name,
             )
 
 
-def sweep(call, vhost, prefix):
-    """Remove the users and the policies whose names begin with `prefix`, as far as this user may."""
-    for path in 'users', f'policies/{management.part(vhost)}':
-        refusal_by_api(call, remove, path, prefix)
+def delete_leftovers(call: Call, vhost: str, prefix: str) -> None:
+    """Delete the users and policies with this prefix, as far as permitted."""
+    for path in 'users', f'policies/{management_api.part(vhost)}':
+        refusal_by_api(call, delete_by_prefix, path, prefix)
 
 
-def remove(call, path, prefix):
+def delete_by_prefix(call: Call, path: str, prefix: str) -> None:
     for found in call(path):
-        if found['name'].startswith(prefix):
-            call(f'{path}/{management.part(found["name"])}', 'DELETE')
+        name = found['name']
+        if name.startswith(prefix):
+            call(f'{path}/{management_api.part(name)}', 'DELETE')

@@ -1,304 +1,273 @@
-"""From the claims in assertions to a token (JWT) for RabbitMQ's OAuth 2 backend, and the HTTP around it: RFC 7522."""
+"""From the claims of an assertion to a token for RabbitMQ's OAuth 2 backend.
 
-import asyncio
+The token is a JWT (RS256). The HTTP around it is in token_endpoint.py.
+"""
+
+from __future__ import annotations
+
 import json
-import logging
 import os
 import re
 import sqlite3
-import time
-from collections import Counter, namedtuple
 from contextlib import closing
 from functools import lru_cache
-from urllib.parse import parse_qsl, quote
+from typing import Any, NamedTuple
 
 import jwt
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
-from jwt.algorithms import RSAAlgorithm
-from starlette.applications import Starlette
-from starlette.requests import ClientDisconnect
-from starlette.responses import JSONResponse
-from starlette.routing import Route
-from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 from siamese.access import saml
-from siamese.access.saml import Refused
+from siamese.access.saml import AssertionRefused
+from siamese.access.standard_roles import (
+    RESOURCE_SERVER_ID,
+    ROLES,
+    Grant,
+    GrantMap,
+    grants_of,
+    scopes_of,
+)
 
-BROKER = 'siamese'  # the resource_server_id of the broker, which is in all its scopes
-ROLES = {  # as in roles.py; {} is the virtual host
-    'subscriber': ['read:{}/*'],
-    'publisher': ['write:{}/*'],
-    'monitoring': [
-        'tag:monitoring',
-        'configure:{}/siamese.events-*',
-        'write:{}/siamese.events-*',
-        'read:{}/siamese.events-*',
-        'read:{}/siamese.dead',
-        'read:{}/amq.rabbitmq.event',
-    ],
-    'administrator': ['tag:administrator', 'configure:{}/*', 'write:{}/*', 'read:{}/*'],
-}
-GRANT = 'urn:ietf:params:oauth:grant-type:saml2-bearer'
-MAX_FORM = 100_000  # bytes; saml.LARGEST in base64, and the rest
-LIFE, MOST, BURST = (
-    20,
-    64,
-    32,
-)  # of connections: s that one lasts, how many there are, how many are accepted at once
-OUR_FAULT = (OSError, ValueError, sqlite3.Error)  # our keys, our disk
 KEY_FILE = re.compile(r'k([1-9][0-9]*)\.pem')
-
-# trust: a saml.Trust; roles: {(attribute, value): [(role, virtual host)]}.
-Policy = namedtuple('Policy', 'trust roles')
-
-
-class Wrong(Exception):
-    """A request that is answered with one of OAuth's errors; `args` are this and the reason."""
+MIN_KEY_BITS = 2048
+TEXT_FIELDS = {'issuer', 'certificates', 'audience', 'recipient'}
+GRANT_FIELDS = {'attribute', 'value', 'role'}
 
 
-def policy(path):
-    """Return the Policy in a file, see docs/claims.md; raise OSError or ValueError with what is wrong with it."""
+class Policy(NamedTuple):
+    """Whom to trust, and which claim grants what."""
+
+    trust: saml.Trust
+    grant_map: GrantMap
+
+
+class IssuedToken(NamedTuple):
+    """A token, and `description`, one line about it for the log."""
+
+    text: str
+    lifetime_s: int
+    scope: str
+    description: str
+
+
+# ---- the policy
+
+
+def read_policy(path: str) -> Policy:
+    """Read a claims.json, see docs/claims.md.
+
+    Raises OSError or ValueError, which says what is wrong with it.
+    """
     with open(path, encoding='utf-8') as file:
-        told = json.load(file)
-    fields = {'issuer', 'certificates', 'audience', 'recipient', 'roles'}
-    if not isinstance(told, dict) or set(told) != fields or not isinstance(told['roles'], list):
-        raise ValueError(f'expected an object with {", ".join(sorted(fields))}')
-    if not all(isinstance(told[field], str) for field in fields - {'roles'}):
-        raise ValueError('all but roles is to be text')
-    roles = {}
-    for line in told['roles']:
-        if (
-            not isinstance(line, dict)
-            or not {'attribute', 'value', 'role'}
-            <= set(line)
-            <= {'attribute', 'value', 'role', 'vhost'}
-            or not all(isinstance(value, str) for value in line.values())
-        ):
-            raise ValueError(
-                f'in roles, not attribute, value, role and maybe vhost: {json.dumps(line)}'
-            )
-        if line['role'] not in ROLES:
-            raise ValueError(f'there is no role {line["role"]!r}, but {", ".join(ROLES)}')
-        roles.setdefault((line['attribute'], line['value']), []).append(
-            (line['role'], line.get('vhost'))
-        )
-    with open(os.path.join(os.path.dirname(path), told['certificates']), 'rb') as file:
-        certificates = [
-            certificate.public_bytes(serialization.Encoding.PEM).decode()
-            for certificate in x509.load_pem_x509_certificates(file.read())
-        ]
-    return Policy(
-        saml.Trust(certificates, told['issuer'], told['audience'], told['recipient']), roles
+        fields = json.load(file)
+    check_fields(fields)
+    grant_map = read_grants(fields['roles'])
+    folder = os.path.dirname(path)
+    certificates = read_certificates(os.path.join(folder, fields['certificates']))
+    trust = saml.Trust(
+        certificates=certificates,
+        issuer=fields['issuer'],
+        audience=fields['audience'],
+        recipient=fields['recipient'],
     )
+    return Policy(trust, grant_map)
 
 
-def scopes_of(attributes, roles):
-    """Return what {attribute: [values]} gives by the roles of a Policy: the names of the roles and the scopes."""
-    granted = [
-        grant
-        for (attribute, value), grants in roles.items()
-        if value in attributes.get(attribute, ())
-        for grant in grants
-    ]
-    scopes = [
-        f'{BROKER}.' + scope.format('*' if vhost is None else quote(vhost, safe=''))
-        for role, vhost in granted
-        for scope in ROLES[role]
-    ]
-    return list(dict.fromkeys(role for role, _ in granted)), list(dict.fromkeys(scopes))
+def check_fields(fields: Any) -> None:
+    """Raise ValueError unless decoded JSON has the fields of a policy."""
+    expected = {*TEXT_FIELDS, 'roles'}
+    if (
+        not isinstance(fields, dict)
+        or set(fields) != expected
+        or not isinstance(fields['roles'], list)
+    ):
+        names = ', '.join(sorted(expected))
+        raise ValueError(f'expected an object with {names}')
+    if not all(isinstance(fields[name], str) for name in TEXT_FIELDS):
+        raise ValueError('all fields but roles must be text')
 
 
-def new_key(folder):
-    """Make the next key, k1.pem, k2.pem ..., and beside it the public half, k1.pub ...; return its kid."""
+def read_grants(lines: list[Any]) -> GrantMap:
+    """Return the grants in the list `roles` of a policy; raise ValueError."""
+    grant_map: dict[tuple[str, str], list[Grant]] = {}
+    for line in lines:
+        if not is_grant(line):
+            raise ValueError(
+                'in roles, not attribute, value, role and maybe vhost: ' + json.dumps(line)
+            )
+        role = line['role']
+        if role not in ROLES:
+            known = ', '.join(ROLES)
+            raise ValueError(f'there is no role {role!r}, but {known}')
+        claim = (line['attribute'], line['value'])
+        grant = Grant(role, line.get('vhost'))
+        grant_map.setdefault(claim, []).append(grant)
+    return grant_map
+
+
+def is_grant(line: Any) -> bool:
+    if not isinstance(line, dict):
+        return False
+    if set(line) - {'vhost'} != GRANT_FIELDS:
+        return False
+    return all(isinstance(value, str) for value in line.values())
+
+
+def read_certificates(path: str) -> list[str]:
+    """Return the certificates of a PEM file, each as PEM."""
+    with open(path, 'rb') as file:
+        certificates = x509.load_pem_x509_certificates(file.read())
+    pem = serialization.Encoding.PEM
+    return [each.public_bytes(pem).decode() for each in certificates]
+
+
+# ---- the keys
+
+
+def new_key(folder: str) -> str:
+    """Make the next key, k1.pem, k2.pem ... and its public half, k1.pub ...
+
+    Returns the key ID (kid).
+    """
     os.makedirs(folder, mode=0o700, exist_ok=True)
-    kid = f'k{1 + max([0, *(int(match[1]) for match in map(KEY_FILE.fullmatch, os.listdir(folder)) if match)])}'
-    private = rsa.generate_private_key(65537, 2048)
+    number = 1 + max(key_numbers(folder), default=0)
+    kid = f'k{number}'
+    private = rsa.generate_private_key(65537, MIN_KEY_BITS)
     with open(f'{folder}/{kid}.pub', 'wb') as file:
-        file.write(
-            private.public_key().public_bytes(
-                serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
-            )
-        )
-    with open(
-        os.open(f'{folder}/{kid}.new', os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), 'wb'
-    ) as file:
-        file.write(
-            private.private_bytes(
-                serialization.Encoding.PEM,
-                serialization.PrivateFormat.PKCS8,
-                serialization.NoEncryption(),
-            )
-        )
-    os.rename(
-        f'{folder}/{kid}.new', f'{folder}/{kid}.pem'
-    )  # a server that reads the folder now sees all of it
+        file.write(public_pem(private))
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+    descriptor = os.open(f'{folder}/{kid}.new', flags, 0o600)
+    with open(descriptor, 'wb') as file:
+        file.write(private_pem(private))
+    # Renamed when complete: a running server reads this folder.
+    os.rename(f'{folder}/{kid}.new', f'{folder}/{kid}.pem')
     return kid
 
 
-def keys(folder):
-    """Return {kid: private key} of a folder, the newest first; raise OSError, or ValueError for what is no such key."""
-    found = sorted(
-        filter(None, map(KEY_FILE.fullmatch, os.listdir(folder))), key=lambda match: -int(match[1])
+def public_pem(key: rsa.RSAPrivateKey) -> bytes:
+    return key.public_key().public_bytes(
+        serialization.Encoding.PEM,
+        serialization.PublicFormat.SubjectPublicKeyInfo,
     )
-    return {
-        f'k{match[1]}': load(f'{folder}/{match[0]}', os.stat(f'{folder}/{match[0]}').st_mtime_ns)
-        for match in found
-    }
+
+
+def private_pem(key: rsa.RSAPrivateKey) -> bytes:
+    return key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+
+
+def key_numbers(folder: str) -> list[int]:
+    """Return the numbers of the keys in a folder, the newest first."""
+    matches = [KEY_FILE.fullmatch(name) for name in os.listdir(folder)]
+    numbers = [int(match[1]) for match in matches if match]
+    return sorted(numbers, reverse=True)
+
+
+def load_keys(folder: str) -> dict[str, rsa.RSAPrivateKey]:
+    """Return the private keys of a folder by key ID, the newest first.
+
+    Raises OSError, or ValueError for a file that does not hold such a key.
+    """
+    keys = {}
+    for number in key_numbers(folder):
+        path = f'{folder}/k{number}.pem'
+        changed = os.stat(path).st_mtime_ns
+        keys[f'k{number}'] = load_key(path, changed)
+    return keys
 
 
 @lru_cache(maxsize=64)
-def load(path, _changed):
+def load_key(path: str, _changed: int) -> rsa.RSAPrivateKey:
+    """Return the key in a file; `_changed` tells the cache of a new one."""
     with open(path, 'rb') as file:
         pem = file.read()
     try:
         key = serialization.load_pem_private_key(pem, None)
     except (ValueError, TypeError, UnsupportedAlgorithm):
-        raise ValueError(f'{path} is no private key in PEM, or it is encrypted') from None
-    if not isinstance(key, rsa.RSAPrivateKey) or key.key_size < 2048:
-        raise ValueError(f'{path} is no RSA key of 2048 bits or more')
+        raise ValueError(
+            f'{path} is not a private key in PEM, or it is encrypted',
+        ) from None
+    if not isinstance(key, rsa.RSAPrivateKey) or key.key_size < MIN_KEY_BITS:
+        raise ValueError(f'{path} is not an RSA key of {MIN_KEY_BITS} bits or more')
     return key
 
 
-def remember(folder, claims, now):
-    """Remember on disk that an assertion was used, for as long as it is valid; raise Refused if it was already."""
-    with closing(sqlite3.connect(f'{folder}/used.db')) as database, database:
-        database.execute('CREATE TABLE IF NOT EXISTS used (id TEXT PRIMARY KEY, until INTEGER)')
-        database.execute('DELETE FROM used WHERE until < ?', [now])
-        row = [claims.id, claims.expires + saml.SKEW]
-        if not database.execute('INSERT OR IGNORE INTO used VALUES (?, ?)', row).rowcount:
-            raise Refused('this assertion was used before')
+def newest_key(folder: str) -> tuple[str, rsa.RSAPrivateKey]:
+    """Return the key that signs, with its key ID."""
+    for kid, key in load_keys(folder).items():
+        return kid, key
+    raise ValueError(f'there is no key in {folder}')
 
 
-def token_for(assertion, policy, folder, lifetime, now):
-    """Return OAuth's answer to an assertion (base64url), and one line about it for the log; raise Refused."""
-    claims = saml.verify(saml.decode(assertion), policy.trust, now)
-    roles, scopes = scopes_of(claims.attributes, policy.roles)
-    if not roles:
-        raise Refused(f'no role for {claims.subject!a}: none of its attributes is in the map')
-    kid, key = next(iter(keys(folder).items()), (None, None))
-    if not key:
-        raise ValueError(f'there is no key in {folder}')
-    remember(folder, claims, now)
-    now, scope = int(now), ' '.join(scopes)
-    expires = min(now + lifetime, claims.expires + saml.SKEW)
-    token = jwt.encode(
-        {
-            'iss': policy.trust.audience,
-            'sub': claims.subject,
-            'aud': [BROKER],
-            'scope': scope,
-            'iat': now,
-            'exp': expires,
-        },
-        key,
-        'RS256',
-        {'kid': kid},
-    )
-    return (
-        {
-            'access_token': token,
-            'token_type': 'bearer',
-            'expires_in': expires - now,
-            'scope': scope,
-        },
-        f'{claims.subject!a} is {", ".join(roles)} for {expires - now} s, signed with {kid}',
-    )
+# ---- the token
 
 
-class Connection(AutoHTTPProtocol):
-    """What uvicorn makes of a connection, but with a limit to its life and to their number."""
+def remember_use(folder: str, claims: saml.Claims, now: float) -> None:
+    """Remember on disk that an assertion was used, for as long as it is valid.
 
-    def connection_made(self, transport):
-        super().connection_made(transport)
-        if len(self.connections) > MOST:
-            logging.warning(
-                'refused, from %s: there are %d connections',
-                transport.get_extra_info('peername')[0],
-                MOST,
-            )
-            transport.abort()
-        self.loop.call_later(LIFE, transport.abort)
-
-
-async def form_of(request):
-    """Return the fields of a form; raise Wrong."""
-    body = b''
-    try:
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > MAX_FORM:
-                raise Wrong('invalid_request', f'too large: more than {MAX_FORM} bytes')
-        fields = parse_qsl(body.decode('ascii'), keep_blank_values=True, max_num_fields=20)
-    except ValueError:
-        raise Wrong('invalid_request', 'not a form') from None
-    except (ClientDisconnect, asyncio.CancelledError):  # the latter if we are to stop
-        raise Wrong('invalid_request', f'broke off, or took longer than {LIFE} s') from None
-    if len(dict(fields)) != len(fields):
-        raise Wrong('invalid_request', 'a field comes twice')
-    return dict(fields)
-
-
-def site(policy, folder, lifetime):
-    """Return the ASGI application, and the Counter of the tokens and refusals that it will fill.
-
-    `folder` holds the keys and what was used, `lifetime` is that of tokens (s).
+    Raises AssertionRefused if it was used before.
     """
-    counts = Counter(tokens=0, refused=0)
-
-    def refusal(request, error):
-        kind, reason, status = 'invalid_grant', str(error), 400
-        if isinstance(error, Wrong):
-            kind, reason = error.args
-        elif isinstance(error, OUR_FAULT):
-            kind, reason, status = (
-                'temporarily_unavailable',
-                f'{type(error).__name__}: {error}',
-                503,
-            )
-        logging.warning('refused, from %s: %s', request.client.host, reason)
-        counts['refused'] += 1
-        told = {} if status == 503 else {'error_description': re.sub(r'["\\]', "'", reason)}
-        return JSONResponse({'error': kind, **told}, status, headers={'cache-control': 'no-store'})
-
-    async def token(request):
-        try:
-            form = await form_of(request)
-            if form.get('grant_type') != GRANT:
-                raise Wrong(
-                    'unsupported_grant_type' if 'grant_type' in form else 'invalid_request',
-                    f'grant_type is not {GRANT}',
-                )
-            answer, about = token_for(
-                form.get('assertion', ''), policy, folder, lifetime, time.time()
-            )
-        except (Refused, Wrong, *OUR_FAULT) as error:
-            return refusal(request, error)
-        logging.info('%s', about)
-        counts['tokens'] += 1
-        return JSONResponse(answer, headers={'cache-control': 'no-store'})
-
-    async def jwks(request):
-        try:
-            found = keys(folder)
-        except OUR_FAULT as error:
-            return refusal(request, error)
-        return JSONResponse(
-            {
-                'keys': [
-                    {
-                        **RSAAlgorithm.to_jwk(key.public_key(), as_dict=True),
-                        'kid': kid,
-                        'use': 'sig',
-                        'alg': 'RS256',
-                    }
-                    for kid, key in found.items()
-                ]
-            }
+    path = f'{folder}/used.db'
+    valid_until = claims.expires + saml.CLOCK_SKEW_S
+    with closing(sqlite3.connect(path)) as database, database:
+        database.execute(
+            'CREATE TABLE IF NOT EXISTS used (id TEXT PRIMARY KEY, until INTEGER)',
         )
+        database.execute('DELETE FROM used WHERE until < ?', [now])
+        inserted = database.execute(
+            'INSERT OR IGNORE INTO used VALUES (?, ?)',
+            [claims.id, valid_until],
+        )
+        if not inserted.rowcount:
+            raise AssertionRefused('this assertion was used before')
 
-    return Starlette(
-        routes=[Route('/token', token, methods=['POST']), Route('/jwks', jwks)]
-    ), counts
+
+def issue_token(
+    assertion: str,
+    policy: Policy,
+    folder: str,
+    lifetime_s: int,
+    now: float,
+) -> IssuedToken:
+    """Return a token for an assertion in base64url.
+
+    `now` is in s since 1970. Raises AssertionRefused, and OSError, ValueError
+    or sqlite3.Error if the keys or the disk of this server are at fault.
+    """
+    claims = saml.verify(saml.decode(assertion), policy.trust, now)
+    grants = grants_of(claims.attributes, policy.grant_map)
+    if not grants:
+        raise AssertionRefused(
+            f'no role for {claims.subject!a}: none of its attributes is in the map',
+        )
+    kid, key = newest_key(folder)
+    remember_use(folder, claims, now)
+    issued_at = int(now)
+    expires = min(issued_at + lifetime_s, claims.expires + saml.CLOCK_SKEW_S)
+    scope = ' '.join(scopes_of(grants))
+    payload = {
+        'iss': policy.trust.audience,
+        'sub': claims.subject,
+        'aud': [RESOURCE_SERVER_ID],
+        'scope': scope,
+        'iat': issued_at,
+        'exp': expires,
+    }
+    text = jwt.encode(payload, key, 'RS256', {'kid': kid})
+    seconds = expires - issued_at
+    return IssuedToken(
+        text=text,
+        lifetime_s=seconds,
+        scope=scope,
+        description=describe(claims.subject, grants, seconds, kid),
+    )
+
+
+def describe(subject: str, grants: list[Grant], seconds: int, kid: str) -> str:
+    roles = ', '.join(dict.fromkeys(grant.role for grant in grants))
+    return f'{subject!a} is {roles} for {seconds} s, signed with {kid}'

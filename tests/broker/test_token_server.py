@@ -1,4 +1,7 @@
-"""token_server.py: attacks refused over HTTP, each with one line; honest assertions to rights at a real RabbitMQ."""
+"""token_server.py: attacks are refused over HTTP, each with one line.
+
+Honest assertions become tokens, and permissions at a real RabbitMQ.
+"""
 
 import base64
 import contextlib
@@ -29,10 +32,9 @@ from support.processes import PATIENCE, Running, wait_until
 from support.queues import drain
 
 import common
-import roles
-from siamese import ROOT
-from siamese.access import permissions as rights
-from siamese.messaging import management_api as management
+from siamese.access import permissions
+from siamese.access.standard_roles import ROLES
+from siamese.messaging import management_api
 from siamese.testbed import rabbitmq as broker_module
 
 GRANT = 'urn:ietf:params:oauth:grant-type:saml2-bearer'
@@ -106,9 +108,8 @@ def server(place):
     running = Server(place.folder)
     yield running
     done = running.stop()
-    assert done.status == 0 and re.search(
-        r'^\d+ tokens, \d+ refused; up for \d+ s; stopped: SIGINT$', done.out, re.M
-    )
+    assert done.status == 0
+    assert re.search(r'^\d+ tokens, \d+ refused; up for \d+ s; stopped: SIGINT$', done.out, re.M)
     assert 'Traceback' not in done.err
     assert not re.search(r'[\w+/=-]{60}|PRIVATE|eyJ', done.err + done.out)
 
@@ -121,17 +122,18 @@ def oauth2_broker(place):
 
 
 def refused_with(server, words, body):
-    """Send a body that is to be refused; check that this is one line, which says why; return the answer."""
+    """Send a body that must be refused; return the answer.
+
+    Checks that the refusal is one line in the log, which says why.
+    """
     before = len(server.err)
     status, answer = server.post(body)
     assert status == 400 and 'access_token' not in answer
     line = wait_until(lambda: server.err[before:], f'a line about {words!r}')
-    assert (
-        len(line) == 1
-        and 'refused, from 127.0.0.1: ' in line[0]
-        and words in line[0]
-        and len(line[0]) < 500
-    )
+    assert len(line) == 1
+    assert 'refused, from 127.0.0.1: ' in line[0]
+    assert words in line[0]
+    assert len(line[0]) < 500
     return answer
 
 
@@ -148,17 +150,18 @@ def test_an_attack_is_refused_with_one_line_that_says_why(name, server, provider
 def test_an_assertion_becomes_a_token(server, provider):
     now = time.time()
     status, answer = server.ask(encoded(provider.assertion('alice', 'shop', 'others')))
-    assert status == 200 and answer['token_type'] == 'bearer' and 290 < answer['expires_in'] <= 330
+    assert status == 200
+    assert answer['token_type'] == 'bearer'
+    assert 290 < answer['expires_in'] <= 330
     token = answer['access_token']
     assert jwt.get_unverified_header(token) == {'alg': 'RS256', 'kid': 'k1', 'typ': 'JWT'}
     claims = jwt.decode(
         token, server.jwks()['k1'], ['RS256'], audience='siamese', issuer=identity.AUDIENCE
     )
-    assert claims['sub'] == 'alice' and claims['scope'] == answer['scope'] == 'siamese.write:*/*'
-    assert (
-        claims['exp'] - claims['iat'] == answer['expires_in']
-        and abs(claims['iat'] - now) < PATIENCE
-    )
+    assert claims['sub'] == 'alice'
+    assert claims['scope'] == answer['scope'] == 'siamese.write:*/*'
+    assert claims['exp'] - claims['iat'] == answer['expires_in']
+    assert abs(claims['iat'] - now) < PATIENCE
     assert server.wait_for("'alice' is publisher for")
 
 
@@ -250,12 +253,12 @@ def test_private_keys_are_private(place):
 
 
 def as_user(broker, token):
-    return rights.as_user(common.endpoints(broker.url, 'test')[0], '', token)
+    return permissions.as_user(common.endpoints(broker.url, 'test')[0], '', token)
 
 
 @pytest.fixture
 def room(oauth2_broker):
-    """A virtual host of the broker that takes tokens, with the queues of the scripts: its URL without a login."""
+    """A virtual host with the queues of the scripts: its URL, with {} for a token."""
     producer = Running(
         'producer.py', '--count', 1, '--difficulty', 2, env={'AMQP_URL': oauth2_broker.url}
     ).end()
@@ -268,7 +271,10 @@ def room(oauth2_broker):
 
 @pytest.mark.pair
 def test_the_whole_chain(server, provider, oauth2_broker, room):
-    """Assertion, token, script: the publisher publishes, the subscriber consumes, monitoring reads the API."""
+    """Assertion, token, script.
+
+    The publisher publishes, the subscriber consumes, monitoring reads the API.
+    """
     publisher, subscriber, watcher = (
         room.format(server.token(provider.assertion(f'{group}-user', group)))
         for group in ('shop', 'warehouse', 'watchers')
@@ -278,11 +284,9 @@ def test_the_whole_chain(server, provider, oauth2_broker, room):
     assert done.status == 0 and '2 confirmed' in done.out
     for wrong in subscriber, watcher:
         refused = Running(*produce, env={'AMQP_URL': wrong}).end()
-        assert (
-            refused.status == 1
-            and 'ACCESS_REFUSED' in refused.err
-            and 'eyJ' not in refused.err + refused.out
-        )
+        assert refused.status == 1
+        assert 'ACCESS_REFUSED' in refused.err
+        assert 'eyJ' not in refused.err + refused.out
     connection = pika.BlockingConnection(pika.URLParameters(oauth2_broker.url))
     assert len(drain(connection.channel(), 'siamese.blocks')) == 3, (
         'what the publisher sent, and the one of before'
@@ -295,8 +299,9 @@ def test_the_whole_chain(server, provider, oauth2_broker, room):
     done = Running(*validate, env={'AMQP_URL': subscriber}).end()
     assert done.status == 0 and '2 blocks valid' in done.out
     watcher = pika.URLParameters(watcher).credentials.password
-    call = management.api(as_user(oauth2_broker, watcher), without_login(oauth2_broker))
-    assert call('whoami')['name'] == 'watchers-user' and call('overview')['rabbitmq_version']
+    call = management_api.api(as_user(oauth2_broker, watcher), without_login(oauth2_broker))
+    assert call('whoami')['name'] == 'watchers-user'
+    assert call('overview')['rabbitmq_version']
 
 
 def without_login(broker):
@@ -304,21 +309,21 @@ def without_login(broker):
 
 
 @pytest.mark.parametrize('group, role', identity.ROLES.items())
-def test_the_rights_of_each_role_are_those_of_roles_py(
+def test_each_role_has_the_permissions_that_roles_py_gives_it(
     server, provider, oauth2_broker, group, role
 ):
     endpoint = common.endpoints(oauth2_broker.url, 'test')[0]
     user = as_user(oauth2_broker, server.token(provider.assertion(role, group)))
-    name = f'{rights.TEMPORARY}{role}'
+    name = f'{permissions.TEMPORARY}{role}'
     try:
-        refusals = rights.try_all(endpoint, user, without_login(oauth2_broker), name)
+        refusals = permissions.try_all(endpoint, user, without_login(oauth2_broker), name)
     finally:
-        rights.tidy_up(endpoint, oauth2_broker.management_url, name)
-    assert {what for what, refusal in refusals.items() if not refusal} == roles.EXPECTED[role]
+        permissions.clean_up(endpoint, oauth2_broker.management_url, name)
+    assert {what for what, refusal in refusals.items() if not refusal} == ROLES[role].operations
 
 
 def test_the_monitors_own_queue(server, provider, oauth2_broker):
-    """Beyond what roles.py tries: a queue of its own for events, the dead letters, and nothing else."""
+    """Beyond what roles.py tries: its own queue for events, and no other."""
     user = as_user(oauth2_broker, server.token(provider.assertion('mona', 'watchers')))
     connection = pika.BlockingConnection(user)
     assert connection.channel().queue_declare('siamese.events-mona', exclusive=True)
@@ -399,7 +404,7 @@ def test_with_tls(place, tmp_path):
         ({'roles': {}}, 'expected an object'),
         ({'certificates': 'none.pem'}, 'No such file'),
         ({'certificates': 'claims.json'}, 'cannot use'),
-        ({'issuer': 5}, 'is to be text'),
+        ({'issuer': 5}, 'must be text'),
     ],
 )
 def test_claims_that_cannot_be_used(tmp_path, change, words):
@@ -432,25 +437,30 @@ def test_bad_flags(flags, words):
 
 
 def put_bad_key(kind, path):
-    """Make at a path what is no private RSA key that token_server.py can read."""
-    key, secret = (
-        rsa.generate_private_key(65537, 1024 if kind == 'short' else 2048),
-        serialization.NoEncryption(),
-    )
-    if kind == 'EC':
-        key = ec.generate_private_key(ec.SECP256R1())
-    elif kind == 'encrypted':
-        secret = serialization.BestAvailableEncryption(b'secret')
+    """Make a file that holds no private RSA key that token_server.py can use."""
     if kind == 'dangling':
         path.symlink_to('nowhere')
+    elif kind == 'bad':
+        path.write_bytes(b'no key')
     else:
-        path.write_bytes(
-            b'no key'
-            if kind == 'bad'
-            else key.private_bytes(
-                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, secret
-            )
-        )
+        path.write_bytes(unusable_pem(kind))
+
+
+def unusable_pem(kind):
+    encryption = serialization.NoEncryption()
+    if kind == 'short':
+        key = rsa.generate_private_key(65537, 1024)
+    elif kind == 'EC':
+        key = ec.generate_private_key(ec.SECP256R1())
+    else:
+        assert kind == 'encrypted'
+        key = rsa.generate_private_key(65537, 2048)
+        encryption = serialization.BestAvailableEncryption(b'secret')
+    return key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        encryption,
+    )
 
 
 BAD_KEYS = ['bad', 'EC', 'short', 'encrypted', 'dangling']
@@ -460,11 +470,9 @@ BAD_KEYS = ['bad', 'EC', 'short', 'encrypted', 'dangling']
 def test_keys_that_are_none(tmp_path, kind):
     put_bad_key(kind, tmp_path / 'k1.pem')
     done = Running('token_server.py', 'examples/saml/claims.json', '--keys', tmp_path).end()
-    assert (
-        done.status == 3
-        and f'cannot use the keys in {tmp_path}' in done.err
-        and done.err.count('\n') == 1
-    )
+    assert done.status == 3
+    assert f'cannot use the keys in {tmp_path}' in done.err
+    assert done.err.count('\n') == 1
     assert done.err.count('k1.pem') == 1
 
 
@@ -479,22 +487,18 @@ def test_keys_that_are_none_while_it_runs(tmp_path):
         )
         with pytest.raises(urllib.error.HTTPError) as refused:
             server.jwks()
-        assert refused.value.code == 503 and json.load(refused.value) == {
-            'error': 'temporarily_unavailable'
-        }
+        assert refused.value.code == 503
+        assert json.load(refused.value) == {'error': 'temporarily_unavailable'}
         path.unlink()
-        assert server.token(provider.assertion('alice', 'shop')) and server.jwks()
+        assert server.token(provider.assertion('alice', 'shop'))
+        assert server.jwks()
     (tmp_path / 'keys/k1.pem').unlink()
     assert server.ask(encoded(provider.assertion('alice', 'shop')))[0] == 503
     done = server.stop()
-    assert (
-        done.err.count('k2.pem') == 2 * len(BAD_KEYS)
-        and done.err.count(f'there is no key in {tmp_path}/keys') == 1
-    )
-    assert (
-        done.err.count('refused, from 127.0.0.1: ') == 2 * len(BAD_KEYS) + 1
-        and 'Traceback' not in done.err
-    )
+    assert done.err.count('k2.pem') == 2 * len(BAD_KEYS)
+    assert done.err.count(f'there is no key in {tmp_path}/keys') == 1
+    assert done.err.count('refused, from 127.0.0.1: ') == 2 * len(BAD_KEYS) + 1
+    assert 'Traceback' not in done.err
     assert f'{len(BAD_KEYS)} tokens, {2 * len(BAD_KEYS) + 1} refused' in done.out
 
 
@@ -511,7 +515,12 @@ def half_sent(
 
 def test_requests_that_are_sent_in_part_do_not_stay(tmp_path):
     identity.make(tmp_path)
-    code = 'import claims, script, token_server; claims.LIFE = 5; script.run(token_server.main)'
+    code = (
+        'import token_server; from siamese import script; '
+        'from siamese.access import token_endpoint; '
+        'token_endpoint.CONNECTION_TIMEOUT_S = 5; '
+        'script.run(token_server.main)'
+    )
     server = Server(tmp_path, start=(sys.executable, '-c', code))
     waiting = [
         *half_sent(server, 50),
@@ -535,30 +544,18 @@ def test_requests_that_are_sent_in_part_do_not_keep_it_from_ending(tmp_path):
     waiting = half_sent(server, 9)
     assert server.jwks()  # so those were accepted
     done = server.stop()
-    assert (
-        done.status == 0
-        and 'Traceback' not in done.err
-        and len(waiting) == done.err.count('broke off')
-    ), done.err
-
-
-def test_a_role_can_be_for_one_virtual_host():
-    from siamese.access import token_issuer as claims
-
-    policy = claims.policy(ROOT / 'examples/saml/claims.json')
-    names, scopes = claims.scopes_of({'groups': ['shop', 'warehouse', 'none']}, policy.roles)
-    assert names == ['publisher', 'subscriber'] and scopes == [
-        'siamese.write:%2F/*',
-        'siamese.read:%2F/*',
-    ]
-    assert claims.scopes_of({'other': ['shop']}, policy.roles) == ([], [])
+    assert done.status == 0, done.err
+    assert 'Traceback' not in done.err, done.err
+    assert len(waiting) == done.err.count('broke off'), done.err
 
 
 def test_without_the_libraries_it_says_what_to_install():
-    code = 'import sys; sys.modules["signxml"] = None; import script, token_server; script.run(token_server.main)'
-    done = Running(sys.executable, '-c', code, 'examples/saml/claims.json').end()
-    assert (
-        done.status == 3
-        and 'pip install -r requirements/access.txt' in done.err
-        and done.err.count('\n') == 1
+    code = (
+        'import sys; sys.modules["signxml"] = None; '
+        'import token_server; from siamese import script; '
+        'script.run(token_server.main)'
     )
+    done = Running(sys.executable, '-c', code, 'examples/saml/claims.json').end()
+    assert done.status == 3
+    assert 'pip install -r requirements/access.txt' in done.err
+    assert done.err.count('\n') == 1

@@ -1,7 +1,8 @@
 """Assertions that must be refused: ATTACKS are {name: (make, words)}.
 
-make(provider, stranger) returns one, as XML or, in bytes, as it is sent; `stranger` is an identity provider that has
-another key. Whoever refuses it says the `words`.
+make(provider, stranger) returns an assertion, as XML or, in bytes, as it is
+sent. `stranger` is an identity provider that has another key. The refusal
+contains the `words`.
 """
 
 import base64
@@ -14,10 +15,9 @@ from support.identity import SHA1, SHA256, encoded, unsigned
 FAR = 'https://elsewhere.example'
 SHA1_SIGNATURE = {**SHA256, 'sign_alg': SHA1['sign_alg']}
 SHA1_DIGEST = {**SHA256, 'digest_alg': SHA1['digest_alg']}
-METHOD, HMAC = (
-    r'(SignatureMethod Algorithm=")[^"]*',
-    'http://www.w3.org/2001/04/xmldsig-more#hmac-sha256',
-)
+METHOD = r'(SignatureMethod Algorithm=")[^"]*'
+HMAC = 'http://www.w3.org/2001/04/xmldsig-more#hmac-sha256'
+TIME_FORMAT = '%Y-%m-%dT%H:%M:%SZ'
 
 
 def replaced(old, new, count=1):
@@ -34,10 +34,9 @@ def shifted(names, **by):
     """Return a function that moves the times of these names."""
 
     def move(match):
-        moved = datetime.datetime.strptime(match[2], '%Y-%m-%dT%H:%M:%SZ') + datetime.timedelta(
-            **by
-        )
-        return f'{match[1]}="{moved:%Y-%m-%dT%H:%M:%SZ}"'
+        before = datetime.datetime.strptime(match[2], TIME_FORMAT)
+        moved = before + datetime.timedelta(**by)
+        return f'{match[1]}="{moved.strftime(TIME_FORMAT)}"'
 
     return lambda xml: re.sub(rf'\b({names})="([^"]*)"', move, xml)
 
@@ -53,10 +52,15 @@ def after(alter):
 
 
 def parts(xml):
-    """Return the signature of an assertion, and what becomes a forged one without it: operators' rights for mallory."""
-    signature = re.search(r'<(\w+):Signature\b.*</\1:Signature>', xml, re.DOTALL)[0]
-    forged = unsigned(xml).replace('>alice<', '>mallory<').replace('>shop<', '>operators<')
-    return signature, forged
+    """Return the signature of an assertion, and a forged assertion without one.
+
+    The forged assertion says that mallory is an operator.
+    """
+    found = re.search(r'<(\w+):Signature\b.*</\1:Signature>', xml, re.DOTALL)
+    forged = unsigned(xml)
+    forged = forged.replace('>alice<', '>mallory<')
+    forged = forged.replace('>shop<', '>operators<')
+    return found[0], forged
 
 
 def with_child(xml, child):
@@ -93,7 +97,9 @@ def around_the_whole(xml):
 
 def beside(xml):
     """A forged and a signed assertion in one response."""
-    return f'<p:Response xmlns:p="urn:oasis:names:tc:SAML:2.0:protocol">{another_id(parts(xml)[1])}{xml}</p:Response>'
+    namespace = 'urn:oasis:names:tc:SAML:2.0:protocol'
+    forged = another_id(parts(xml)[1])
+    return f'<p:Response xmlns:p="{namespace}">{forged}{xml}</p:Response>'
 
 
 def before_the_signed(xml):
@@ -102,7 +108,10 @@ def before_the_signed(xml):
 
 
 def something_else(provider, _):
-    """A signature that holds, of the same key, but of something else that the identity provider once signed."""
+    """A valid signature of the same key, on another element.
+
+    The identity provider once signed that element.
+    """
     name = 'urn:oasis:names:tc:SAML:2.0:assertion'
     advice = f'<a:Advice xmlns:a="{name}" ID="id-advice"><a:Issuer>x</a:Issuer></a:Advice>'
     other = provider.sign(advice, f'{name}:Advice')
@@ -121,7 +130,7 @@ def without_algorithm(_, stranger):
 
 
 def by_hmac(provider, stranger):
-    """A right signature, whose key everybody has: the certificate."""
+    """A valid signature with a key that is public: the certificate."""
     xml = replaced(METHOD, rf'\1{HMAC}')(by_a_stranger(provider, stranger))
     return stranger.sign_by_hmac(xml, provider.certificate)
 
@@ -136,10 +145,10 @@ def doctype(text):
 
 
 def utf_16(provider, _):
-    """What the eyes of one parser see and those of another do not."""
+    """A document type that is visible to one parser and not to another."""
     xml = (
-        '<?xml version="1.0" encoding="utf-16"?><!DOCTYPE a [<!ENTITY x "y">]>'
-        + provider.assertion('alice', 'shop')
+        '<?xml version="1.0" encoding="utf-16"?>'
+        '<!DOCTYPE a [<!ENTITY x "y">]>' + provider.assertion('alice', 'shop')
     )
     return encoded(xml.encode('utf-16-le')).encode()
 
@@ -149,7 +158,11 @@ def deflated(data):
     return base64.urlsafe_b64encode(deflater.compress(data) + deflater.flush())
 
 
-SECOND = '<\\1:Attribute Name="groups"><\\1:AttributeValue>operators</\\1:AttributeValue></\\1:Attribute>\\g<0>'
+SECOND = (
+    r'<\1:Attribute Name="groups">'
+    r'<\1:AttributeValue>operators</\1:AttributeValue>'
+    r'</\1:Attribute>\g<0>'
+)
 BOMB = '<!ENTITY a "boom">' + ''.join(
     f'<!ENTITY {b} "{f"&{a};" * 10}">' for a, b in zip('abcdefgh', 'bcdefghi')
 )
@@ -286,4 +299,6 @@ def sent(name, provider, stranger):
     """Return an attack as it is sent, and the words of its refusal."""
     make, words = ATTACKS[name]
     made = make(provider, stranger)
-    return made.decode() if isinstance(made, bytes) else encoded(made), words
+    if isinstance(made, bytes):
+        return made.decode(), words
+    return encoded(made), words
