@@ -14,15 +14,13 @@ broker cancels a consumer. But an exception in a pika callback counts as a lost 
 only note facts, and a script's own code runs outside of them.
 """
 
-import hashlib
 import logging
 import math
 import random
 import secrets
 import time
-from collections import Counter, deque
+from collections import Counter
 from contextlib import contextmanager
-from functools import partial
 from itertools import cycle
 
 import pika
@@ -34,8 +32,16 @@ from siamese import ledger as books
 from siamese import script
 from siamese.messaging import credentials as tokens
 from siamese.messaging import framing as wire
+from siamese.messaging.deliveries import Delivery, Inbox, Invalid, publish_attempt  # noqa: F401
 from siamese.messaging.errors import cause, permission_denied, fatal_failure
 from siamese.messaging.outbox import Message, Outbox
+from siamese.messaging.topology import (  # noqa: F401
+    declare_dead_letters,
+    declare_passively,
+    expiration,
+    queue_arguments,
+    record_topology,
+)
 
 BATCH = 50  # messages acknowledged at once, unless more than TICK passes
 TICK = 0.1  # s between looks at the clock and at signals
@@ -46,93 +52,6 @@ FIRST_RETRY, LAST_RETRY = (
 )  # s; the wait is random, from the first to a limit that doubles up to the last
 REDECLARE = 10  # s; who deletes an exchange or a binding tells no consumer
 CONFIRM_DEADLINE = 60  # s; above it a confirm may never come (rabbitmq-server#14589), so the channel is opened anew
-
-
-def declare_dead_letters(channel):
-    """Declare where messages go that a consumer rejects or nobody picks up in time: siamese.dlx -> siamese.dead."""
-    channel.exchange_declare(common.DEAD_LETTER_EXCHANGE, 'fanout', durable=True)
-    channel.queue_declare(
-        common.DEAD_LETTER_QUEUE, durable=True, arguments={'x-queue-type': 'quorum'}
-    )
-    channel.queue_bind(common.DEAD_LETTER_QUEUE, common.DEAD_LETTER_EXCHANGE)
-
-
-def declare_passively(channel):
-    """Let a channel look whether queues and exchanges are there, which takes no right, in place of declaring them.
-
-    All but exclusive queues, which nobody else can have declared and bound for us.
-    """
-    declare, bind, ours = channel.queue_declare, channel.queue_bind, set()
-
-    def queue_declare(queue, exclusive=False, **how):
-        ours.update([queue] if exclusive else [])
-        declare(queue, passive=not exclusive, exclusive=exclusive, **how)
-
-    def queue_bind(queue, *args, **how):
-        if queue in ours:
-            bind(queue, *args, **how)
-
-    channel.queue_declare, channel.queue_bind = queue_declare, queue_bind
-    channel.exchange_declare = partial(channel.exchange_declare, passive=True)
-
-
-@contextmanager
-def record_topology(channel):
-    """Yield a list of what is declared and bound over a channel meanwhile, as functions that do it again."""
-    notes, verbs = (
-        [],
-        {
-            name: getattr(channel, name)
-            for name in ('exchange_declare', 'queue_declare', 'queue_bind')
-        },
-    )
-
-    def note(verb):
-        def do(*args, **how):
-            notes.append(partial(verb, *args, **how))
-            verb(*args, **how)
-
-        return do
-
-    for name, verb in verbs.items():
-        setattr(channel, name, note(verb))
-    yield notes
-    for name, verb in verbs.items():
-        setattr(channel, name, verb)
-
-
-def queue_arguments(args):
-    """Return the arguments of a queue: its type, where rejected messages go (a stream keeps them), --queue-arg."""
-    dead_letters = (
-        {}
-        if args.queue_type == 'stream'
-        else {'x-dead-letter-exchange': common.DEAD_LETTER_EXCHANGE}
-    )
-    return {'x-queue-type': args.queue_type, **dead_letters, **dict(args.queue_arg)}
-
-
-def expiration(seconds):
-    """Return a time to live as AMQP wants it: milliseconds as text, None for none."""
-    return None if seconds is None else str(round(seconds * 1000))
-
-
-def publish_attempt(properties):
-    """Return how often the producer had sent a message when it sent this copy (header x-attempt; 1 where unknown)."""
-    attempt = (properties.headers or {}).get('x-attempt', 1)
-    return int(attempt) if isinstance(attempt, int) and attempt > 0 else 1
-
-
-def may_redeliver_acked(args, method):
-    """Return whether the broker may deliver this over a connection that has acknowledged it already.
-
-    Quorum queues do, flagged as redelivered, after a cut between nodes: it takes acknowledgements with it that are
-    on their way within the cluster (RabbitMQ 3.10.8 and 4.0.5, tests/test_cluster.py).
-    """
-    return method.redelivered and args.queue_type == 'quorum'
-
-
-class Invalid(Exception):
-    """What makes a message invalid: args are the reason, one of few so that it can be counted, and the details."""
 
 
 @contextmanager
@@ -198,8 +117,10 @@ class Link:
         self.lost_by = ''  # the cause of the last failure
         self.secret = ''  # the token that the broker has
         self.quiet = False  # while a channel is opened because of nacks
-        self.epoch = self.failures = self.ack_tag = self.to_ack = 0
-        self.inbox = deque()  # delivered, not yet looked at
+        self.epoch = self.failures = 0
+        self.auto_ack = getattr(args, 'auto_ack', False)
+        self.is_stream = getattr(args, 'queue_type', '') == 'stream'
+        self.inbox = Inbox()  # delivered, not yet looked at
         self.started = self.away_since = self.last_activity = time.monotonic()
         self.blocked_since, self.blocked_reason, self.blocked_s = None, '', 0.0
         self.done = 0
@@ -264,7 +185,7 @@ class Link:
                 delivery = self.inbox.popleft()
                 yield delivery
                 if (
-                    self.to_ack >= ack_every or delivery[1].redelivered
+                    self.inbox.to_ack >= ack_every or delivery.method.redelivered
                 ):  # so what breaks connections comes first again
                     self._send_acks()
             if (
@@ -275,25 +196,17 @@ class Link:
             ):
                 self.stop_reason = f'nothing came for {idle:g} s'
 
-    def ack(self, delivery_tag):
-        """Acknowledge this delivery and all before it that are not settled: together with those that follow at once."""
-        self.ack_tag = delivery_tag
-        self.to_ack += 1
+    def paced(self, rate=None):
+        """Yield 1, 2, 3 ..., each when it is due, until the run is over."""
+        done = 0
+        while self.keep_running(done, self.started + done / (rate or math.inf)):
+            done += 1
+            yield done
 
-    def reject(self, invalid, channel, method, properties, body):
-        """Reject a delivery into the dead letters for the reason that the Invalid tells; count it in self.reasons."""
-        reason, details = invalid.args
-        self.rejections[reason] += 1
-        logging.warning(
-            'invalid: %s: %.100r (message_id %.100r)', reason, details, properties.message_id
-        )
-        self.record_delivery('invalid', method, properties, body, reason=reason)
-        if (
-            getattr(self.args, 'queue_type', '') == 'stream'
-        ):  # it keeps what is in it; RabbitMQ 3.10 would close
-            self.ack(method.delivery_tag)
-        elif not getattr(self.args, 'auto_ack', False):
-            channel.basic_reject(method.delivery_tag, requeue=False)
+    @property
+    def invalid_count(self):
+        """How many messages were rejected as invalid."""
+        return sum(self.rejections.values())
 
     def keep_running(self, done, due=0.0):
         """Serve the connection until time.monotonic() is `due`; return whether the run goes on after `done` messages.
@@ -395,18 +308,6 @@ class Link:
             if not self.closing:
                 raise self.failure from None
 
-    def record_delivery(self, event, method, properties, body, **facts):
-        """Write into the ledger what became of a delivery; to be called before it is acknowledged or rejected."""
-        if self.args.ledger:
-            self.record(
-                event,
-                id=properties.message_id,
-                attempt=publish_attempt(properties),
-                redelivered=method.redelivered,
-                digest=hashlib.sha256(body).hexdigest(),
-                **facts,
-            )
-
     # ---- what declare() hands to pika
 
     def on_ready(self, _frame):
@@ -430,9 +331,9 @@ class Link:
         self.is_ready, self.failures, self.away_since, self.last_activity = True, 0, None, now
         self.refused.clear()
 
-    def on_delivery(self, *delivery):
+    def on_delivery(self, channel, method, properties, body):
         """The callback of basic_consume: keeps a delivery for messages()."""
-        self.inbox.append(delivery)
+        self.inbox.append(Delivery(self, channel, method, properties, body))
 
     # ---- the connection
 
@@ -555,8 +456,8 @@ class Link:
     def _lost(self, reason, again):
         """The channel or the connection is gone: note it, and do `again` after a while."""
         self.outbox.lost(reason)
-        self.inbox.clear()
-        self.opened, self.ack_tag, self.to_ack, self.lost_by = None, 0, 0, cause(reason)
+        self.inbox.forget()
+        self.opened, self.lost_by = None, cause(reason)
         self.failure = self.failure or self._refusal(reason, again)
         self.quiet = self.quiet and again == self._open_channel
         told = self.quiet or (self.outbox.returning and again == self._open_channel)
@@ -624,9 +525,7 @@ class Link:
         self.blocked_since = None
 
     def _send_acks(self):
-        if self.ack_tag and self.channel.is_open:
-            self.channel.basic_ack(self.ack_tag, multiple=True)
-            self.ack_tag = self.to_ack = 0
+        self.inbox.send_acks(self.channel)
 
     # ---- what the outbox calls
 
@@ -638,8 +537,7 @@ class Link:
 
     def reopen(self, why):
         """Close the channel, so that a new one is opened and everything declared again."""
-        self.inbox.clear()
-        self.ack_tag = self.to_ack = 0
+        self.inbox.forget()
         if self.channel.is_open:
             self.channel.close(0, why)
 
