@@ -21,10 +21,6 @@ import pika
 from siamese.messaging import credentials as tokens
 
 DEFAULT_URL = 'amqp://guest:guest@localhost:5672/%2F'
-DEAD_LETTERS = os.environ.get(
-    'DEAD_LETTER_PREFIX', 'siamese'
-)  # compare.py leaves those of others alone
-DEAD_LETTER_EXCHANGE, DEAD_LETTER_QUEUE = f'{DEAD_LETTERS}.dlx', f'{DEAD_LETTERS}.dead'
 
 
 class Failure(Exception):

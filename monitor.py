@@ -43,6 +43,7 @@ from siamese import flags, script
 from siamese.messaging import errors as faults
 from siamese.messaging import link as delivery
 from siamese.messaging import management_api as management
+from siamese.messaging import topology
 from siamese.monitoring import clients, queues, reports, requeue
 from siamese.monitoring import collector as figures
 from siamese.monitoring import database as history
@@ -69,9 +70,9 @@ SUMMARY = (
 
 
 def declare(channel, link):
-    delivery.declare_dead_letters(channel)
+    topology.declare_dead_letters(channel)
     channel.basic_qos(prefetch_count=PREFETCH)
-    channel.basic_consume(common.DEAD_LETTER_QUEUE, link.on_delivery, callback=link.on_ready)
+    channel.basic_consume(topology.DEAD_LETTER_QUEUE, link.on_delivery, callback=link.on_ready)
 
 
 def listen(link, heard):
@@ -168,7 +169,8 @@ def receive(db, link, heard, args):
     found, new = [], 0
     with history.transaction(db):
         now = time.time()  # in here: who tells what was until now has seen all of it
-        for _, method, properties, body in link.inbox:
+        for delivered in link.inbox:
+            method, properties, body = delivered.method, delivered.properties, delivered.body
             if method.consumer_tag == 'events':
                 hear(
                     db,

@@ -12,7 +12,7 @@ from pika.channel import Channel
 from pika.spec import Basic
 
 if TYPE_CHECKING:
-    from siamese.messaging.link import Link
+    from siamese.messaging.session import Session
 
 
 class Invalid(Exception):
@@ -29,7 +29,7 @@ class Delivery:
 
     def __init__(
         self,
-        link: Link,
+        link: Session,
         channel: Channel,
         method: Basic.Deliver,
         properties: pika.BasicProperties,

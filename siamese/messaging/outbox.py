@@ -1,199 +1,273 @@
-"""Messages between publish and the broker's confirm: what is not accepted is republished, what is poison is parked."""
+"""Messages that wait for a publisher confirm.
+
+Unconfirmed messages are republished; poison messages are set aside. The outbox
+knows no link: it publishes over the channel it is given, and returns what else
+is to be done.
+"""
+
+from __future__ import annotations
 
 import hashlib
 import logging
 import time
-from collections import deque
+from collections import Counter, deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from itertools import takewhile
 
 import pika
+from pika.channel import Channel
+from pika.spec import Basic
 
 from siamese.messaging.errors import cause, is_poison
+from siamese.messaging.framing import Connection
 
-UNSENT = 1_000_000  # bytes that may wait for flush(); above it messages wait here, where they take no memory
-STUBBORN = 4  # rounds of nacks; a channel opened while a quorum queue elects its leader may nack until it is closed
+# Above it messages wait in the backlog, where they take no memory twice.
+MAX_UNSENT_BYTES = 1_000_000
 
 
 class Message:
-    """A message on its way: what to publish, and how often it was."""
+    """A message on its way: what to publish, and how often that was done."""
 
     __slots__ = (
-        'exchange',
-        'routing_key',
-        'body',
-        'properties',
-        'due',
         'attempt',
-        'sent_at',
+        'body',
+        'due',
+        'exchange',
+        'properties',
         'returned',
+        'routing_key',
+        'sent_at',
         'suspected',
     )
 
-    def __init__(self, exchange, routing_key, body, properties, due):
-        self.exchange, self.routing_key, self.body, self.properties = (
-            exchange,
-            routing_key,
-            body,
-            properties,
-        )
-        self.due, self.attempt, self.sent_at, self.returned, self.suspected = due, 0, 0.0, False, 0
+    def __init__(
+        self,
+        exchange: str,
+        routing_key: str,
+        body: bytes,
+        properties: pika.BasicProperties,
+        due: float,
+    ) -> None:
+        self.exchange = exchange
+        self.routing_key = routing_key
+        self.body = body
+        self.properties = properties
+        self.due = due  # time.monotonic() at which it should have been published
+        self.attempt = 0
+        self.sent_at = 0.0
+        self.returned = False
+        self.suspected = 0  # how often the broker closed while it was unconfirmed
+
+
+@dataclass
+class Outcome:
+    """What a publisher confirm (or nack) brought."""
+
+    confirmed: list[Message] = field(default_factory=list)
+    retried: str = ''  # 'nacked' or 'returned', if messages are to be published again
 
 
 class Outbox:
-    """The messages of a delivery.Link that are not accepted yet.
+    """The messages of a link that are not confirmed yet.
 
-    `window` is how many may wait for their confirm, 0 if there are none; without `retry_returned` a message that no
-    queue takes is counted, not republished.
+    `window` is how many may wait for their confirm, 0 without publisher confirms.
+    Without `retry_returned`, messages that no queue takes are counted, and not
+    published again. `record` writes an event into the ledger; None without one.
     """
 
-    def __init__(self, link, window, retry_returned):
-        self.link, self.window, self.retry_returned = link, window, retry_returned
-        self.backlog = deque()  # to be sent (again)
-        self.unconfirmed = {}  # delivery tag -> Message, oldest first
-        self.suspect = None  # the message that is sent alone, for one like it made the broker close
-        self.last_tag, self.not_before = 0, 0.0
-        self.nacking = self.returning = False  # since the last accepted message
+    def __init__(
+        self,
+        window: int,
+        retry_returned: bool,
+        counts: Counter[str],
+        record: Callable[..., None] | None,
+    ) -> None:
+        self.window = window
+        self.retry_returned = retry_returned
+        self.counts = counts
+        self.record = record
+        self.backlog: deque[Message] = deque()  # to be published (again)
+        self.unconfirmed: dict[int, Message] = {}  # by delivery tag, oldest first
+        self.suspect: Message | None = None  # published alone: one like it made the broker close
+        self.last_tag = 0
+        self.not_before = 0.0  # time.monotonic() of the next attempt after a nack
+        self.nacking = False  # since the last confirm
+        self.returning = False  # likewise
+        self.unroutable = False  # likewise, without retry_returned
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.unconfirmed) + len(self.backlog)
 
-    def oldest(self):
-        """Return the message that waits longest for its confirm, or None."""
+    def oldest(self) -> Message | None:
+        """Return the message that has waited longest for its confirm."""
         return next(iter(self.unconfirmed.values()), None)
 
-    def send(self):
-        """Publish of the backlog what the window has room for."""
-        link = self.link
-        while (
-            self.backlog
-            and link.is_ready
-            and link.channel.is_open
-            and len(self.unconfirmed) < (self.window or 1)
-            and time.monotonic() >= self.not_before
-            and link.connection.emitted_size < UNSENT
-        ):
-            if self.suspect or (self.backlog[0].suspected and self.unconfirmed):
-                break
-            message = self.backlog.popleft()
-            self.suspect = message if message.suspected else None
-            message.attempt, message.sent_at, message.returned = (
-                message.attempt + 1,
-                time.monotonic(),
-                False,
-            )
-            if message.attempt > 1:
-                link.counts['republished'] += 1
-                message.properties.headers = {
-                    **(message.properties.headers or {}),
-                    'x-attempt': message.attempt,
-                }
-            if link.args.ledger:
-                facts = {'exchange': message.exchange, 'expiration': message.properties.expiration}
-                self._record(
-                    'attempted',
-                    message,
-                    digest=hashlib.sha256(message.body).hexdigest(),
-                    **{key: value for key, value in facts.items() if value},
-                )
-            if self.window:
-                self.last_tag += 1
-                self.unconfirmed[self.last_tag] = message
-            link.channel.basic_publish(
-                message.exchange,
-                message.routing_key,
-                message.body,
-                message.properties,
-                mandatory=True,
-            )
+    def republish_count(self) -> int:
+        """Return how many messages of the backlog were published before."""
+        return sum(message.attempt > 0 for message in self.backlog)
 
-    def confirmed(self, frame):
-        """The callback of confirm_delivery: accepted, unless the broker nacks the message or had returned it."""
-        tag = frame.method.delivery_tag
-        tags = list(takewhile(tag.__ge__, self.unconfirmed)) if frame.method.multiple else [tag]
-        accepted = []
-        self.suspect = None  # it was alone on its way
-        for message in [self.unconfirmed.pop(tag) for tag in tags if tag in self.unconfirmed]:
-            if message.returned and not self.retry_returned:
-                self.link.counts['returned'] += 1
-                self._record('returned', message)
-            elif message.returned or isinstance(frame.method, pika.spec.Basic.Nack):
-                self._retry(message, 'returned' if message.returned else 'nacked')
-            else:
-                accepted.append(message)
-                self._record('confirmed', message)
-        if accepted:
-            if self.nacking:
-                logging.info('broker takes messages again')
-            self.nacking = self.returning = False
-            self.link.messages_confirmed(accepted)
-
-    def returned(self, _channel, method, properties, _body):
-        """The callback of add_on_return_callback: no queue takes a message."""
-        waiting = False
-        for message in (
-            self.unconfirmed.values()
-        ):  # basic.return has no delivery tag and comes before the confirm
-            if message.properties.message_id == properties.message_id:
-                message.returned = waiting = True
-        if self.retry_returned:
-            if not self.returning:
-                self.returning = True
-                logging.warning(
-                    'message returned: %s (%s); declaring its queue again',
-                    method.reply_text,
-                    method.routing_key,
-                )
+    def send(self, channel: Channel, connection: Connection) -> None:
+        """Publish from the backlog what the window has room for, over an open channel."""
+        now = time.monotonic()
+        if now < self.not_before:
             return
-        if not self.link.unroutable:
-            logging.warning('nobody listens at %s', method.exchange or method.routing_key)
-        self.link.unroutable = True
-        self.link.counts[
-            'returned'
-        ] += not waiting  # else when it is confirmed: it may yet be cut off
+        limit = self.window or 1
+        backlog = self.backlog
+        while (
+            backlog and len(self.unconfirmed) < limit and connection.emitted_size < MAX_UNSENT_BYTES
+        ):
+            if self.suspect or (backlog[0].suspected and self.unconfirmed):
+                break
+            self._publish(backlog.popleft(), channel, now)
 
-    def lost(self, reason):
-        """The channel is gone: what is not confirmed is to be republished, first of all."""
+    def _publish(self, message: Message, channel: Channel, now: float) -> None:
+        if message.suspected:
+            self.suspect = message
+        message.attempt += 1
+        message.sent_at = now
+        message.returned = False
+        if message.attempt > 1:
+            self.counts['republished'] += 1
+            headers = message.properties.headers or {}
+            message.properties.headers = {**headers, 'x-attempt': message.attempt}
+        if self.record:
+            self._record('attempted', message, **facts_of(message))
+        if self.window:
+            self.last_tag += 1
+            self.unconfirmed[self.last_tag] = message
+        channel.basic_publish(
+            message.exchange, message.routing_key, message.body, message.properties, mandatory=True
+        )
+
+    def on_confirm(self, method: Basic.Ack | Basic.Nack) -> Outcome:
+        """Take the broker's answer to one or more messages; return what came of it.
+
+        A message is confirmed unless the broker nacks it, or had returned it.
+        """
+        self.suspect = None  # it was published alone
+        outcome = Outcome()
+        nacked = isinstance(method, Basic.Nack)
+        for message in self._answered(method):
+            if message.returned and not self.retry_returned:
+                self.counts['returned'] += 1
+                self._record('returned', message)
+            elif message.returned:
+                self._retry(message, 'returned', outcome)
+            elif nacked:
+                self._retry(message, 'nacked', outcome)
+            else:
+                outcome.confirmed.append(message)
+                if self.record:
+                    self._record('confirmed', message)
+        if outcome.confirmed:
+            self._taken_again()
+        return outcome
+
+    def _answered(self, method: Basic.Ack | Basic.Nack) -> list[Message]:
+        tag = method.delivery_tag
+        unconfirmed = self.unconfirmed
+        if method.multiple:
+            tags = list(takewhile(tag.__ge__, unconfirmed))
+            return [unconfirmed.pop(answered) for answered in tags]
+        if tag in unconfirmed:
+            return [unconfirmed.pop(tag)]
+        return []
+
+    def _taken_again(self) -> None:
+        if self.nacking:
+            logging.info('broker takes messages again')
+        self.nacking = False
+        self.returning = False
+        self.unroutable = False
+
+    def _retry(self, message: Message, event: str, outcome: Outcome) -> None:
+        self._record(event, message)
+        self.counts[event] += 1
+        outcome.retried = outcome.retried or event
+        if event == 'nacked' and not self.nacking:
+            self.nacking = True
+            logging.warning('broker nacks messages (is a queue full?), retrying')
+        self.backlog.append(message)
+
+    def on_return(
+        self,
+        _channel: Channel,
+        method: Basic.Return,
+        properties: pika.BasicProperties,
+        _body: bytes,
+    ) -> None:
+        """Note that no queue takes a message. The callback of add_on_return_callback."""
+        waiting = False
+        # basic.return has no delivery tag, and comes before the confirm.
+        for message in self.unconfirmed.values():
+            if message.properties.message_id == properties.message_id:
+                message.returned = True
+                waiting = True
+        if self.retry_returned:
+            self._log_first_return(method)
+            return
+        if not self.unroutable:
+            target = method.exchange or method.routing_key
+            logging.warning('message returned: no queue is bound to %s', target)
+        self.unroutable = True
+        if not waiting:  # else it is counted when the broker confirms it
+            self.counts['returned'] += 1
+
+    def _log_first_return(self, method: Basic.Return) -> None:
+        if not self.returning:
+            self.returning = True
+            logging.warning(
+                'message returned: %s (%s); declaring its queue again',
+                method.reply_text,
+                method.routing_key,
+            )
+
+    def lost(self, reason: BaseException) -> None:
+        """Take back all unconfirmed messages, for the channel is gone for this reason."""
         for message in self.unconfirmed.values():
             self._record('in_doubt', message)
         if is_poison(reason):
             self._look_for_poison(reason)
-        self.suspect, self.last_tag = None, 0
+        self.suspect = None
+        self.last_tag = 0
         self.backlog.extendleft(reversed(self.unconfirmed.values()))
         self.unconfirmed.clear()
 
-    def _look_for_poison(self, reason):
-        """One of the unconfirmed messages made the broker close: park it if it was alone, else send them one by one."""
+    def _look_for_poison(self, reason: BaseException) -> None:
+        """One of the unconfirmed messages made the broker close.
+
+        Set it aside if it was alone, else publish them one by one.
+        """
         for message in self.unconfirmed.values():
             message.suspected += 1
         if self.suspect and self.suspect.suspected > 1:
             self.unconfirmed.clear()
-            self.link.counts['set_aside'] += 1
+            self.counts['set_aside'] += 1
             self._record('set_aside', self.suspect)
             logging.error(
-                'the broker refuses message %s: %s; it is not republished',
+                'the broker refuses message %s: %s; it is not published again',
                 self.suspect.properties.message_id,
                 cause(reason),
             )
 
-    def _retry(self, message, event):
-        """The broker did not take a message: send it again after a while, and if it was returned, declare anew."""
-        link = self.link
-        self._record(event, message)
-        link.counts[event] += 1
-        if event == 'nacked' and not self.nacking:
-            self.nacking = True
-            logging.warning('broker nacks messages (is a queue full?), trying again')
-        self.backlog.append(message)
-        if time.monotonic() >= self.not_before:  # once for all that come back together
-            link.failures += 1
-            self.not_before = time.monotonic() + link.retry_delay()
-        if self.unconfirmed or not link.channel.is_open:
-            return
-        if event == 'returned':
-            link.reopen('a message was returned')
-        elif link.failures >= STUBBORN:
-            link.quiet, link.failures = True, 0
-            link.reopen('all messages are nacked')
+    def restart_clocks(self) -> None:
+        """Let the wait for each confirm begin only now: the broker blocked publishers."""
+        now = time.monotonic()
+        for message in self.unconfirmed.values():
+            message.sent_at = now
 
-    def _record(self, event, message, **facts):
-        self.link.record(event, id=message.properties.message_id, attempt=message.attempt, **facts)
+    def _record(self, event: str, message: Message, **facts: str) -> None:
+        if self.record:
+            message_id = message.properties.message_id
+            self.record(event, id=message_id, attempt=message.attempt, **facts)
+
+
+def facts_of(message: Message) -> dict[str, str]:
+    """Return what the ledger says of a message when it is published."""
+    facts = {'digest': hashlib.sha256(message.body).hexdigest()}
+    if message.exchange:
+        facts['exchange'] = message.exchange
+    if message.properties.expiration:
+        facts['expiration'] = message.properties.expiration
+    return facts

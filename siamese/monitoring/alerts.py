@@ -5,7 +5,7 @@ import time
 from siamese.monitoring import clients, queues
 from siamese.monitoring import database as history
 from siamese.monitoring import dead_letters as dead
-from siamese.text import duration, count_of
+from siamese.text import count_of, duration
 
 
 def warnings(db, unread_after, since, now=None):

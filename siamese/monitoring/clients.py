@@ -2,7 +2,7 @@
 
 import json
 
-from siamese.monitoring.database import upsert, transaction
+from siamese.monitoring.database import transaction, upsert
 from siamese.monitoring.queues import grown
 
 CONNECTED = "SELECT * FROM client WHERE connections <> '{}'"

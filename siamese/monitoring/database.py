@@ -15,7 +15,8 @@ import sqlite3
 import time
 from urllib.parse import quote
 
-from common import DEAD_LETTER_QUEUE, Failure
+from common import Failure
+from siamese.messaging.topology import DEAD_LETTER_QUEUE
 
 DEFAULT_FILE = 'siamese.db'
 VERSION = 3  # of the schema

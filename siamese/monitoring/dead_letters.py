@@ -4,7 +4,7 @@ import hashlib
 import json
 import re
 
-from siamese.monitoring.database import ERRORS, count_into_buckets, upsert, row_of, transaction
+from siamese.monitoring.database import ERRORS, count_into_buckets, row_of, transaction, upsert
 from siamese.monitoring.raw_properties import CHANGING, without
 
 ONE = re.compile('#[0-9]{1,18}')  # names a dead letter, not a queue

@@ -6,10 +6,10 @@ from siamese.monitoring.database import (
     UNROUTABLE,
     count_into_buckets,
     get_fact,
-    set_facts,
-    upsert,
     row_of,
+    set_facts,
     transaction,
+    upsert,
 )
 
 SMOOTH = 15  # s over which rates are taken; the broker brings its counters up to date every 5 s, or less often

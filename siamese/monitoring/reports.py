@@ -15,7 +15,7 @@ from siamese.monitoring import clients, queues
 from siamese.monitoring import collector as figures
 from siamese.monitoring import database as history
 from siamese.monitoring import dead_letters as dead
-from siamese.text import duration, count_of, printable, shorten, table, utc
+from siamese.text import count_of, duration, printable, shorten, table, utc
 
 DAY = 86400  # s
 JUST_STARTED = 10  # s until a broker has figures, at the most

@@ -1,4 +1,4 @@
-"""delivery.py through the scripts that use it: what a fault looks like, and that nothing accepted gets lost by it."""
+"""The link through the scripts that use it: what a fault looks like, and that no confirmed message gets lost by it."""
 
 import contextlib
 import json
@@ -21,6 +21,7 @@ from siamese import ledger as books
 from siamese import verdict as audit
 from siamese.messaging import errors as faults
 from siamese.messaging import link as delivery
+from siamese.messaging import session
 from siamese.testbed import proxy
 from siamese.testbed import rabbitmq as broker_module
 
@@ -65,7 +66,7 @@ def test_what_limits_a_run_need_not_wait_for_the_next_message(run, command, limi
 def test_to_give_up_at_once(run, url):
     done = run('validate.py', '--give-up-after', 0, '--url', re.sub(':[0-9]+/', ':1/', url))
     assert (
-        done.status == 3 and 'no broker at 127.0.0.1:1/' in done.err and 'Traceback' not in done.err
+        done.status == 3 and 'broker unreachable at 127.0.0.1:1/' in done.err and 'Traceback' not in done.err
     )
 
 
@@ -81,7 +82,7 @@ def test_a_refused_right_ends_at_once(run, url, broker):
         broker.ctl('delete_user', 'reader')
     assert (
         done.status == 1
-        and "user 'reader' lacks a right" in done.err
+        and "user 'reader' lacks permission" in done.err
         and 'set_permissions' in done.err
     )
 
@@ -168,9 +169,9 @@ def test_what_was_delivered_over_a_lost_connection_is_not_handed_out(channel, ur
     args = validate.parse_args(['--url', url, '--count', '30', '--prefetch', '20'])
     seen = []
     with delivery.connected(args, validate.declare) as link:
-        for _channel, method, properties, _body in link.deliveries(idle=2):
-            seen.append((properties.message_id, link.epoch, method.redelivered))
-            link.ack(method.delivery_tag)
+        for delivered in link.deliveries(idle=2):
+            seen.append((delivered.properties.message_id, link.epoch, delivered.redelivered))
+            delivered.ack()
             if len(seen) == 5:
                 link.wait_until(lambda: len(link.inbox) == 15)
                 broker.ctl('close_all_connections', '-p', vhost(url), 'cut')
@@ -187,11 +188,11 @@ def test_what_was_delivered_over_a_lost_connection_is_not_handed_out(channel, ur
 def test_slow_work_does_not_keep_the_connection_waiting(channel, url, monkeypatch):
     put(channel, chain('alice', 60))
     args = validate.parse_args(['--url', url, '--count', '60'])
-    turns, turn = [], delivery.Link._turn
-    monkeypatch.setattr(delivery.Link, '_turn', lambda link: (turns.append(link.done), turn(link)))
+    turns, turn = [], delivery.Link._pump
+    monkeypatch.setattr(delivery.Link, '_pump', lambda link: (turns.append(link.done), turn(link)))
     with delivery.connected(args, validate.declare) as link:
         for _ in link.deliveries():
-            slow = time.monotonic() + delivery.TICK / 4
+            slow = time.monotonic() + delivery.TICK_S / 4
             while time.monotonic() < slow:
                 pass
     assert max(after - before for before, after in zip(turns, turns[1:])) <= 5
@@ -322,7 +323,7 @@ def test_a_broker_that_neither_confirms_nor_closes_the_channel(
     url, channel, monkeypatch, capfd, closes, connections
 ):
     """A new channel is opened after the deadline, and a new connection where the broker does not answer even that."""
-    monkeypatch.setattr(delivery, 'CONFIRM_DEADLINE', 1)
+    monkeypatch.setattr(session, 'CONFIRM_TIMEOUT_S', 1)
     swallowed = []
 
     def swallow(data):
@@ -390,7 +391,7 @@ def test_tls_is_verified_at_each_url(run, url, tmp_path, channel):
         betweens[0].refuse()
         trusted = f'{urls[0]}?cacertfile={tmp_path}/one,{urls[1]}?cacertfile={tmp_path}/two'
         done = run('producer.py', '--count', 1, '--quiet', '--url', trusted)
-        assert done.status == 0 and 'no broker at localhost' in done.err
+        assert done.status == 0 and 'broker unreachable at localhost' in done.err
     assert len(drain(channel, 'siamese.blocks')) == 2
 
 

@@ -15,7 +15,7 @@ from support.raw_properties import undecodable
 import perf_consumer
 from siamese import verdict as audit
 from siamese.messaging import link as delivery
-from siamese.messaging.link import Invalid
+from siamese.messaging.deliveries import Invalid
 from siamese.scenarios import performance as perf
 from siamese.testbed import proxy
 

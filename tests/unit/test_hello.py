@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.messages import MALFORMED
 
-from siamese.messaging import link as delivery
-from siamese.messaging.link import Invalid
+from siamese.messaging import topology
+from siamese.messaging.deliveries import Invalid
 from siamese.scenarios import hello as greeting
 
 NAMES = st.text(
@@ -32,7 +32,7 @@ def delivered(times_sent=1, redelivered=False):
 
 @given(NAMES, st.integers(1, 10**12), st.floats(0.001, 10**6))
 def test_what_is_sent_is_read(name, number, seconds):
-    body, properties = greeting.message(link(name), number, expiration=delivery.expiration(seconds))
+    body, properties = greeting.message(link(name), number, expiration=topology.expiration(seconds))
     assert body == b'Hello world' and int(properties.expiration) == pytest.approx(
         seconds * 1000, abs=0.5
     )

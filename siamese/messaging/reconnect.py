@@ -1,0 +1,327 @@
+"""One connection with one channel, opened again whenever it is lost.
+
+pika's SelectConnection is used, not BlockingConnection: only it confirms in
+windows, and its errors arrive as values. BlockingConnection raises three
+unrelated families of exceptions on connecting, and returns in silence when the
+broker cancels a consumer. But an exception in a pika callback counts as a lost
+connection; so the callbacks here only note facts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import random
+import time
+from collections import Counter
+from collections.abc import Callable
+from itertools import cycle
+
+import pika
+from pika.channel import Channel
+from pika.exceptions import ConnectionClosedByClient
+
+from common import Failure, display_address
+from siamese.messaging import credentials, framing
+from siamese.messaging.errors import cause, fatal_failure, permission_denied
+
+# The wait before a retry is random, up to a limit that doubles from the first to the last.
+FIRST_RETRY_S = 0.2
+LAST_RETRY_S = 5.0
+
+
+class Alarm:
+    """Whether the broker blocks publishers (connection.blocked), and for how long it did."""
+
+    def __init__(self, on_unblocked: Callable[[], None]) -> None:
+        self.report_end = on_unblocked
+        self.since: float | None = None
+        self.reason = ''
+        self.lasted_s = 0.0  # all alarms of this run that are over
+
+    def text(self) -> str:
+        """Return why publishers are blocked, and for how long."""
+        lasted_s = time.monotonic() - (self.since or 0)
+        return f'broker blocks publishers: {self.reason}, {lasted_s:.0f} s'
+
+    def on_blocked(self, _connection: framing.Connection, frame: pika.frame.Method) -> None:
+        """The callback of connection.blocked."""
+        self.since = time.monotonic()
+        self.reason = frame.method.reason
+        logging.warning('broker blocks publishers: %s', self.reason)
+
+    def on_unblocked(self, *_: object) -> None:
+        """The callback of connection.unblocked; also called when the connection is lost."""
+        if self.since:
+            blocked_s = time.monotonic() - self.since
+            self.lasted_s += blocked_s
+            logging.info('broker no longer blocks publishers, after %.1f s', blocked_s)
+            self.report_end()
+        self.since = None
+
+
+class Refusals:
+    """Which endpoints have refused us since the last success."""
+
+    def __init__(self, endpoint_count: int) -> None:
+        self.endpoint_count = endpoint_count
+        self.refused: set[int] = set()  # by id(): pika's parameters are not hashable
+
+    def of_channel(
+        self,
+        reason: BaseException,
+        endpoint: pika.ConnectionParameters,
+        passive_only: Failure | None,
+    ) -> Failure | None:
+        """Return the Failure that ends the run, for a channel; None if it may heal."""
+        if passive_only and getattr(reason, 'reply_code', 0) == 404:
+            return Failure(
+                f'{passive_only}; nor does it exist: {cause(reason)}; '
+                'let an administrator run this once',
+                1,
+            )
+        return fatal_failure(reason, endpoint)
+
+    def of_connection(
+        self, reason: BaseException, endpoint: pika.ConnectionParameters, failures: int
+    ) -> Failure | None:
+        """The same for a connection: it is fatal only when each endpoint has refused us."""
+        failure = fatal_failure(reason, endpoint, failures // self.endpoint_count)
+        if not failure:
+            return None
+        login = endpoint.credentials
+        if isinstance(login, credentials.Credentials) and login.reject():
+            return None
+        if id(endpoint) not in self.refused:
+            self.refused.add(id(endpoint))
+            if len(self.refused) < self.endpoint_count:
+                logging.warning('%s; trying the next URL', failure)
+        return failure if len(self.refused) == self.endpoint_count else None
+
+
+class Reconnector:
+    """Keeps a connection to one of the endpoints; its owner calls pump() again and again.
+
+    on_lost(reason, channel_only) tells that a channel is gone, and returns whether that
+    was expected, so that it is not logged. on_return takes basic.return; on_unblocked
+    tells that an alarm is over. `record` writes an event into the ledger.
+
+    epoch: number of the channel, from 1; failures: in a row; failure: it ends the run.
+    """
+
+    def __init__(
+        self,
+        args: argparse.Namespace,
+        counts: Counter[str],
+        record: Callable[..., None],
+        on_lost: Callable[[BaseException, bool], bool],
+        on_return: Callable[..., None],
+        on_unblocked: Callable[[], None],
+    ) -> None:
+        self.endpoint_count = len(args.endpoints)
+        self.endpoints = cycle(args.endpoints)
+        self.counts = counts
+        self.record = record
+        self.on_lost = on_lost
+        self.on_return = on_return
+        self.alarm = Alarm(on_unblocked)
+        self.refusals = Refusals(self.endpoint_count)
+        self.ioloop = framing.loop()
+        self.channel: Channel | None = None
+        self.opened: Channel | None = None  # a new channel, on which nothing is declared yet
+        self.failure: Failure | None = None
+        self.retry_timer: object | None = None
+        self.passive_only: Failure | None = None  # why the user may only declare passively
+        self.is_ready = False
+        self.closing = False
+        self.is_down = False
+        self.quiet = False  # while a channel is opened because all messages were nacked
+        self.lost_by = ''
+        self.secret = ''  # the token that the broker has
+        self.epoch = 0
+        self.failures = 0
+        self.away_since = time.monotonic()
+        self._connect()
+
+    def pump(self) -> Channel | None:
+        """Serve the connection until something happens; return a new channel, if there is one."""
+        self.connection.flush()
+        self.ioloop.poll()
+        self.ioloop.process_timeouts()
+        if not self.opened:
+            return None
+        self.channel = self.opened
+        self.opened = None
+        return self.channel
+
+    def is_usable(self) -> bool:
+        """Return whether messages can be published."""
+        return self.is_ready and self.channel is not None and self.channel.is_open
+
+    def became_ready(self) -> str:
+        """Note that everything is declared on the new channel; return how long it was away."""
+        back = ''
+        if self.counts['connections']:
+            back = f', back after {time.monotonic() - self.away_since:.1f} s'
+        self.counts['connections'] += 1
+        self.is_ready = True
+        self.quiet = False
+        self.failures = 0
+        self.refusals.refused.clear()
+        return back
+
+    def reopen(self, why: str) -> None:
+        """Close the channel, so that a new one is opened and everything declared again."""
+        if self.channel and self.channel.is_open:
+            self.channel.close(0, why)
+
+    def retry_delay(self) -> float:
+        """Return how long to wait before the next try, in s."""
+        return retry_delay(self.failures // self.endpoint_count)
+
+    def problem(self) -> str:
+        """Return what keeps messages from flowing, with its duration, or ''."""
+        if self.alarm.since:
+            return self.alarm.text()
+        if self.is_ready:
+            return ''
+        return f'broker unavailable, {time.monotonic() - self.away_since:.0f} s'
+
+    def give_up_after(self, limit_s: float, unconfirmed_count: int) -> None:
+        """Fail if the broker has been unavailable for longer than the limit."""
+        if self.is_ready or time.monotonic() - self.away_since <= limit_s:
+            return
+        where = display_address(self.endpoint)
+        self.failure = unreachable(where, limit_s, self.lost_by, unconfirmed_count)
+
+    def renew_token(self) -> None:
+        """Give the broker the next token before the one that it has expires."""
+        login = self.endpoint.credentials
+        if self.connection.is_open and isinstance(login, credentials.Credentials):
+            token = login.renew()
+            if token != self.secret:
+                self.secret = token
+                self.connection.update_secret(token, 'renewed')
+
+    def close(self) -> None:
+        """Close the connection, after everything that was sent; wait at most 5 s."""
+        self.closing = True
+        deadline = time.monotonic() + 5
+        if self.connection.is_open:  # pika cannot close one that is being opened
+            self.connection.close()
+            while not self.is_down and time.monotonic() < deadline:
+                self.pump()
+                self.connection.flush()
+        self.ioloop.close()
+
+    def _connect(self) -> None:
+        self.endpoint: pika.ConnectionParameters = next(self.endpoints)
+        self.passive_only = None
+        self.connection = framing.Connection(
+            self.endpoint,
+            on_open_callback=self._on_open,
+            on_open_error_callback=self._on_down,
+            on_close_callback=self._on_down,
+            custom_ioloop=self.ioloop,
+        )
+
+    def _on_open(self, connection: framing.Connection) -> None:
+        self.secret = getattr(self.endpoint.credentials, 'token', '')
+        connection.add_on_connection_blocked_callback(self.alarm.on_blocked)
+        connection.add_on_connection_unblocked_callback(self.alarm.on_unblocked)
+        self._open_channel()
+
+    def _open_channel(self) -> None:
+        if self.connection.is_open:
+            self.connection.channel(on_open_callback=self._on_channel)
+
+    def _on_channel(self, channel: Channel) -> None:
+        channel.add_on_close_callback(self._on_channel_closed)
+        channel.add_on_cancel_callback(self._on_cancelled)
+        channel.add_on_return_callback(self.on_return)
+        self.epoch += 1
+        self.opened = channel
+
+    def _on_cancelled(self, _frame: pika.frame.Method) -> None:
+        self.reopen('consumer cancelled')
+
+    def _on_channel_closed(self, _channel: Channel, reason: BaseException) -> None:
+        if not self.connection.is_open or self.closing:
+            return
+        denied = permission_denied(reason, self.endpoint.credentials)
+        if denied and not self.is_ready and not self.passive_only:
+            self.passive_only = fatal_failure(reason, self.endpoint)
+            logging.info(
+                'no permission to declare (%s); checking that queues and exchanges exist',
+                cause(reason),
+            )
+            self._open_channel()
+        else:
+            self._lost(reason, channel_only=True)
+
+    def _on_down(self, _connection: framing.Connection, reason: BaseException) -> None:
+        self.alarm.on_unblocked()
+        if not self.closing:
+            self._lost(reason, channel_only=False)
+            return
+        self.is_down = True
+        closed = isinstance(reason, ConnectionClosedByClient)
+        self.record('closed' if closed else 'disconnected', reason=cause(reason))
+
+    def _lost(self, reason: BaseException, channel_only: bool) -> None:
+        """Note that channel or connection is gone, and open it again after a while."""
+        self.opened = None
+        self.lost_by = cause(reason)
+        expected = self.on_lost(reason, channel_only)
+        self.quiet = self.quiet and channel_only
+        self.failure = self.failure or self._fatal(reason, channel_only)
+        if not (self.failure or self.quiet or expected):
+            self._log_loss(channel_only)
+        if self.is_ready:
+            self.counts['lost_channels' if channel_only else 'lost_connections'] += 1
+            self.record('disconnected', reason=self.lost_by)
+            self.is_ready = False
+            self.away_since = time.monotonic()
+        if self.retry_timer:
+            self.ioloop.remove_timeout(self.retry_timer)
+        again = self._open_channel if channel_only else self._connect
+        self.retry_timer = self.ioloop.call_later(self.retry_delay(), again)
+        self.failures += 1
+
+    def _fatal(self, reason: BaseException, channel_only: bool) -> Failure | None:
+        if channel_only:
+            return self.refusals.of_channel(reason, self.endpoint, self.passive_only)
+        return self.refusals.of_connection(reason, self.endpoint, self.failures)
+
+    def _log_loss(self, channel_only: bool) -> None:
+        if self.is_ready or not self.failures:  # else it was logged
+            what = kind_of_loss(self.lost_by, self.is_ready, channel_only)
+            where = display_address(self.endpoint)
+            logging.warning('%s %s (%s), retrying', what, where, self.lost_by)
+
+
+def kind_of_loss(lost_by: str, was_ready: bool, channel_only: bool) -> str:
+    """Return what happened, in words to which an address is added."""
+    if channel_only:
+        return 'channel closed at'
+    if was_ready:
+        return 'connection lost to'
+    if credentials.COMMAND in lost_by or '(403)' in lost_by:
+        return 'login refused at'
+    return 'broker unreachable at'
+
+
+def retry_delay(rounds: int) -> float:
+    """Return how long to wait after so many failures at each endpoint, in s."""
+    limit = min(LAST_RETRY_S, FIRST_RETRY_S * 2 ** min(rounds + 1, 10))
+    return random.uniform(FIRST_RETRY_S, limit)
+
+
+def unreachable(where: str, limit_s: float, lost_by: str, unconfirmed_count: int) -> Failure:
+    """Return the Failure of a run that gives up."""
+    why = f' ({lost_by})' if lost_by else ''
+    return Failure(
+        f'broker unreachable at {where} for {limit_s:g} s{why}, '
+        f'{unconfirmed_count} not confirmed; is it running, is AMQP_URL right?',
+        3,
+    )

@@ -1,0 +1,67 @@
+"""When a run ends, and with which exit status: --count, --duration, signals, failures."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import time
+
+from common import Failure
+from siamese import script
+
+FIRST_TRY_S = 5  # that a run has to connect and declare, even with --duration 0
+
+
+class RunLimits:
+    """The limits of one run.
+
+    done: how many messages it has dealt with; stop_reason: why it ended, or '';
+    exit_status: so far.
+    """
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        self.args = args
+        self.started = time.monotonic()
+        self.done = 0
+        self.stop_reason = ''
+        self.exit_status = 0
+        self.signal_logged = False
+
+    def in_time(self, at_least: float = 0) -> bool:
+        """Return whether --duration, or `at_least` seconds, are not over."""
+        if self.args.duration is None:
+            return True
+        return time.monotonic() < self.started + max(self.args.duration, at_least)
+
+    def reason_to_stop(self) -> str:
+        """Return why the run is over, or ''."""
+        if script.stop_requested():
+            return script.stop_requested()
+        if self.args.count and self.done >= self.args.count:
+            return 'count reached'
+        return '' if self.in_time() else 'duration over'
+
+    def fail(self, failure: Failure) -> None:
+        """Log why the run ended early; it becomes the stop reason and the exit status."""
+        logging.error('%s', failure)
+        self.exit_status = failure.status
+        self.stop_reason = str(failure)
+
+    def set_exit_status(self, done: int, wrong: int) -> None:
+        """Set the exit status of a run that handled `done` messages, `wrong` of them invalid."""
+        if self.exit_status not in (0, 3):
+            return
+        if wrong:
+            self.exit_status = 1
+        elif done < (self.args.count or 1):
+            self.exit_status = 3
+
+    def tick(self) -> None:
+        """Log the first signal once, and show the progress; called 10 times a second."""
+        if script.stop_requested() and not self.signal_logged:
+            self.signal_logged = True
+            logging.info(
+                '%s: finishing the work in hand; a second signal stops immediately',
+                script.stop_requested(),
+            )
+        script.show_progress(self.done, time.monotonic() - self.started, self.args)

@@ -1,0 +1,253 @@
+"""One channel after the other: declaring, confirms, acknowledgements, the ledger.
+
+A Session connects reconnect.py, outbox.py and deliveries.py; link.py adds what
+scripts call.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import secrets
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import pika
+from pika.channel import Channel
+
+from common import Failure, display_address
+from siamese import ledger
+from siamese.messaging import framing
+from siamese.messaging.deliveries import Delivery, Inbox
+from siamese.messaging.outbox import Message, Outbox
+from siamese.messaging.reconnect import Reconnector
+from siamese.messaging.run_limits import RunLimits
+from siamese.messaging.topology import declare_passively, record_topology
+
+TICK_S = 0.1  # between looks at the clock and at signals
+# Above it a confirm may never come (rabbitmq-server#14589): the channel is opened anew.
+CONFIRM_TIMEOUT_S = 60
+# Rounds of nacks after which a channel is opened anew: one that was opened while a quorum
+# queue elects its leader may nack until it is closed.
+NACK_ROUNDS = 4
+
+
+class Session(RunLimits):
+    """One connection with one channel, opened again whenever it is lost.
+
+    run: 8 hex digits, new for each process; counts: confirmed, republished,
+    connections ...; rejections: how many messages were rejected, by reason.
+    """
+
+    def __init__(
+        self,
+        args: argparse.Namespace,
+        declare: Callable[[Channel, Any], None],
+        window: int,
+        retry_returned: bool,
+    ) -> None:
+        super().__init__(args)
+        self.declare = declare
+        self.run = secrets.token_hex(4)
+        self.counts: Counter[str] = Counter()
+        self.rejections: Counter[str] = Counter()
+        self.auto_ack = getattr(args, 'auto_ack', False)
+        self.is_stream = getattr(args, 'queue_type', '') == 'stream'
+        self.on_tick: Callable[[], Any] = lambda: None
+        self.on_confirmed: Callable[[list[Message]], Any] = lambda messages: None
+        self.write_ledger = ledger.writer(args.ledger, by=args.name, run=self.run)
+        record = self.record if args.ledger else None
+        self.inbox = Inbox()
+        self.outbox = Outbox(window, retry_returned, self.counts, record)
+        self.topology: list[Callable[[], None]] = []
+        self.declared_at = self.last_activity = time.monotonic()
+        self.reconnector: Reconnector
+        self.reconnector = Reconnector(
+            args,
+            self.counts,
+            self.record,
+            self._on_lost,
+            self.outbox.on_return,
+            self.outbox.restart_clocks,
+        )
+        self.reconnector.ioloop.call_later(TICK_S, self._tick)
+
+    def _pump(self) -> None:
+        channel = self.reconnector.pump()
+        if channel:
+            if self.reconnector.passive_only:
+                declare_passively(channel)
+            with record_topology(channel) as self.topology:
+                self.declare(channel, self)
+            self.declared_at = time.monotonic()
+        self._send()
+        self.connection.flush()
+        if self.failure and not self.reconnector.closing:
+            raise self.failure
+
+    def _send(self) -> None:
+        if self.outbox.backlog and self.reconnector.is_usable():
+            self.outbox.send(self.reconnector.channel, self.connection)
+
+    def _tick(self) -> None:
+        self.reconnector.ioloop.call_later(TICK_S, self._tick)
+        self.inbox.send_acks(self.channel)
+        self.reconnector.renew_token()
+        self.tick()
+        self.on_tick()
+        if self.args.give_up_after is not None:
+            self.reconnector.give_up_after(self.args.give_up_after, len(self.outbox))
+        self._check_confirm_timeout()
+
+    def _check_confirm_timeout(self) -> None:
+        """Open a new channel, or a new connection, where the oldest confirm is overdue."""
+        oldest = self.outbox.oldest()
+        if not oldest or self.reconnector.alarm.since:
+            return
+        waited_s = time.monotonic() - oldest.sent_at
+        if waited_s > CONFIRM_TIMEOUT_S and self.channel.is_open:
+            logging.warning(
+                'no confirm for %.0f s (a quorum queue without majority?), trying a new channel',
+                waited_s,
+            )
+            self._reopen('no confirm')
+        elif waited_s > 2 * CONFIRM_TIMEOUT_S and self.connection.is_open:
+            self.connection.abort('a channel cannot be closed')
+
+    # ---- callbacks for declare()
+
+    def on_ready(self, _frame: pika.frame.Method) -> None:
+        """Everything is declared, work can begin. The callback of the last verb in declare()."""
+        quiet = self.reconnector.quiet
+        text = self._broker_text()
+        if not quiet:
+            logging.info('ready: %s', text)
+        self.last_activity = time.monotonic()
+        self.record('connected', broker=text, **names_in(self.args))
+
+    def _broker_text(self) -> str:
+        text = product_at(self.connection, self.endpoint) + self.reconnector.became_ready()
+        again = self.outbox.republish_count()
+        if again and self.counts['connections'] > 1:
+            text += f', {again} to republish'
+        return text
+
+    def on_delivery(
+        self,
+        channel: Channel,
+        method: pika.spec.Basic.Deliver,
+        properties: pika.BasicProperties,
+        body: bytes,
+    ) -> None:
+        """Keep a delivery for deliveries(). The callback of basic_consume."""
+        self.inbox.append(Delivery(self, channel, method, properties, body))
+
+    def on_confirm(self, frame: pika.frame.Method) -> None:
+        """Take a publisher confirm. The callback of confirm_delivery."""
+        outcome = self.outbox.on_confirm(frame.method)
+        if outcome.retried:
+            self._back_off(outcome.retried)
+        if outcome.confirmed:
+            self.reconnector.failures = 0
+            self.counts['confirmed'] += len(outcome.confirmed)
+            self.on_confirmed(outcome.confirmed)
+
+    def _back_off(self, why: str) -> None:
+        """Wait before what was nacked or returned is republished, and open a new channel."""
+        outbox = self.outbox
+        reconnector = self.reconnector
+        if time.monotonic() >= outbox.not_before:  # once for all that come back together
+            reconnector.failures += 1
+            outbox.not_before = time.monotonic() + reconnector.retry_delay()
+        if outbox.unconfirmed or not self.channel.is_open:
+            return
+        if why == 'returned':
+            self._reopen('a message was returned')
+        elif reconnector.failures >= NACK_ROUNDS:
+            reconnector.quiet = True
+            reconnector.failures = 0
+            self._reopen('all messages are nacked')
+
+    def _on_lost(self, reason: BaseException, channel_only: bool) -> bool:
+        self.outbox.lost(reason)
+        self.inbox.forget()
+        return channel_only and self.outbox.returning
+
+    def _reopen(self, why: str) -> None:
+        self.inbox.forget()
+        self.reconnector.reopen(why)
+
+    def record(self, event: str, **facts: object) -> None:
+        """Write a line into the ledger, if there is one; raise Failure if that fails."""
+        if not self.args.ledger:
+            return
+        try:
+            self.write_ledger(event, epoch=self.epoch, **facts)
+        except OSError as error:
+            failure = cannot_write(self.args.ledger, error)
+            self.failure = failure
+            if not self.reconnector.closing:
+                raise failure from None
+
+    def close(self) -> None:
+        """Close the connection, after all acknowledgements."""
+        self.inbox.send_acks(self.channel)
+        self.reconnector.close()
+
+    def drop(self) -> None:
+        """Leave the connection as it is: recorded deliveries may not be acknowledged."""
+        self.reconnector.closing = True
+        self.record('disconnected', reason='interrupted')
+
+    @property
+    def connection(self) -> framing.Connection:
+        """The connection of now."""
+        return self.reconnector.connection
+
+    @property
+    def channel(self) -> Channel:
+        """The channel of now; None before the first one is open."""
+        return self.reconnector.channel
+
+    @property
+    def endpoint(self) -> pika.ConnectionParameters:
+        """The endpoint that it is connected to, or tries."""
+        return self.reconnector.endpoint
+
+    @property
+    def epoch(self) -> int:
+        """The number of the channel, counted from 1."""
+        return self.reconnector.epoch
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether everything is declared on an open channel."""
+        return self.reconnector.is_ready
+
+    @property
+    def failure(self) -> Failure | None:
+        """The Failure that ends the run."""
+        return self.reconnector.failure
+
+    @failure.setter
+    def failure(self, failure: Failure) -> None:
+        self.reconnector.failure = failure
+
+
+def product_at(connection: framing.Connection, endpoint: pika.ConnectionParameters) -> str:
+    """Return 'PRODUCT VERSION at HOST:PORT/VHOST' of the broker."""
+    server = connection.server_properties
+    return f'{server.get("product")} {server.get("version")} at {display_address(endpoint)}'
+
+
+def cannot_write(path: str, error: OSError) -> Failure:
+    """Return the Failure of a run whose ledger cannot be written."""
+    return Failure(f'cannot write the ledger {path}: {error.strerror}', 3)
+
+
+def names_in(args: argparse.Namespace) -> dict[str, str]:
+    """Return the exchange and the queue, with its type, that the flags name."""
+    flags = vars(args)
+    return {name: flags[name] for name in ('exchange', 'queue', 'queue_type') if name in flags}
