@@ -135,7 +135,7 @@ def test_a_consumer_that_loses_all_its_prefetch_starves_and_says_so(start, chann
     put(channel, [hello(number) for number in range(1, 11)])
     consumer = start('ack_consumer.py', '--lose', 100, '--prefetch', 4)
     assert 'sends no more until this process ends' in consumer.wait_for(
-        'all that --prefetch allows is lost'
+        'all deliveries that --prefetch allows are lost'
     )
     assert counts(broker, url) == (6, 4)
     assert consumer.stop().status == 0
@@ -145,7 +145,7 @@ def test_a_consumer_that_loses_all_its_prefetch_starves_and_says_so(start, chann
 def test_a_classic_queue_never_gives_up_a_message(start, channel):
     put(channel, [hello(1)])
     consumer = start('ack_consumer.py', '--reject', 100, '--count', 100)
-    assert 'alice 1: rejected 20 times; a classic queue never gives up' in consumer.wait_for(
+    assert 'alice 1: rejected 20 times; a classic queue has no delivery limit' in consumer.wait_for(
         'rejected 20 times'
     )
     assert consumer.end().status == 0
@@ -162,7 +162,7 @@ def test_a_quorum_queue_gives_a_message_up_after_21_deliveries(start, run, chann
         done = run('ack_consumer.py', '--reject', 100, '--count', 42, *kind)
         assert (
             done.err.count(
-                'delivered 21 times, the broker gives it up and moves it to siamese.dead'
+                'delivered 21 times, delivery limit reached; the broker moves it to siamese.dead'
             )
             == 2
         )
@@ -226,7 +226,7 @@ def test_a_priority_does_not_overtake_what_is_already_delivered(start, channel, 
     consumer = start('ack_consumer.py', '--lose', 100, '--prefetch', 4)
     wait_until(lambda: counts(broker, url) == (0, 3), 'three unacknowledged messages')
     put(channel, [hello(4, priority=0), hello(5, priority=9)])
-    consumer.wait_for('all that --prefetch allows is lost')
+    consumer.wait_for('all deliveries that --prefetch allows are lost')
     consumer.wait_for('alice 4 ', consumer.out)
     assert counts(broker, url) == (1, 4)  # 5 waits, whatever its priority
     consumer.stop()
@@ -323,7 +323,7 @@ def test_malformed_messages_are_rejected_into_the_dead_letters_and_counted(run, 
     summary = json.loads(done.out)
     assert done.status == 1 and 'Traceback' not in done.err
     assert summary['acked'] == 2 and summary['invalid'] == len(MALFORMED) == sum(
-        summary['reasons'].values()
+        summary['rejections'].values()
     )
     assert done.err.count('invalid: ') == len(MALFORMED) and '\x1b' not in done.err
     dead = drain(channel, 'siamese.dead')
@@ -335,7 +335,7 @@ def test_a_message_that_comes_again_though_it_was_acknowledged(run, channel):
     put(channel, [hello(1), hello(2), hello(1), hello(2, headers={'x-attempt': 2})])
     done = run('ack_consumer.py', '--ack', 100, '--count', 4, '--json', '-')
     summary = json.loads(done.out)
-    assert done.status == 1 and summary['reasons'] == {'replayed': 1} and summary['acked'] == 3
+    assert done.status == 1 and summary['rejections'] == {'replayed': 1} and summary['acked'] == 3
     assert [properties.message_id for properties, _ in drain(channel, 'siamese.dead')] == [
         'alice-cafecafe-1'
     ]

@@ -206,7 +206,7 @@ def test_validators_first_broker_last(run, start, ledger):
             ),
         ]
         for waiting in scripts:
-            waiting.wait_for('no broker')
+            waiting.wait_for('broker unreachable')
         broker.start()
         ends = [waiting.end() for waiting in scripts]
     assert [end.status for end in ends] == [0, 0, 0], [end.err for end in ends]

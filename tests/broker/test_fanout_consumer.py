@@ -251,9 +251,9 @@ def test_a_connection_that_breaks_in_between(start, run, broker, url):
     producer.wait_for('back after')
     consumer.wait_for('back after')
     sent = json.loads(producer.stop().out)
-    assert sent['confirmed'] == sent['sent']
+    assert sent['confirmed'] == sent['published']
     wait_until(
-        lambda: set(numbers(consumer.out)) == set(range(1, sent['sent'] + 1)), 'all messages'
+        lambda: set(numbers(consumer.out)) == set(range(1, sent['published'] + 1)), 'all messages'
     )
     assert consumer.stop().status == 0
 
@@ -288,7 +288,7 @@ def test_malformed_messages_are_rejected_into_the_dead_letters_and_counted(run, 
     summary = json.loads(done.out)
     assert done.status == 1 and 'Traceback' not in done.err
     assert summary['received'] == 2 and summary['invalid'] == len(MALFORMED) == sum(
-        summary['reasons'].values()
+        summary['rejections'].values()
     )
     dead = drain(channel, 'siamese.dead')
     assert Counter(body for _, body in dead) == Counter(body for _, body in MALFORMED.values())

@@ -37,7 +37,7 @@ def test_every_queue_gets_every_message(run, channel, bind):
     summary = json.loads(done.out)
     assert (
         done.status == 0
-        and summary['sent'] == summary['confirmed'] == 23
+        and summary['published'] == summary['confirmed'] == 23
         and summary['unroutable'] == 0
     )
     for queue in 'one', 'other':
@@ -55,7 +55,7 @@ def test_what_nobody_listens_to_is_counted_and_not_republished(run, channel):
     done = run('fanout_producer.py', '--name', 'alice', '--count', 23, '--rate', 1000)
     assert done.status == 3 and done.err.count('nobody listens at siamese.fanout') == 1
     assert done.out.splitlines()[-1].startswith(
-        '23 sent, 0 confirmed, 23 unroutable, 0 republished; '
+        '23 published, 0 confirmed, 23 unroutable, 0 republished; '
     )
     assert done.out.startswith('alice 1 of 23  Hello world\n')
 
@@ -75,7 +75,7 @@ def test_it_says_when_nobody_listens_any_more(start, channel, bind):
     summary = json.loads(producer.stop().out)
     assert summary['exit_status'] == 3 and summary['unroutable'] >= 2
     assert (
-        summary['confirmed'] + summary['unroutable'] == summary['sent']
+        summary['confirmed'] + summary['unroutable'] == summary['published']
         and summary['confirmed'] >= 1
     )
 

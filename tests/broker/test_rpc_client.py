@@ -117,7 +117,7 @@ def test_no_answer_at_all(run, server):
         and done.out.startswith('0 answered, ')
         and 'no answer; stopped: duration over' in done.out
     )
-    assert 'no answer to 1 yet, asking again' in done.err and ', 1 unanswered; ' in done.out
+    assert 'no answer to 1 yet, retrying' in done.err and ', 1 unanswered; ' in done.out
 
 
 def test_a_timeout_that_is_over_before_all_are_asked(start, server, channel):
@@ -168,7 +168,7 @@ def test_late_and_duplicate_answers(start, server):
     done = client.end()
     summary = json.loads(done.out)
     assert done.status == 0 and summary['answered'] == 3
-    assert summary['late'] == 1 and summary['duplicate'] == 1 and summary['again'] >= 1
+    assert summary['late'] == 1 and summary['duplicate'] == 1 and summary['retried'] >= 1
 
 
 BAD_ANSWERS = {

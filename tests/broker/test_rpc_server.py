@@ -114,7 +114,7 @@ def test_who_gives_no_address_gets_no_answer(start, channel, ask):
     summary = json.loads(done.out)
     assert (
         done.status == 1
-        and summary['reasons'] == {'no reply_to': len(MALFORMED) + 1}
+        and summary['rejections'] == {'no reply_to': len(MALFORMED) + 1}
         and summary['answered'] == 1
     )
     dead = drain(channel, 'siamese.dead')
@@ -132,7 +132,7 @@ def test_addresses_that_are_no_utf_8(start, channel, ask):
     done = server.end()
     assert (
         done.status == 1
-        and json.loads(done.out)['reasons'] == {'no reply_to': 1}
+        and json.loads(done.out)['rejections'] == {'no reply_to': 1}
         and 'Traceback' not in done.err
     )
 
@@ -167,7 +167,7 @@ def test_an_answer_that_makes_the_broker_close_is_delivery_limit(start, channel,
     found = {properties.correlation_id: answer for properties, answer in ask.answers(3)}
     assert found == {'5': True, '11': True, '13': True}
     done = server.stop()
-    assert done.status == 1 and json.loads(done.out)['reasons'] == {
+    assert done.status == 1 and json.loads(done.out)['rejections'] == {
         'the broker takes no answer to it': 2
     }
     assert {properties.correlation_id for properties, _ in drain(channel, 'siamese.dead')} == {

@@ -1,4 +1,4 @@
-"""greeting.py: what is a message of scenarios 3 and 4, and which copies of it a fault explains."""
+"""hello.py: what is a message of scenarios 3 and 4, and which copies of it a fault explains."""
 
 from collections import OrderedDict
 from types import SimpleNamespace
@@ -11,7 +11,7 @@ from support.messages import MALFORMED
 
 from siamese.messaging import topology
 from siamese.messaging.deliveries import Invalid
-from siamese.scenarios import hello as greeting
+from siamese.scenarios import hello as hello
 
 NAMES = st.text(
     st.characters(codec='utf-8', exclude_categories=('C', 'Z')), min_size=1, max_size=60
@@ -24,7 +24,7 @@ def link(name='alice', run='cafecafe', epoch=1, kind='classic'):
 
 def delivered(times_sent=1, redelivered=False):
     """Return (method, properties) of message 1 as its consumer gets it."""
-    _, properties = greeting.message(link(), 1)
+    _, properties = hello.message(link(), 1)
     if times_sent > 1:
         properties.headers['x-attempt'] = times_sent
     return SimpleNamespace(redelivered=redelivered), properties
@@ -32,11 +32,11 @@ def delivered(times_sent=1, redelivered=False):
 
 @given(NAMES, st.integers(1, 10**12), st.floats(0.001, 10**6))
 def test_what_is_sent_is_read(name, number, seconds):
-    body, properties = greeting.message(link(name), number, expiration=topology.expiration(seconds))
+    body, properties = hello.message(link(name), number, expiration=topology.expiration(seconds))
     assert body == b'Hello world' and int(properties.expiration) == pytest.approx(
         seconds * 1000, abs=0.5
     )
-    hello = greeting.read(properties, body)
+    hello = hello.parse_hello(properties, body)
     assert (hello.producer, hello.run, hello.number) == (
         name,
         'cafecafe',
@@ -48,9 +48,9 @@ def test_what_is_sent_is_read(name, number, seconds):
     'lives, overdue', [('1000', True), ('100000', False), (None, False), ('soon', False)]
 )
 def test_age_and_time_to_live(lives, overdue):
-    body, properties = greeting.message(link(), 1, expiration=lives)
+    body, properties = hello.message(link(), 1, expiration=lives)
     properties.headers['x-sent-ms'] -= 50_000
-    hello = greeting.read(properties, body)
+    hello = hello.parse_hello(properties, body)
     assert 50 <= hello.age < 80 and hello.overdue is overdue
 
 
@@ -58,7 +58,7 @@ def test_age_and_time_to_live(lives, overdue):
 def test_malformed(name):
     properties, body = MALFORMED[name]
     with pytest.raises(Invalid):
-        greeting.read(properties, body)
+        hello.parse_hello(properties, body)
 
 
 @given(
@@ -82,11 +82,11 @@ def test_malformed(name):
 )
 def test_any_other_id_is_invalid(id):
     with pytest.raises(Invalid, match='message_id'):
-        greeting.read(
+        hello.parse_hello(
             pika.BasicProperties(
                 message_id=id, content_type='text/plain', headers={'x-sent-ms': 1}
             ),
-            greeting.TEXT,
+            hello.TEXT,
         )
 
 
@@ -94,37 +94,37 @@ def test_any_other_id_is_invalid(id):
 def test_a_copy_within_one_connection(settled):
     """It is explained only when it was not settled, and carries the flag."""
     known = OrderedDict()
-    assert greeting.count_copies(known, link(), *delivered(), settled=settled) == 1
+    assert received.count(link(), *delivered(), settled=settled) == 1
     with pytest.raises(Invalid, match='replayed'):
-        greeting.count_copies(known, link(), *delivered())
+        received.count(link(), *delivered())
     if settled:
         with pytest.raises(Invalid, match='settled before'):
-            greeting.count_copies(known, link(), *delivered(redelivered=True))
+            received.count(link(), *delivered(redelivered=True))
     else:
-        assert greeting.count_copies(known, link(), *delivered(redelivered=True)) == 2
+        assert received.count(link(), *delivered(redelivered=True)) == 2
 
 
 def test_what_a_quorum_queue_delivers_again_though_it_was_acknowledged():
     known = OrderedDict()
-    assert greeting.count_copies(known, link(kind='quorum'), *delivered()) == 1
-    assert greeting.count_copies(known, link(kind='quorum'), *delivered(redelivered=True)) == 2
+    assert received.count(link(kind='quorum'), *delivered()) == 1
+    assert received.count(link(kind='quorum'), *delivered(redelivered=True)) == 2
     with pytest.raises(Invalid, match='replayed'):
-        greeting.count_copies(known, link(kind='quorum'), *delivered())
+        received.count(link(kind='quorum'), *delivered())
 
 
 def test_a_copy_over_another_connection_or_of_another_attempt():
     known = OrderedDict()
-    assert greeting.count_copies(known, link(), *delivered()) == 1
-    assert greeting.count_copies(known, link(), *delivered(times_sent=2)) == 2
+    assert received.count(link(), *delivered()) == 1
+    assert received.count(link(), *delivered(times_sent=2)) == 2
     assert (
-        greeting.count_copies(known, link(epoch=2), *delivered(times_sent=2, redelivered=True)) == 3
+        received.count(link(epoch=2), *delivered(times_sent=2, redelivered=True)) == 3
     )
 
 
 def test_what_it_remembers_is_bounded(monkeypatch):
-    monkeypatch.setattr(greeting, 'REMEMBERED', 3)
+    monkeypatch.setattr(hello, 'REMEMBERED', 3)
     known = OrderedDict()
     for number in range(10):
-        _, properties = greeting.message(link(), number)
-        greeting.count_copies(known, link(), SimpleNamespace(redelivered=False), properties)
+        _, properties = hello.message(link(), number)
+        received.count(link(), SimpleNamespace(redelivered=False), properties)
     assert [*known] == [f'alice-cafecafe-{number}' for number in (7, 8, 9)]
