@@ -57,8 +57,7 @@ def declare(channel, link):
         )
 
 
-def parse_args(argv):
-    parser = flags.parser(__doc__)
+def add_scenario_flags(parser):
     scenario = parser.add_argument_group('scenario')
     scenario.add_argument(
         '--confirm',
@@ -91,6 +90,11 @@ def parse_args(argv):
         metavar='P',
         help='priority of the messages (default: none)',
     )
+
+
+def parse_args(argv):
+    parser = flags.parser(__doc__)
+    add_scenario_flags(parser)
     flags.add_ttl_flag(parser)
     flags.add_rate_flag(parser)
     performance.add_flags(parser)
