@@ -1,75 +1,85 @@
 #!/usr/bin/env python3
 """Read the ledgers of a run and say whether the broker can be trusted.
 
-Every script writes a ledger with --ledger FILE; several may share one. audit.py needs no broker. It counts what
-still waits in the queue as lost, so drain it first. Its words are those of Jepsen's checkers.
+Every script writes a ledger with --ledger FILE; several may share one.
+audit.py needs no broker. It counts messages that still wait in the queue as
+lost, so drain it first. Its words are those of Jepsen's checkers.
 
     $ ./audit.py run.jsonl
-         3  attempted    by alice
-         3  accepted     confirmed by the broker
-         3  ok           came out and were checked, by carol
-         0  lost         accepted, but never came out
-         0  corrupt      came out altered
-         0  refused      came out as sent, but a consumer found them invalid
-         0  unexpected   came out, but nobody had sent them
-         0  duplicated   came out again, and no fault explains it
-         0  redelivered  came out again: not acknowledged, or that was lost with a connection
-         0  ack lost     came out again: acknowledged, but that was lost between nodes (quorum queue)
-         0  republished   came out again: the producer had seen no confirm
-         0  recovered    came out, though never confirmed
-         0  expired      accepted, but nobody took them within their time to live
-         0  given up     rejected or lost so often that the broker gave them up
-         0  returned     no queue took them: nobody listened
-         0  in doubt     neither confirmed nor seen again
-    valid: all that was accepted came out, unaltered, every copy explained
+         3  attempted            by alice
+         3  confirmed            by the broker
+         3  ok                   came out and were checked, by carol
+         0  lost                 confirmed, but never came out
+         0  corrupt              came out altered
+         0  rejected as invalid  came out as published, but a consumer found them invalid
+         0  unexpected           came out, but no producer published them
+         0  duplicated           came out again, and no fault explains it
+         0  redelivered          came out again: not acked, or the ack was lost with a connection
+         0  ack lost             came out again: acked, but that was lost between nodes (quorum)
+         0  republished          came out again: the producer had seen no confirm
+         0  recovered            came out, though never confirmed
+         0  expired              confirmed, but not consumed within their time to live
+         0  delivery limit       rejected or left unacked so often that the broker dropped them
+         0  returned             unroutable: no queue took them
+         0  in doubt             neither confirmed nor seen again
+    valid: every confirmed message came out unaltered, and every copy is explained
 
-Lost, corrupt, refused, unexpected and duplicated messages are named, and make the verdict "invalid". Give it the
-ledgers of all producers and consumers: what one of them is not told of looks lost or unexpected. Exit status: 0 valid,
-1 invalid, 2 usage, 3 could not tell (nothing attempted, no consumer, or a line that cannot be read).
+Messages that are lost, corrupt, rejected as invalid, unexpected or duplicated
+are named, and make the verdict "invalid". Give it the ledgers of all producers
+and consumers: a message that one of them handled without a ledger looks lost or
+unexpected. Exit status: 0 valid, 1 invalid, 2 usage, 3 could not tell (nothing
+attempted, no consumer, or an unreadable line).
 
 Examples:
     ./audit.py run.jsonl
     ./audit.py producers.jsonl validators.jsonl --json verdict.json
 """
 
-from siamese import flags, script
-from siamese import ledger as books
+from siamese import flags, ledger, script
 from siamese.text import printable
-from siamese.verdict import MEANING, SHOWN, audit, judge
+from siamese.verdict import MEANING, NAMED_PER_FAULT, audit, judge, words
+
+COUNTED = ('attempted', 'confirmed', 'ok')  # JSON has their number, and names the others
+LINE = '{count:6}  {kind:19}  {meaning}'
 
 
-def main(argv=None):
+def show_counts(found):
+    names = {}
+    for role in ('producers', 'consumers'):
+        names[role] = printable(', '.join(found[role])) or 'none'
+    for kind, meaning in MEANING.items():
+        count = len(found[kind])
+        print(LINE.format(count=count, kind=words(kind), meaning=meaning.format(**names)))
+
+
+def show_faults(found, faults):
+    for kind in faults:
+        messages = found[kind]
+        for message_id in messages[:NAMED_PER_FAULT]:
+            print(f'{words(kind)}: {printable(message_id)}')
+        if len(messages) > NAMED_PER_FAULT:
+            print(f'{words(kind)}: ... and {len(messages) - NAMED_PER_FAULT} more')
+
+
+def parse_args(argv):
     parser = flags.parser(__doc__)
     parser.add_argument('ledgers', nargs='+', metavar='FILE', help='ledgers of the run')
     flags.add_output_flags(parser)
-    args = flags.parse(parser, argv)
-    found = audit(books.read(args.ledgers))
-    verdict, status, faults = judge(found)
+    return flags.parse(parser, argv)
+
+
+def main(argv=None):
+    args = parse_args(argv)
+    found = audit(ledger.read(args.ledgers))
+    verdict = judge(found)
     if not args.quiet:
-        who = {
-            name: printable(', '.join(found[name])) or 'nobody'
-            for name in ('producers', 'consumers')
-        }
-        for name, meaning in MEANING.items():
-            print(f'{len(found[name]):6}  {name:11}  {meaning.format(**who)}')
-        for name in faults:
-            for id in found[name][:SHOWN]:
-                print(f'{name}: {printable(id)}')
-            if len(found[name]) > SHOWN:
-                print(f'{name}: ... and {len(found[name]) - SHOWN} more')
-    script.report(
-        args,
-        '{verdict}',
-        {
-            'verdict': verdict,
-            'exit_status': status,
-            **{
-                name: len(ids) if name in ('attempted', 'confirmed', 'ok') else ids
-                for name, ids in found.items()
-            },
-        },
-    )
-    return status
+        show_counts(found)
+        show_faults(found, verdict.faults)
+    summary = {'verdict': verdict.text, 'exit_status': verdict.exit_status, **found}
+    for kind in COUNTED:
+        summary[kind] = len(found[kind])
+    script.report(args, '{verdict}', summary)
+    return verdict.exit_status
 
 
 if __name__ == '__main__':

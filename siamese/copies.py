@@ -15,7 +15,7 @@ Every other copy is a replay, and a fault of the broker.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence, Set
 from typing import NamedTuple
 
 FIRST = 'first'
@@ -53,3 +53,30 @@ def contradicts(earlier: Copy, copy: Copy) -> bool:
 def may_lose_acks(copy: Copy, queue_type: str) -> bool:
     """Return whether the queue may have lost an acknowledgement between its nodes."""
     return copy.redelivered and queue_type == 'quorum'
+
+
+def explain_all(
+    copies: Sequence[Copy],
+    closed: Set[object],
+    has_flags: bool,
+    queue_type: str,
+) -> str:
+    """Return what explains all copies of one attempt, in the order in which they came.
+
+    The audit knows more than one consumer: which connections were `closed` as agreed, so
+    that the broker had their acknowledgements, and whether the broker sets the flag
+    redelivered at all (`has_flags`): then only one copy may lack it.
+    """
+    settled: set[object] = set()
+    replayed = False
+    for copy in copies:
+        replayed = replayed or copy.connection in settled
+        if copy.settled:
+            settled.add(copy.connection)
+    unflagged = sum(not copy.redelivered for copy in copies)
+    acknowledged_twice = replayed or len(settled & closed) > 1
+    if acknowledged_twice and unflagged <= 1 and queue_type == 'quorum':
+        return ACK_LOST
+    if acknowledged_twice or (unflagged > 1 and has_flags):
+        return REPLAYED
+    return REDELIVERED if len(copies) > 1 else FIRST

@@ -1,11 +1,19 @@
-"""The ledger of a run: JSON lines in which each script notes what it did, for audit.py to judge."""
+"""The ledger of a run: JSON lines in which each script notes what it did, for audit.py.
+
+Each line is one event, with the keys at (s since 1970), by (name of the client), run,
+epoch (number of its channel) and event, and those of KEYS.
+"""
+
+from __future__ import annotations
 
 import json
 import math
 import os
 import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
-TYPES = {
+TYPES: dict[str, Any] = {
     'at': (int, float),
     'by': str,
     'run': str,
@@ -20,66 +28,66 @@ TYPES = {
     'redelivered': bool,
     'expiration': str,
 }
-KEYS = {  # of the events a ledger holds; every one also has at, by, run and epoch
-    'connected': ('broker',),
-    'lost': (),
-    'closed': (),
-    'attempted': ('id', 'attempt', 'digest'),
-    'confirmed': ('id', 'attempt'),
-    'nacked': ('id', 'attempt'),
-    'returned': ('id', 'attempt'),
-    'in_doubt': ('id', 'attempt'),
-    'set_aside': ('id', 'attempt'),
-    'acked': ('id', 'attempt', 'digest', 'redelivered'),
-    'invalid': ('id', 'attempt', 'digest', 'redelivered'),
-    'rejected': ('id', 'attempt', 'digest', 'redelivered'),
-    'unsettled': ('id', 'attempt', 'digest', 'redelivered'),
-    'delivery_limit': ('id', 'attempt', 'digest', 'redelivered'),
+COMMON_KEYS = {'at', 'by', 'run', 'epoch'}
+ATTEMPT = {'id', 'attempt'}
+DELIVERY = {'id', 'attempt', 'digest', 'redelivered'}
+KEYS: dict[str, set[str]] = {
+    'connected': {'broker'},
+    'disconnected': set(),
+    'closed': set(),
+    'attempted': {'id', 'attempt', 'digest'},
+    'confirmed': ATTEMPT,
+    'nacked': ATTEMPT,
+    'returned': ATTEMPT,
+    'in_doubt': ATTEMPT,
+    'set_aside': ATTEMPT,
+    'acked': DELIVERY,
+    'invalid': DELIVERY,
+    'rejected': DELIVERY,
+    'unsettled': DELIVERY,
+    'delivery_limit': DELIVERY,
 }
+MALFORMED = (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError)
 
 
-def writer(path, **who):
-    """Return a function that appends an event with its facts as one JSON line to the file `path` (None: nowhere).
+def writer(path: str | None, **who: str) -> Callable[..., None]:
+    """Return a function that appends an event with its facts to the ledger `path`.
 
-    `who` are facts that each line holds. Lines of several processes may share a file: each is one write() to a file
-    opened for appending. They are not synced to the disk: they survive kill -9 of the script, not a power cut. Both
-    functions raise OSError.
+    Without a path it writes nothing. `who` are facts that each line holds. Lines of
+    several processes may share a file: each is one write() to a file opened for
+    appending. They are not synced to the disk: they survive kill -9 of the script, not a
+    power cut. Both functions raise OSError.
     """
     if not path:
         return lambda event, **facts: None
     file = open(path, 'ab', buffering=0)
 
-    def write(event, **facts):
-        line = json.dumps(
-            {'at': round(time.time(), 6), **who, 'event': event, **facts}, default=repr
-        )
-        file.write(line.encode() + b'\n')
+    def write(event: str, **facts: Any) -> None:
+        line = {'at': round(time.time(), 6), **who, 'event': event, **facts}
+        file.write(json.dumps(line, default=repr).encode() + b'\n')
 
     return write
 
 
-def read(paths):
-    """Yield the lines of ledger files as dicts; {'event': 'unreadable', 'where': 'FILE:LINE'} for one that is none.
+def read(paths: Iterable[str]) -> Iterator[dict[str, Any]]:
+    """Yield the lines of ledgers; raise OSError.
 
-    Raises OSError.
+    In place of a line that is no event comes {'event': 'unreadable', 'where': 'FILE:LINE'}.
     """
     for path in dict.fromkeys(map(os.path.realpath, paths)):
         with open(path, encoding='utf-8', errors='replace') as file:
             for number, line in enumerate(file, 1):
-                try:
-                    event = json.loads(line)
-                    readable = (
-                        {'at', 'by', 'run', 'epoch', *KEYS[event['event']]} <= event.keys()
-                        and all(isinstance(event[key], TYPES[key]) for key in event.keys() & TYPES)
-                        and math.isfinite(event['at'])
-                    )
-                except (
-                    ValueError,
-                    TypeError,
-                    KeyError,
-                    AttributeError,
-                    RecursionError,
-                    OverflowError,
-                ):
-                    readable = False
-                yield event if readable else {'event': 'unreadable', 'where': f'{path}:{number}'}
+                event = parse(line)
+                yield event or {'event': 'unreadable', 'where': f'{path}:{number}'}
+
+
+def parse(line: str) -> dict[str, Any] | None:
+    """Return the event that a line holds, if all of its keys are there and of their types."""
+    try:
+        event = json.loads(line)
+        needed = COMMON_KEYS | KEYS[event['event']]
+        typed = all(isinstance(event[key], TYPES[key]) for key in event.keys() & TYPES)
+        readable = needed <= event.keys() and typed and math.isfinite(event['at'])
+    except MALFORMED:
+        return None
+    return event if readable else None

@@ -1,203 +1,312 @@
-"""What the ledgers of a run prove: the verdict of audit.py."""
+"""What the ledgers of a run prove: the verdict of audit.py.
+
+Pure functions over the lines of ledgers (siamese/ledger.py). The words are those of
+Jepsen's checkers.
+"""
+
+from __future__ import annotations
 
 import re
 from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
+from siamese.copies import ACK_LOST, REDELIVERED, REPLAYED, Copy, explain_all
 from siamese.text import printable
 
-SHOWN = 20  # messages named for each fault
-MEANING = {  # in the order of the report; the faults are those that make a run invalid
+# In the order of the report.
+MEANING = {
     'attempted': 'by {producers}',
-    'confirmed': 'confirmed by the broker',
+    'confirmed': 'by the broker',
     'ok': 'came out and were checked, by {consumers}',
-    'lost': 'accepted, but never came out',
+    'lost': 'confirmed, but never came out',
     'corrupt': 'came out altered',
-    'rejected_as_invalid': 'came out as sent, but a consumer found them invalid',
-    'unexpected': 'came out, but nobody had sent them',
+    'rejected_as_invalid': 'came out as published, but a consumer found them invalid',
+    'unexpected': 'came out, but no producer published them',
     'duplicated': 'came out again, and no fault explains it',
-    'redelivered': 'came out again: not acknowledged, or that was lost with a connection',
-    'ack_lost': 'came out again: acknowledged, but that was lost between nodes (quorum queue)',
+    'redelivered': 'came out again: not acked, or the ack was lost with a connection',
+    'ack_lost': 'came out again: acked, but that was lost between nodes (quorum)',
     'republished': 'came out again: the producer had seen no confirm',
     'recovered': 'came out, though never confirmed',
-    'expired': 'accepted, but nobody took them within their time to live',
-    'delivery_limit': 'rejected or lost so often that the broker gave them up',
-    'returned': 'no queue took them: nobody listened',
+    'expired': 'confirmed, but not consumed within their time to live',
+    'delivery_limit': 'rejected or left unacked so often that the broker dropped them',
+    'returned': 'unroutable: no queue took them',
     'in_doubt': 'neither confirmed nor seen again',
 }
 FAULTS = ('lost', 'corrupt', 'rejected_as_invalid', 'unexpected', 'duplicated')
-CERTAIN = ('corrupt', 'rejected_as_invalid')  # also where lines are missing
-SETTLED = (
-    'acked',
-    'invalid',
-    'delivery_limit',
-)  # deliveries after which the broker need not deliver again
+CERTAIN = ('corrupt', 'rejected_as_invalid')  # also where lines of a ledger are missing
+ANSWERS = ('confirmed', 'nacked', 'returned', 'in_doubt', 'set_aside')
+SETTLED = ('acked', 'invalid', 'delivery_limit')  # the broker need not deliver again
+DELIVERED = (*SETTLED, 'rejected', 'unsettled')
+NAMED_PER_FAULT = 20  # messages
+
+VALID = 'valid: every confirmed message came out unaltered, and every copy is explained'
+
+Event = dict[str, Any]
+Process = tuple[str, str]  # name and run
+Connection = tuple[str, str, int]  # name, run and epoch
+Found = dict[str, list[str]]
 
 
-def audit(events):
-    """Judge the books of a run.
+@dataclass
+class Span:
+    """When a connection of a consumer lived, by the times in its ledger (s since 1970)."""
 
-    `events` are the lines of its ledgers as dicts, each process's own in order (books.read). Returns a dict
-    from each key of MEANING to the sorted list of message ids, and 'unreadable', 'producers', 'consumers' likewise.
-    """
-    sent = defaultdict(dict)  # id -> {attempt: digest of the body}
-    answers = defaultdict(set)  # (id, attempt) -> what the producer heard of it
-    came_out = defaultdict(list)  # id -> deliveries
-    closed, has_flags = set(), True  # (by, run, epoch) that ended in good order
-    queues = {}  # (by, run) -> (queue, its type)
-    spans = {}  # (by, run, epoch) -> [exchange, queue, first time, last time]
-    mortal = {}  # id -> the first attempt of a message with a time to live
-    found = {name: set() for name in (*MEANING, 'unreadable', 'producers', 'consumers')}
-    for event in events:
+    exchange: str
+    queue: str
+    first: float
+    last: float
+
+
+class Arrival(NamedTuple):
+    """One delivery of a message, and what became of it."""
+
+    copy: Copy
+    event: str
+    digest: str
+    queue: str | None
+    queue_type: str
+
+
+class Verdict(NamedTuple):
+    """What audit.py says: one line, the exit status, and the faults behind it."""
+
+    text: str
+    exit_status: int
+    faults: list[str]
+
+
+@dataclass
+class Evidence:
+    """The lines of all ledgers, sorted by message."""
+
+    sent: dict[str, dict[int, str]] = field(default_factory=lambda: defaultdict(dict))
+    answers: dict[tuple[str, int], set[str]] = field(default_factory=lambda: defaultdict(set))
+    arrivals: dict[str, list[Arrival]] = field(default_factory=lambda: defaultdict(list))
+    closed: set[Connection] = field(default_factory=set)
+    has_flags: bool = True  # whether the flag redelivered survives a restart of the broker
+    queues: dict[Process, tuple[str | None, str]] = field(default_factory=dict)
+    spans: dict[Connection, Span] = field(default_factory=dict)
+    mortal: dict[str, Event] = field(default_factory=dict)  # first attempts with a time to live
+    producers: set[str] = field(default_factory=set)
+    consumers: set[str] = field(default_factory=set)
+    unreadable: set[str] = field(default_factory=set)
+
+    def add(self, event: Event) -> None:
+        """Take one line of a ledger."""
         kind = event['event']
         if kind == 'unreadable':
-            found[kind].add(event['where'])
-            continue
-        process = event['by'], event['run']
+            self.unreadable.add(event['where'])
+            return
+        connection = (event['by'], event['run'], event['epoch'])
         if kind == 'attempted':
-            sent[event['id']][event['attempt']] = event['digest']
-            found['producers'].add(event['by'])
-            if re.fullmatch('[0-9]{1,12}', event.get('expiration', '')):
-                mortal.setdefault(event['id'], event)
-        elif kind in ('confirmed', 'nacked', 'returned', 'in_doubt', 'set_aside'):
-            answers[event['id'], event['attempt']].add(kind)
-        elif kind in SETTLED or kind in ('rejected', 'unsettled'):
-            queue, queue_type = queues.get(process, (None, None))
-            id = (
-                f'without message_id: {event["digest"]:.16}' if event['id'] is None else event['id']
-            )
-            came_out[id].append({**event, 'queue': queue, 'queue_type': queue_type})
-            found['consumers'].add(event['by'])
+            self._add_attempt(event)
+        elif kind in ANSWERS:
+            self.answers[event['id'], event['attempt']].add(kind)
+        elif kind in DELIVERED:
+            self._add_arrival(event, connection)
         elif kind == 'closed':
-            closed.add((*process, event['epoch']))
+            self.closed.add(connection)
         elif kind == 'connected':
-            has_flags &= (
-                'LavinMQ' not in event['broker']
-            )  # redelivered does not survive its restart (lavinmq#1911)
-            queues[process] = event.get('queue'), event.get('queue_type')
-            if event.get('exchange') and event.get('queue'):
-                spans[(*process, event['epoch'])] = [
-                    event['exchange'],
-                    event['queue'],
-                    event['at'],
-                    event['at'],
-                ]
-        if (*process, event['epoch']) in spans:
-            spans[(*process, event['epoch'])][-1] = event['at']
-    found['attempted'].update(sent)
-    found['confirmed'].update(id for (id, _), heard in answers.items() if 'confirmed' in heard)
-    found['returned'].update(id for (id, _), heard in answers.items() if 'returned' in heard)
-    took = defaultdict(set)  # id -> queues from which it came out, and was settled
-    for id, copies in came_out.items():
-        unanswered = {attempt for attempt in sent[id] if answers[id, attempt] - {'confirmed'}}
-        for label in judge_content(copies, sent[id]):
-            found[label].add(id)
-        for queue in {copy['queue'] for copy in copies}:
-            of_queue = [copy for copy in copies if copy['queue'] == queue]
-            if any(copy['event'] in SETTLED for copy in of_queue):
-                took[id].add(queue)
-            for label in judge_copies(of_queue, unanswered, closed, has_flags):
-                found[label].add(id)
-    found['rejected_as_invalid'] -= found[
-        'duplicated'
-    ]  # the copy that a consumer refused as replayed
-    for id in found['confirmed'] & mortal.keys():
-        for label, where in judge_absence(mortal[id], took.get(id, ()), spans.values()):
-            found[label].add(id + where)
-    found['lost'] |= found['confirmed'] - took.keys() - mortal.keys()
-    found['recovered'] = found['ok'] - found['confirmed']
-    found['returned'] -= found['confirmed'] | took.keys()
-    found['in_doubt'] = found['attempted'] - found['confirmed'] - found['returned'] - took.keys()
-    return {name: sorted(map(str, ids)) for name, ids in found.items()}
+            self._add_connection(event, connection)
+        if connection in self.spans:
+            self.spans[connection].last = event['at']
+
+    def _add_attempt(self, event: Event) -> None:
+        self.sent[event['id']][event['attempt']] = event['digest']
+        self.producers.add(event['by'])
+        if re.fullmatch('[0-9]{1,12}', event.get('expiration', '')):
+            self.mortal.setdefault(event['id'], event)
+
+    def _add_arrival(self, event: Event, connection: Connection) -> None:
+        message_id = event['id']
+        if message_id is None:
+            message_id = f'without message_id: {event["digest"]:.16}'
+        kind = event['event']
+        copy = Copy(event['attempt'], connection, event['redelivered'], kind in SETTLED)
+        queue, queue_type = self.queues.get(connection[:2], (None, ''))
+        arrival = Arrival(copy, kind, event['digest'], queue, queue_type)
+        self.arrivals[message_id].append(arrival)
+        self.consumers.add(event['by'])
+
+    def _add_connection(self, event: Event, connection: Connection) -> None:
+        # The flag redelivered does not survive a restart of LavinMQ (lavinmq#1911).
+        self.has_flags = self.has_flags and 'LavinMQ' not in event['broker']
+        exchange = event.get('exchange')
+        queue = event.get('queue')
+        self.queues[connection[:2]] = (queue, event.get('queue_type', ''))
+        if exchange and queue:
+            self.spans[connection] = Span(exchange, queue, event['at'], event['at'])
+
+    def heard(self, answer: str) -> set[str]:
+        """Return the messages of which a producer heard this answer."""
+        return {message_id for (message_id, _), heard in self.answers.items() if answer in heard}
+
+    def unconfirmed_attempts(self, message_id: str) -> set[int]:
+        """Return the attempts that the producer saw returned, nacked, or cut off."""
+        return {
+            attempt
+            for attempt in self.sent.get(message_id, ())
+            if self.answers.get((message_id, attempt), set()) - {'confirmed'}
+        }
 
 
-def judge_content(copies, sent):
-    """Yield what the copies of one message are by their content; `sent` maps attempts to digests."""
-    ends = {copy['event'] for copy in copies} & {*SETTLED}
-    if not {copy['attempt'] for copy in copies} <= sent.keys():
+def audit(events: Iterable[Event]) -> Found:
+    """Judge the ledgers of a run.
+
+    `events` are their lines, those of each process in order (ledger.read). Returns a
+    sorted list of message ids for each key of MEANING, and of names for 'unreadable',
+    'producers' and 'consumers'.
+    """
+    evidence = Evidence()
+    for event in events:
+        evidence.add(event)
+    found: dict[str, set[str]] = {name: set() for name in MEANING}
+    found['attempted'] = set(evidence.sent)
+    found['confirmed'] = evidence.heard('confirmed')
+    found['returned'] = evidence.heard('returned')
+    taken = judge_arrivals(evidence, found)
+    judge_absent(evidence, found, taken)
+    names = {
+        'unreadable': evidence.unreadable,
+        'producers': evidence.producers,
+        'consumers': evidence.consumers,
+    }
+    return {name: sorted(map(str, ids)) for name, ids in {**found, **names}.items()}
+
+
+def judge_arrivals(evidence: Evidence, found: dict[str, set[str]]) -> dict[str, set[str | None]]:
+    """Add to `found` what became of the messages that came out.
+
+    Return the queues from which each message came out and was settled.
+    """
+    taken: dict[str, set[str | None]] = {}
+    for message_id, arrivals in evidence.arrivals.items():
+        for label in judge_content(arrivals, evidence.sent.get(message_id, {})):
+            found[label].add(message_id)
+        settled = {arrival.queue for arrival in arrivals if arrival.copy.settled}
+        if settled:
+            taken[message_id] = settled
+        for label in judge_copies(message_id, arrivals, evidence):
+            found[label].add(message_id)
+    # The copy that a consumer rejected as replayed.
+    found['rejected_as_invalid'] -= found['duplicated']
+    return taken
+
+
+def judge_absent(
+    evidence: Evidence, found: dict[str, set[str]], taken: dict[str, set[str | None]]
+) -> None:
+    """Add to `found` what became of the messages that did not come out."""
+    confirmed = found['confirmed']
+    for message_id in confirmed & evidence.mortal.keys():
+        first = evidence.mortal[message_id]
+        queues = taken.get(message_id, set())
+        for label, where in judge_mortal(first, queues, evidence.spans.values()):
+            found[label].add(message_id + where)
+    found['lost'] |= confirmed - taken.keys() - evidence.mortal.keys()
+    found['recovered'] = found['ok'] - confirmed
+    found['returned'] -= confirmed | taken.keys()
+    found['in_doubt'] = found['attempted'] - confirmed - found['returned'] - taken.keys()
+
+
+def judge_content(arrivals: list[Arrival], sent: dict[int, str]) -> Iterator[str]:
+    """Yield what the copies of a message are by their content.
+
+    `sent` maps the attempts of the producer to the digests of their bodies.
+    """
+    attempts = {arrival.copy.attempt for arrival in arrivals}
+    digests = {arrival.digest for arrival in arrivals}
+    ends = {arrival.event for arrival in arrivals if arrival.copy.settled}
+    if not attempts <= sent.keys():
         yield 'unexpected'
-    elif not {copy['digest'] for copy in copies} <= set(sent.values()):
+    elif not digests <= set(sent.values()):
         yield 'corrupt'
+    elif 'invalid' in ends:
+        yield 'rejected_as_invalid'
+    elif 'delivery_limit' in ends:
+        yield 'delivery_limit'
     elif ends:
-        yield (
-            'rejected_as_invalid'
-            if 'invalid' in ends
-            else 'delivery_limit'
-            if 'delivery_limit' in ends
-            else 'ok'
-        )
+        yield 'ok'
 
 
-def judge_copies(copies, unanswered, closed, has_flags):
-    """Yield the labels that tell why there is more than one copy of a message in one queue.
+def judge_copies(message_id: str, arrivals: list[Arrival], evidence: Evidence) -> Iterator[str]:
+    """Yield the labels that tell why there is more than one copy of a message in a queue."""
+    by_queue = defaultdict(list)
+    for arrival in arrivals:
+        by_queue[arrival.queue].append(arrival)
+    unconfirmed = evidence.unconfirmed_attempts(message_id)
+    for of_queue in by_queue.values():
+        yield from judge_queue(of_queue, unconfirmed, evidence)
 
-    Nothing may come over a connection that acknowledged it before; it may be acknowledged over one connection that was
-    closed in good order, for then the broker had that; and only one copy of each attempt may lack the flag redelivered,
-    which RabbitMQ sets on all but the first delivery. A quorum queue that sets it may lose what was acknowledged
-    (delivery.may_repeat). A later attempt needs an earlier one that the producer saw returned, nacked or cut off
-    (`unanswered`).
+
+def judge_queue(
+    arrivals: list[Arrival], unconfirmed: set[int], evidence: Evidence
+) -> Iterator[str]:
+    """Yield the same for one queue.
+
+    siamese/copies.py has the rule for copies of one attempt. A later attempt is explained
+    if the producer saw each earlier one unconfirmed.
     """
     by_attempt = defaultdict(list)
-    for copy in copies:
-        by_attempt[copy['attempt']].append(copy)
-    for attempt, again in by_attempt.items():
-        settled, replayed = set(), False
-        for copy in again:
-            connection = copy['by'], copy['run'], copy['epoch']
-            replayed |= connection in settled
-            settled |= {connection} if copy['event'] in SETTLED else set()
-        first = sum(not copy['redelivered'] for copy in again)
-        known_as_settled = replayed or len(settled & closed) > 1
-        if (
-            known_as_settled
-            and first <= 1
-            and all(copy['queue_type'] == 'quorum' for copy in again)
-        ):
-            yield 'ack_lost'
-        elif known_as_settled or (first > 1 and has_flags):
-            yield 'duplicated'
-        elif len(again) > 1:
-            yield 'redelivered'
+    for arrival in arrivals:
+        by_attempt[arrival.copy.attempt].append(arrival)
+    labels = {REPLAYED: 'duplicated', ACK_LOST: 'ack_lost', REDELIVERED: 'redelivered'}
+    for attempt, same in by_attempt.items():
+        copies = [arrival.copy for arrival in same]
+        is_quorum = all(arrival.queue_type == 'quorum' for arrival in same)
+        queue_type = 'quorum' if is_quorum else ''
+        why = explain_all(copies, evidence.closed, evidence.has_flags, queue_type)
+        if why in labels:
+            yield labels[why]
         if attempt > min(by_attempt):
-            excused = sum(0 < earlier < attempt for earlier in unanswered) == attempt - 1
-            yield 'republished' if excused else 'duplicated'
+            excuses = sum(0 < earlier < attempt for earlier in unconfirmed)
+            yield 'republished' if excuses == attempt - 1 else 'duplicated'
 
 
-def judge(found):
-    """Return the verdict on what audit() found, the exit status, and the faults behind it."""
-    complete = found['attempted'] and found['consumers'] and not found['unreadable']
-    faults = [name for name in (FAULTS if complete else CERTAIN) if found[name]]
-    if faults:
-        return f'invalid: {", ".join(f"{len(found[name])} {name}" for name in faults)}', 1, faults
-    if found['unreadable']:
-        return (
-            f'unknown: {printable(", ".join(found["unreadable"][:SHOWN]))} cannot be read',
-            3,
-            faults,
-        )
-    if not complete:
-        return (
-            f'unknown: the ledgers know of no {"consumer" if found["attempted"] else "producer"}',
-            3,
-            faults,
-        )
-    return 'valid: all that was accepted came out, unaltered, every copy explained', 0, faults
+def judge_mortal(
+    first: Event, taken: set[str | None], spans: Iterable[Span]
+) -> Iterator[tuple[str, str]]:
+    """Yield (label, where) for each queue that should have handed out a confirmed message.
 
-
-def judge_absence(sent, took, spans):
-    """Yield (label, where) for each queue that should have handed out an accepted message with a time to live.
-
-    `sent` is the line of its first attempt, `took` the queues it came out of. `spans` tell who listened: [exchange,
-    queue, first time, last time]. Lost is what did not come out though a consumer was there from before it was sent
-    until after its end; what was sent before the first consumer of a queue is not expected there.
+    `first` is the line of its first attempt, with a time to live; `taken` are the queues
+    it came out of. It is lost if it did not come out though a consumer was connected from
+    before it was published until after it expired. What was published before the first
+    consumer of a queue is not expected there.
     """
-    dies = sent['at'] + int(sent['expiration']) / 1000
+    expires = first['at'] + int(first['expiration']) / 1000
     listening = [
-        (queue, last)
-        for exchange, queue, first, last in spans
-        if exchange == sent.get('exchange') and first < sent['at']
+        span
+        for span in spans
+        if span.exchange == first.get('exchange') and span.first < first['at']
     ]
-    for queue in {queue for queue, _ in listening} - {*took}:
-        lost = any(last > dies for other, last in listening if other == queue)
-        yield 'lost' if lost else 'expired', f' in {queue}'
-    if not listening and not took:
+    for queue in {span.queue for span in listening} - taken:
+        outlived = any(span.last > expires for span in listening if span.queue == queue)
+        yield ('lost' if outlived else 'expired'), f' in {queue}'
+    if not listening and not taken:
         yield 'expired', ''
+
+
+def judge(found: Found) -> Verdict:
+    """Return the verdict on what audit() found."""
+    unreadable = found['unreadable']
+    complete = found['attempted'] and found['consumers'] and not unreadable
+    judged = FAULTS if complete else CERTAIN
+    faults = [name for name in judged if found[name]]
+    if faults:
+        counts = ', '.join(f'{len(found[name])} {words(name)}' for name in faults)
+        return Verdict(f'invalid: {counts}', 1, faults)
+    if unreadable:
+        where = printable(', '.join(unreadable[:NAMED_PER_FAULT]))
+        remedy = 'written by an older version? use a fresh ledger'
+        return Verdict(f'unknown: {where} cannot be read; {remedy}', 3, [])
+    if not complete:
+        missing = 'consumer' if found['attempted'] else 'producer'
+        return Verdict(f'unknown: the ledgers know of no {missing}', 3, [])
+    return Verdict(VALID, 0, [])
+
+
+def words(kind: str) -> str:
+    """Return a kind as the report shows it: 'ack lost'."""
+    return kind.replace('_', ' ')

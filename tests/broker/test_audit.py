@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.processes import Running
 
+import audit as audit_script
 from siamese import verdict as audit
 
 
@@ -18,7 +19,11 @@ def line(by, event, id=None, attempt=1, epoch=1, **facts):
         'run': 'cafe',
         'epoch': epoch,
         'event': event,
-        **({} if event in ('connected', 'lost', 'closed') else {'id': id, 'attempt': attempt}),
+        **(
+            {}
+            if event in ('connected', 'disconnected', 'closed')
+            else {'id': id, 'attempt': attempt}
+        ),
         **facts,
     }
 
@@ -51,7 +56,7 @@ CASES = {  # name: (books, what is found, verdict)
         1,
     ),
     'duplicated on a lost connection, not flagged': (
-        [*sent('1'), seen('1'), line('carol', 'lost'), seen('1', by='dave')],
+        [*sent('1'), seen('1'), line('carol', 'disconnected'), seen('1', by='dave')],
         {'duplicated'},
         1,
     ),
@@ -60,7 +65,7 @@ CASES = {  # name: (books, what is found, verdict)
         [
             *sent('1'),
             seen('1'),
-            line('carol', 'lost'),
+            line('carol', 'disconnected'),
             seen('1', epoch=2, redelivered=True),
             line('carol', 'closed', epoch=2),
         ],
@@ -197,7 +202,7 @@ def test_cases(case, tmp_path):
     )
     ledger = tmp_path / 'run.jsonl'
     ledger.write_text(''.join(json.dumps(event) + '\n' for event in books))
-    assert audit.main([str(ledger), '--quiet']) == status
+    assert audit_script.main([str(ledger), '--quiet']) == status
 
 
 def mortal(id, at, exchange='news', ttl='10000'):
@@ -412,8 +417,8 @@ def test_what_cannot_be_judged(text, complaint, tmp_path):
 def test_what_an_unreadable_line_could_explain_is_not_judged(case, status, tmp_path, capsys):
     ledger = tmp_path / 'run.jsonl'
     ledger.write_text('torn\n' + ''.join(json.dumps(event) + '\n' for event in CASES[case][0]))
-    assert audit.main([str(ledger)]) == status
-    assert (f'{case}: 1' in capsys.readouterr().out) == (status == 1)
+    assert audit_script.main([str(ledger)]) == status
+    assert (f'{case.replace("_", " ")}: 1' in capsys.readouterr().out) == (status == 1)
 
 
 def test_a_ledger_named_twice_counts_once(tmp_path):
@@ -421,7 +426,10 @@ def test_a_ledger_named_twice_counts_once(tmp_path):
     ledger.write_text(''.join(json.dumps(event) + '\n' for event in CASES['sane'][0]))
     (tmp_path / 'link').symlink_to(ledger)
     assert (
-        audit.main([str(ledger), str(tmp_path / 'link'), f'{tmp_path}/./run.jsonl', '--quiet']) == 0
+        audit_script.main(
+            [str(ledger), str(tmp_path / 'link'), f'{tmp_path}/./run.jsonl', '--quiet']
+        )
+        == 0
     )
 
 
@@ -436,7 +444,9 @@ def test_the_report_names_the_faults_but_not_thousands(tmp_path):
     ledger.write_text(''.join(json.dumps(event) + '\n' for event in books))
     done = Running('audit.py', ledger, '--json', tmp_path / 'verdict').end()
     lines = done.out.splitlines()
-    assert done.status == 1 and '    99  lost         accepted, but never came out' in lines
+    assert (
+        done.status == 1 and '    99  lost                 confirmed, but never came out' in lines
+    )
     assert 'lost: m01' in lines and 'lost: ... and 79 more' in lines
     summary = json.loads((tmp_path / 'verdict').read_text())
     assert (

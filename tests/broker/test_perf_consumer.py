@@ -12,8 +12,8 @@ from support.processes import replace_once, wait_until
 from support.queues import drain
 from support.raw_properties import undecodable
 
+import audit as audit_script
 import perf_consumer
-from siamese import verdict as audit
 from siamese.messaging import link as delivery
 from siamese.messaging.deliveries import Invalid
 from siamese.scenarios import performance as perf
@@ -75,7 +75,7 @@ def test_several_of_both_and_audit(start, tmp_path):
         for _ in 'cd'
     ]
     assert sum(json.loads(consumer.end().out)['received'] for consumer in consumers) == 1000
-    assert audit.main([str(ledger), '--quiet']) == 0
+    assert audit_script.main([str(ledger), '--quiet']) == 0
 
 
 @given(st.integers(perf.LEAST_SIZE, 600), st.data())

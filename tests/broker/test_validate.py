@@ -17,7 +17,7 @@ from support.processes import wait_until
 from support.queues import drain
 from support.raw_properties import undecodable
 
-from siamese import verdict as audit
+import audit as audit_script
 from siamese.testbed import rabbitmq as broker_module
 
 
@@ -213,7 +213,7 @@ def test_two_signals_leave_books_that_audit_understands(start, run, channel, tmp
     assert validator.end().status in (0, 130)  # 0 if the second came too late
     done = run('validate.py', '--difficulty', 0, '--idle', 1, '--quiet', '--ledger', ledger)
     assert done.status == 0
-    assert audit.main([str(ledger), '--quiet']) == 0
+    assert audit_script.main([str(ledger), '--quiet']) == 0
 
 
 def test_difficulty_is_the_validators_own(run, channel):
