@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Acknowledge, reject or lose each message, at random.
 
-Consumes the queue siamese.ack with prefetch 100, and settles each delivery separately,
-or not at all:
+Consumes the queue siamese.ack with prefetch 100, and settles each delivery
+separately, or not at all:
 
     acked      acknowledged: the broker removes the message
     rejected   requeued: the broker delivers it again, flagged as redelivered
@@ -18,13 +18,14 @@ Pairs with ack_producer.py; start any number of both, in any order.
     4 of 4  alice 2  Hello world  priority 0, 0.4 s old, redelivered  acked
     4 received = 2 acked + 1 rejected + 1 lost + 0 invalid; 1 redelivered; 0.1 s; stopped: count reached
 
-Of --ack, --reject and --lose those not given are 0, or the rest for --ack; --seed makes
-the decisions repeatable. Delivery limit reached: rejected or lost so often that a quorum
-queue moves it to siamese.dead. Overdue: delivered after its time to live. Messages not
-sent by ack_producer.py, and messages redelivered after an acknowledgement, are
-dead-lettered (siamese.dlx -> siamese.dead). Exit status: 0 done, 1 something invalid or
-refused by the broker, 2 usage, 3 nothing came, fewer than --count, or broker unavailable
-for --give-up-after.
+Of --ack, --reject and --lose those not given are 0, or the rest for --ack;
+--seed makes the decisions repeatable. Delivery limit reached: rejected or
+lost so often that a quorum queue moves it to siamese.dead. Overdue:
+delivered after its time to live. Messages not sent by ack_producer.py, and
+messages redelivered after an acknowledgement, are dead-lettered
+(siamese.dlx -> siamese.dead). Exit status: 0 done, 1 something invalid or
+refused by the broker, 2 usage, 3 nothing came, fewer than --count, or
+broker unavailable for --give-up-after.
 
 Examples:
     ./ack_consumer.py                                 # 60 % acked, 30 % rejected, 10 % lost

@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """Publish 'Hello world' every second, for a consumer that acknowledges, rejects and loses.
 
-Each message goes to the queue siamese.ack: durable, persistent, mandatory, and
-republished until the broker confirms it. --priority lets a message overtake those that
-wait in a classic queue, --ttl gives it a time to live. Expired messages are moved to
-siamese.dead. Pairs with ack_consumer.py; start any number of both, in any order.
+Each message goes to the queue siamese.ack: durable, persistent, mandatory,
+and republished until the broker confirms it. --priority lets a message
+overtake those that wait in a classic queue, --ttl gives it a time to live.
+Expired messages are moved to siamese.dead. Pairs with ack_consumer.py;
+start any number of both, in any order.
 
     $ ./ack_producer.py --name alice --count 3 --rate 10 --ledger ack.jsonl
     alice 1 of 3  Hello world  priority 0
@@ -12,8 +13,8 @@ siamese.dead. Pairs with ack_consumer.py; start any number of both, in any order
     alice 3 of 3  Hello world  priority 0
     3 published, 3 confirmed, 0 republished; 0.4 s; stopped: count reached
 
-Exit status: 0 every message confirmed, 1 refused by the broker, 2 usage, 3 broker
-unavailable for --give-up-after.
+Exit status: 0 every message confirmed, 1 refused by the broker, 2 usage, 3
+broker unavailable for --give-up-after.
 
 Examples:
     ./ack_producer.py                                 # one message/s until Ctrl-C

@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
 """Receive the broadcast of fanout_producer.py through your own queue.
 
-Declares the queue (default: the name of this host), binds it to the fanout exchange
-siamese.fanout, and acknowledges each message, with prefetch 100. The queue outlives the
-script and keeps collecting. Messages expire after 10 seconds, so about ten are waiting
-when you come back. After an hour without a consumer the queue is deleted. Two consumers
-with different queues both get every message, two with the same queue share them. Pairs
-with fanout_producer.py; start any number of both, in any order.
+Declares the queue (default: the name of this host), binds it to the fanout
+exchange siamese.fanout, and acknowledges each message, with prefetch 100.
+The queue outlives the script and keeps collecting. Messages expire after 10
+seconds, so about ten are waiting when you come back. After an hour without
+a consumer the queue is deleted. Two consumers with different queues both
+get every message, two with the same queue share them. Pairs with
+fanout_producer.py; start any number of both, in any order.
 
     $ ./fanout_consumer.py bert --name carol --count 3 --ledger fanout.jsonl
     1 of 3  alice 1  Hello world, 0.9 s old
@@ -14,12 +15,12 @@ with fanout_producer.py; start any number of both, in any order.
     3 of 3  alice 3  Hello world, 0.7 s old
     3 received, 0 missed, 0 invalid; the oldest 0.9 s old; 0 redelivered, 0 republished; 0.1 s; stopped: count reached
 
-Missed are the numbers that did not come here: expired, published before the queue
-existed, or taken by another consumer of the same queue. Messages not sent by
-fanout_producer.py, and copies that no lost connection explains, are dead-lettered
-(siamese.dlx -> siamese.dead). Exit status: 0 done, 1 something invalid or refused by the
-broker, 2 usage, 3 nothing came, fewer than --count, or broker unavailable for
---give-up-after.
+Missed are the numbers that did not come here: expired, published before the
+queue existed, or taken by another consumer of the same queue. Messages not
+sent by fanout_producer.py, and copies that no lost connection explains, are
+dead-lettered (siamese.dlx -> siamese.dead). Exit status: 0 done, 1
+something invalid or refused by the broker, 2 usage, 3 nothing came, fewer
+than --count, or broker unavailable for --give-up-after.
 
 Examples:
     ./fanout_consumer.py                              # the queue of this host, until Ctrl-C

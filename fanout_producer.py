@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """Broadcast 'Hello world' every second; each message lives for 10 seconds.
 
-Publishes to the fanout exchange siamese.fanout: persistent, mandatory, and republished
-until the broker confirms it. The exchange puts a copy into each queue bound to it. A
-copy that no consumer takes in time is moved to siamese.dead. Pairs with
-fanout_consumer.py; start any number of both, in any order.
+Publishes to the fanout exchange siamese.fanout: persistent, mandatory, and
+republished until the broker confirms it. The exchange puts a copy into each
+queue bound to it. A copy that no consumer takes in time is moved to
+siamese.dead. Pairs with fanout_consumer.py; start any number of both, in
+any order.
 
     $ ./fanout_producer.py --name alice --count 3 --rate 10 --ledger fanout.jsonl
     alice 1 of 3  Hello world
@@ -12,8 +13,8 @@ fanout_consumer.py; start any number of both, in any order.
     alice 3 of 3  Hello world
     3 published, 3 confirmed, 0 unroutable, 0 republished; 0.3 s; stopped: count reached
 
-Exit status: 0 every message confirmed, 1 refused by the broker, 2 usage, 3 some were
-unroutable, or broker unavailable for --give-up-after.
+Exit status: 0 every message confirmed, 1 refused by the broker, 2 usage, 3
+some were unroutable, or broker unavailable for --give-up-after.
 
 Examples:
     ./fanout_producer.py                              # one message/s until Ctrl-C

@@ -1,20 +1,21 @@
 #!/usr/bin/env python3
 """Receive the messages of perf_producer.py, compare every byte, and measure.
 
-Consumes the queue siamese.perf with manual acknowledgements. Compares each body with the
-expected one, decodes it, and rejects bodies that differ, which are dead-lettered
-(siamese.dlx -> siamese.dead). Pairs with perf_producer.py; start any number of both. One
-process, one core.
+Consumes the queue siamese.perf with manual acknowledgements. Compares each
+body with the expected one, decodes it, and rejects bodies that differ,
+which are dead-lettered (siamese.dlx -> siamese.dead). Pairs with
+perf_producer.py; start any number of both. One process, one core.
 
     $ ./perf_consumer.py --name carol --count 3000
     queue siamese.perf (classic), prefetch 500, acknowledged 100 at a time
     3,000 received, 0 corrupt, 0 redelivered; stopped: count reached
     21,031 msg/s, latency min/median/p75/p95/p99/max 350/1786/2490/3064/3178/3195 ms
 
-The latency runs from the moment when the message was due at the producer until it is
-checked here; between two machines it is as good as their clocks agree. Exit status: 0
-every body right, 1 one corrupt or refused by the broker, 2 usage, 3 nothing received,
-fewer than --count, or broker unavailable for --give-up-after.
+The latency runs from the moment when the message was due at the producer
+until it is checked here; between two machines it is as good as their clocks
+agree. Exit status: 0 every body right, 1 one corrupt or refused by the
+broker, 2 usage, 3 nothing received, fewer than --count, or broker
+unavailable for --give-up-after.
 
 Examples:
     ./perf_consumer.py --prefetch 500 --ack-every 100

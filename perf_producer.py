@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """Publish a fixed non-ASCII text as fast as the broker takes it, or at a fixed rate.
 
-The body is JSON with Arabic, Chinese and Japanese keys and values and characters beyond
-16 bits, in UTF-8 or UTF-16. It goes to the queue siamese.perf: durable, mandatory,
-transient unless --persistent, and republished until the broker confirms it. Pairs with
-perf_consumer.py; start any number of both. One process, one core.
+The body is JSON with Arabic, Chinese and Japanese keys and values and
+characters beyond 16 bits, in UTF-8 or UTF-16. It goes to the queue
+siamese.perf: durable, mandatory, transient unless --persistent, and
+republished until the broker confirms it. Pairs with perf_consumer.py; start
+any number of both. One process, one core.
 
     $ ./perf_producer.py --name alice --rate 1000 --count 3000
     queue siamese.perf (classic), 256 bytes of utf-8, transient, confirm window 200, 1000 msg/s
@@ -13,9 +14,10 @@ perf_consumer.py; start any number of both. One process, one core.
     3,000 published, 3,000 confirmed, 0 republished; stopped: count reached
     1,000 msg/s, confirm latency min/median/p75/p95/p99/max 0.27/0.47/0.58/5.41/92/118 ms
 
-A confirm latency counts from the moment when a message was due, so a broker that stalls
-does not hide what it delays. Exit status: 0 every message confirmed, 1 refused by the
-broker, 2 usage, 3 nothing published, or broker unavailable for --give-up-after.
+A confirm latency counts from the moment when a message was due, so a broker
+that stalls does not hide what it delays. Exit status: 0 every message
+confirmed, 1 refused by the broker, 2 usage, 3 nothing published, or broker
+unavailable for --give-up-after.
 
 Examples:
     ./perf_producer.py --duration 30 --warm-up 5

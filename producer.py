@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """Mine blocks with a proof of work and publish them.
 
-Each block goes as JSON to the queue siamese.blocks: durable, persistent, mandatory,
-and republished until the broker confirms it. Each producer mines its own chain, in one
-process on one core. Pairs with validate.py; start any number of both, in any order,
-before or after the broker.
+Each block goes as JSON to the queue siamese.blocks: durable, persistent,
+mandatory, and republished until the broker confirms it. Each producer mines
+its own chain, in one process on one core. Pairs with validate.py; start any
+number of both, in any order, before or after the broker.
 
     $ ./producer.py --name alice --count 3 --ledger run.jsonl
     alice 1 of 3  00003a0b3944ee70…  proof 11618567    24,379 attempts  0.04 s
@@ -12,10 +12,11 @@ before or after the broker.
     alice 3 of 3  00001dc6289cfb17…  proof 16658137    71,908 attempts  0.06 s
     3 blocks mined, 3 confirmed, 0 republished; 0.2 s, 851,237 attempts/s; stopped: count reached
 
-The hash is the SHA-256 of the texts of previous hash, previous proof and proof,
-concatenated. Ctrl-C finishes the current block; a second Ctrl-C stops immediately.
-Exit status: 0 every block confirmed, 1 refused by the broker, 2 usage or a range
-without a solution, 3 broker unavailable for --give-up-after.
+The hash is the SHA-256 of the texts of previous hash, previous proof and
+proof, concatenated. Ctrl-C finishes the current block; a second Ctrl-C
+stops immediately. Exit status: 0 every block confirmed, 1 refused by the
+broker, 2 usage or a range without a solution, 3 broker unavailable for
+--give-up-after.
 
 Examples:
     ./producer.py                                     # mine until Ctrl-C

@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """Ask whether 1, 3, 5, 7 ... are prime numbers, and measure how long the answers take.
 
-Publishes each question to the queue siamese.rpc. The answer comes to an exclusive queue,
-siamese.rpc.NAME.RUN.EPOCH, which the broker deletes with the connection. Questions are
-mandatory, but neither persistent nor confirmed: a question without an answer is retried
-after --timeout, and one that is returned, because no server is there, after a second.
-Pairs with rpc_server.py; start any number of both, in any order.
+Publishes each question to the queue siamese.rpc. The answer comes to an
+exclusive queue, siamese.rpc.NAME.RUN.EPOCH, which the broker deletes with
+the connection. Questions are mandatory, but neither persistent nor
+confirmed: a question without an answer is retried after --timeout, and one
+that is returned, because no server is there, after a second. Pairs with
+rpc_server.py; start any number of both, in any order.
 
     $ ./rpc_client.py --count 4 & ./rpc_server.py --count 4 --quiet > server.txt; wait
     1 is not prime, 471.8 ms
@@ -15,11 +16,12 @@ Pairs with rpc_server.py; start any number of both, in any order.
     4 answered, 3 prime, 0 wrong, 0 errors; 0 retried, 0 unanswered; answers: 0 late, 0 duplicate, 0 invalid
     8/s; latency min/median/p75/p95/p99/max 1.06/1.15/1.30/471/471/471 ms; stopped: count reached
 
-An answer to an earlier attempt at the same question is late, a second answer is a
-duplicate. Messages that are not answers are dead-lettered (siamese.dlx -> siamese.dead).
-Exit status: 0 all answered (and right, with --verify), 1 an answer is wrong, an error or
-not an answer, or refused by the broker, 2 usage, 3 no answer, fewer than --count, or
-broker unavailable for --give-up-after.
+An answer to an earlier attempt at the same question is late, a second
+answer is a duplicate. Messages that are not answers are dead-lettered
+(siamese.dlx -> siamese.dead). Exit status: 0 all answered (and right, with
+--verify), 1 an answer is wrong, an error or not an answer, or refused by
+the broker, 2 usage, 3 no answer, fewer than --count, or broker unavailable
+for --give-up-after.
 
 Examples:
     ./rpc_client.py                                   # one question at a time, until Ctrl-C

@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """Answer questions: is this number prime?
 
-Consumes the queue siamese.rpc with prefetch 100. The answer, JSON true or false, goes to
-the queue that the question names in reply_to, with the correlation_id of the question,
-which is acknowledged after that. Pairs with rpc_client.py and with any other AMQP client
-that asks; start any number of both, in any order.
+Consumes the queue siamese.rpc with prefetch 100. The answer, JSON true or
+false, goes to the queue that the question names in reply_to, with the
+correlation_id of the question, which is acknowledged after that. Pairs with
+rpc_client.py and with any other AMQP client that asks; start any number of
+both, in any order.
 
     $ ./rpc_server.py --count 4 & ./rpc_client.py --count 4 --quiet > client.txt; wait
     1 of 4  1 is not prime
@@ -14,12 +15,13 @@ that asks; start any number of both, in any order.
     4 answered, 3 prime; 0 errors, 0 invalid, 0 unroutable; 0.6 s, 1,106/s; stopped: count reached
 
 A question is a whole number of up to 300 digits. The answer to any other is
-{"error": "..."}; a question without reply_to is dead-lettered (siamese.dlx ->
-siamese.dead). Answers are neither persistent nor confirmed: the reply queue disappears
-with its client, and a client that gets no reply asks again. A minute after its last
-server is gone the broker deletes the queue, so that clients get their questions
-returned. Exit status: 0 done, 1 something was not a question or refused by the broker,
-2 usage, 3 nothing came, fewer than --count, or broker unavailable for --give-up-after.
+{"error": "..."}; a question without reply_to is dead-lettered (siamese.dlx
+-> siamese.dead). Answers are neither persistent nor confirmed: the reply
+queue disappears with its client, and a client that gets no reply asks
+again. A minute after its last server is gone the broker deletes the queue,
+so that clients get their questions returned. Exit status: 0 done, 1
+something was not a question or refused by the broker, 2 usage, 3 nothing
+came, fewer than --count, or broker unavailable for --give-up-after.
 
 Examples:
     ./rpc_server.py                                   # answer until Ctrl-C

@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """Check every block that arrives: its proof of work, and its place in its producer's chain.
 
-Consumes the queue siamese.blocks with prefetch 200. Acknowledges a block after the
-check; rejects invalid ones, which are dead-lettered (siamese.dlx -> siamese.dead).
-Pairs with producer.py; start any number of both, in any order.
+Consumes the queue siamese.blocks with prefetch 200. Acknowledges a block
+after the check; rejects invalid ones, which are dead-lettered (siamese.dlx
+-> siamese.dead). Pairs with producer.py; start any number of both, in any
+order.
 
     $ ./validate.py --name carol --count 3 --ledger run.jsonl
     1 of 3  alice 1  00003a0b3944ee70…  valid
@@ -11,12 +12,13 @@ Pairs with producer.py; start any number of both, in any order.
     3 of 3  alice 3  00001dc6289cfb17…  valid
     3 blocks valid, 0 invalid; again: 0 redelivered, 0 republished; 0.1 s, 8,660 blocks/s; stopped: count reached
 
-A block is valid if it parses, its hash is right and begins with enough zeros
-(--difficulty, never taken from the message), its proof is a prime within the range, and
-it agrees with the neighbouring blocks this validator has already seen. A duplicate
-caused by a lost connection (here or at the producer) is counted. Any other duplicate is
-a replay, and invalid. Exit status: 0 all valid, 1 something invalid or refused by the
-broker, 2 usage, 3 nothing to check, fewer than --count, or broker unavailable for
+A block is valid if it parses, its hash is right and begins with enough
+zeros (--difficulty, never taken from the message), its proof is a prime
+within the range, and it agrees with the neighbouring blocks this validator
+has already seen. A duplicate caused by a lost connection (here or at the
+producer) is counted. Any other duplicate is a replay, and invalid. Exit
+status: 0 all valid, 1 something invalid or refused by the broker, 2 usage,
+3 nothing to check, fewer than --count, or broker unavailable for
 --give-up-after.
 
 Examples:
