@@ -1,4 +1,7 @@
-"""ack_consumer.py on a real broker: its decisions against the broker's own counts, and the traps it shows."""
+"""ack_consumer.py on a real broker.
+
+Its decisions against the broker's own counts, and the traps it shows.
+"""
 
 import json
 import re
@@ -9,7 +12,6 @@ from support.messages import MALFORMED, hello, put
 from support.processes import Running, wait_until
 from support.queues import drain, judge, waiting
 
-import ack_consumer
 from siamese.testbed import rabbitmq as broker_module
 
 COLUMNS = ('messages_ready', 'messages_unacknowledged')
@@ -203,7 +205,7 @@ def test_the_consumer_timeout_gives_back_what_is_lost(start):
         assert done.status == 0 and 'Traceback' not in done.err
 
 
-# ----------------------------------------------------------------------------- priority and time to live
+# ---- priority and time to live
 
 
 @pytest.mark.pair
@@ -314,7 +316,7 @@ def test_the_audit_knows_what_expired(run, channel, tmp_path):
     assert [id.split('-')[0] for id in found['expired']] == ['brief'] * 3
 
 
-# ---------------------------------------------------------------------------------------------- bad input
+# ---- bad input
 
 
 def test_malformed_messages_are_rejected_into_the_dead_letters_and_counted(run, channel):
@@ -348,28 +350,6 @@ def test_nothing_came(run):
     )
 
 
-# ------------------------------------------------------------------------------------------------ percent
-
-
-@pytest.mark.parametrize(
-    ('flags', 'chances'),
-    [
-        ((), (60, 30, 10)),
-        (('--ack', 100), (100, 0, 0)),
-        (('--lose', 10), (90, 0, 10)),
-        (('--reject', 100), (0, 100, 0)),
-        (('--ack', 50, '--reject', 50), (50, 50, 0)),
-        (('--ack', 0.1, '--reject', 0.2, '--lose', 99.7), (0.1, 0.2, 99.7)),
-        (('--reject', 70, '--lose', 30), (0, 70, 30)),
-        (('--ack', 0, '--lose', 100), (0, 0, 100)),
-    ],
-)
-def test_chances(flags, chances):
-
-    args = ack_consumer.parse_args([*map(str, flags)])
-    assert (args.ack, args.reject, args.lose) == chances
-
-
 @pytest.mark.parametrize(
     'flags',
     [
@@ -380,6 +360,6 @@ def test_chances(flags, chances):
         ('--lose', -1),
     ],
 )
-def test_chances_that_make_no_100_percent(flags):
+def test_percentages_that_do_not_make_100_are_refused(flags):
     done = Running('ack_consumer.py', *flags).end()
     assert done.status == 2 and done.err.count('\n') == 1 and flags[0] in done.err

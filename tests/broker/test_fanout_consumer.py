@@ -1,4 +1,7 @@
-"""fanout_consumer.py on a real broker: who gets what, what expires, what is missed, and the verdict of audit.py."""
+"""fanout_consumer.py on a real broker.
+
+Who gets what, what expires, what is missed, and the verdict of audit.py.
+"""
 
 import json
 import re

@@ -1,4 +1,7 @@
-"""perf_producer.py on a real broker: what arrives, how many, how evenly, and what a fault does to its figures."""
+"""perf_producer.py on a real broker.
+
+What arrives, how many, how evenly, and what a fault does to its figures.
+"""
 
 import csv
 import json

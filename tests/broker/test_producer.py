@@ -1,4 +1,7 @@
-"""producer.py on a real broker: what it publishes, how it ends, what it does when nothing can be found."""
+"""producer.py on a real broker.
+
+What it publishes, how it ends, what it does when nothing can be found.
+"""
 
 import json
 import signal

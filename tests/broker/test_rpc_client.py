@@ -1,4 +1,7 @@
-"""rpc_client.py on a real broker: with rpc_server.py, with faults, and with a server of the test's own that errs."""
+"""rpc_client.py on a real broker.
+
+With rpc_server.py, with faults, and with a server of the test's own that errs.
+"""
 
 import json
 import re

@@ -1,4 +1,7 @@
-"""rpc_server.py on a real broker: what it answers to whom, and that nothing it is asked can end it."""
+"""rpc_server.py on a real broker.
+
+What it answers to whom, and that nothing it is asked can end it.
+"""
 
 import json
 import random
