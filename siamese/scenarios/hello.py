@@ -132,12 +132,15 @@ def contradiction(before: copies.Copy) -> str:
     return 'not flagged as redelivered'
 
 
+Run = tuple[str, str]  # producer, run
+
+
 class Gaps:
     """Which numbers are missing in the runs of all producers, the latest REMEMBERED ones."""
 
     def __init__(self) -> None:
-        self.highest: Counter[tuple[str, str]] = Counter()  # (producer, run) -> number
-        self.received: Counter[tuple[str, str]] = Counter()  # ... -> different numbers
+        self.highest: Counter[Run] = Counter()  # the highest number
+        self.received: Counter[Run] = Counter()  # how many different numbers
         self.missed_in_forgotten_runs = 0
 
     def add(self, hello: Hello, is_first: bool) -> int:
@@ -153,7 +156,7 @@ class Gaps:
             self._forget(next(iter(self.highest)))
         return max(0, gap)
 
-    def _forget(self, run: tuple[str, str]) -> None:
+    def _forget(self, run: Run) -> None:
         missed = self.highest.pop(run) - self.received.pop(run)
         self.missed_in_forgotten_runs += max(0, missed)
 

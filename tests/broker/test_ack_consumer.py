@@ -86,7 +86,7 @@ def test_a_seed_makes_it_repeatable(run, channel):
     assert shown[0] == shown[1] and {'acked', 'rejected'} == set(decisions(shown[0]))
 
 
-def test_what_is_lost_comes_back_redelivered_to_the_next_consumer(start, run, channel, broker, url):
+def test_lost_messages_are_redelivered_to_the_next_consumer(start, run, channel, broker, url):
     put(channel, [hello(number) for number in range(1, 11)])
     loser = start('ack_consumer.py', '--lose', 100, '--name', 'loser')
     wait_until(lambda: counts(broker, url) == (0, 10), 'ten unacknowledged messages')
@@ -124,7 +124,7 @@ def test_after_kill_9_every_unacknowledged_message_comes_back(start, run, channe
     assert waiting(channel, 'siamese.ack') == 0
 
 
-def test_what_nobody_acknowledges_is_lost_to_the_audit(run, channel, tmp_path):
+def test_unacknowledged_messages_are_lost_to_the_audit(run, channel, tmp_path):
     ledger = tmp_path / 'run.jsonl'
     assert run('ack_producer.py', '--count', 5, '--rate', 1000, '--ledger', ledger).status == 0
     assert run('ack_consumer.py', '--lose', 100, '--count', 5, '--ledger', ledger).status == 0
@@ -185,7 +185,7 @@ def test_a_quorum_queue_gives_a_message_up_after_21_deliveries(start, run, chann
     )
 
 
-def test_the_consumer_timeout_gives_back_what_is_lost(start):
+def test_the_consumer_timeout_requeues_lost_messages(start):
     with broker_module.throwaway() as broker:
         broker.ctl(
             'eval',
@@ -209,7 +209,7 @@ def test_the_consumer_timeout_gives_back_what_is_lost(start):
 
 
 @pytest.mark.pair
-def test_a_higher_priority_overtakes_what_waits(run, channel):
+def test_a_higher_priority_overtakes_waiting_messages(run, channel):
     levels = [0, 9, 3, 3, None, 5, 9, 0, 7]
     put(channel, [hello(number, priority=level) for number, level in enumerate(levels, 1)])
     done = run('ack_consumer.py', '--ack', 100, '--count', len(levels))
@@ -223,7 +223,7 @@ def test_a_higher_priority_overtakes_what_waits(run, channel):
     )
 
 
-def test_a_priority_does_not_overtake_what_is_already_delivered(start, channel, broker, url):
+def test_a_priority_does_not_overtake_delivered_messages(start, channel, broker, url):
     put(channel, [hello(number) for number in range(1, 4)])
     consumer = start('ack_consumer.py', '--lose', 100, '--prefetch', 4)
     wait_until(lambda: counts(broker, url) == (0, 3), 'three unacknowledged messages')
@@ -284,7 +284,7 @@ def test_an_expired_message_of_high_priority_is_recognised_if_it_is_delivered(ru
     )
 
 
-def test_the_audit_knows_what_expired(run, channel, tmp_path):
+def test_the_audit_knows_the_expired_messages(run, channel, tmp_path):
     ledger = tmp_path / 'run.jsonl'
     for name, flags in (('alice', ('--ttl', 60)), ('brief', ('--ttl', 0.1))):
         assert (

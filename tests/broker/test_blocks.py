@@ -1,4 +1,4 @@
-"""Scenario 1 as a whole: m producers, n validators, faults in the middle of it, and the verdict of audit.py."""
+"""Scenario 1 as a whole: producers, validators, faults in between, and the verdict of audit.py."""
 
 import json
 import signal

@@ -1,4 +1,4 @@
-"""What a stranger sends to any consumer: it is rejected into the dead letters and named, and the consumer lives on."""
+"""Malformed messages: each consumer rejects and names them, and lives on."""
 
 import json
 

@@ -141,7 +141,7 @@ def test_prefetch_one_is_not_starved_by_batched_acknowledgements(run, channel):
     )  # at 10 messages a second it would be 30
 
 
-def test_what_was_received_is_acknowledged(run, channel):
+def test_received_messages_are_acknowledged(run, channel):
     put(channel, [(UTF8, BODY)] * 30)
     assert run('perf_consumer.py', '--count', 20, '--quiet').status == 0
     assert len(drain(channel, QUEUE)) == 10
@@ -171,7 +171,7 @@ def test_a_stream_goes_on_where_the_connection_broke(start, broker, url):
     assert done.status == 0 and json.loads(done.out)['received'] == 1000
 
 
-def test_what_is_wrong_in_a_stream_stays_there_and_is_passed_over(start, run, channel):
+def test_a_corrupt_message_stays_in_a_stream_and_is_passed_over(start, run, channel):
     assert run('perf_producer.py', '--queue-type', 'stream', '--count', 3, '--quiet').status == 0
     consumer = start('perf_consumer.py', '--queue-type', 'stream', '--idle', 2, '--json', '-')
     consumer.wait_for('ready')
@@ -190,7 +190,7 @@ def test_what_is_wrong_in_a_stream_stays_there_and_is_passed_over(start, run, ch
     )
 
 
-def test_what_comes_unbidden_does_not_pile_up(run, url):
+def test_unasked_deliveries_do_not_pile_up(run, url):
     count = 10_000
     assert run('perf_producer.py', '--count', count, '--quiet').status == 0
     args, most = perf_consumer.parse_args(['--url', url, '--auto-ack', '--count', str(count)]), 0

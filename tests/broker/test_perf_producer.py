@@ -142,7 +142,8 @@ def test_the_first_window_takes_its_time_as_well(run):
 def test_large_messages_wait_where_they_take_no_memory(url):
     code = (
         'import perf_producer; '
-        f'perf_producer.main(["--url", "{url}", "--count", "200", "--size", "1000000", "--quiet"]); '
+        f'perf_producer.main(["--url", "{url}", "--count", "200", '
+        '"--size", "1000000", "--quiet"]); '
         'print(open("/proc/self/status").read())'
     )  # ru_maxrss may be that of the process that started this one
     done = Running(sys.executable, '-c', code).end()
@@ -230,7 +231,8 @@ def test_a_broker_that_stalls_is_not_hidden(start):
         spell(2)
         broker.resume()
         sent, received = summary_of(producer.end()), summary_of(consumer.end())
-    # 200 of 600 messages fell due in a stall of 2 s: the longest waited nearly 2 s, and one in six more than 1 s.
+    # 200 of 600 messages fell due in a stall of 2 s: the longest waited nearly 2 s,
+    # and one in six more than 1 s.
     for figures in sent, received:
         assert figures['latency_us']['max'] > 1_500_000 and figures['latency_us']['p95'] > 1_000_000
 
@@ -308,7 +310,7 @@ def test_a_broker_that_never_comes_back_spoils_the_run(start, tmp_path):
             running.wait_for('connection lost')
         assert json.loads(consumer.stop().out)['spoiled'] == ['1 lost connection']
         producer.send(signal.SIGTERM)
-        producer.wait_for('finishing what is in hand')
+        producer.wait_for('finishing the work in hand')
         assert producer.stop().status == 130
     assert json.loads((tmp_path / 'summary').read_text())['spoiled'] == ['1 lost connection']
 

@@ -65,7 +65,7 @@ def test_a_second_signal_ends_it_at_once(start):
     producer = start('producer.py', '--difficulty', 14, '--max', 10**12)
     producer.wait_for('ready')
     producer.send(signal.SIGINT)
-    producer.wait_for('SIGINT: finishing what is in hand')
+    producer.wait_for('SIGINT: finishing the work in hand')
     done = producer.stop()
     assert done.status == 130
     assert done.out.startswith('0 blocks mined') and 'interrupted twice' in done.out

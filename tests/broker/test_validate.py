@@ -134,7 +134,7 @@ def test_ten_thousand_bad_messages(run, channel):
     assert channel.queue_declare('siamese.blocks', passive=True).method.message_count == 0
 
 
-def test_a_replayed_block_is_refused(run, channel):
+def test_a_replayed_block_is_rejected(run, channel):
     messages = chain('alice', 3)
     put(channel, [*messages, messages[1]])
     done = run('validate.py', '--difficulty', 1, '--count', 4, '--json', '-', '--quiet')
@@ -168,7 +168,7 @@ def test_headers_that_pika_cannot_decode(run, channel, size):
     assert channel.queue_declare('siamese.dead', passive=True).method.message_count == 2
 
 
-def test_what_strangers_write_cannot_forge_the_log(run, channel):
+def test_messages_of_strangers_cannot_forge_the_log(run, channel):
     put(
         channel,
         [
@@ -232,7 +232,7 @@ def test_nothing_to_check_and_too_little_to_check(run, channel):
 
 
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_it_and_what_it_did_not_check_stays(start, channel, number):
+def test_a_signal_ends_it_and_unchecked_blocks_stay(start, channel, number):
     put(channel, [ONE])
     validator = start('validate.py')
     validator.wait_for('alice 1', validator.out)
@@ -245,7 +245,7 @@ def test_a_signal_ends_it_and_what_it_did_not_check_stays(start, channel, number
     )
 
 
-def test_what_was_delivered_but_not_checked_goes_back(run, channel):
+def test_delivered_but_unchecked_blocks_are_requeued(run, channel):
     messages = chain('alice', 50)
     put(channel, messages)
     assert run('validate.py', '--difficulty', 1, '--count', 20, '--quiet').status == 0

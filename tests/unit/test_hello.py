@@ -29,7 +29,7 @@ def delivered(attempt=1, redelivered=False, number=1):
 
 
 @given(NAMES, st.integers(1, 10**12), st.floats(0.001, 10**6))
-def test_what_is_sent_is_read(name, number, seconds):
+def test_a_published_message_is_read(name, number, seconds):
     body, properties = hello.message(link(name), number, expiration=topology.expiration(seconds))
     assert body == b'Hello world' and int(properties.expiration) == pytest.approx(
         seconds * 1000, abs=0.5

@@ -33,7 +33,7 @@ def test_bodies_of_two_sizes_differ_before_the_shorter_ends():
         assert not long.startswith(performance.body_of('utf-8', size)[0])
 
 
-def test_sizes_that_cannot_be():
+def test_impossible_sizes_are_refused():
     with pytest.raises(ValueError, match='do not hold'):
         performance.body_of('utf-16', performance.LEAST_SIZE + 1)
     with pytest.raises(ValueError, match='10 bytes do not hold'):
@@ -76,7 +76,7 @@ def test_percentiles_of_a_known_distribution():
     assert len(latencies.counts) < 2000
 
 
-def test_memory_is_bounded_whatever_comes():
+def test_memory_is_bounded_for_any_latencies():
     latencies = performance.Latencies()
     for power in range(60):
         for step in range(1000):
@@ -104,14 +104,14 @@ def test_queue_arguments(text, pair):
 
 
 @given(st.integers(1, 10**9), st.floats(0, 4e9))
-def test_message_ids_tell_when_they_were_due(number, due):
+def test_message_ids_name_the_time_when_they_were_due(number, due):
     message_id = performance.message_id('cafe0123', number, due)
     assert performance.due_of(message_id) == int(due * 1e6)
     assert len(message_id) == len(performance.message_id('cafe0123', 0, 0))
 
 
 @pytest.mark.parametrize('text', ['x', '=1', 'x=\udcff', 'x=\n', 'x' * 256 + '=1'])
-def test_what_is_no_queue_argument(text):
+def test_malformed_queue_arguments_are_refused(text):
     with pytest.raises(argparse.ArgumentTypeError, match='is not KEY=VALUE'):
         performance.queue_arg(text)
 
@@ -128,7 +128,7 @@ def test_what_is_no_queue_argument(text):
         'cafe0123-0000000001-400000000000000x',
     ],
 )
-def test_message_ids_of_strangers(stranger):
+def test_a_message_id_of_a_stranger_names_no_time(stranger):
     assert performance.due_of(stranger) is None
 
 

@@ -58,7 +58,7 @@ def test_the_range_is_that_of_the_next_prime():
             assert verdict == 'valid'
 
 
-def test_parent_and_child_must_be_those_known():
+def test_parent_and_child_must_agree_with_the_blocks_seen_before():
     other, third = follow(GENESIS, 4, 910_000), follow(NEXT, 4)
     forged = message('alice', 'cafe', 2, other, follow(other, 4))
     assert other != GOLDEN
@@ -92,13 +92,13 @@ def test_copies(attempt, epoch, verdict):
     ('kind', 'redelivered', 'verdict'),
     [('quorum', True, 'redelivered'), ('quorum', False, 'replayed'), ('classic', True, 'replayed')],
 )
-def test_a_copy_of_what_was_acknowledged(kind, redelivered, verdict):
+def test_a_copy_of_an_acknowledged_block(kind, redelivered, verdict):
     chains = new_chains(kind)
     assert judge(*ONE, chains) == 'valid'
     assert judge(*ONE, chains, redelivered=redelivered) == verdict
 
 
-def test_what_it_remembers_is_bounded(monkeypatch):
+def test_the_number_of_remembered_blocks_is_bounded(monkeypatch):
     monkeypatch.setattr(validate, 'REMEMBERED_BLOCKS', 10)
     chains = new_chains()
     messages = chain('alice', 30)
