@@ -239,16 +239,21 @@ class Load:
         return max(self.published, int(min(limits)))
 
     def _publish_numbers(self, numbers: range) -> None:
+        # What a loop over millions of messages looks up is local.
+        publish = self.link.publish
+        queue = self.args.queue
+        body = self.args.body
         rate = self.args.rate
+        run = self.link.run
         for number in numbers:
             due = time.monotonic()
             if rate:
                 due = self.started + number / rate
-            name = message_id(self.link.run, number + 1, self.since_1970 + due)
-            self.link.publish(
+            name = message_id(run, number + 1, self.since_1970 + due)
+            publish(
                 exchange='',
-                routing_key=self.args.queue,
-                body=self.args.body,
+                routing_key=queue,
+                body=body,
                 properties=self.new_properties(name),
                 due=due,
             )
