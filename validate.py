@@ -165,30 +165,33 @@ class Chains:
         Raises Invalid if the block contradicts its neighbours, or is a replay.
         """
         height = block['height']
-        chain = (block['producer'], block['run'])
-        parent = self.seen.get((*chain, height - 1))
+        place = (block['producer'], block['run'], height)
+        place_of_parent = (block['producer'], block['run'], height - 1)
+        parent = self.seen.get(place_of_parent)
         parent_identity = identity(block['previous'])
         if parent and parent.identity != parent_identity:
             raise Invalid('wrong parent', f'{block["previous"]["hash"][:16]} at height {height}')
         itself = identity(block)
-        before = self.seen.get((*chain, height)) or Seen(itself, ())
-        if before.identity != itself:
+        before = self.seen.get(place)
+        if before and before.identity != itself:
             raise Invalid('second block at a height', f'{block["hash"][:16]} at height {height}')
-        copy = copies.Copy(
-            attempt=delivery.attempt,
-            connection=self.link.epoch,
-            redelivered=delivery.redelivered,
-            settled=True,
-        )
-        explanation = copies.explain(before.copies, copy, self.link.args.queue_type)
+        copy = copies.Copy(delivery.attempt, self.link.epoch, delivery.redelivered, settled=True)
+        explanation = copies.FIRST
+        earlier = ()
+        if before and before.copies:
+            earlier = before.copies
+            explanation = copies.explain(earlier, copy, self.link.args.queue_type)
         if explanation == copies.REPLAYED:
             raise Invalid('replayed', f'height {height}')
-        self.seen[(*chain, height)] = Seen(itself, (*before.copies, copy))
+        self._remember(place, Seen(itself, (*earlier, copy)))
         if not parent:
-            self.seen[(*chain, height - 1)] = Seen(parent_identity, ())
-        while len(self.seen) > REMEMBERED_BLOCKS:
-            self.seen.popitem(last=False)
+            self._remember(place_of_parent, Seen(parent_identity, ()))
         return VERDICTS[explanation]
+
+    def _remember(self, place, seen):
+        self.seen[place] = seen
+        if len(self.seen) > REMEMBERED_BLOCKS:
+            self.seen.popitem(last=False)
 
 
 def parse_args(argv):
