@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
 """Acknowledge, reject or lose each message, at random.
 
-Consumes the queue siamese.ack with prefetch 100, and settles each delivery by itself, or not at all:
+Consumes the queue siamese.ack with prefetch 100, and settles each delivery
+separately, or not at all:
 
     acked      acknowledged: the broker removes the message
-    rejected   with requeue: the broker delivers it again, flagged as redelivered
-    lost       neither: the broker keeps it as unacknowledged until this process ends, then it is back in the queue
+    rejected   requeued: the broker delivers it again, flagged as redelivered
+    lost       neither: the broker keeps it unacknowledged until this process ends, then
+               it is back in the queue
 
 Pairs with ack_producer.py; start any number of both, in any order.
 
@@ -16,37 +18,43 @@ Pairs with ack_producer.py; start any number of both, in any order.
     4 of 4  alice 2  Hello world  priority 0, 0.4 s old, redelivered  acked
     4 received = 2 acked + 1 rejected + 1 lost + 0 invalid; 1 redelivered; 0.1 s; stopped: count reached
 
-Of --ack, --reject and --lose those not given are 0, or what is left for --ack; --seed makes the decisions repeatable.
-Given up: rejected or lost so often that a quorum queue moves it to siamese.dead. Overdue: delivered after its time to
-live. What is no message of ack_producer.py, or comes again though it was acknowledged, is rejected into siamese.dlx ->
-siamese.dead. Exit status: 0 done, 1 something invalid or refused by the broker, 2 usage, 3 nothing came, fewer than
---count, or no broker within --give-up-after.
+Of --ack, --reject and --lose those not given are 0, or the rest for --ack;
+--seed makes the decisions repeatable. Delivery limit reached: rejected or
+lost so often that a quorum queue moves it to siamese.dead. Overdue:
+delivered after its time to live. Messages not sent by ack_producer.py, and
+messages redelivered after an acknowledgement, are dead-lettered
+(siamese.dlx -> siamese.dead). Exit status: 0 done, 1 something invalid or
+refused by the broker, 2 usage, 3 nothing came, fewer than --count, or
+broker unavailable for --give-up-after.
 
 Examples:
-    ./ack_consumer.py                                 # 60 % acked, 30 % rejected, 10 % lost, until Ctrl-C
+    ./ack_consumer.py                                 # 60 % acked, 30 % rejected, 10 % lost
     ./ack_consumer.py --ack 100 --idle 5              # empty the queue
     ./ack_consumer.py --lose 100 --prefetch 10        # hold 10 messages until Ctrl-C
-    ./ack_consumer.py --ledger ack.jsonl              # keep books for audit.py
-"""
+    ./ack_consumer.py --ledger ack.jsonl              # write a ledger for audit.py
+"""  # noqa: E501 - sample output is as printed
 
 import logging
 import random
-from collections import Counter, OrderedDict
+from collections import Counter
 
 from siamese import flags, script
-from siamese.messaging import link as delivery
-from siamese.messaging import topology
 from siamese.messaging.deliveries import Invalid
-from siamese.scenarios import hello as greeting
+from siamese.messaging.link import connected
+from siamese.messaging.topology import (
+    DEAD_LETTER_EXCHANGE,
+    DEAD_LETTER_QUEUE,
+    declare_dead_letters,
+)
+from siamese.scenarios import hello
 
-LIMIT = 20  # a quorum queue gives a message up when it was not acknowledged once more than this, a classic one never
-EVENTS = {
-    'acked': 'acked',
-    'rejected': 'rejected',
-    'lost': 'unsettled',
-}  # what the ledger calls each decision
+DECISIONS = ('acked', 'rejected', 'lost')
+EVENTS = {'acked': 'acked', 'rejected': 'rejected', 'lost': 'unsettled'}  # in the ledger
 
-LINE = '{tally}  {producer} {number}  Hello world  priority {priority}, {age:.1f} s old{remarks}  {decision}'
+LINE = (
+    '{tally}  {producer} {number}  Hello world  '
+    'priority {priority}, {age:.1f} s old{remarks}  {decision}'
+)
 SUMMARY = (
     '{received} received = {acked} acked + {rejected} rejected + {lost} lost + {invalid} invalid; '
     '{redelivered} redelivered; {duration_s:.1f} s; stopped: {stopped}'
@@ -54,142 +62,190 @@ SUMMARY = (
 
 
 def declare(channel, link):
-    topology.declare_dead_letters(channel)
-    own = {'classic': {'x-max-priority': 9}, 'quorum': {'x-delivery-limit': LIMIT}}[
-        link.args.queue_type
-    ]
+    declare_dead_letters(channel)
     channel.queue_declare(
-        link.args.queue,
+        queue=link.args.queue,
         durable=True,
         arguments={
-            'x-dead-letter-exchange': topology.DEAD_LETTER_EXCHANGE,
+            'x-dead-letter-exchange': DEAD_LETTER_EXCHANGE,
             'x-queue-type': link.args.queue_type,
-            **own,
+            **hello.ACK_QUEUE_ARGUMENTS[link.args.queue_type],
         },
     )
     channel.basic_qos(prefetch_count=link.args.prefetch)
-    channel.basic_consume(link.args.queue, link.on_delivery, callback=link.on_ready)
+    channel.basic_consume(
+        queue=link.args.queue,
+        on_message_callback=link.on_delivery,
+        callback=link.on_ready,
+    )
 
 
 def parse_args(argv):
     parser = flags.parser(__doc__)
-    for flag, what in (
-        ('--ack', 'acknowledged (60)'),
-        ('--reject', 'rejected (30)'),
-        ('--lose', 'lost (10)'),
-    ):
-        parser.add_argument(
-            flag, type=flags.number(float, 0, 100), metavar='PERCENT', help=f'chance to be {what}'
-        )
-    parser.add_argument(
-        '--seed', type=int, metavar='N', help='decide as every run with this seed does'
+    scenario = parser.add_argument_group('scenario')
+    add_percent_flag(scenario, '--ack', 'acknowledge (default: 60, or the rest)')
+    add_percent_flag(scenario, '--reject', 'reject (default: 30, or 0 if one is given)')
+    add_percent_flag(scenario, '--lose', 'lose (default: 10, or 0 if one is given)')
+    scenario.add_argument(
+        '--seed',
+        type=int,
+        metavar='N',
+        help='decide as every run with this seed does (default: at random)',
     )
     flags.add_consumer_flags(parser, prefetch=100)
     flags.add_broker_flags(parser, queue='siamese.ack')
     args = flags.parse(parser, argv)
-    if args.ack is args.reject is args.lose is None:
-        args.reject, args.lose = 30, 10
-    args.reject, args.lose = args.reject or 0, args.lose or 0
-    args.ack = max(0, 100 - args.reject - args.lose) if args.ack is None else args.ack
+    fill_percents(args)
     if round(args.ack + args.reject + args.lose, 6) != 100:
-        parser.error(
-            f'--ack {args.ack:g} --reject {args.reject:g} --lose {args.lose:g} do not make 100 %'
-        )
+        percents = f'--ack {args.ack:g} --reject {args.reject:g} --lose {args.lose:g}'
+        parser.error(f'{percents} do not make 100 %')
     return args
 
 
-def warn(hello, ends, forever, stuck):
-    """Log the trap that a delivery shows: its last one, rejected for ever, or all that --prefetch allows is lost."""
-    if ends:
-        logging.warning(
-            '%s %d: delivered %d times, the broker gives it up and moves it to %s',
-            hello.producer,
-            hello.number,
-            LIMIT + 1,
-            topology.DEAD_LETTER_QUEUE,
-        )
-    elif forever:
-        logging.warning(
-            '%s %d: rejected %d times; a classic queue never gives up, see --queue-type quorum',
-            hello.producer,
-            hello.number,
-            LIMIT,
-        )
-    if stuck:
-        logging.warning(
-            'all that --prefetch allows is lost: the broker sends no more until this process ends; then '
-            'they are back in the queue'
-        )
+def add_percent_flag(group, flag, what):
+    group.add_argument(
+        flag,
+        type=flags.number(float, 0, 100),
+        metavar='PERCENT',
+        help=f'percentage of deliveries to {what}',
+    )
+
+
+def fill_percents(args):
+    """Set the percentages that were not given."""
+    if args.ack is None and args.reject is None and args.lose is None:
+        args.reject = 30
+        args.lose = 10
+    args.reject = args.reject or 0
+    args.lose = args.lose or 0
+    if args.ack is None:
+        args.ack = max(0, 100 - args.reject - args.lose)
 
 
 def main(argv=None):
     args = parse_args(argv)
-    decide, known, books, held = random.Random(args.seed), OrderedDict(), Counter(), Counter()
-    with delivery.connected(args, declare) as link:
-        for delivered in link.deliveries(args.idle):
-            channel, method = delivered.channel, delivered.method
-            properties, body = delivered.properties, delivered.body
-            (decision,) = decide.choices(list(EVENTS), (args.ack, args.reject, args.lose))
+    chance = random.Random(args.seed)
+    percents = (args.ack, args.reject, args.lose)
+    counts = Counter()
+    with connected(args, declare) as link:
+        received = hello.Received(link)
+        traps = Traps(link)
+        for delivery in link.deliveries(args.idle):
+            decision = chance.choices(DECISIONS, percents)[0]
             try:
-                hello = greeting.read(properties, body)
-                times = greeting.count_copies(
-                    known, link, method, properties, settled=decision == 'acked'
-                )
+                message = hello.parse_hello(delivery.properties, delivery.body)
+                times = received.count(delivery, settled=decision == 'acked')
             except Invalid as invalid:
-                delivered.reject(invalid)
+                delivery.reject(invalid)
                 continue
-            ends = (
-                decision != 'acked' and (properties.headers or {}).get('x-delivery-count') == LIMIT
-            )
-            delivered.record('delivery_limit' if ends else EVENTS[decision])
-            if decision == 'acked':
-                channel.basic_ack(method.delivery_tag)
-            elif decision == 'rejected':
-                channel.basic_reject(method.delivery_tag, requeue=True)
-            else:
-                held[link.epoch] += 1  # and the broker is told nothing
-            remarks = {
-                'redelivered': method.redelivered,
-                'overdue': hello.overdue,
-                'delivery_limit': ends,
-            }
-            remarks = [remark for remark, applies in remarks.items() if applies]
-            books.update([decision, *remarks])
+            remarks = remarks_on(message, delivery, decision)
+            settle(delivery, decision, remarks)
+            counts.update([decision, *remarks])
             if not args.quiet:
-                print(
-                    LINE.format(
-                        tally=script.tally(link.done, args.count),
-                        priority=properties.priority or 0,
-                        remarks=''.join(f', {remark}' for remark in remarks),
-                        decision=decision,
-                        **hello._asdict(),
-                    )
-                )
-            if decision != 'acked':
-                forever = decision == 'rejected' and times == LIMIT and args.queue_type == 'classic'
-                warn(hello, ends, forever, held[link.epoch] == args.prefetch)
-    received, invalid = (
-        books['acked'] + books['rejected'] + books['lost'],
-        sum(link.rejections.values()),
-    )
-    link.set_exit_status(received + invalid, invalid)
-    script.report(
-        args,
-        SUMMARY,
-        {
-            **link.summary(),
-            'received': received + invalid,
-            'acked': books['acked'],
-            'rejected': books['rejected'],
-            'lost': books['lost'],
-            'invalid': invalid,
-            'reasons': link.rejections,
-            'redelivered': books['redelivered'],
-            'delivery_limit': books['delivery_limit'],
-            'overdue': books['overdue'],
-        },
-    )
+                show(message, delivery, script.tally(link.done, args.count), remarks, decision)
+            traps.warn(message, decision, times, remarks)
+    handled = sum(counts[decision] for decision in DECISIONS) + link.invalid_count
+    link.set_exit_status(handled, link.invalid_count)
+    script.report(args, SUMMARY, summarize(link, counts, handled))
     return link.exit_status
+
+
+def summarize(link, counts, handled):
+    return {
+        **link.summary(),
+        'received': handled,
+        'acked': counts['acked'],
+        'rejected': counts['rejected'],
+        'lost': counts['lost'],
+        'invalid': link.invalid_count,
+        'rejections': link.rejections,
+        'redelivered': counts['redelivered'],
+        'delivery_limit': counts['delivery_limit'],
+        'overdue': counts['overdue'],
+    }
+
+
+def remarks_on(message, delivery, decision):
+    """Return what is unusual about a delivery."""
+    remarks = []
+    if delivery.redelivered:
+        remarks.append('redelivered')
+    if message.overdue:
+        remarks.append('overdue')
+    headers = delivery.properties.headers or {}
+    is_last = headers.get('x-delivery-count') == hello.DELIVERY_LIMIT
+    if is_last and decision != 'acked':  # the quorum queue will not deliver it again
+        remarks.append('delivery_limit')
+    return remarks
+
+
+def settle(delivery, decision, remarks):
+    """Acknowledge, reject or lose a delivery; the ledger has it first."""
+    if 'delivery_limit' in remarks:
+        delivery.record('delivery_limit')
+    else:
+        delivery.record(EVENTS[decision])
+    if decision == 'acked':
+        delivery.channel.basic_ack(delivery_tag=delivery.method.delivery_tag)
+    elif decision == 'rejected':
+        delivery.channel.basic_reject(delivery_tag=delivery.method.delivery_tag, requeue=True)
+    # A lost delivery has no verb: the broker waits for an acknowledgement in vain.
+
+
+def show(message, delivery, tally, remarks, decision):
+    text = ''.join(f', {remark.replace("_", " ")}' for remark in remarks)
+    line = LINE.format(
+        tally=tally,
+        priority=delivery.properties.priority or 0,
+        remarks=text,
+        decision=decision,
+        **message._asdict(),
+    )
+    print(line)
+
+
+class Traps:
+    """Warnings of what goes wrong when messages are rejected or lost too often."""
+
+    def __init__(self, link):
+        self.link = link
+        self.lost = Counter()  # epoch -> how many deliveries the broker waits for in vain
+
+    def warn(self, message, decision, times, remarks):
+        """Log the trap that a delivery shows; `times` is how often the message came."""
+        if 'delivery_limit' in remarks:
+            logging.warning(
+                '%s %d: delivered %d times, delivery limit reached; the broker moves it to %s',
+                message.producer,
+                message.number,
+                hello.DELIVERY_LIMIT + 1,
+                DEAD_LETTER_QUEUE,
+            )
+        elif self.is_rejected_again_and_again(decision, times):
+            logging.warning(
+                '%s %d: rejected %d times; a classic queue has no delivery limit, '
+                'see --queue-type quorum',
+                message.producer,
+                message.number,
+                times,
+            )
+        if decision == 'lost':
+            self.warn_of_full_prefetch()
+
+    def is_rejected_again_and_again(self, decision, times):
+        return (
+            decision == 'rejected'
+            and times == hello.DELIVERY_LIMIT
+            and self.link.args.queue_type == 'classic'
+        )
+
+    def warn_of_full_prefetch(self):
+        self.lost[self.link.epoch] += 1
+        if self.lost[self.link.epoch] == self.link.args.prefetch:
+            logging.warning(
+                'all deliveries that --prefetch allows are lost: the broker sends no more '
+                'until this process ends; then they are back in the queue'
+            )
 
 
 if __name__ == '__main__':

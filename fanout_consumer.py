@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
-"""Receive what fanout_producer.py sends to everybody, through a queue of one's own.
+"""Receive the broadcast of fanout_producer.py through your own queue.
 
-Declares the queue (default: the name of this host), binds it to the fanout exchange siamese.fanout, and acknowledges
-what comes, with prefetch 100. The queue stays when this script ends, and gathers what is sent; since a message lives
-for 10 seconds, about ten are there on return. After an hour without a consumer it is deleted. Two consumers with
-different queues both get everything, two with the same queue share. Pairs with fanout_producer.py; start any number
-of both, in any order.
+Declares the queue (default: the name of this host), binds it to the fanout
+exchange siamese.fanout, and acknowledges each message, with prefetch 100.
+The queue outlives the script and keeps collecting. Messages expire after 10
+seconds, so about ten are waiting when you come back. After an hour without
+a consumer the queue is deleted. Two consumers with different queues both
+get every message, two with the same queue share them. Pairs with
+fanout_producer.py; start any number of both, in any order.
 
     $ ./fanout_consumer.py bert --name carol --count 3 --ledger fanout.jsonl
     1 of 3  alice 1  Hello world, 0.9 s old
@@ -13,50 +15,73 @@ of both, in any order.
     3 of 3  alice 3  Hello world, 0.7 s old
     3 received, 0 missed, 0 invalid; the oldest 0.9 s old; 0 redelivered, 0 republished; 0.1 s; stopped: count reached
 
-Missed are the numbers that did not come here: expired, sent before the queue was there, or taken by another consumer of
-the same queue. What is no message of fanout_producer.py, or a copy that no lost connection explains, is rejected into
-siamese.dlx -> siamese.dead. Exit status: 0 done, 1 something invalid or refused by the broker, 2 usage, 3 nothing
-came, fewer than --count, or no broker within --give-up-after.
+Missed are the numbers that did not come here: expired, published before the
+queue existed, or taken by another consumer of the same queue. Messages not
+sent by fanout_producer.py, and copies that no lost connection explains, are
+dead-lettered (siamese.dlx -> siamese.dead). Exit status: 0 done, 1
+something invalid or refused by the broker, 2 usage, 3 nothing came, fewer
+than --count, or broker unavailable for --give-up-after.
 
 Examples:
     ./fanout_consumer.py                              # the queue of this host, until Ctrl-C
-    ./fanout_consumer.py bert --idle 20               # the queue bert, until nothing came for 20 s
-    ./fanout_consumer.py --ledger fanout.jsonl        # keep books for audit.py
-"""
+    ./fanout_consumer.py bert --idle 20               # stop when nothing came for 20 s
+    ./fanout_consumer.py --ledger fanout.jsonl        # write a ledger for audit.py
+"""  # noqa: E501 - sample output is as printed
 
 import socket
-from collections import Counter, OrderedDict
+from collections import Counter
 
 from siamese import flags, script
-from siamese.messaging import link as delivery
-from siamese.messaging import topology
 from siamese.messaging.deliveries import Invalid
-from siamese.scenarios import hello as greeting
+from siamese.messaging.link import connected
+from siamese.messaging.topology import DEAD_LETTER_EXCHANGE, declare_dead_letters
+from siamese.scenarios import hello
 
-UNUSED = 3_600_000  # ms without a consumer after which the broker deletes the queue
+QUEUE_EXPIRES_MS = 3_600_000  # without a consumer; then the broker deletes the queue
 
 LINE = '{tally}  {producer} {number}  Hello world, {age:.1f} s old{remarks}'
 SUMMARY = (
-    '{received} received, {missed} missed, {invalid} invalid; the oldest {oldest_s:.1f} s old; {redelivered} '
-    'redelivered, {republished} republished; {duration_s:.1f} s; stopped: {stopped}'
+    '{received} received, {missed} missed, {invalid} invalid; the oldest {oldest_s:.1f} s old; '
+    '{redelivered} redelivered, {republished} republished; '
+    '{duration_s:.1f} s; stopped: {stopped}'
 )
 
 
 def declare(channel, link):
-    topology.declare_dead_letters(channel)
-    channel.exchange_declare(link.args.exchange, 'fanout', durable=True)
+    declare_dead_letters(channel)
+    channel.exchange_declare(
+        exchange=link.args.exchange,
+        exchange_type='fanout',
+        durable=True,
+    )
     channel.queue_declare(
-        link.args.queue,
+        queue=link.args.queue,
         durable=True,
         arguments={
-            'x-dead-letter-exchange': topology.DEAD_LETTER_EXCHANGE,
+            'x-dead-letter-exchange': DEAD_LETTER_EXCHANGE,
             'x-queue-type': link.args.queue_type,
-            'x-expires': UNUSED,
+            'x-expires': QUEUE_EXPIRES_MS,
         },
     )
-    channel.queue_bind(link.args.queue, link.args.exchange)
+    channel.queue_bind(queue=link.args.queue, exchange=link.args.exchange)
     channel.basic_qos(prefetch_count=link.args.prefetch)
-    channel.basic_consume(link.args.queue, link.on_delivery, callback=link.on_ready)
+    channel.basic_consume(
+        queue=link.args.queue,
+        on_message_callback=link.on_delivery,
+        callback=link.on_ready,
+    )
+
+
+def remarks_on(message, delivery):
+    """Return what is unusual about a delivery."""
+    remarks = []
+    if message.overdue:
+        remarks.append('overdue')
+    if delivery.redelivered:
+        remarks.append('redelivered')
+    if delivery.attempt > 1:
+        remarks.append('republished')
+    return remarks
 
 
 def parse_args(argv):
@@ -67,11 +92,9 @@ def parse_args(argv):
         type=flags.name,
         default=socket.gethostname(),
         metavar='QUEUE',
-        help='a queue of your own (default: %(default)s)',
+        help='your own queue (default: the name of this host, %(default)s)',
     )
-    parser.add_argument(
-        '--exchange', type=flags.name, default='siamese.fanout', help='default: %(default)s'
-    )
+    hello.add_exchange_flag(parser)
     flags.add_queue_type_flag(parser)
     flags.add_consumer_flags(parser, prefetch=100)
     flags.add_broker_flags(parser)
@@ -80,65 +103,49 @@ def parse_args(argv):
 
 def main(argv=None):
     args = parse_args(argv)
-    known, books, oldest = OrderedDict(), Counter(), 0.0
-    last, different = (
-        Counter(),
-        Counter(),
-    )  # of each run of a producer: its highest number, how many came
-    with delivery.connected(args, declare) as link:
-        for delivered in link.deliveries(args.idle):
-            channel, method = delivered.channel, delivered.method
-            properties, body = delivered.properties, delivered.body
+    counts = Counter()
+    gaps = hello.Gaps()
+    oldest_s = 0.0
+    with connected(args, declare) as link:
+        received = hello.Received(link)
+        for delivery in link.deliveries(args.idle):
             try:
-                hello = greeting.read(properties, body)
-                times = greeting.count_copies(known, link, method, properties)
+                message = hello.parse_hello(delivery.properties, delivery.body)
+                times = received.count(delivery)
             except Invalid as invalid:
-                delivered.reject(invalid)
+                delivery.reject(invalid)
                 continue
-            delivered.ack()
-            run, gap = (
-                (hello.producer, hello.run),
-                hello.number - last[hello.producer, hello.run] - 1,
-            )
-            last[run], different[run] = max(last[run], hello.number), different[run] + (times == 1)
-            if len(last) > greeting.REMEMBERED:
-                oldest_run = next(iter(last))
-                books['missed'] += max(0, last.pop(oldest_run) - different.pop(oldest_run))
-            remarks = {
-                'overdue': hello.overdue,
-                'redelivered': method.redelivered,
-                'republished': delivered.attempt > 1,
-            }
-            remarks = [remark for remark, applies in remarks.items() if applies]
-            books.update(['received', *remarks])
-            oldest = max(oldest, hello.age)
+            delivery.ack()
+            gap = gaps.add(message, is_first=times == 1)
+            remarks = remarks_on(message, delivery)
+            counts.update(['received', *remarks])
+            oldest_s = max(oldest_s, message.age)
+            if gap:
+                remarks.append(f'{gap} before it missed')
             if not args.quiet:
-                remarks += [f'{gap} before it missed'] if gap > 0 else []
-                print(
-                    LINE.format(
-                        tally=script.tally(link.done, args.count),
-                        remarks=''.join(f', {remark}' for remark in remarks),
-                        **hello._asdict(),
-                    )
-                )
-    invalid = sum(link.rejections.values())
-    link.set_exit_status(books['received'] + invalid, invalid)
-    script.report(
-        args,
-        SUMMARY,
-        {
-            **link.summary(),
-            'received': books['received'],
-            'missed': books['missed'] + sum((last - different).values()),
-            'invalid': invalid,
-            'reasons': link.rejections,
-            'oldest_s': round(oldest, 3),
-            'overdue': books['overdue'],
-            'redelivered': books['redelivered'],
-            'republished': books['republished'],
-        },
-    )
+                show(message, script.tally(link.done, args.count), remarks)
+    link.set_exit_status(counts['received'] + link.invalid_count, link.invalid_count)
+    script.report(args, SUMMARY, summarize(link, counts, gaps, oldest_s))
     return link.exit_status
+
+
+def show(message, tally, remarks):
+    text = ''.join(f', {remark}' for remark in remarks)
+    print(LINE.format(tally=tally, remarks=text, **message._asdict()))
+
+
+def summarize(link, counts, gaps, oldest_s):
+    return {
+        **link.summary(),
+        'received': counts['received'],
+        'missed': gaps.missed(),
+        'invalid': link.invalid_count,
+        'rejections': link.rejections,
+        'oldest_s': round(oldest_s, 3),
+        'overdue': counts['overdue'],
+        'redelivered': counts['redelivered'],
+        'republished': counts['republished'],
+    }
 
 
 if __name__ == '__main__':

@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
 """Ask whether 1, 3, 5, 7 ... are prime numbers, and measure how long the answers take.
 
-Publishes each question to the queue siamese.rpc. The answer comes to an exclusive queue, siamese.rpc.NAME.RUN.EPOCH,
-which ends with the connection. Questions are mandatory, but neither persistent nor confirmed: what is not answered in
-time is retried, and what is returned, because no server is there, after a second. Pairs with rpc_server.py; start
-any number of both, in any order.
+Publishes each question to the queue siamese.rpc. The answer comes to an
+exclusive queue, siamese.rpc.NAME.RUN.EPOCH, which the broker deletes with
+the connection. Questions are mandatory, but neither persistent nor
+confirmed: a question without an answer is retried after --timeout, and one
+that is returned, because no server is there, after a second. Pairs with
+rpc_server.py; start any number of both, in any order.
 
     $ ./rpc_client.py --count 4 & ./rpc_server.py --count 4 --quiet > server.txt; wait
     1 is not prime, 471.8 ms
@@ -14,138 +16,256 @@ any number of both, in any order.
     4 answered, 3 prime, 0 wrong, 0 errors; 0 retried, 0 unanswered; answers: 0 late, 0 duplicate, 0 invalid
     8/s; latency min/median/p75/p95/p99/max 1.06/1.15/1.30/471/471/471 ms; stopped: count reached
 
-An answer to an earlier asking of the same number is late, a second one is a duplicate; what is no answer at all is
-rejected into siamese.dlx -> siamese.dead. Exit status: 0 all answered (and right, with --verify), 1 one answer is
-wrong, an error or none at all, or refused by the broker, 2 usage, 3 no answer, fewer than --count, or no broker within
---give-up-after.
+An answer to an earlier attempt at the same question is late, a second
+answer is a duplicate. Messages that are not answers are dead-lettered
+(siamese.dlx -> siamese.dead). Exit status: 0 all answered (and right, with
+--verify), 1 an answer is wrong, an error or not an answer, or refused by
+the broker, 2 usage, 3 no answer, fewer than --count, or broker unavailable
+for --give-up-after.
 
 Examples:
-    ./rpc_client.py                                   # one question after the other, until Ctrl-C
+    ./rpc_client.py                                   # one question at a time, until Ctrl-C
     ./rpc_client.py --window 64 --quiet --duration 10
     ./rpc_client.py --verify --count 2000             # check the answers
-"""
+"""  # noqa: E501 - sample output is as printed
 
 import json
 import logging
-import math
 import re
 import time
-from collections import Counter, namedtuple
+from collections import Counter
+from typing import NamedTuple, Union
 
 import pika
 
 import common
 from siamese import flags, script
-from siamese.messaging import link as delivery
-from siamese.messaging import topology
 from siamese.messaging.deliveries import Invalid
-from siamese.scenarios import performance as perf
+from siamese.messaging.link import connected
+from siamese.messaging.topology import DEAD_LETTER_EXCHANGE, declare_dead_letters
+from siamese.scenarios.performance import Latencies, shown
 
-RETURNED = 1  # s after which a question is retried that was returned
-MAX_BODY = 4096  # bytes; an answer has about 5
-KINDS = ('answered', 'prime', 'wrong', 'errors', 'again', 'late', 'duplicate')
+RETRY_RETURNED_S = 1  # after which a question is retried that was returned
+LOOK_AGAIN_S = 0.1  # between looks at the clock while no answer comes
+MAX_BODY_BYTES = 4096  # an answer has about 5
+CORRELATION_ID = re.compile('([0-9]{0,17}[13579])-([1-9][0-9]{0,17})')  # number, attempt
+COUNTED = ('answered', 'prime', 'wrong', 'errors', 'retried', 'late', 'duplicate')
 VERDICTS = {True: 'prime', False: 'not prime'}
-
-Question = namedtuple('Question', 'number first_asked asked epoch times')
 
 LINE = '{number} is {verdict}, {ms:.1f} ms{remark}'
 SUMMARY = (
-    '{answered} answered, {prime} prime, {wrong} wrong, {errors} errors; {again} retried, {unanswered} '
-    'unanswered; answers: {late} late, {duplicate} duplicate, {invalid} invalid\n'
+    '{answered} answered, {prime} prime, {wrong} wrong, {errors} errors; '
+    '{retried} retried, {unanswered} unanswered; '
+    'answers: {late} late, {duplicate} duplicate, {invalid} invalid\n'
     '{answers_per_s:,.0f}/s; {latency}; stopped: {stopped}'
 )
 
 
 def answer_queue(link):
-    """Return the name of the queue for answers: a new one for each channel, the broker may still lock the last one."""
+    """Return the name of the queue for answers.
+
+    Each channel has a new one: the broker may still lock the last one.
+    """
     return f'siamese.rpc.{link.args.name}.{link.run}.{link.epoch}'
 
 
 def declare(channel, link):
-    topology.declare_dead_letters(channel)
+    declare_dead_letters(channel)
     channel.queue_declare(
-        answer_queue(link),
+        queue=answer_queue(link),
         exclusive=True,
         auto_delete=True,
-        arguments={'x-dead-letter-exchange': topology.DEAD_LETTER_EXCHANGE},
+        arguments={'x-dead-letter-exchange': DEAD_LETTER_EXCHANGE},
     )
-    channel.basic_consume(answer_queue(link), link.on_delivery, callback=link.on_ready)
-
-
-def ask(link, number, before=None):
-    """Publish a question; `before` is the last one for the same number. Return the Question."""
-    now, times = time.monotonic(), before.times + 1 if before else 1
-    link.publish(
-        '',
-        link.args.queue,
-        b'%d' % number,
-        pika.BasicProperties(
-            message_id=f'{link.args.name}-{link.run}-{number}-{times}',
-            correlation_id=f'{number}-{times}',
-            reply_to=answer_queue(link),
-            content_type='application/json',
-            delivery_mode=1,
-        ),
+    channel.basic_consume(
+        queue=answer_queue(link),
+        on_message_callback=link.on_delivery,
+        callback=link.on_ready,
     )
-    return Question(number, before.first_asked if before else now, now, link.epoch, times)
 
 
-def ask_again(link, waiting):
-    """Ask again what waits too long for its answer, or expects it in a queue that is gone; return how many."""
-    patience, again = RETURNED if link.unroutable else link.args.timeout, 0
-    for question in list(waiting.values()):  # the one that waits longest first
-        if link.problem or script.stop_requested():
-            break
-        if question.epoch == link.epoch and time.monotonic() - question.asked < patience:
-            break
-        if not again and not link.unroutable:
-            logging.warning('no answer to %d yet, asking again', question.number)
-        del waiting[question.number]
-        waiting[question.number] = ask(link, question.number, question)
-        again += 1
-    return again
+class Answer(NamedTuple):
+    """What a server says about a number."""
+
+    number: int
+    attempt: int  # of the question that it answers
+    verdict: Union[bool, str]  # whether the number is prime; text is an error
 
 
-def read(properties, body, highest):
-    """Return (number, times, answer) of an answer: the answer is True, False, or text that tells of an error.
-
-    `highest` is the last number asked. Raises Invalid.
-    """
-    id = (
-        properties.correlation_id if isinstance(properties.correlation_id, str) else ''
-    )  # bytes if they are no UTF-8
-    named = re.fullmatch('([0-9]{0,17}[13579])-([1-9][0-9]{0,17})', id)
-    if not named or int(named[1]) > highest:
+def parse_answer(properties, body, highest):
+    """Return the Answer in a message; `highest` is the last number asked. Raises Invalid."""
+    match = None
+    if isinstance(properties.correlation_id, str):  # pika returns bytes if it is not UTF-8
+        match = CORRELATION_ID.fullmatch(properties.correlation_id)
+    if not match or int(match[1]) > highest:
         raise Invalid('correlation_id of no question', properties.correlation_id)
-    try:
-        answer = json.loads(body) if len(body) <= MAX_BODY else None
-    except (ValueError, RecursionError):
-        answer = None
-    error = answer.get('error') if isinstance(answer, dict) else None
-    if not isinstance(answer, bool) and not isinstance(error, str):
+    verdict = parse_verdict(body)
+    if verdict is None:
         raise Invalid('neither true nor false nor an error', body[:40])
-    return int(named[1]), int(named[2]), answer if error is None else error
+    return Answer(number=int(match[1]), attempt=int(match[2]), verdict=verdict)
+
+
+def parse_verdict(body):
+    """Return the True, False or text of an error that a body holds, else None."""
+    if len(body) > MAX_BODY_BYTES:
+        return None
+    try:
+        content = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    if isinstance(content, bool):
+        return content
+    if isinstance(content, dict) and isinstance(content.get('error'), str):
+        return content['error']
+    return None
+
+
+class Question(NamedTuple):
+    """A question that waits for its answer."""
+
+    number: int
+    attempt: int  # how often it was published
+    epoch: int  # of the channel over which it was published, which has the queue for answers
+    published_at: float  # time.monotonic()
+    first_published_at: float
+
+
+class Questions:
+    """The questions of this run: those that wait, and what became of the others."""
+
+    def __init__(self, link):
+        self.link = link
+        self.args = link.args
+        self.waiting = {}  # number -> Question, the one that waits longest first
+        self.highest = -1  # the last number asked
+        self.counts = Counter()
+        self.latencies = Latencies()
+        self.began = 0.0  # when the first answered question was published
+        self.last_answer = 0.0
+
+    def ask_new(self):
+        """Publish new questions, as many as --window and --count allow."""
+        limit = self.args.window
+        if self.args.count:
+            limit = min(limit, self.args.count - self.counts['answered'])
+        while len(self.waiting) < limit and not self.link.problem:
+            self.highest += 2
+            now = time.monotonic()
+            self._ask(Question(self.highest, 1, self.link.epoch, now, now))
+
+    def ask_again(self):
+        """Retry questions that waited too long, or whose queue for answers is gone."""
+        retried = 0
+        for question in list(self.waiting.values()):
+            if self.link.problem or script.stop_requested():
+                break
+            if not self._is_overdue(question):
+                break
+            if not retried and not self.link.unroutable:
+                logging.warning('no answer to %d yet, retrying', question.number)
+            del self.waiting[question.number]
+            self._ask(
+                question._replace(
+                    attempt=question.attempt + 1,
+                    epoch=self.link.epoch,
+                    published_at=time.monotonic(),
+                )
+            )
+            retried += 1
+        self.counts['retried'] += retried
+
+    def _is_overdue(self, question):
+        if question.epoch != self.link.epoch:
+            return True
+        timeout = self.args.timeout
+        if self.link.unroutable:
+            timeout = RETRY_RETURNED_S
+        return time.monotonic() - question.published_at >= timeout
+
+    def _ask(self, question):
+        name = f'{question.number}-{question.attempt}'
+        self.waiting[question.number] = question
+        self.link.publish(
+            exchange='',
+            routing_key=self.args.queue,
+            body=b'%d' % question.number,
+            properties=pika.BasicProperties(
+                message_id=f'{self.args.name}-{self.link.run}-{name}',
+                correlation_id=name,
+                reply_to=answer_queue(self.link),
+                content_type='application/json',
+                delivery_mode=pika.DeliveryMode.Transient.value,
+            ),
+        )
+
+    def answered(self, answer):
+        """Take the question of an answer from those that wait; count and show both."""
+        question = self.waiting.pop(answer.number, None)
+        if not question:
+            self.counts['duplicate'] += 1
+            return
+        self.last_answer = time.monotonic()
+        self.began = self.began or question.first_published_at
+        took = self.last_answer - question.first_published_at
+        self.latencies.add(int(took * 1e6))
+        self.counts['answered'] += 1
+        self.counts['late'] += answer.attempt < question.attempt
+        self._count_verdict(answer)
+        if not self.args.quiet:
+            show(question, answer, took)
+
+    def _count_verdict(self, answer):
+        is_error = isinstance(answer.verdict, str)
+        is_wrong = (
+            self.args.verify and not is_error and answer.verdict != common.is_prime(answer.number)
+        )
+        self.counts['prime'] += answer.verdict is True
+        self.counts['errors'] += is_error
+        self.counts['wrong'] += is_wrong
+        if is_error or is_wrong:
+            logging.error('%d: the answer is %.100r', answer.number, answer.verdict)
+
+    def answers_per_s(self):
+        if self.last_answer <= self.began:
+            return 0
+        return round(self.counts['answered'] / (self.last_answer - self.began), 1)
+
+
+def show(question, answer, took):
+    remark = ''
+    if question.attempt > 1:
+        remark = f', asked {question.attempt} times'
+    verdict = VERDICTS.get(answer.verdict, 'unknown')
+    print(LINE.format(number=answer.number, verdict=verdict, ms=took * 1000, remark=remark))
 
 
 def parse_args(argv):
     parser = flags.parser(__doc__)
-    parser.add_argument(
+    scenario = parser.add_argument_group('scenario')
+    scenario.add_argument(
         '--window',
         type=flags.number(int, 1, 1000),
         default=1,
         metavar='N',
         help='questions that wait for their answers at once (default: %(default)s)',
     )
-    parser.add_argument(
+    scenario.add_argument(
         '--timeout',
         type=flags.number(float, 0.001),
         default=5,
         metavar='S',
-        help='ask again after S seconds without an answer (default: %(default)s)',
+        help='retry a question after S seconds without an answer (default: %(default)s)',
     )
-    parser.add_argument('--verify', action='store_true', help='check the answers')
-    parser.add_argument(
-        '--queue', type=flags.name, default='siamese.rpc', help='default: %(default)s'
+    scenario.add_argument(
+        '--verify',
+        action='store_true',
+        help='check the answers (default: believe them)',
+    )
+    scenario.add_argument(
+        '--queue',
+        type=flags.name,
+        default='siamese.rpc',
+        help='queue of the questions (default: %(default)s)',
     )
     flags.add_broker_flags(parser)
     return flags.parse(parser, argv)
@@ -154,82 +274,66 @@ def parse_args(argv):
 def main(argv=None):
     args = parse_args(argv)
     if args.verify:
-        common.is_prime(2)  # loads sympy, before a question waits for its answer
-    books, latencies, began, last = Counter(), perf.Latencies(), 0.0, 0.0
-    waiting, highest = {}, -1  # number -> Question, what waits longest first; the last number asked
-    with delivery.connected(args, declare, window=0, retry_returned=False) as link:
-        while link.keep_running(books['answered']):
-            soon = time.monotonic() + delivery.TICK_S
-            link.wait_until(
-                lambda soon=soon: (
-                    link.inbox or time.monotonic() > soon or not (waiting or link.problem)
-                )
-            )
-            while link.inbox:
-                delivered = link.inbox.popleft()
-                channel, method = delivered.channel, delivered.method
-                properties, body = delivered.properties, delivered.body
-                try:
-                    number, times, answer = read(properties, body, highest)
-                except Invalid as invalid:
-                    delivered.reject(invalid)
-                    continue
-                delivered.ack()
-                link.unroutable = False
-                question = waiting.pop(number, None)
-                if not question:
-                    books['duplicate'] += 1
-                    continue
-                began, last = began or question.first_asked, time.monotonic()
-                latencies.add(int((last - question.first_asked) * 1e6))
-                kinds = {
-                    'answered': True,
-                    'prime': answer is True,
-                    'errors': isinstance(answer, str),
-                    'late': times < question.times,
-                    'wrong': args.verify
-                    and answer in VERDICTS
-                    and answer != common.is_prime(number),
-                }
-                books.update(kind for kind, applies in kinds.items() if applies)
-                if kinds['wrong'] or kinds['errors']:
-                    logging.error('%d: the answer is %.100r', number, answer)
-                if not args.quiet:
-                    print(
-                        LINE.format(
-                            number=number,
-                            verdict=VERDICTS.get(answer, 'unknown'),
-                            ms=(last - question.first_asked) * 1000,
-                            remark=f', asked {question.times} times' if question.times > 1 else '',
-                        )
-                    )
-            books['again'] += ask_again(link, waiting)
-            while (
-                len(waiting) < min(args.window, (args.count or math.inf) - books['answered'])
-                and not link.problem
-            ):
-                highest += 2
-                waiting[highest] = ask(link, highest)
-    invalid, percentiles = sum(link.rejections.values()), latencies.percentiles()
-    link.set_exit_status(books['answered'], books['errors'] + books['wrong'] + invalid)
-    script.report(
-        args,
-        SUMMARY,
-        {
-            **link.summary(),
-            **{kind: books[kind] for kind in KINDS},
-            'unanswered': len(waiting),
-            'invalid': invalid,
-            'reasons': link.rejections,
-            'returned': link.counts['returned'],
-            'latency_us': percentiles,
-            'latency': f'latency {"/".join(percentiles)} {perf.shown(percentiles)}'
-            if percentiles
-            else 'no answer',
-            'answers_per_s': round(books['answered'] / (last - began), 1) if last > began else 0,
-        },
-    )
+        common.is_prime(2)  # loads sympy before a question waits for its answer
+    with connected(args, declare, window=0, retry_returned=False) as link:
+        questions = Questions(link)
+        while link.keep_running(questions.counts['answered']):
+            wait_for_answers(link, questions)
+            read_answers(link, questions)
+            questions.ask_again()
+            questions.ask_new()
+    counts = questions.counts
+    wrong = counts['errors'] + counts['wrong'] + link.invalid_count
+    link.set_exit_status(counts['answered'], wrong)
+    script.report(args, SUMMARY, summarize(link, questions))
     return link.exit_status
+
+
+def wait_for_answers(link, questions):
+    """Wait until an answer is there, or nothing is waiting, but not longer than LOOK_AGAIN_S."""
+    look_again_at = time.monotonic() + LOOK_AGAIN_S
+    link.wait_until(
+        lambda: (
+            link.inbox
+            or time.monotonic() > look_again_at
+            or not (questions.waiting or link.problem)
+        )
+    )
+
+
+def read_answers(link, questions):
+    """Read and acknowledge the answers that are there."""
+    last = None
+    while link.inbox:
+        delivery = link.inbox.popleft()
+        try:
+            answer = parse_answer(delivery.properties, delivery.body, questions.highest)
+        except Invalid as invalid:
+            delivery.reject(invalid)
+            continue
+        link.unroutable = False
+        last = delivery
+        questions.answered(answer)
+    if last:
+        last.channel.basic_ack(delivery_tag=last.method.delivery_tag, multiple=True)
+
+
+def summarize(link, questions):
+    percentiles = questions.latencies.percentiles()
+    latency = 'no answer'
+    if percentiles:
+        latency = f'latency {"/".join(percentiles)} {shown(percentiles)}'
+    return {
+        **link.summary(),
+        **{name: questions.counts[name] for name in COUNTED},
+        'unanswered': len(questions.waiting),
+        'invalid': link.invalid_count,
+        'rejections': link.rejections,
+        'returned': link.counts['returned'],
+        'latency_us': percentiles,
+        'latency': latency,
+        'answers_per_s': questions.answers_per_s(),
+    }
 
 
 if __name__ == '__main__':

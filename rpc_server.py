@@ -1,9 +1,11 @@
 #!/usr/bin/env python3
 """Answer questions: is this number prime?
 
-Consumes the queue siamese.rpc with prefetch 100. The answer, JSON true or false, goes to the queue that the question
-names in reply_to, with the correlation_id of the question, which is acknowledged after that. Pairs with rpc_client.py
-and with any other AMQP client that asks; start any number of both, in any order.
+Consumes the queue siamese.rpc with prefetch 100. The answer, JSON true or
+false, goes to the queue that the question names in reply_to, with the
+correlation_id of the question, which is acknowledged after that. Pairs with
+rpc_client.py and with any other AMQP client that asks; start any number of
+both, in any order.
 
     $ ./rpc_server.py --count 4 & ./rpc_client.py --count 4 --quiet > client.txt; wait
     1 of 4  1 is not prime
@@ -12,54 +14,105 @@ and with any other AMQP client that asks; start any number of both, in any order
     4 of 4  7 is prime
     4 answered, 3 prime; 0 errors, 0 invalid, 0 unroutable; 0.6 s, 1,106/s; stopped: count reached
 
-A question is a whole number of up to 300 digits. The answer to any other is {"error": "..."}; one without reply_to is
-rejected into siamese.dlx -> siamese.dead. Answers are neither persistent nor confirmed: their queue ends with whoever
-asked, and whoever gets no answer asks again. A minute after its last server is gone the queue is deleted, so that
-clients get their questions returned. Exit status: 0 done, 1 something was no question or refused by the broker,
-2 usage, 3 nothing came, fewer than --count, or no broker within --give-up-after.
+A question is a whole number of up to 300 digits. The answer to any other is
+{"error": "..."}; a question without reply_to is dead-lettered (siamese.dlx
+-> siamese.dead). Answers are neither persistent nor confirmed: the reply
+queue disappears with its client, and a client that gets no reply asks
+again. A minute after its last server is gone the broker deletes the queue,
+so that clients get their questions returned. Exit status: 0 done, 1
+something was not a question or refused by the broker, 2 usage, 3 nothing
+came, fewer than --count, or broker unavailable for --give-up-after.
 
 Examples:
     ./rpc_server.py                                   # answer until Ctrl-C
-    ./rpc_server.py --quiet --idle 60                 # until nothing was asked for a minute
+    ./rpc_server.py --quiet --idle 60                 # stop when no question came for 60 s
 """
 
 import json
 import logging
 import re
-import time
 from collections import Counter
 
 import pika
 
 from siamese import flags, script
-from siamese.messaging import link as delivery
-from siamese.messaging import topology
 from siamese.messaging.deliveries import Invalid
+from siamese.messaging.link import connected
+from siamese.messaging.topology import DEAD_LETTER_EXCHANGE, declare_dead_letters
+from siamese.scenarios.performance import Span
 
-STUBBORN = 3  # connections that the broker closed after the answer to the same question
-UNUSED = 60_000  # ms without a server after which the broker deletes the queue
+MAX_CLOSED_CONNECTIONS = 3  # in a row, each after the answer to the same question
+QUEUE_EXPIRES_MS = 60_000  # without a server; then the broker deletes the queue
+QUESTION = re.compile(b'0|[1-9][0-9]{0,299}')
 ERROR = {'error': 'this is no whole number of 1 to 300 digits'}
+VERDICTS = {True: 'prime', False: 'not prime'}
 
 LINE = '{tally}  {number} is {verdict}'
 SUMMARY = (
-    '{answered} answered, {prime} prime; {errors} errors, {invalid} invalid, {unroutable} unroutable; '
+    '{answered} answered, {prime} prime; '
+    '{errors} errors, {invalid} invalid, {unroutable} unroutable; '
     '{duration_s:.1f} s, {answers_per_s:,.0f}/s; stopped: {stopped}'
 )
 
 
 def declare(channel, link):
-    topology.declare_dead_letters(channel)
+    declare_dead_letters(channel)
     channel.queue_declare(
-        link.args.queue,
+        queue=link.args.queue,
         durable=True,
         arguments={
-            'x-dead-letter-exchange': topology.DEAD_LETTER_EXCHANGE,
+            'x-dead-letter-exchange': DEAD_LETTER_EXCHANGE,
             'x-queue-type': link.args.queue_type,
-            'x-expires': UNUSED,
+            'x-expires': QUEUE_EXPIRES_MS,
         },
     )
     channel.basic_qos(prefetch_count=link.args.prefetch)
-    channel.basic_consume(link.args.queue, link.on_delivery, callback=link.on_ready)
+    channel.basic_consume(
+        queue=link.args.queue,
+        on_message_callback=link.on_delivery,
+        callback=link.on_ready,
+    )
+
+
+class Suspect:
+    """The question whose answer may make the broker close the connection.
+
+    It is the first that is redelivered over each new connection.
+    """
+
+    def __init__(self):
+        self.question = None
+        self.epoch = 0  # of the last connection over which a question was redelivered
+        self.connections = 0  # in a row, that began with this question
+
+    def check(self, delivery, epoch):
+        """Raise Invalid if the broker has closed too many connections over this question."""
+        if not delivery.redelivered or epoch <= self.epoch:
+            return
+        self.epoch = epoch
+        properties = delivery.properties
+        question = (properties.reply_to, properties.correlation_id, delivery.body)
+        if question == self.question:
+            self.connections += 1
+        else:
+            self.question = question
+            self.connections = 1
+        if self.connections == MAX_CLOSED_CONNECTIONS:
+            raise Invalid('the broker takes no answer to it', properties.reply_to)
+
+
+def check_reply_to(properties):
+    """Raise Invalid if nobody can be answered."""
+    if not properties.reply_to or not isinstance(properties.reply_to, str):
+        # pika returns bytes if it is not UTF-8
+        raise Invalid('no reply_to', properties.content_type)
+
+
+def answer_to(body, isprime):
+    """Return the answer to a question: True, False or ERROR."""
+    if not QUESTION.fullmatch(body):
+        return ERROR
+    return isprime(int(body))
 
 
 def parse_args(argv):
@@ -73,81 +126,63 @@ def main(argv=None):
     args = parse_args(argv)
     from sympy import isprime  # only now: it takes 0.3 s and 30 MB
 
-    books, first, last = Counter(), 0.0, 0.0
-    suspect, epoch, times = (
-        None,
-        0,
-        0,
-    )  # what was redelivered first on the last connection, and on how many in a row
-    with delivery.connected(args, declare, retry_returned=False) as link:
-        for delivered in link.deliveries(args.idle):
-            channel, method = delivered.channel, delivered.method
-            properties, body = delivered.properties, delivered.body
-            if not properties.reply_to or not isinstance(
-                properties.reply_to, str
-            ):  # bytes if they are no UTF-8
-                delivered.reject(Invalid('no reply_to', properties.content_type))
+    counts = Counter()
+    span = Span()
+    suspect = Suspect()
+    with connected(args, declare, retry_returned=False) as link:
+        for delivery in link.deliveries(args.idle):
+            try:
+                check_reply_to(delivery.properties)
+                suspect.check(delivery, link.epoch)
+            except Invalid as invalid:
+                delivery.reject(invalid)
                 continue
-            if method.redelivered and link.epoch > epoch:
-                question = properties.reply_to, properties.correlation_id, body
-                suspect, epoch, times = (
-                    question,
-                    link.epoch,
-                    times + 1 if question == suspect else 1,
-                )
-                if times == STUBBORN:
-                    delivered.reject(
-                        Invalid('the broker takes no answer to it', properties.reply_to)
-                    )
-                    continue
-            number = int(body) if re.fullmatch(b'0|[1-9][0-9]{0,299}', body) else None
-            answer = ERROR if number is None else isprime(number)
-            channel.basic_publish(
-                '',
-                properties.reply_to,
-                json.dumps(answer).encode(),
-                pika.BasicProperties(
-                    correlation_id=properties.correlation_id,
+            answer = answer_to(delivery.body, isprime)
+            delivery.channel.basic_publish(
+                exchange='',
+                routing_key=delivery.properties.reply_to,
+                body=json.dumps(answer).encode(),
+                properties=pika.BasicProperties(
+                    correlation_id=delivery.properties.correlation_id,
                     content_type='application/json',
                     app_id=args.name,
                 ),
                 mandatory=True,
             )
-            delivered.ack()
-            last = time.monotonic()
-            first = first or last
-            if number is None:
-                books['errors'] += 1
-                logging.warning('answered with an error: %.40r', body)
-                continue
-            books.update(['answered', 'prime'] if answer else ['answered'])
-            if not args.quiet:
-                print(
-                    LINE.format(
-                        tally=script.tally(link.done, args.count),
-                        number=number,
-                        verdict='prime' if answer else 'not prime',
-                    )
-                )
-    invalid = sum(link.rejections.values())
-    link.set_exit_status(link.done, books['errors'] + invalid)
-    script.report(
-        args,
-        SUMMARY,
-        {
-            **link.summary(),
-            'answered': books['answered'],
-            'prime': books['prime'],
-            'errors': books['errors'],
-            'invalid': invalid,
-            'reasons': link.rejections,
-            'unroutable': link.counts['returned'],
-            'answers_per_s': round((books['answered'] - 1) / (last - first), 1)
-            if last > first
-            else 0,
-        },
-    )
+            delivery.ack()
+            span.mark()
+            count(counts, answer, delivery)
+            if not args.quiet and answer != ERROR:
+                show(delivery, script.tally(link.done, args.count), answer)
+    link.set_exit_status(link.done, counts['errors'] + link.invalid_count)
+    script.report(args, SUMMARY, summarize(link, counts, span))
     return link.exit_status
+
+
+def count(counts, answer, delivery):
+    if answer == ERROR:
+        counts['errors'] += 1
+        logging.warning('answered with an error: %.40r', delivery.body)
+        return
+    counts['answered'] += 1
+    counts['prime'] += answer
+
+
+def show(delivery, tally, answer):
+    print(LINE.format(tally=tally, number=int(delivery.body), verdict=VERDICTS[answer]))
+
+
+def summarize(link, counts, span):
+    return {
+        **link.summary(),
+        'answered': counts['answered'],
+        'prime': counts['prime'],
+        'errors': counts['errors'],
+        'invalid': link.invalid_count,
+        'rejections': link.rejections,
+        'unroutable': link.counts['returned'],
+        'answers_per_s': span.rate(counts['answered'] - 1),
+    }
 
 
 if __name__ == '__main__':

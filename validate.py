@@ -1,8 +1,10 @@
 #!/usr/bin/env python3
-"""Check every block that arrives: its proof of work, and its place in the chain of its producer.
+"""Check every block that arrives: its proof of work, and its place in its producer's chain.
 
-Consumes the queue siamese.blocks with prefetch 200; acknowledges a block after the check, rejects what is invalid into
-siamese.dlx -> siamese.dead. Pairs with producer.py; start any number of both, in any order.
+Consumes the queue siamese.blocks with prefetch 200. Acknowledges a block
+after the check; rejects invalid ones, which are dead-lettered (siamese.dlx
+-> siamese.dead). Pairs with producer.py; start any number of both, in any
+order.
 
     $ ./validate.py --name carol --count 3 --ledger run.jsonl
     1 of 3  alice 1  00003a0b3944ee70…  valid
@@ -10,92 +12,114 @@ siamese.dlx -> siamese.dead. Pairs with producer.py; start any number of both, i
     3 of 3  alice 3  00001dc6289cfb17…  valid
     3 blocks valid, 0 invalid; again: 0 redelivered, 0 republished; 0.1 s, 8,660 blocks/s; stopped: count reached
 
-A block is valid if it parses, its hash is right and begins with enough zeros (--difficulty, never taken from the
-message), its proof is a prime of the range, and it is the block, the child and the parent that this validator knows of,
-if it does. A copy is counted if a lost connection explains it, here or at the producer; any other is a replay, and
-invalid. Exit status: 0 all valid, 1 something invalid or refused by the broker, 2 usage, 3 nothing to check, fewer
-than --count, or no broker within --give-up-after.
+A block is valid if it parses, its hash is right and begins with enough
+zeros (--difficulty, never taken from the message), its proof is a prime
+within the range, and it agrees with the neighbouring blocks this validator
+has already seen. A duplicate caused by a lost connection (here or at the
+producer) is counted. Any other duplicate is a replay, and invalid. Exit
+status: 0 all valid, 1 something invalid or refused by the broker, 2 usage,
+3 nothing to check, fewer than --count, or broker unavailable for
+--give-up-after.
 
 Examples:
     ./validate.py                                     # validate until Ctrl-C
-    ./validate.py --idle 10                           # ... until nothing came for 10 s
+    ./validate.py --idle 10                           # stop when no block came for 10 s
     ./validate.py --difficulty 5 --max 500000000      # as the producers
-    ./validate.py --ledger run.jsonl                  # keep books for audit.py
-"""
+    ./validate.py --ledger run.jsonl                  # write a ledger for audit.py
+"""  # noqa: E501 - sample output is as printed
 
 import json
 import re
-import time
 from collections import Counter, OrderedDict
+from typing import NamedTuple
 
 import common
-from siamese import flags, script
-from siamese.messaging import link as delivery
-from siamese.messaging import topology
+from siamese import copies, flags, script
 from siamese.messaging.deliveries import Invalid
+from siamese.messaging.link import connected
+from siamese.messaging.topology import DEAD_LETTER_EXCHANGE, declare_dead_letters
 from siamese.scenarios import mining
+from siamese.scenarios.performance import Span
 
-MAX_BODY = 4096  # bytes; a block has about 350
-REMEMBERED = 50_000  # blocks this validator knows of, the latest: 20 MB
+MAX_BODY_BYTES = 4096  # a block has about 350
+REMEMBERED_BLOCKS = 50_000  # the latest that this validator has seen: 20 MB
+VERDICTS = {
+    copies.FIRST: 'valid',
+    copies.REDELIVERED: 'redelivered',
+    copies.ACK_LOST: 'redelivered',
+    copies.REPUBLISHED: 'republished',
+}
 
 LINE = '{tally}  {producer} {height}  {hash:.16}…  {verdict}'
 SUMMARY = (
-    '{valid} blocks valid, {invalid} invalid; again: {redelivered} redelivered, {republished} republished; '
+    '{valid} blocks valid, {invalid} invalid; '
+    'again: {redelivered} redelivered, {republished} republished; '
     '{duration_s:.1f} s, {blocks_per_s:,.0f} blocks/s; stopped: {stopped}'
 )
 
 
 def declare(channel, link):
-    topology.declare_dead_letters(channel)
+    declare_dead_letters(channel)
     channel.queue_declare(
-        link.args.queue,
+        queue=link.args.queue,
         durable=True,
         arguments={
-            'x-dead-letter-exchange': topology.DEAD_LETTER_EXCHANGE,
+            'x-dead-letter-exchange': DEAD_LETTER_EXCHANGE,
             'x-queue-type': link.args.queue_type,
         },
     )
     channel.basic_qos(prefetch_count=link.args.prefetch)
-    channel.basic_consume(link.args.queue, link.on_delivery, callback=link.on_ready)
+    channel.basic_consume(
+        queue=link.args.queue,
+        on_message_callback=link.on_delivery,
+        callback=link.on_ready,
+    )
 
 
 def parse_block(properties, body):
-    """Return the block a message holds, a dict with every field of its type; raise Invalid."""
+    """Return the block in a message, a dict; raise Invalid unless every field has its type."""
     if properties.content_type != 'application/json':
         raise Invalid('foreign content type', properties.content_type)
-    if len(body) > MAX_BODY:
+    if len(body) > MAX_BODY_BYTES:
         raise Invalid('too large', f'{len(body)} bytes')
     try:
         block = json.loads(body.decode())
     except (ValueError, RecursionError) as error:
         raise Invalid('not JSON in UTF-8', str(error)) from None
     try:
-        previous, producer, run = block['previous'], block['producer'], block['run']
-        right = (
-            type(block['proof']) is type(previous['proof']) is type(block['height']) is int
-            and type(block['hash']) is type(previous['hash']) is type(producer) is type(run) is str
-            and producer.isprintable()
-            and run.isalnum()
-        )
+        has_types = fields_have_types(block)
     except (TypeError, KeyError, IndexError) as error:
         raise Invalid('field missing', str(error)) from None
-    if not right:
+    if not has_types:
         raise Invalid('field of a wrong type', str(block)[:100])
-    if properties.message_id not in (None, f'{producer}-{run}-{block["height"]}'):
+    message_id = f'{block["producer"]}-{block["run"]}-{block["height"]}'
+    if properties.message_id not in (None, message_id):
         raise Invalid('message_id of another block', properties.message_id)
     return block
 
 
-def check_alone(block, zeros, lowest, highest):
-    """Check what a block shows by itself: proof of work, range, genesis; raise Invalid."""
+def fields_have_types(block):
+    """Return whether each field of a block has its type; a missing one raises an exception."""
     previous = block['previous']
-    if not (
-        previous == common.GENESIS
-        if block['height'] == 1
-        else block['height'] > 1
-        and re.fullmatch('[0-9a-f]{64}', previous['hash'])
-        and previous['hash'].startswith('0' * zeros)
-    ):
+    producer = block['producer']
+    run = block['run']
+    return (
+        type(block['height']) is int
+        and type(block['proof']) is int
+        and type(previous['proof']) is int
+        and type(block['hash']) is str
+        and type(previous['hash']) is str
+        and type(producer) is str
+        and type(run) is str
+        and producer.isprintable()
+        and run.isalnum()
+    )
+
+
+def check_alone(block, zeros, lowest, highest):
+    """Check what needs no other block: parent, hash, proof of work; raise Invalid."""
+    previous = block['previous']
+    if not may_be_parent(previous, block['height'], zeros):
         raise Invalid('wrong parent', f'at height {block["height"]}: {previous}')
     if block['hash'] != common.block_hash(previous, block['proof']):
         raise Invalid('wrong hash', block['hash'])
@@ -107,28 +131,68 @@ def check_alone(block, zeros, lowest, highest):
         raise Invalid('proof not prime', block['proof'])
 
 
-def check_chain(block, known, attempt, epoch, may_repeat=False):
-    """Check a block against those `known` of its chain, and add it; return 'valid', or how this copy came about.
+def may_be_parent(previous, height, zeros):
+    """Return whether a chain may hold `previous` below a block at this height."""
+    if height == 1:
+        return previous == common.GENESIS
+    return (
+        height > 1
+        and re.fullmatch('[0-9a-f]{64}', previous['hash'])
+        and previous['hash'].startswith('0' * zeros)
+    )
 
-    `known` maps (producer, run, height) to the hash and proof, followed by (attempt, epoch) of each copy; of a parent
-    that only its child told of there is none. The same attempt within one epoch (connection) is a replay: the broker
-    had our acknowledgement, unless it `may_repeat` (delivery.may_repeat). A later epoch means that the acknowledgement
-    may have been lost, another attempt that the producer saw no confirm. Raises Invalid.
-    """
-    chain, height, previous = (block['producer'], block['run']), block['height'], block['previous']
-    itself, parent = f'{block["hash"]} {block["proof"]}', f'{previous["hash"]} {previous["proof"]}'
-    if known.get((*chain, height - 1), (parent,))[0] != parent:
-        raise Invalid('wrong parent', f'{previous["hash"][:16]} at height {height}')
-    before, *copies = known.get((*chain, height), (itself,))
-    if before != itself:
-        raise Invalid('second block at a height', f'{block["hash"][:16]} at height {height}')
-    if (attempt, epoch) in copies and not may_repeat:
-        raise Invalid('replayed', f'height {height}')
-    known[(*chain, height)] = (itself, *copies, (attempt, epoch))
-    known.setdefault((*chain, height - 1), (parent,))
-    while len(known) > REMEMBERED:
-        known.popitem(last=False)
-    return 'valid' if not copies else 'redelivered' if attempt in dict(copies) else 'republished'
+
+class Seen(NamedTuple):
+    """A block that this validator has seen."""
+
+    identity: str  # hash and proof
+    copies: tuple  # of copies.Copy; empty for a parent that only its child named
+
+
+def identity(block):
+    return f'{block["hash"]} {block["proof"]}'
+
+
+class Chains:
+    """The blocks that this validator has seen, of every producer and run."""
+
+    def __init__(self, link):
+        self.link = link
+        self.seen = OrderedDict()  # (producer, run, height) -> Seen
+
+    def check(self, block, delivery):
+        """Return 'valid', or 'redelivered' or 'republished' for an explained copy.
+
+        Raises Invalid if the block contradicts its neighbours, or is a replay.
+        """
+        height = block['height']
+        place = (block['producer'], block['run'], height)
+        place_of_parent = (block['producer'], block['run'], height - 1)
+        parent = self.seen.get(place_of_parent)
+        parent_identity = identity(block['previous'])
+        if parent and parent.identity != parent_identity:
+            raise Invalid('wrong parent', f'{block["previous"]["hash"][:16]} at height {height}')
+        itself = identity(block)
+        before = self.seen.get(place)
+        if before and before.identity != itself:
+            raise Invalid('second block at a height', f'{block["hash"][:16]} at height {height}')
+        copy = copies.Copy(delivery.attempt, self.link.epoch, delivery.redelivered, settled=True)
+        explanation = copies.FIRST
+        earlier = ()
+        if before and before.copies:
+            earlier = before.copies
+            explanation = copies.explain(earlier, copy, self.link.args.queue_type)
+        if explanation == copies.REPLAYED:
+            raise Invalid('replayed', f'height {height}')
+        self._remember(place, Seen(itself, (*earlier, copy)))
+        if not parent:
+            self._remember(place_of_parent, Seen(parent_identity, ()))
+        return VERDICTS[explanation]
+
+    def _remember(self, place, seen):
+        self.seen[place] = seen
+        if len(self.seen) > REMEMBERED_BLOCKS:
+            self.seen.popitem(last=False)
 
 
 def parse_args(argv):
@@ -142,48 +206,36 @@ def parse_args(argv):
 def main(argv=None):
     args = parse_args(argv)
     highest = mining.next_prime(args.max)
-    known, books, first, last = OrderedDict(), Counter(), 0.0, 0.0
-    with delivery.connected(args, declare) as link:
-        for delivered in link.deliveries(args.idle):
-            channel, method = delivered.channel, delivered.method
-            properties, body = delivered.properties, delivered.body
-            last = time.monotonic()
-            first = first or last
+    counts = Counter()
+    span = Span()
+    with connected(args, declare) as link:
+        chains = Chains(link)
+        for delivery in link.deliveries(args.idle):
+            span.mark()
             try:
-                block = parse_block(properties, body)
+                block = parse_block(delivery.properties, delivery.body)
                 check_alone(block, args.difficulty, args.min, highest)
-                verdict = check_chain(
-                    block,
-                    known,
-                    delivered.attempt,
-                    link.epoch,
-                    method.redelivered and args.queue_type == 'quorum',
-                )
+                verdict = chains.check(block, delivery)
             except Invalid as invalid:
-                delivered.reject(invalid)
+                delivery.reject(invalid)
                 continue
-            books[verdict] += 1
-            delivered.ack()
+            counts[verdict] += 1
+            delivery.ack()
             if not args.quiet:
-                print(
-                    LINE.format(tally=script.tally(link.done, args.count), verdict=verdict, **block)
-                )
-    invalid = sum(link.rejections.values())
-    checked = sum(books.values()) + invalid
-    link.set_exit_status(checked, invalid)
-    script.report(
-        args,
-        SUMMARY,
-        {
-            **link.summary(),
-            'valid': books['valid'],
-            'redelivered': books['redelivered'],
-            'republished': books['republished'],
-            'invalid': invalid,
-            'reasons': link.rejections,
-            'blocks_per_s': round(checked / (last - first), 1) if last > first else 0,
-        },
-    )
+                tally = script.tally(link.done, args.count)
+                print(LINE.format(tally=tally, verdict=verdict, **block))
+    checked = sum(counts.values()) + link.invalid_count
+    link.set_exit_status(checked, link.invalid_count)
+    summary = {
+        **link.summary(),
+        'valid': counts['valid'],
+        'redelivered': counts['redelivered'],
+        'republished': counts['republished'],
+        'invalid': link.invalid_count,
+        'rejections': link.rejections,
+        'blocks_per_s': span.rate(checked),
+    }
+    script.report(args, SUMMARY, summary)
     return link.exit_status
 
 

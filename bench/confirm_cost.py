@@ -67,12 +67,12 @@ def main(argv=None):
                         found[way].append(json.loads(out))
                         throwaway.ctl('delete_queue', queue)
                         print(
-                            f'{number + 1}/{args.rounds} {way}: {json.loads(out)["figures"]}',
+                            f'{number + 1}/{args.rounds} {way}: {json.loads(out)["result"]}',
                             file=sys.stderr,
                         )
     rows = []
     for way, runs in found.items():
-        rate = median(run.get('confirmed_per_s', run['sent_per_s']) for run in runs)
+        rate = median(run.get('confirmed_per_s', run['published_per_s']) for run in runs)
         p99 = [run['latency_us']['p99'] for run in runs if run['latency_us']]
         rows.append((way, f'{rate:,.0f}', f'{median(p99) / 1000:.1f}' if p99 else ''))
     lines = [

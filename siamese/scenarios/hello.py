@@ -1,22 +1,58 @@
-"""The message of scenarios 3 and 4: 'Hello world', numbered and dated; what makes one invalid, or a copy."""
+"""The message of scenarios 3 and 4: 'Hello world', numbered and dated.
 
+What makes such a message invalid, which copies of it are explained, which are missing.
+"""
+
+from __future__ import annotations
+
+import argparse
 import re
 import time
-from collections import namedtuple
+from collections import Counter, OrderedDict
+from typing import Any, NamedTuple
 
 import pika
 
-from siamese.copies import REPLAYED, Copy, explain
-from siamese.messaging.deliveries import Invalid, publish_attempt
+from siamese import copies, flags
+from siamese.messaging.deliveries import Delivery, Invalid
+from siamese.messaging.link import Link
 
 TEXT = b'Hello world'
-REMEMBERED = 10_000  # messages a consumer knows of, the latest: 4 MB
+REMEMBERED = 10_000  # messages, and runs, that a consumer knows of, the latest: 4 MB
+MESSAGE_ID = re.compile('(.{1,200})-([0-9a-f]{8})-([1-9][0-9]{0,17})')  # name, run, number
 
-Hello = namedtuple('Hello', 'producer run number age overdue')
+# Deliveries that a quorum queue allows beyond the first; a classic queue has no limit.
+DELIVERY_LIMIT = 20
+ACK_QUEUE_ARGUMENTS = {
+    'classic': {'x-max-priority': 9},
+    'quorum': {'x-delivery-limit': DELIVERY_LIMIT},
+}
 
 
-def message(link, number, **properties):
-    """Return body and properties of message `number` of this run; `properties` are further ones."""
+class Hello(NamedTuple):
+    """A message as its consumer reads it."""
+
+    producer: str
+    run: str
+    number: int  # counted from 1 in each run
+    age: float  # in seconds, by the clocks of producer and consumer
+    overdue: bool  # older than its time to live
+
+
+def add_exchange_flag(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument_group('scenario').add_argument(
+        '--exchange',
+        type=flags.name,
+        default='siamese.fanout',
+        help='fanout exchange (default: %(default)s)',
+    )
+
+
+def message(link: Link, number: int, **properties: Any) -> tuple[bytes, pika.BasicProperties]:
+    """Return body and properties of message `number` of this run.
+
+    `properties` are further ones, by the names of pika.BasicProperties.
+    """
     return TEXT, pika.BasicProperties(
         message_id=f'{link.args.name}-{link.run}-{number}',
         content_type='text/plain',
@@ -26,46 +62,105 @@ def message(link, number, **properties):
     )
 
 
-def read(properties, body):
-    """Return the Hello a message is; raise Invalid.
-
-    number: counted from 1 in each run; age in s, by the clocks of producer and consumer; overdue: whether it is older
-    than its time to live.
-    """
+def parse_hello(properties: pika.BasicProperties, body: bytes) -> Hello:
+    """Return the Hello in a message; raise Invalid."""
     if properties.content_type != 'text/plain':
         raise Invalid('foreign content type', properties.content_type)
     if body != TEXT:
         raise Invalid('another text', f'{len(body)} bytes, {body[:40]!r}')
-    id = (
-        properties.message_id if isinstance(properties.message_id, str) else ''
-    )  # bytes if they are no UTF-8
-    named = re.fullmatch('(.{1,200})-([0-9a-f]{8})-([1-9][0-9]{0,17})', id)
-    if not named or not named[1].isprintable():
-        raise Invalid('message_id is no name, run and number', properties.message_id)
-    sent = (properties.headers or {}).get('x-sent-ms')
-    if not isinstance(sent, int) or isinstance(sent, bool):
-        raise Invalid('header x-sent-ms is no number', sent)
-    age = time.time() - sent / 1000
-    lives = properties.expiration or ''
+    message_id = properties.message_id
+    match = None
+    if isinstance(message_id, str):  # pika returns bytes if it is not UTF-8
+        match = MESSAGE_ID.fullmatch(message_id)
+    if not match or not match[1].isprintable():
+        raise Invalid('message_id is no name, run and number', message_id)
+    sent_ms = (properties.headers or {}).get('x-sent-ms')
+    if not isinstance(sent_ms, int) or isinstance(sent_ms, bool):
+        raise Invalid('header x-sent-ms is no number', sent_ms)
+    age = time.time() - sent_ms / 1000
     return Hello(
-        named[1], named[2], int(named[3]), age, lives.isdecimal() and age > int(lives) / 1000
+        producer=match[1],
+        run=match[2],
+        number=int(match[3]),
+        age=age,
+        overdue=is_overdue(age, properties.expiration or ''),
     )
 
 
-def count_copies(known, link, method, properties, settled=True):
-    """Note a delivery, and return how often this process has had the message, this time included.
+def is_overdue(age: float, expiration: str) -> bool:
+    """Return whether a message of this age (in seconds) should have expired."""
+    return expiration.isdecimal() and age > int(expiration) / 1000
 
-    `known` is an OrderedDict for this function alone; `settled` is False if the delivery will not be acknowledged.
-    Within one connection a message comes again only if it was not settled, and flagged as redelivered (but see
-    delivery.may_repeat); raise Invalid for a copy that this does not explain.
-    """
-    this = publish_attempt(properties), link.epoch
-    before, was_settled, times = known.get(properties.message_id, (None, False, 0))
-    earlier = [Copy(*before, False, was_settled)] if before else []
-    copy = Copy(*this, method.redelivered, settled)
-    if explain(earlier, copy, link.args.queue_type) == REPLAYED:
-        raise Invalid('replayed', 'settled before' if was_settled else 'not flagged as redelivered')
-    known[properties.message_id] = this, settled, times + 1
-    while len(known) > REMEMBERED:
-        known.popitem(last=False)
-    return times + 1
+
+class Received:
+    """The messages that this process has received, the latest REMEMBERED ones."""
+
+    def __init__(self, link: Link) -> None:
+        self.link = link
+        # message_id -> the last copy, and how many there were
+        self.known: OrderedDict[str, tuple[copies.Copy, int]] = OrderedDict()
+
+    def count(self, delivery: Delivery, settled: bool = True) -> int:
+        """Return how often this process has received the message, this time included.
+
+        `settled` is False if the delivery will not be acknowledged. Raises Invalid
+        for a copy that is not explained.
+        """
+        copy = copies.Copy(
+            attempt=delivery.attempt,
+            connection=self.link.epoch,
+            redelivered=delivery.redelivered,
+            settled=settled,
+        )
+        message_id = delivery.properties.message_id
+        times = 0
+        if message_id in self.known:
+            before, times = self.known[message_id]
+            explanation = copies.explain([before], copy, self.link.args.queue_type)
+            if explanation == copies.REPLAYED:
+                raise Invalid('replayed', contradiction(before))
+        self.known[message_id] = copy, times + 1
+        while len(self.known) > REMEMBERED:
+            self.known.popitem(last=False)
+        return times + 1
+
+
+def contradiction(before: copies.Copy) -> str:
+    """Return in words why the broker may not deliver the message again as it did."""
+    if before.settled:
+        return 'settled before'
+    return 'not flagged as redelivered'
+
+
+Run = tuple[str, str]  # producer, run
+
+
+class Gaps:
+    """Which numbers are missing in the runs of all producers, the latest REMEMBERED ones."""
+
+    def __init__(self) -> None:
+        self.highest: Counter[Run] = Counter()  # the highest number
+        self.received: Counter[Run] = Counter()  # how many different numbers
+        self.missed_in_forgotten_runs = 0
+
+    def add(self, hello: Hello, is_first: bool) -> int:
+        """Add a message; return how many numbers are missing between it and the last one.
+
+        `is_first` is False for a copy of a message that was added before.
+        """
+        run = (hello.producer, hello.run)
+        gap = hello.number - self.highest[run] - 1
+        self.highest[run] = max(self.highest[run], hello.number)
+        self.received[run] += is_first
+        if len(self.highest) > REMEMBERED:
+            self._forget(next(iter(self.highest)))
+        return max(0, gap)
+
+    def _forget(self, run: Run) -> None:
+        missed = self.highest.pop(run) - self.received.pop(run)
+        self.missed_in_forgotten_runs += max(0, missed)
+
+    def missed(self) -> int:
+        """Return how many numbers did not come here."""
+        missing = self.highest - self.received
+        return self.missed_in_forgotten_runs + sum(missing.values())

@@ -1,4 +1,9 @@
-"""What perf_producer.py and perf_consumer.py share: the fixed body, latencies in bounded memory, a line a second."""
+"""What perf_producer.py and perf_consumer.py share.
+
+The fixed body, the load, latencies in bounded memory, a line each second.
+"""
+
+from __future__ import annotations
 
 import argparse
 import csv
@@ -7,111 +12,165 @@ import math
 import re
 import time
 from collections import Counter
+from collections.abc import Iterable
+from typing import Any
+
+import pika
 
 from siamese import flags
+from siamese.messaging import framing
+from siamese.messaging.link import Link
+from siamese.messaging.outbox import Message
+from siamese.messaging.topology import expiration
 from siamese.text import count_of
 
-TEXT = {
-    'testdict': {'مفتاح': 'قيمة', '键': '值', 'キー': '値', '𝄞𠮷': '🐇'}
-}  # the wiki's, and two beyond 16 bits
+# The wiki's text, and two characters beyond 16 bits.
+TEXT = {'testdict': {'مفتاح': 'قيمة', '键': '值', 'キー': '値', '𝄞𠮷': '🐇'}}
 PADDING = 'áßمفتاح键キー🐇'
-ENCODINGS = {
+ENCODINGS = {  # name -> Python's codec
     'utf-8': 'utf-8',
-    'utf-16': 'utf-16-le',
-}  # with a byte order mark, so that json.loads() knows it
+    'utf-16': 'utf-16-le',  # with a byte order mark, so that json.loads() recognizes it
+}
 CONTENT_TYPES = {f'application/json; charset={encoding}': encoding for encoding in ENCODINGS}
 LEAST_SIZE = 256  # bytes: in UTF-16 the text takes 186
 QUANTILES = {'min': 0, 'median': 0.5, 'p75': 0.75, 'p95': 0.95, 'p99': 0.99, 'max': 1}
+UNUSUAL_FLAGS = {'priority': '', 'ttl': ' s', 'warm_up': ' s'}  # flag -> unit
+QUEUE_TYPES = ('classic', 'quorum', 'stream')
 
 
-def body_of(encoding, size):
-    """Return the fixed body as (bytes, text): JSON that says how large it is, filled up to `size` bytes.
+def body_of(encoding: str, size: int) -> tuple[bytes, str]:
+    """Return the fixed body as (bytes, text): JSON that names its size, of `size` bytes.
 
     Raises ValueError if that is impossible.
     """
+    codec = ENCODINGS[encoding]
 
-    def encode(padding):
+    def encode(padding: str) -> bytes:
         text = json.dumps({**TEXT, 'size': size, 'padding': padding}, ensure_ascii=False)
-        return ('\ufeff' * (encoding == 'utf-16') + text).encode(ENCODINGS[encoding])
+        if encoding == 'utf-16':
+            text = '\ufeff' + text
+        return text.encode(codec)
 
-    room, blank = size - len(encode('')), len(' '.encode(ENCODINGS[encoding]))
+    room = size - len(encode(''))
+    blank = len(' '.encode(codec))
     if room < 0 or room % blank:
         raise ValueError(f'{size} bytes do not hold the text in {encoding}')
-    times, rest = divmod(room, len(PADDING.encode(ENCODINGS[encoding])))
+    times, rest = divmod(room, len(PADDING.encode(codec)))
     body = encode(PADDING * times + ' ' * (rest // blank))
-    return body, body.decode(ENCODINGS[encoding])
+    return body, body.decode(codec)
 
 
-def add_flags(parser):
-    parser.add_argument(
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    scenario = parser.add_argument_group('measuring')
+    scenario.add_argument(
         '--warm-up',
         type=flags.number(float, 0),
         default=0,
         metavar='S',
-        help='leave the first S seconds out of the figures',
+        help='leave the first S seconds out of the summary (default: 0)',
     )
-    parser.add_argument(
-        '--csv', metavar='FILE', type=flags.writable, help='write a row each second'
+    scenario.add_argument(
+        '--csv',
+        metavar='FILE',
+        type=flags.writable,
+        help='write a row each second (default: none)',
     )
-    parser.add_argument(
+    scenario.add_argument(
         '--queue-arg',
         action='append',
         default=[],
         type=queue_arg,
         metavar='K=V',
-        help='argument of the queue, x-max-length=1000 say; may be repeated',
+        help='argument of the queue, for example x-max-length=1000; may be repeated',
     )
 
 
-def queue_arg(text):
+def queue_arg(text: str) -> tuple[str, Any]:
     """An argparse type: 'key=value' as (key, value), an int or a bool where it looks like one."""
     key, equals, value = text.partition('=')
     if not equals or not text.isprintable() or not 0 < len(key.encode()) <= 255:
         raise argparse.ArgumentTypeError(f'{text!a:.50} is not KEY=VALUE')
     if value.lower() in ('true', 'false'):
         return key, value.lower() == 'true'
-    return key, int(value) if re.fullmatch(r'-?\d{1,18}', value) else value
+    if re.fullmatch(r'-?\d{1,18}', value):
+        return key, int(value)
+    return key, value
 
 
-def message_id(run, number, due):
-    """Return the message_id of a run's message, always of the same length; `due` is in seconds since 1970."""
+def message_id(run: str, number: int, due: float) -> str:
+    """Return the message_id of a message, always of the same length.
+
+    `due` is in seconds since 1970.
+    """
     return f'{run}-{number:010}-{int(due * 1e6):016}'
 
 
-def due_of(message_id):
-    """Return the microseconds since 1970 at which a message was due; None for the message_id of a stranger."""
-    ours = (
-        isinstance(message_id, str)
-        and len(message_id) == 36
+def due_of(message_id: object) -> int | None:
+    """Return the microseconds since 1970 at which a message was due.
+
+    None if message_id() did not make this one.
+    """
+    if not isinstance(message_id, str):
+        return None
+    is_ours = (  # a regular expression takes twice as long
+        len(message_id) == 36
         and message_id[8] == message_id[19] == '-'
         and message_id.isascii()
         and message_id[20:].isdigit()
-    )  # a regular expression takes twice as long
-    return int(message_id[20:]) if ours else None
+    )
+    if not is_ours:
+        return None
+    return int(message_id[20:])
+
+
+class Span:
+    """The time from the first to the last event."""
+
+    def __init__(self) -> None:
+        self.first = 0.0  # time.monotonic()
+        self.last = 0.0
+
+    def mark(self) -> None:
+        """Note an event that happens now."""
+        self.last = time.monotonic()
+        if not self.first:
+            self.first = self.last
+
+    def rate(self, count: int) -> float:
+        """Return `count` per second."""
+        if self.last <= self.first:
+            return 0
+        return round(count / (self.last - self.first), 1)
 
 
 class Latencies:
-    """Latencies in whole microseconds, kept as counts in at most 8,000 classes, each less than 1 % wide."""
+    """Latencies in whole microseconds.
 
-    def __init__(self):
-        self.counts = Counter()
+    They are kept as counts in at most 8,000 classes, each less than 1 % wide.
+    """
 
-    def add(self, microseconds):
+    def __init__(self) -> None:
+        self.counts: Counter[int] = Counter()
+
+    def add(self, microseconds: int) -> None:
         """Count a latency."""
         shift = max(0, microseconds.bit_length() - 8)
         self.counts[microseconds >> shift << shift] += 1
 
-    def update(self, other):
-        """Count all those of another."""
+    def update(self, other: Latencies) -> None:
+        """Count all latencies of another."""
         self.counts.update(other.counts)
 
-    def percentiles(self):
-        """Return {'min': microseconds, ... 'max': microseconds}, or {} if there is none; nearest rank."""
-        found, seen, values = {}, 0, sorted(self.counts)
-        ranks = {
-            name: max(1, math.ceil(q * sum(self.counts.values()))) for name, q in QUANTILES.items()
-        }
-        for value in values:
+    def percentiles(self) -> dict[str, int]:
+        """Return {'min': microseconds, ... 'max': microseconds}, by nearest rank.
+
+        {} if there are no latencies.
+        """
+        total = sum(self.counts.values())
+        ranks = {name: max(1, math.ceil(q * total)) for name, q in QUANTILES.items()}
+        found: dict[str, int] = {}
+        seen = 0
+        for value in sorted(self.counts):
             seen += self.counts[value]
             for name, rank in ranks.items():
                 if seen >= rank:
@@ -119,113 +178,260 @@ class Latencies:
         return found
 
 
-def shown(percentiles):
+def shown(percentiles: dict[str, int]) -> str:
     """Return percentiles for people: '0.31/1.2/1.9/3.1/5.0/12 ms'."""
-    return (
-        '/'.join(f'{value / 1000:.{2 if value < 10_000 else 0}f}' for value in percentiles.values())
-        + ' ms'
-    )
+    return '/'.join(map(shown_ms, percentiles.values())) + ' ms'
+
+
+def shown_ms(microseconds: int) -> str:
+    if microseconds < 10_000:
+        return f'{microseconds / 1000:.2f}'
+    return f'{microseconds / 1000:.0f}'
+
+
+class Load:
+    """The messages of perf_producer.py, each published when it is due."""
+
+    def __init__(self, args: argparse.Namespace, link: Link, meter: Meter) -> None:
+        self.args = args
+        self.link = link
+        self.meter = meter
+        self.published = 0
+        # All messages are alike but for their message_id, so they are quick to encode.
+        self.new_properties = framing.template(
+            len(message_id(link.run, 0, 0)),
+            pika.BasicProperties(
+                content_type=f'application/json; charset={args.encoding}',
+                app_id=args.name,
+                priority=args.priority,
+                delivery_mode=delivery_mode(args.persistent),
+                expiration=expiration(args.ttl),
+            ),
+        )
+        link.on_confirmed = self._on_confirmed
+
+    def publish(self) -> None:
+        """Publish until the run is over."""
+        link = self.link
+        link.wait_until(lambda: link.is_ready or link.reason_to_stop())
+        self.started = time.monotonic()
+        self.since_1970 = time.time() - self.started
+        self.meter.at(self.started)
+        while link.keep_running(self.published, self._due_at(self.published)):
+            first = self.published
+            self.published = self._due_until_now()
+            self._publish_numbers(range(first, self.published))
+            self.meter.counts['published'] += self.published - first
+            self.meter.at(time.monotonic())
+
+    def _due_at(self, number: int) -> float:
+        if not self.args.rate:
+            return self.started
+        return self.started + number / self.args.rate
+
+    def _due_until_now(self) -> int:
+        """Return how many messages are due, as far as the window and --count allow."""
+        limits: list[float] = [self.published + self.link.free_window]
+        if self.args.count:
+            limits.append(self.args.count)
+        if self.args.rate:
+            limits.append(1 + int((time.monotonic() - self.started) * self.args.rate))
+        return max(self.published, int(min(limits)))
+
+    def _publish_numbers(self, numbers: range) -> None:
+        # What a loop over millions of messages looks up is local.
+        publish = self.link.publish
+        queue = self.args.queue
+        body = self.args.body
+        rate = self.args.rate
+        run = self.link.run
+        for number in numbers:
+            due = time.monotonic()
+            if rate:
+                due = self.started + number / rate
+            name = message_id(run, number + 1, self.since_1970 + due)
+            publish(
+                exchange='',
+                routing_key=queue,
+                body=body,
+                properties=self.new_properties(name),
+                due=due,
+            )
+
+    def _on_confirmed(self, messages: list[Message]) -> None:
+        now = time.monotonic()
+        self.meter.at(now)
+        self.meter.counts['confirmed'] += len(messages)
+        for message in messages:
+            self.meter.latencies.add(int((now - message.due) * 1e6))
+
+    def finish(self) -> None:
+        """End the measured time: when the next message would have been due.
+
+        Or now, if messages still wait for their confirm.
+        """
+        if not self.published:
+            return
+        self.meter.at(max(self.meter.last, self._due_at(self.published)))
+        if self.link.unconfirmed_count:
+            self.meter.at(max(self.meter.last, time.monotonic()))
+
+
+def delivery_mode(is_persistent: bool) -> int:
+    if is_persistent:
+        return pika.DeliveryMode.Persistent.value
+    return pika.DeliveryMode.Transient.value
 
 
 class Meter:
-    """What a run counts: a line for each second, and the whole without the first seconds, --warm-up.
+    """What a run counts: a line for each second, and the whole without --warm-up.
 
-    Scripts add to `counts` (of the `names`) and to `latencies`, and call at(), first when the time begins to count.
+    Scripts add to `counts` (of the `names`) and to `latencies`, and call at(), for the
+    first time when the time begins to count.
     """
 
-    def __init__(self, args, link, names, latency):
-        self.args, self.link, self.names, self.latency = args, link, names, latency
-        self.counts, self.latencies = Counter(), Latencies()
-        self.all_counts, self.all_latencies = Counter(), Latencies()
-        self.began = self.since = self.row_began = self.last = None
-        self.rows, self.is_warm = 0, not args.warm_up
-        self.table = csv.writer(open(args.csv, 'w', newline='', buffering=1)) if args.csv else None
-        if self.table:
-            self.table.writerow(
-                ['time_s', *(f'{name}_per_s' for name in names), *(f'{q}_us' for q in QUANTILES)]
-            )
+    def __init__(
+        self, args: argparse.Namespace, link: Link, names: Iterable[str], latency: str
+    ) -> None:
+        self.args = args
+        self.link = link
+        self.names = tuple(names)
+        self.latency = latency  # what the latencies are called
+        self.settings = ''
+        self.counts: Counter[str] = Counter()  # since the last row
+        self.latencies = Latencies()
+        self.all_counts: Counter[str] = Counter()  # of all rows after the warm-up
+        self.all_latencies = Latencies()
+        self.began = 0.0  # time.monotonic()
+        self.since = 0.0  # ... when the warm-up was over
+        self.row_began = 0.0
+        self.last = 0.0  # ... until which something was counted; 0 before the first time
+        self.rows = 0
+        self.is_warm = not args.warm_up
+        self.table = open_table(args.csv, self.names)
         link.on_tick = self.tick
 
-    def announce(self, template, **more):
-        """Print the settings of the run as `template` shows them, and those that are not usual: the flags, and `more`."""
-        flags = vars(self.args)
-        unusual = [
-            f'{name.replace("_", "-")} {flags[name]:g}{unit}'
-            for name, unit in (('priority', ''), ('ttl', ' s'), ('warm_up', ' s'))
-            if flags.get(name)
-        ]
-        unusual += [f'{key}={value}' for key, value in self.args.queue_arg]
-        self.settings = ', '.join([template.format(**flags, **more), *unusual])
+    def announce(self, template: str, **more: object) -> None:
+        """Print the settings of the run: the flags, and `more`, as `template` shows them.
+
+        After them come the settings that are not usual.
+        """
+        given = vars(self.args)
+        settings = [template.format(**given, **more)]
+        for name, unit in UNUSUAL_FLAGS.items():
+            if given.get(name):
+                settings.append(f'{name.replace("_", "-")} {given[name]:g}{unit}')
+        settings += [f'{key}={value}' for key, value in self.args.queue_arg]
+        self.settings = ', '.join(settings)
         if not self.args.quiet:
             print(self.settings)
 
-    def at(self, now):
-        """Note that it is time.monotonic() `now`, and that what was counted belongs to the time until then."""
-        if self.last is None:
-            self.began = self.since = self.row_began = now
+    def at(self, now: float) -> None:
+        """Note that it is time.monotonic() `now`, until which all counts so far belong."""
+        if not self.last:
+            self.began = now
+            self.since = now
+            self.row_began = now
         self.last = now
 
-    def tick(self):
-        """End the row if a second has passed; the link calls it 10 times a second, also while it waits."""
+    def tick(self) -> None:
+        """End the row if a second has passed.
+
+        The link calls it 10 times a second, also while it waits.
+        """
         now = time.monotonic()
-        if self.last is None or now - self.began < self.rows + 1:
+        if not self.last or now - self.began < self.rows + 1:
             return
-        length, elapsed = now - self.row_began, now - self.began
+        elapsed = now - self.began
         self.rows = int(elapsed)
-        rates = [round(self.counts[name] / length, 1) for name in self.names]
-        percentiles = self.latencies.percentiles()
-        if not self.args.quiet:
-            trouble = f'  {self.link.problem}' if self.link.problem else ''
-            line = '  '.join(f'{name} {rate:,.0f} msg/s' for name, rate in zip(self.names, rates))
-            latency = f'  {self.latency} {shown(percentiles)}' if percentiles else ''
-            print(f'{elapsed:4.0f} s  {line}{latency}{trouble}')
-        if self.table:
-            self.table.writerow(
-                [round(elapsed, 3), *rates, *(percentiles.get(q, '') for q in QUANTILES)]
-            )
+        self._show_row(elapsed, now - self.row_began)
         if not self.is_warm:
-            self.counts, self.latencies, self.since = Counter(), Latencies(), now
+            self.counts.clear()
+            self.latencies = Latencies()
+            self.since = now
             self.is_warm = elapsed >= self.args.warm_up
         self._merge(now)
 
-    def _merge(self, now):
+    def _show_row(self, elapsed: float, length: float) -> None:
+        """Print and write the row that took the last `length` seconds."""
+        rates = [round(self.counts[name] / length, 1) for name in self.names]
+        percentiles = self.latencies.percentiles()
+        if not self.args.quiet:
+            parts = [f'{elapsed:4.0f} s']
+            parts += [f'{name} {rate:,.0f} msg/s' for name, rate in zip(self.names, rates)]
+            if percentiles:
+                parts.append(f'{self.latency} {shown(percentiles)}')
+            if self.link.problem:
+                parts.append(self.link.problem)
+            print('  '.join(parts))
+        if self.table:
+            quantiles = [percentiles.get(name, '') for name in QUANTILES]
+            self.table.writerow([round(elapsed, 3), *rates, *quantiles])
+
+    def _merge(self, now: float) -> None:
         self.all_counts.update(self.counts)
         self.all_latencies.update(self.latencies)
-        self.counts, self.latencies, self.row_began = Counter(), Latencies(), now
+        self.counts = Counter()
+        self.latencies = Latencies()
+        self.row_began = now
 
-    def summary(self):
-        """Return the whole as a dict: settings, rates, latency percentiles, what spoiled it, and `figures` in words."""
+    def summary(self) -> dict[str, Any]:
+        """Return the whole: settings, rates, percentiles, what spoiled it, `result` in words."""
+        measured_s = 0.0
         if self.is_warm and self.last:
             self._merge(self.last)
-        took = max(0, self.last - self.since) if self.is_warm and self.last else 0
-        rates = {
-            f'{name}_per_s': round(self.all_counts[name] / took, 1) if took else 0
-            for name in self.names
-        }
-        percentiles, counts, blocked_s = (
-            self.all_latencies.percentiles(),
-            self.link.counts,
-            self.link.blocked_s,
-        )
-        spoiled = [
-            count_of(counts[what], what[:-1].replace('_', ' '))
-            for what in ('lost_connections', 'lost_channels')
-            if counts[what]
-        ]
-        spoiled += [f'{counts[what]:,} {what}' for what in ('nacked', 'returned') if counts[what]]
-        spoiled += [f'{blocked_s:.1f} s blocked by the broker'] if blocked_s else []
-        figures = f'{rates[f"{self.names[-1]}_per_s"]:,.0f} msg/s'
-        if not self.is_warm:
-            figures = f'no figures: it ended before the warm-up of {self.args.warm_up:g} s was over'
-        if percentiles:
-            figures += f', {self.latency} {"/".join(QUANTILES)} {shown(percentiles)}'
-        if spoiled:
-            figures += f'; spoiled by {", ".join(spoiled)}'
+            measured_s = max(0, self.last - self.since)
+        rates = {f'{name}_per_s': self._rate(name, measured_s) for name in self.names}
+        percentiles = self.all_latencies.percentiles()
         return {
             'settings': self.settings,
             **rates,
             'latency_us': percentiles,
-            'measured_s': round(took, 3),
-            'spoiled': spoiled,
-            'figures': figures,
+            'measured_s': round(measured_s, 3),
+            'spoiled': self._spoiled(),
+            'result': self._result(rates[f'{self.names[-1]}_per_s'], percentiles),
         }
+
+    def _rate(self, name: str, measured_s: float) -> float:
+        if not measured_s:
+            return 0
+        return round(self.all_counts[name] / measured_s, 1)
+
+    def _spoiled(self) -> list[str]:
+        """Return what happened that a broker in good health does not show."""
+        counts = self.link.counts
+        spoiled = []
+        if counts['lost_connections']:
+            spoiled.append(count_of(counts['lost_connections'], 'lost connection'))
+        if counts['lost_channels']:
+            spoiled.append(count_of(counts['lost_channels'], 'lost channel'))
+        if counts['nacked']:
+            spoiled.append(f'{counts["nacked"]:,} nacked')
+        if counts['returned']:
+            spoiled.append(f'{counts["returned"]:,} returned')
+        if self.link.blocked_s:
+            spoiled.append(f'{self.link.blocked_s:.1f} s blocked by the broker')
+        return spoiled
+
+    def _result(self, rate: float, percentiles: dict[str, int]) -> str:
+        result = f'{rate:,.0f} msg/s'
+        if not self.is_warm:
+            warm_up = f'the warm-up of {self.args.warm_up:g} s'
+            result = f'no result: the run ended before {warm_up} was over'
+        if percentiles:
+            result += f', {self.latency} {"/".join(QUANTILES)} {shown(percentiles)}'
+        spoiled = self._spoiled()
+        if spoiled:
+            result += f'; spoiled by {", ".join(spoiled)}'
+        return result
+
+
+def open_table(path: str | None, names: Iterable[str]) -> Any:
+    """Open the CSV file of --csv, with its first line; None without."""
+    if not path:
+        return None
+    table = csv.writer(open(path, 'w', newline='', buffering=1))
+    columns = [f'{name}_per_s' for name in names]
+    columns += [f'{name}_us' for name in QUANTILES]
+    table.writerow(['time_s', *columns])
+    return table

@@ -167,7 +167,8 @@ class Candidate:
         except ValueError:
             raise Failed(f'{process.script}: {said(process).strip().splitlines()[-1:]}') from None
         self.published += sum(
-            summary.get(count, 0) for count in ('sent', 'mined', 'republished', 'answered', 'again')
+            summary.get(count, 0)
+            for count in ('published', 'mined', 'republished', 'answered', 'retried')
         )
         why, status = summary['stopped'], process.returncode
         limit = status and LIMITS.search(f'{why};\n{said(process)}')
@@ -177,7 +178,7 @@ class Candidate:
             raise Away(why)
         if status not in right:
             wrong = ', '.join(
-                f'{number} {what}' for what, number in summary.get('reasons', {}).items()
+                f'{number} {what}' for what, number in summary.get('rejections', {}).items()
             )
             raise Failed(f'{process.script}: {wrong or why}')
         return summary

@@ -27,7 +27,7 @@ def test_an_independent_reader_finds_every_message(run, channel):
     )
     assert done.status == 0, done.err
     summary = json.loads(done.out)
-    assert summary['sent'] == summary['confirmed'] == 23 and summary['republished'] == 0
+    assert summary['published'] == summary['confirmed'] == 23 and summary['republished'] == 0
     messages = drain(channel, 'siamese.ack')
     for number, (properties, body) in enumerate(messages, 1):
         assert body == b'Hello world' and properties.content_type == 'text/plain'
@@ -48,7 +48,7 @@ def test_one_line_per_message_and_a_summary(run):
     done = run('ack_producer.py', '--name', 'alice', '--count', 2, '--rate', 100, '--priority', 7)
     assert done.out.startswith(
         'alice 1 of 2  Hello world  priority 7\nalice 2 of 2  Hello world  priority 7\n'
-        '2 sent, 2 confirmed, 0 republished; '
+        '2 published, 2 confirmed, 0 republished; '
     )
 
 

@@ -1,4 +1,4 @@
-"""Scenario 1 as a whole: m producers, n validators, faults in the middle of it, and the verdict of audit.py."""
+"""Scenario 1 as a whole: producers, validators, faults in between, and the verdict of audit.py."""
 
 import json
 import signal
@@ -206,7 +206,7 @@ def test_validators_first_broker_last(run, start, ledger):
             ),
         ]
         for waiting in scripts:
-            waiting.wait_for('no broker')
+            waiting.wait_for('broker unreachable')
         broker.start()
         ends = [waiting.end() for waiting in scripts]
     assert [end.status for end in ends] == [0, 0, 0], [end.err for end in ends]

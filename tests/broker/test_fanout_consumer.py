@@ -1,4 +1,7 @@
-"""fanout_consumer.py on a real broker: who gets what, what expires, what is missed, and the verdict of audit.py."""
+"""fanout_consumer.py on a real broker.
+
+Who gets what, what expires, what is missed, and the verdict of audit.py.
+"""
 
 import json
 import re
@@ -84,7 +87,7 @@ def test_the_queue_is_named_after_the_host_and_outlives_the_script(run, channel,
     assert done.status == 0 and numbers(done.out.splitlines()) == [1, 2, 3]
 
 
-def test_a_late_joiner_gets_what_comes_after_it(start, run):
+def test_a_late_consumer_gets_the_messages_that_come_after_it(start, run):
     start('fanout_consumer.py', 'first')
     producer = start('fanout_producer.py', '--name', 'alice', '--rate', 20)
     producer.wait_for('alice 5 ', producer.out)
@@ -99,7 +102,7 @@ def test_a_late_joiner_gets_what_comes_after_it(start, run):
 
 
 @pytest.mark.pair
-def test_who_returns_gets_exactly_what_has_not_expired(run, channel):
+def test_a_returning_consumer_gets_exactly_the_messages_that_have_not_expired(run, channel):
     brief, lasting = (
         [hello(n, expiration='100') for n in (1, 2, 3)],
         [hello(n, expiration='60000') for n in (4, 5, 6)],
@@ -115,7 +118,7 @@ def test_who_returns_gets_exactly_what_has_not_expired(run, channel):
     assert '3 received, 3 missed, 0 invalid; ' in done.out and 'overdue' not in done.out
 
 
-def test_away_and_back_while_the_producer_goes_on(start, run, channel, tmp_path):
+def test_a_consumer_leaves_and_returns_while_the_producer_publishes(start, run, channel, tmp_path):
     ledger = tmp_path / 'run.jsonl'
     before = start('fanout_consumer.py', 'bert', '--name', 'before', '--ledger', ledger)
     before.wait_for('ready')
@@ -128,8 +131,8 @@ def test_away_and_back_while_the_producer_goes_on(start, run, channel, tmp_path)
     after = start('fanout_consumer.py', 'bert', '--name', 'after', '--ledger', ledger)
     wait_until(lambda: len(numbers(after.out)) >= 30, 'thirty messages')
     assert producer.stop().status == 0
-    accepted = ledger.read_text().count('"confirmed"')
-    wait_until(lambda: numbers(after.out)[-1:] == [accepted], 'the last message')
+    confirmed = ledger.read_text().count('"confirmed"')
+    wait_until(lambda: numbers(after.out)[-1:] == [confirmed], 'the last message')
     assert after.stop().status == 0
     dead = drain(channel, 'siamese.dead')
     assert {
@@ -140,15 +143,15 @@ def test_away_and_back_while_the_producer_goes_on(start, run, channel, tmp_path)
     expired = [int(properties.message_id.rpartition('-')[2]) for properties, _ in dead]
     # Each message came out once: before, in the dead letters, or after.
     assert sorted(numbers(before.out) + expired + numbers(after.out)) == list(
-        range(1, accepted + 1)
+        range(1, confirmed + 1)
     )
     assert min(expired) > max(numbers(before.out)) and min(expired) < min(numbers(after.out))
     status, found = judge(run, ledger)
     assert status == 0 and len(found['expired']) == len(expired)
-    assert found['ok'] == accepted - len(expired)
+    assert found['ok'] == confirmed - len(expired)
 
 
-def test_with_nobody_there_everything_expires(run, channel, tmp_path):
+def test_without_a_consumer_every_message_expires(run, channel, tmp_path):
     ledger = tmp_path / 'run.jsonl'
     assert run('fanout_consumer.py', 'bert', '--duration', 0.3, '--ledger', ledger).status == 3
     done = run(
@@ -175,7 +178,7 @@ def test_with_nobody_there_everything_expires(run, channel, tmp_path):
     )  # nobody received anything
 
 
-def test_the_audit_names_what_a_queue_lost(run, start, tmp_path):
+def test_the_audit_names_the_messages_that_a_queue_lost(run, start, tmp_path):
     ledger = tmp_path / 'run.jsonl'
     consumers = [
         start('fanout_consumer.py', queue, '--name', queue, '--ledger', ledger)
@@ -251,9 +254,9 @@ def test_a_connection_that_breaks_in_between(start, run, broker, url):
     producer.wait_for('back after')
     consumer.wait_for('back after')
     sent = json.loads(producer.stop().out)
-    assert sent['confirmed'] == sent['sent']
+    assert sent['confirmed'] == sent['published']
     wait_until(
-        lambda: set(numbers(consumer.out)) == set(range(1, sent['sent'] + 1)), 'all messages'
+        lambda: set(numbers(consumer.out)) == set(range(1, sent['published'] + 1)), 'all messages'
     )
     assert consumer.stop().status == 0
 
@@ -266,7 +269,7 @@ def test_an_exchange_that_is_deleted_comes_back(start, channel):
     consumer.wait_for(' 3  ', consumer.out)
     for exchange in 'siamese.fanout', 'siamese.dlx':
         channel.exchange_delete(exchange)
-    producer.wait_for('nobody listens at siamese.fanout')
+    producer.wait_for('no queue is bound to siamese.fanout')
     before = len(consumer.out)
     wait_until(lambda: len(consumer.out) > before + 3, 'messages again')
     channel.basic_publish('', 'bert', b'strange')
@@ -288,7 +291,7 @@ def test_malformed_messages_are_rejected_into_the_dead_letters_and_counted(run, 
     summary = json.loads(done.out)
     assert done.status == 1 and 'Traceback' not in done.err
     assert summary['received'] == 2 and summary['invalid'] == len(MALFORMED) == sum(
-        summary['reasons'].values()
+        summary['rejections'].values()
     )
     dead = drain(channel, 'siamese.dead')
     assert Counter(body for _, body in dead) == Counter(body for _, body in MALFORMED.values())

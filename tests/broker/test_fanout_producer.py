@@ -37,7 +37,7 @@ def test_every_queue_gets_every_message(run, channel, bind):
     summary = json.loads(done.out)
     assert (
         done.status == 0
-        and summary['sent'] == summary['confirmed'] == 23
+        and summary['published'] == summary['confirmed'] == 23
         and summary['unroutable'] == 0
     )
     for queue in 'one', 'other':
@@ -51,36 +51,36 @@ def test_every_queue_gets_every_message(run, channel, bind):
         } == {(b'Hello world', '10000', 2, 'text/plain')}
 
 
-def test_what_nobody_listens_to_is_counted_and_not_republished(run, channel):
+def test_unroutable_messages_are_counted_and_not_republished(run, channel):
     done = run('fanout_producer.py', '--name', 'alice', '--count', 23, '--rate', 1000)
-    assert done.status == 3 and done.err.count('nobody listens at siamese.fanout') == 1
+    assert done.status == 3 and done.err.count('no queue is bound to siamese.fanout') == 1
     assert done.out.splitlines()[-1].startswith(
-        '23 sent, 0 confirmed, 23 unroutable, 0 republished; '
+        '23 published, 0 confirmed, 23 unroutable, 0 republished; '
     )
     assert done.out.startswith('alice 1 of 23  Hello world\n')
 
 
-def test_it_says_when_nobody_listens_any_more(start, channel, bind):
+def test_it_warns_when_no_queue_is_bound_any_more(start, channel, bind):
     producer = start('fanout_producer.py', '--rate', 20, '--json', '-', '--quiet')
-    producer.wait_for('nobody listens')
+    producer.wait_for('no queue is bound')
     bind()
     wait_until(
         lambda: channel.queue_declare('mine', passive=True).method.message_count, 'a message'
     )
     channel.queue_delete('mine')
     wait_until(
-        lambda: ''.join(producer.err).count('nobody listens at siamese.fanout') == 2,
+        lambda: ''.join(producer.err).count('no queue is bound to siamese.fanout') == 2,
         'the second warning',
     )
     summary = json.loads(producer.stop().out)
     assert summary['exit_status'] == 3 and summary['unroutable'] >= 2
     assert (
-        summary['confirmed'] + summary['unroutable'] == summary['sent']
+        summary['confirmed'] + summary['unroutable'] == summary['published']
         and summary['confirmed'] >= 1
     )
 
 
-def test_the_ledger_and_the_audit_know_what_was_returned(run, tmp_path, bind, channel):
+def test_the_ledger_and_the_audit_know_the_returned_messages(run, tmp_path, bind, channel):
     ledger = tmp_path / 'run.jsonl'
     assert run('fanout_producer.py', '--count', 3, '--rate', 100, '--ledger', ledger).status == 3
     assert run('fanout_consumer.py', 'mine', '--duration', 0.3, '--ledger', ledger).status == 3

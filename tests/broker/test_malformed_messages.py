@@ -1,4 +1,4 @@
-"""What a stranger sends to any consumer: it is rejected into the dead letters and named, and the consumer lives on."""
+"""Malformed messages: each consumer rejects and names them, and lives on."""
 
 import json
 
@@ -26,7 +26,9 @@ def test_properties_that_cannot_be_decoded(start, channel, name, size):
     done = consumer.end()
     summary = json.loads(done.out)
     assert (
-        done.status == 1 and summary['connections'] == 1 and sum(summary['reasons'].values()) == 3
+        done.status == 1
+        and summary['connections'] == 1
+        and sum(summary['rejections'].values()) == 3
     )
     assert done.err.count('undecodable: ') == 2 and 'Traceback' not in done.err
     assert channel.queue_declare('siamese.dead', passive=True).method.message_count == 3

@@ -1,4 +1,7 @@
-"""producer.py on a real broker: what it publishes, how it ends, what it does when nothing can be found."""
+"""producer.py on a real broker.
+
+What it publishes, how it ends, what it does when nothing can be found.
+"""
 
 import json
 import signal
@@ -62,7 +65,7 @@ def test_a_second_signal_ends_it_at_once(start):
     producer = start('producer.py', '--difficulty', 14, '--max', 10**12)
     producer.wait_for('ready')
     producer.send(signal.SIGINT)
-    producer.wait_for('SIGINT: finishing what is in hand')
+    producer.wait_for('SIGINT: finishing the work in hand')
     done = producer.stop()
     assert done.status == 130
     assert done.out.startswith('0 blocks mined') and 'interrupted twice' in done.out
@@ -96,7 +99,7 @@ def test_a_range_without_solution_ends_with_a_remedy(run):
     assert 'Traceback' not in done.err and done.out.startswith('0 blocks mined')
 
 
-def test_what_was_mined_before_the_range_failed_is_accepted(run, channel):
+def test_blocks_mined_before_the_range_failed_are_confirmed(run, channel):
     put(channel, [])
     done = run(
         'producer.py',
@@ -141,8 +144,8 @@ def test_a_duration_ends_a_search_that_finds_nothing(run):
 def test_it_gives_up_without_a_broker_when_told_so(run):
     done = run('producer.py', '--url', 'amqp://127.0.0.1:1', '--count', 3, '--give-up-after', 1)
     assert done.status == 3
-    assert 'no broker at 127.0.0.1:1/%2F (Connection refused), trying again' in done.err
-    assert '3 not accepted' in done.err and 'Traceback' not in done.err
+    assert 'broker unreachable at 127.0.0.1:1/%2F (Connection refused), retrying' in done.err
+    assert '3 not confirmed' in done.err and 'Traceback' not in done.err
 
 
 def test_a_quorum_queue(run, channel):

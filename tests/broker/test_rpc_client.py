@@ -1,4 +1,7 @@
-"""rpc_client.py on a real broker: with rpc_server.py, with faults, and with a server of the test's own that errs."""
+"""rpc_client.py on a real broker.
+
+With rpc_server.py, with faults, and with a server of the test's own that errs.
+"""
 
 import json
 import re
@@ -31,7 +34,7 @@ def all_right(lines, count):
 
 @pytest.fixture
 def server(channel):
-    """A server of the test's own: returns the next question as (correlation_id, reply function, number)."""
+    """A server of the test: it returns (correlation_id, reply function, number)."""
     declare_dead(channel)
     channel.queue_declare('siamese.rpc', durable=True, arguments=RPC_QUEUE)
 
@@ -100,12 +103,12 @@ def test_two_clients_and_two_servers(start):
     assert sum(answered) >= 1000 and min(answered) > 0
 
 
-def test_nobody_listens_and_then_somebody_does(start):
+def test_questions_are_returned_until_a_server_comes(start):
     client = start('rpc_client.py', '--count', 3, '--window', 2)
-    client.wait_for('nobody listens at siamese.rpc')
+    client.wait_for('no queue is bound to siamese.rpc')
     start('rpc_server.py').wait_for('ready')
     done = client.end()
-    assert done.status == 0 and done.err.count('nobody listens') == 1
+    assert done.status == 0 and done.err.count('no queue is bound') == 1
     all_right(done.out.splitlines(), 3)
     assert ' retried, 0 unanswered; ' in done.out and ' 0 retried' not in done.out
 
@@ -117,7 +120,7 @@ def test_no_answer_at_all(run, server):
         and done.out.startswith('0 answered, ')
         and 'no answer; stopped: duration over' in done.out
     )
-    assert 'no answer to 1 yet, asking again' in done.err and ', 1 unanswered; ' in done.out
+    assert 'no answer to 1 yet, retrying' in done.err and ', 1 unanswered; ' in done.out
 
 
 def test_a_timeout_that_is_over_before_all_are_asked(start, server, channel):
@@ -168,7 +171,7 @@ def test_late_and_duplicate_answers(start, server):
     done = client.end()
     summary = json.loads(done.out)
     assert done.status == 0 and summary['answered'] == 3
-    assert summary['late'] == 1 and summary['duplicate'] == 1 and summary['again'] >= 1
+    assert summary['late'] == 1 and summary['duplicate'] == 1 and summary['retried'] >= 1
 
 
 BAD_ANSWERS = {
@@ -187,7 +190,7 @@ BAD_ANSWERS = {
 }
 
 
-def test_what_is_no_answer_is_rejected_into_the_dead_letters(start, server, channel):
+def test_messages_that_are_no_answer_are_dead_lettered(start, server, channel):
     client = start('rpc_client.py', '--count', 1, '--json', '-')
     _, reply, _ = server()
     for id, body in BAD_ANSWERS.values():

@@ -1,4 +1,7 @@
-"""Blocks as tests make and read them: with a hash and a primality of their own, not those of common.py."""
+"""Blocks as tests make and read them.
+
+They have their own hash and primality test, not those of common.py.
+"""
 
 import hashlib
 import json
@@ -23,7 +26,7 @@ def sha(previous, proof):
 
 
 def follow(previous, zeros=1, start=100_001):
-    """Return {'hash', 'proof'} of a block after `previous`, found by trying one prime after the other."""
+    """Return {'hash', 'proof'} of a block after `previous`, by trying one prime after the other."""
     proof = start
     while not (sha(previous, proof).startswith('0' * zeros) and is_prime(proof)):
         proof += 1
@@ -31,7 +34,10 @@ def follow(previous, zeros=1, start=100_001):
 
 
 def message(producer, run, height, previous, block, attempt=None, /, **changes):
-    """Return (properties, body) of a block as producer.py sends it, with `changes` made in the body."""
+    """Return (properties, body) of a block as producer.py publishes it.
+
+    `changes` are made in the body.
+    """
     body = {
         'producer': producer,
         'run': run,

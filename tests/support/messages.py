@@ -1,4 +1,7 @@
-"""'Hello world' as tests send it, without the scripts' own code, and messages that no consumer may stumble over."""
+"""'Hello world' as tests publish it, without the code of the scripts, and malformed messages.
+
+No consumer may stumble over the malformed ones.
+"""
 
 import datetime
 import time

@@ -1,4 +1,4 @@
-"""Scenarios that are to survive faults: producers and consumers at work, and what audit.py finds in their ledgers.
+"""Scenarios that are to survive faults: producers and consumers, and the audit of their ledgers.
 
 A scenario is a line of SCENARIOS.
 """
@@ -32,7 +32,7 @@ SCENARIOS = {  # queue: (producer, consumer)
     ),
 }
 PROOFS = 'blocks', 'perf'  # whose queues the test of a cluster declares
-FLOW = 5  # messages that came through, so that one says: it flows
+FLOW = 5  # messages that came through, before the test takes it that messages flow
 
 
 class Scenario:
@@ -46,7 +46,7 @@ class Scenario:
         self.consumer = start(
             *self.consume, '--quiet', '--prefetch', 20, '--name', 'consumer', *self.flags
         )
-        self.consumer.wait_for('ready')  # what is sent to everybody before it listens is not for it
+        self.consumer.wait_for('ready')  # a broadcast from before is not for its queue
         self.producer = start(*producer, '--quiet', '--name', 'producer', *self.flags)
 
     def __str__(self):
@@ -56,27 +56,25 @@ class Scenario:
         return list(books.read([self.ledger]))
 
     def flows(self, since=0.0):
-        """Wait until messages come through that were sent after a time; return when the first was accepted."""
+        """Wait until messages come through that were published after a time.
+
+        Return when the first of them was confirmed.
+        """
 
         def through():
             events = self.read()
-            sent = {
-                event['id']
-                for event in events
-                if event['event'] == 'attempted' and event['at'] > since
-            }
-            out = [event for event in events if event['event'] == 'acked' and event['id'] in sent]
-            accepted = [
-                event['at']
-                for event in events
-                if event['event'] == 'confirmed' and event['id'] in sent
-            ]
-            return len(out) >= FLOW and accepted and min(accepted)
+            attempted = named(events, 'attempted')
+            published = {event['id'] for event in attempted if event['at'] > since}
+            acked = [one for one in named(events, 'acked') if one['id'] in published]
+            confirmed = [one for one in named(events, 'confirmed') if one['id'] in published]
+            if len(acked) < FLOW or not confirmed:
+                return None
+            return min(event['at'] for event in confirmed)
 
         return wait_until(through, self)
 
     def stop(self):
-        """Stop both and take out what is left; return what the audit finds, which must be valid."""
+        """Stop both and empty the queue; return what the audit finds, which must be valid."""
         ends = [running.stop() for running in (self.producer, self.consumer)]
         ends += drain(self.start, self.url, self.queue, *self.consume, *self.flags)
         for number, done in enumerate(ends):
@@ -89,8 +87,13 @@ class Scenario:
         return found
 
 
+def named(events, name):
+    """Return the events of a ledger with a name."""
+    return [event for event in events if event['event'] == name]
+
+
 def drain(start, url, queue, *consume):
-    """Let consumers take out what is left, one after the other until nothing is; return how they ended."""
+    """Let one consumer after the other empty the queue; return how they ended."""
     ends = []
 
     def is_empty():
@@ -113,7 +116,7 @@ def said(running):
     return [line.split(' ', 2)[2].rstrip() for line in running.err]
 
 
-GONE = 'broker gone', 'back after'
+GONE = 'connection lost', 'back after'
 
 
 def endure(
@@ -128,10 +131,11 @@ def endure(
     flags=(),
     queues=SCENARIOS,
 ):
-    """Let the scenarios of `queues` at `url` go through the fault that inject(scenarios) and heal() make.
+    """Let the scenarios of `queues` at `url` go through a fault: inject(scenarios), heal().
 
-    `start` is the fixture, `folder` takes the ledgers. `producer` and `consumer` are what their logs are to hold, each
-    in one line and nothing else (but `also`): first what they notice before it is healed, last how it ends.
+    `start` is the fixture, `folder` takes the ledgers. `producer` and `consumer` are what
+    their logs are to hold, each in one line and nothing else (but `also`): first what they
+    notice before the fault is healed, last how it ends.
     """
     scenarios = [Scenario(start, url, queue, folder / queue, *flags) for queue in queues]
     for scenario in scenarios:
@@ -148,9 +152,8 @@ def endure(
     heal()
     healed = time.time()
     for scenario in scenarios:
-        print(
-            f'{scenario.queue}: accepted again {scenario.flows(healed) - healed:.1f} s after the heal'
-        )
+        took = scenario.flows(healed) - healed
+        print(f'{scenario.queue}: confirmed again {took:.1f} s after the heal')
     for running, texts in logs:
         if texts:
             running.wait_for(texts[-1])

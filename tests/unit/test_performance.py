@@ -1,4 +1,4 @@
-"""perf.py: the body is the wiki's in any size, percentiles are right, rows add up."""
+"""performance.py: the body is the wiki's in any size, percentiles are right, rows add up."""
 
 import argparse
 import json
@@ -9,15 +9,15 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from siamese.scenarios import performance as perf
+from siamese.scenarios import performance
 
 
-@given(st.sampled_from(['utf-8', 'utf-16']), st.integers(perf.LEAST_SIZE, 3000))
-@example('utf-16', perf.LEAST_SIZE)
+@given(st.sampled_from(['utf-8', 'utf-16']), st.integers(performance.LEAST_SIZE, 3000))
+@example('utf-16', performance.LEAST_SIZE)
 @example('utf-8', 1_000_000)
 def test_the_body_is_the_wikis_text_in_any_size(encoding, size):
     size -= size % 2 if encoding == 'utf-16' else 0
-    body, text = perf.body_of(encoding, size)
+    body, text = performance.body_of(encoding, size)
     content = json.loads(body)  # finds out the encoding by itself
     assert len(body) == size == content['size'] and body.decode(encoding).lstrip(
         '\ufeff'
@@ -28,26 +28,29 @@ def test_the_body_is_the_wikis_text_in_any_size(encoding, size):
 
 
 def test_bodies_of_two_sizes_differ_before_the_shorter_ends():
-    long, _ = perf.body_of('utf-8', 500)
-    for size in range(perf.LEAST_SIZE, 500):
-        assert not long.startswith(perf.body_of('utf-8', size)[0])
+    long, _ = performance.body_of('utf-8', 500)
+    for size in range(performance.LEAST_SIZE, 500):
+        assert not long.startswith(performance.body_of('utf-8', size)[0])
 
 
-def test_sizes_that_cannot_be():
+def test_impossible_sizes_are_refused():
     with pytest.raises(ValueError, match='do not hold'):
-        perf.body_of('utf-16', perf.LEAST_SIZE + 1)
+        performance.body_of('utf-16', performance.LEAST_SIZE + 1)
     with pytest.raises(ValueError, match='10 bytes do not hold'):
-        perf.body_of('utf-8', 10)
+        performance.body_of('utf-8', 10)
 
 
 def exact(values, q):
-    """Return the quantile by its definition: the smallest value that at least q of all do not exceed."""
+    """Return the quantile by its definition.
+
+    It is the smallest value that at least q of all do not exceed.
+    """
     return sorted(values)[max(0, math.ceil(q * len(values)) - 1)]
 
 
 @given(st.lists(st.integers(0, 10**10), min_size=1, max_size=300))
 def test_percentiles_are_less_than_one_percent_off(values):
-    latencies = perf.Latencies()
+    latencies = performance.Latencies()
     for value in values:
         latencies.add(value)
     found = latencies.percentiles()
@@ -64,7 +67,7 @@ def test_percentiles_are_less_than_one_percent_off(values):
 
 
 def test_percentiles_of_a_known_distribution():
-    latencies, numbers = perf.Latencies(), random.Random(7)
+    latencies, numbers = performance.Latencies(), random.Random(7)
     for _ in range(200_000):
         latencies.add(int(numbers.expovariate(1 / 5000)))  # quantiles: -5000 ln(1 - q)
     found = latencies.percentiles()
@@ -73,8 +76,8 @@ def test_percentiles_of_a_known_distribution():
     assert len(latencies.counts) < 2000
 
 
-def test_memory_is_bounded_whatever_comes():
-    latencies = perf.Latencies()
+def test_memory_is_bounded_for_any_latencies():
+    latencies = performance.Latencies()
     for power in range(60):
         for step in range(1000):
             latencies.add((1 << power) + (step << power) // 1000)
@@ -82,7 +85,7 @@ def test_memory_is_bounded_whatever_comes():
 
 
 def test_no_latency_no_percentiles():
-    assert perf.Latencies().percentiles() == {}
+    assert performance.Latencies().percentiles() == {}
 
 
 @pytest.mark.parametrize(
@@ -97,19 +100,20 @@ def test_no_latency_no_percentiles():
     ],
 )
 def test_queue_arguments(text, pair):
-    assert perf.queue_arg(text) == pair
+    assert performance.queue_arg(text) == pair
 
 
 @given(st.integers(1, 10**9), st.floats(0, 4e9))
-def test_message_ids_tell_when_they_were_due(number, due):
-    id = perf.message_id('cafe0123', number, due)
-    assert perf.due_of(id) == int(due * 1e6) and len(id) == len(perf.message_id('cafe0123', 0, 0))
+def test_message_ids_name_the_time_when_they_were_due(number, due):
+    message_id = performance.message_id('cafe0123', number, due)
+    assert performance.due_of(message_id) == int(due * 1e6)
+    assert len(message_id) == len(performance.message_id('cafe0123', 0, 0))
 
 
 @pytest.mark.parametrize('text', ['x', '=1', 'x=\udcff', 'x=\n', 'x' * 256 + '=1'])
-def test_what_is_no_queue_argument(text):
+def test_malformed_queue_arguments_are_refused(text):
     with pytest.raises(argparse.ArgumentTypeError, match='is not KEY=VALUE'):
-        perf.queue_arg(text)
+        performance.queue_arg(text)
 
 
 @pytest.mark.parametrize(
@@ -124,5 +128,17 @@ def test_what_is_no_queue_argument(text):
         'cafe0123-0000000001-400000000000000x',
     ],
 )
-def test_message_ids_of_strangers(stranger):
-    assert perf.due_of(stranger) is None
+def test_a_message_id_of_a_stranger_names_no_time(stranger):
+    assert performance.due_of(stranger) is None
+
+
+def test_a_span_tells_the_rate_between_its_first_and_last_event(monkeypatch):
+    span = performance.Span()
+    assert span.rate(1) == 0
+    times = iter([10.0, 11.0, 14.0])
+    monkeypatch.setattr(performance.time, 'monotonic', lambda: next(times))
+    span.mark()
+    assert span.rate(1) == 0
+    span.mark()
+    span.mark()
+    assert span.rate(10) == 2.5
