@@ -61,7 +61,7 @@ def situation(db, args, now):
             for text in known['missing'] or []
             if not text.startswith('no exchange')
         ]  # that one is not to be had in most virtual hosts
-    elif known['state'] == 'away':
+    elif known['state'] == 'unavailable':
         words, tone = f'{name} away for {duration(now - known["since"])}', 'bad'
     else:
         words, tone = 'looking for the broker', 'off'

@@ -561,7 +561,7 @@ def test_states(db, serve, visit):
     expect(state).to_have_text('RabbitMQ 3.10.8 up')
     history.set_facts(
         db,
-        state='away',
+        state='unavailable',
         since=time.time() - 300,
         alarms={'memory alarm on n0@localhost': time.time()},
     )
