@@ -38,7 +38,7 @@ def test_known_counts_while_node_and_monitor_restart(start, tmp_path):
         wait_until(lambda: database.get_fact(db, 'events'), 'the event exchange')
 
         def load(times):
-            """Publish, deliver, acknowledge, reject and let expire in three queues; wait until that is counted."""
+            """Publish, deliver, ack, reject and let expire in three queues; wait for the counts."""
             connection = pika.BlockingConnection(pika.URLParameters(broker.url))
             channel = connection.channel()
             declare_dead(channel)
@@ -69,7 +69,8 @@ def test_known_counts_while_node_and_monitor_restart(start, tmp_path):
             expected = {
                 'work': (10, 12, 7, 2, 0, 3, 0),
                 'slow': (7, 0, 0, 0, 7, 0, 0),
-                # What is dropped for a queue's length stays published; the next time all six push out others.
+                # What is dropped for a queue's length stays published;
+                # the next time all six push out others.
                 'full': (6, 0, 0, 0, 0, 0, 2 if times == 1 else 6),
             }
             wait_until(
@@ -161,7 +162,9 @@ def test_on_a_fresh_broker_all_is_counted(first, start, tmp_path):
         assert monitor.stop().status == 0
 
 
-def test_dead_letters_whose_acknowledgement_is_lost_count_once(start, broker, url, channel, tmp_path):
+def test_dead_letters_whose_acknowledgement_is_lost_count_once(
+    start, broker, url, channel, tmp_path
+):
     declare_dead(channel)
     channel.exchange_declare('both', 'fanout')
     channel.queue_declare('twice', arguments={'x-dead-letter-exchange': 'both'})
@@ -300,13 +303,13 @@ def test_without_permission_for_events_it_does_without_them(start, tmp_path):
         now = time.time()
         wait_until(lambda: database.get_fact(db, 'collected') > now + 1, 'two more collections')
         assert database.broker(db)['missing'] == [events.NO_PERMISSION]
-        events = r'^siamese\.events-'  # as docs/monitor.md says
+        ours = r'^siamese\.events-'  # as docs/monitor.md says
         broker.ctl(
             'set_permissions',
             'watcher',
-            events,
-            events,
-            rf'{events}|^siamese\.dead$|^amq\.rabbitmq\.event$',
+            ours,
+            ours,
+            rf'{ours}|^siamese\.dead$|^amq\.rabbitmq\.event$',
         )
         broker.ctl('close_all_connections', 'maintenance')
         wait_until(lambda: database.broker(db)['missing'] == [], 'nothing missing')
@@ -356,24 +359,7 @@ def test_what_is_wrong_with_a_history_is_not_taken_for_a_full_disk(
     assert done.status == 3 and done.err.endswith(': no such table: dead; see --history\n')
 
 
-@pytest.mark.parametrize(
-    'facts',
-    [
-        {},
-        {'vhost': '/'},
-        {'vhost': '/', 'name': 'a'},
-        {'vhost': '/', 'user': 'guest'},
-        {'vhost': 'other', 'name': 'a', 'user': 'guest'},
-    ],
-)
-def test_events_that_say_too_little_or_are_of_others_are_passed_over(facts):
-    db = database.open_for_writing(':memory:')
-    for event in 'connection.created', 'connection.closed', 'connection.stats':
-        module.hear(db, event, facts, {}, 1.0, '/')
-    assert clients.known(db) == []
-
-
-# ---- scenario 7: nobody there
+# ---- scenario 7: messages that are not picked up
 
 
 def names_not_picked_up(run, path):
@@ -536,7 +522,7 @@ def test_without_the_management_plugin_it_says_so_and_keeps_dead_letters(start, 
     path = tmp_path / 'siamese.db'
     with a_broker() as broker:
         monitor, db = watch(start, broker, path, AMQP_URL=broker.url)
-        line = monitor.wait_for('no figures of queues and clients')
+        line = monitor.wait_for('no metrics of queues and clients')
         assert 'rabbitmq-plugins enable rabbitmq_management' in line
         with pika.BlockingConnection(pika.URLParameters(broker.url)) as connection:
             connection.channel().basic_publish(
@@ -562,7 +548,7 @@ def test_without_the_management_plugin_it_says_so_and_keeps_dead_letters(start, 
         )
         done = monitor.stop()
         assert (
-            done.status == 0 and done.err.count('no figures') == 1 and 'Traceback' not in done.err
+            done.status == 0 and done.err.count('no metrics') == 1 and 'Traceback' not in done.err
         )
 
 

@@ -85,9 +85,7 @@ def test_requeue_of_one_of_a_queue_and_of_one_that_is_no_more(
     channel.queue_declare('there', durable=True)
     first = dead_letters.ids(db, 'there')[0]
     one = run('monitor.py', '--requeue-dead', f'#{first}', '--history', path)
-    assert one.status == 0 and one.out.startswith(
-        f'1 dead letter of #{first} to requeue\n1 of 1 '
-    )
+    assert one.status == 0 and one.out.startswith(f'1 dead letter of #{first} to requeue\n1 of 1 ')
     assert (
         channel.basic_get('there', auto_ack=True)[1].message_id
         == dead_letters.letter(db, first)['message_id']

@@ -26,9 +26,7 @@ STEPS = st.lists(
 
 
 @given(STEPS, st.booleans())
-def test_counts_are_those_of_the_broker_at_each_collection(
-    tmp_path_factory, steps, several
-):
+def test_counts_are_those_of_the_broker_at_each_collection(tmp_path_factory, steps, several):
     path = str(tmp_path_factory.mktemp('history') / 'siamese.db')
     db, now, node_start = database.open_for_writing(path), NOON, NOON - 1000
     counter = seen = truth = 0
