@@ -103,7 +103,7 @@ def test_requeue_of_one_of_a_queue_and_of_one_that_is_no_more(
 
 @pytest.fixture
 def kept(tmp_path):
-    """A function that writes a history with dead letters of these queues, and returns it with its path."""
+    """A function that writes dead letters of these queues; it returns the history and its path."""
 
     def keep(*queues):
         path = tmp_path / 'siamese.db'
@@ -244,7 +244,7 @@ def test_dead_letters_that_another_process_requeued_or_deleted_are_left_out(
     dead_letters.insert(
         db, [letter(number, queue='work', body=b'%d' % number) for number in (1, 2)], 's', NOON
     )
-    monkeypatch.setattr(dead, 'ids', lambda *_: [1, 2, 3])  # as it was a moment ago
+    monkeypatch.setattr(dead_letters, 'ids', lambda *_: [1, 2, 3])  # as it was a moment ago
     dead_letters.mark_requeued(db, [1], NOON)
     channel.queue_declare('work', durable=True)
     assert (

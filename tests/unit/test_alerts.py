@@ -1,4 +1,4 @@
-"""alerts.py: what a person should look at."""
+"""alerts.py: what somebody should look at."""
 
 import pytest
 from support.builders import NOON, letter, queue, seen

@@ -1,4 +1,4 @@
-"""dead_letters.py: each dead letter is there once, and can be found."""
+"""dead_letters.py: each dead letter is stored once, and can be found."""
 
 import datetime
 from types import SimpleNamespace

@@ -1,4 +1,4 @@
-"""prometheus.py: what Prometheus is told never falls, unless it is a gauge."""
+"""prometheus.py: counters never fall."""
 
 from support.builders import NOON, letter
 

@@ -150,7 +150,7 @@ def test_a_queue_that_is_deleted_and_declared_anew(db):
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=1, max_size=30))
 def test_the_age_of_the_oldest_message_is_right_to_within_a_collection(flow):
-    # Of each look: how many came, and how many left at most, of a queue that is first in, first out.
+    # For each collection: how many messages came, and how many left at most.
     db, waiting, published = database.open_for_writing(':memory:'), [], 0
     queues.collect(db, NOON, [queue()], uptime=None)
     for look, (come, leave) in enumerate(flow, 1):

@@ -1,4 +1,4 @@
-"""raw_properties.py: what goes back is what came."""
+"""raw_properties.py: a dead letter is requeued exactly as it was."""
 
 import time
 
