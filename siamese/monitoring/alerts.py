@@ -6,8 +6,8 @@ without consumers, new dead letters, and clients that were interrupted.
 
 from __future__ import annotations
 
-import sqlite3
 import time
+from sqlite3 import Connection
 from typing import TypedDict
 
 from siamese.monitoring import clients, database, dead_letters, queues
@@ -24,7 +24,7 @@ class Alert(TypedDict):
 
 
 def warnings(
-    db: sqlite3.Connection,
+    db: Connection,
     unread_after: float,
     since: float,
     now: float | None = None,
@@ -44,7 +44,7 @@ def warnings(
     ]
 
 
-def _broker_alerts(db: sqlite3.Connection, unread_after: float, now: float) -> list[Alert]:
+def _broker_alerts(db: Connection, unread_after: float, now: float) -> list[Alert]:
     broker = database.broker(db)
     found = []
     since = broker['since']
@@ -56,7 +56,7 @@ def _broker_alerts(db: sqlite3.Connection, unread_after: float, now: float) -> l
     return found
 
 
-def _unread_alerts(db: sqlite3.Connection, unread_after: float, now: float) -> list[Alert]:
+def _unread_alerts(db: Connection, unread_after: float, now: float) -> list[Alert]:
     found = []
     for row in queues.known(db):
         if not row['alone_since']:
@@ -72,7 +72,7 @@ def _unread_alerts(db: sqlite3.Connection, unread_after: float, now: float) -> l
     return found
 
 
-def _dead_letter_alerts(db: sqlite3.Connection, since: float) -> list[Alert]:
+def _dead_letter_alerts(db: Connection, since: float) -> list[Alert]:
     found = []
     for row in dead_letters.by_queue(db, since):
         if not row['waiting']:
@@ -84,7 +84,7 @@ def _dead_letter_alerts(db: sqlite3.Connection, since: float) -> list[Alert]:
     return found
 
 
-def _interruption_alerts(db: sqlite3.Connection, since: float) -> list[Alert]:
+def _interruption_alerts(db: Connection, since: float) -> list[Alert]:
     found = []
     for row in clients.known(db, back_since=since):
         name = row['name']

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Mapping
+from sqlite3 import Connection
 from typing import TypedDict
 
 from siamese.monitoring.database import Row, transaction, upsert
@@ -24,6 +24,7 @@ COLUMNS = (
 # broker updates its counters every 5 s at the earliest.
 ACTIVE_WINDOW_S = 15
 SENT, RECEIVED = 1, 2  # places in what is stored of a connection
+OPENED: list[float] = [0, 0, 0]
 
 Key = tuple[str, str]  # the name and the user of a client
 Connections = dict[str, list[float]]  # by id: first seen, sent, received
@@ -38,7 +39,7 @@ class Present(TypedDict):
 
 
 def update(
-    db: sqlite3.Connection,
+    db: Connection,
     at: float,
     present: Mapping[Key, Present],
     grace_s: float = 0,
@@ -58,10 +59,12 @@ def update(
 
 def _update_row(row: Row, at: float, client: Present | None, grace_s: float) -> None:
     before: Connections = json.loads(row['connections'])
-    listed = client['connections'] if client else {}
     now: Connections = {}
+    listed = {}
+    if client:
+        listed = client['connections']
     for name, (sent, received) in listed.items():
-        first_seen = before[name][0] if name in before else at
+        first_seen = before.get(name, [at])[0]
         now[name] = [first_seen, sent, received]
     for name, known in before.items():
         if name not in now and at - known[0] < grace_s:
@@ -90,8 +93,8 @@ def _total_growth(before: Connections, now: Connections, place: int) -> float:
     """Return how many messages were sent, or received, since the last update."""
     total = 0.0
     for name, counts in now.items():
-        old = before[name][place] if name in before else 0
-        total += grown(old, counts[place])
+        old = before.get(name, OPENED)
+        total += grown(old[place], counts[place])
     return total
 
 
@@ -104,7 +107,7 @@ def _activity(row: Row, at: float) -> str:
     return ' and '.join(doing) or 'idle'
 
 
-def connected(db: sqlite3.Connection, at: float, name: str, user: str, connection: str) -> None:
+def connected(db: Connection, at: float, name: str, user: str, connection: str) -> None:
     """Store that a client has opened the connection of this id."""
     with transaction(db):
         row = _row_of(db, at, name, user)
@@ -115,7 +118,7 @@ def connected(db: sqlite3.Connection, at: float, name: str, user: str, connectio
         upsert(db, 'client', row)
 
 
-def disconnected(db: sqlite3.Connection, at: float, connection: str) -> None:
+def disconnected(db: Connection, at: float, connection: str) -> None:
     """Store that the connection of this id is closed."""
     with transaction(db):
         for row in db.execute(CONNECTED).fetchall():
@@ -129,7 +132,7 @@ def disconnected(db: sqlite3.Connection, at: float, connection: str) -> None:
             upsert(db, 'client', row)
 
 
-def _row_of(db: sqlite3.Connection, at: float, name: str, user: str) -> Row:
+def _row_of(db: Connection, at: float, name: str, user: str) -> Row:
     db.execute(INSERT, [name, user, at, at, at])
     select = 'SELECT * FROM client WHERE name = ? AND user = ?'
     return db.execute(select, [name, user]).fetchone()
@@ -169,7 +172,7 @@ def _set_state(row: Row, state: str, at: float) -> None:
         row['since'] = at
 
 
-def known(db: sqlite3.Connection, back_since: float | None = None) -> list[Row]:
+def known(db: Connection, back_since: float | None = None) -> list[Row]:
     """Return the clients by name: producers, consumers, and other connections.
 
     name: the connection_name it gives, else its address. does: its purpose, for

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-import sqlite3
 import time
 from collections import defaultdict
 from collections.abc import Container, Iterable
+from sqlite3 import Connection
 from typing import Any, Callable, NamedTuple
 
 from siamese.messaging import management_api
@@ -86,14 +86,10 @@ def snapshot(call: Call, vhost: str) -> Snapshot:
     overview = call('overview?columns=product_name,product_version,rabbitmq_version')
     nodes = _ask_for_nodes(call, missing)
     has_event_exchange = _ask_for_event_exchange(call, vhost, missing)
-    only = nodes[0] if len(nodes) == 1 else None
     uptime = process = None
-    if only:
-        if 'uptime' not in only:
-            text = 'the broker has only just started, and has no metrics yet'
-            raise management_api.Refused(text, 503)
-        uptime = only['uptime'] / 1000
-        process = only.get('os_pid')
+    if len(nodes) == 1:
+        uptime = _uptime_of(nodes[0])
+        process = nodes[0].get('os_pid')
     stats = call(f'vhosts/{vhost}').get('message_stats') or {}
     known_nodes = [_node_of(row) for row in nodes]
     return Snapshot(
@@ -118,6 +114,13 @@ def _ask_for_nodes(call: Call, missing: list[str]) -> list[Answer]:
         text = f'no alarms, and only clients of its own user: {refused}'
         missing.append(f'{text}; {NO_NODES_REMEDY}')
         return []
+
+
+def _uptime_of(node: Answer) -> float:
+    if 'uptime' not in node:
+        text = 'the broker has only just started, and has no metrics yet'
+        raise management_api.Refused(text, 503)
+    return node['uptime'] / 1000
 
 
 def _ask_for_event_exchange(call: Call, vhost: str, missing: list[str]) -> bool:
@@ -243,7 +246,7 @@ def _queues_by_connection(consumers: Iterable[Answer]) -> dict[str | None, set[s
 
 
 def collect(
-    db: sqlite3.Connection,
+    db: Connection,
     call: Call,
     vhost: str,
     closed: Container[str] | None = None,
@@ -275,9 +278,7 @@ def _drop_connections(client: clients.Present, closed: Container[str]) -> None:
             del client['connections'][connection]
 
 
-def _store_broker(
-    db: sqlite3.Connection, found: Snapshot, missing: Iterable[str], now: float
-) -> None:
+def _store_broker(db: Connection, found: Snapshot, missing: Iterable[str], now: float) -> None:
     before = database.get_fact(db, 'alarms', {})
     database.set_facts(
         db,
@@ -291,7 +292,7 @@ def _store_broker(
 
 
 def collect_or_explain(
-    db: sqlite3.Connection,
+    db: Connection,
     call: Call,
     vhost: str,
     closed: Container[str] | None,
@@ -321,7 +322,7 @@ def collect_or_explain(
     return collected
 
 
-def note_state(db: sqlite3.Connection, link: Link, interval: float) -> None:
+def note_state(db: Connection, link: Link, interval: float) -> None:
     """Store whether the broker is available, and that this monitor.py runs."""
     state = database.UNAVAILABLE
     if link.is_ready:

@@ -1,6 +1,6 @@
 """The history of a virtual host: one SQLite file (WAL), which monitor.py writes.
 
-Functions over a sqlite3.Connection: open_for_writing() or open_for_reading(), then
+Functions over a Connection: open_for_writing() or open_for_reading(), then
 the functions below, and those of queues.py, dead_letters.py and clients.py for
 their tables. Rows are plain dicts. All times are seconds since 1970 as float;
 hours, days and months begin in UTC; all counts are messages, all rates messages/s.
@@ -17,6 +17,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Iterator
+from sqlite3 import Connection
 from typing import Any, TypedDict
 from urllib.parse import quote
 
@@ -181,7 +182,7 @@ PRAGMA user_version = {VERSION};
 # ---- opening
 
 
-def open_for_writing(path: str) -> sqlite3.Connection:
+def open_for_writing(path: str) -> Connection:
     """Open the history in the file `path`, which is created if it is missing.
 
     ':memory:' is no file. Raises Failure.
@@ -196,7 +197,7 @@ def open_for_writing(path: str) -> sqlite3.Connection:
         return _of_our_version(db, path)
 
 
-def open_for_reading(path: str) -> sqlite3.Connection:
+def open_for_reading(path: str) -> Connection:
     """Open the history in the file `path`, which may be written to meanwhile.
 
     Raises Failure if there is none.
@@ -214,7 +215,7 @@ def open_for_reading(path: str) -> sqlite3.Connection:
             return _of_our_version(db, path)
 
 
-def _connect(path: str, uri: bool = False) -> sqlite3.Connection:
+def _connect(path: str, uri: bool = False) -> Connection:
     db = sqlite3.connect(
         path,
         timeout=LOCK_TIMEOUT_S,
@@ -245,11 +246,11 @@ def _sqlite_failures(path: str) -> Iterator[None]:
         raise Failure(text, 2) from None
 
 
-def _version(db: sqlite3.Connection) -> int:
+def _version(db: Connection) -> int:
     return db.execute('PRAGMA user_version').fetchone()['user_version']
 
 
-def _of_our_version(db: sqlite3.Connection, path: str) -> sqlite3.Connection:
+def _of_our_version(db: Connection, path: str) -> Connection:
     version = _version(db)
     if version != VERSION:
         remedy = 'written by another version? use a fresh file, see --history'
@@ -258,7 +259,7 @@ def _of_our_version(db: sqlite3.Connection, path: str) -> sqlite3.Connection:
     return db
 
 
-def take_ownership(db: sqlite3.Connection, path: str, place: str) -> bool:
+def take_ownership(db: Connection, path: str, place: str) -> bool:
     """Take the history for the broker at `place`, as the only process that collects.
 
     It is ours until this process ends. Returns False if another process has it;
@@ -289,7 +290,7 @@ def lock(path: str) -> bool:
 
 
 @contextlib.contextmanager
-def transaction(db: sqlite3.Connection) -> Iterator[None]:
+def transaction(db: Connection) -> Iterator[None]:
     """Do the with-block at once or not at all; transactions may be nested.
 
     Other processes write before or after it.
@@ -309,14 +310,14 @@ def transaction(db: sqlite3.Connection) -> Iterator[None]:
 # ---- facts
 
 
-def set_facts(db: sqlite3.Connection, **facts: object) -> None:
+def set_facts(db: Connection, **facts: object) -> None:
     """Store facts by their name; JSON must be able to hold the values."""
     rows = [(name, json.dumps(value)) for name, value in facts.items()]
     with transaction(db):
         db.executemany('REPLACE INTO fact VALUES (?, ?)', rows)
 
 
-def get_fact(db: sqlite3.Connection, name: str, default: Any = None) -> Any:
+def get_fact(db: Connection, name: str, default: Any = None) -> Any:
     """Return a fact that was stored, else `default`."""
     row = db.execute('SELECT value FROM fact WHERE name = ?', [name]).fetchone()
     if not row:
@@ -339,7 +340,7 @@ class Broker(TypedDict):
     monitor: Monitor | None
 
 
-def broker(db: sqlite3.Connection) -> Broker:
+def broker(db: Connection) -> Broker:
     """Return what is known of the broker."""
     return Broker(
         state=get_fact(db, 'state'),
@@ -358,14 +359,14 @@ def broker(db: sqlite3.Connection) -> Broker:
 # ---- rows and buckets
 
 
-def upsert(db: sqlite3.Connection, table: str, row: Row) -> None:
+def upsert(db: Connection, table: str, row: Row) -> None:
     """Store a row in place of the one with the same key."""
     names = ', '.join(row)
     values = ', '.join(f':{name}' for name in row)
     db.execute(f'REPLACE INTO {table} ({names}) VALUES ({values})', row)
 
 
-def row_of(db: sqlite3.Connection, name: str) -> Row:
+def row_of(db: Connection, name: str) -> Row:
     """Return the row of a queue, which is created if the queue is new."""
     db.execute('INSERT OR IGNORE INTO queue (name) VALUES (?)', [name])
     return db.execute('SELECT * FROM queue WHERE name = ?', [name]).fetchone()
@@ -384,9 +385,7 @@ def start_of(period: str, at: float) -> int:
     return calendar.timegm((then.tm_year, month, day, hour, 0, 0))
 
 
-def count_into_buckets(
-    db: sqlite3.Connection, queue: Row | None, at: float, **metrics: float
-) -> None:
+def count_into_buckets(db: Connection, queue: Row | None, at: float, **metrics: float) -> None:
     """Add metrics to the hour, day and month that hold the time `at`.
 
     They count for the queue (unless that is None), and for all queues together
@@ -415,7 +414,7 @@ def _merged(name: str) -> str:
 
 
 def report(
-    db: sqlite3.Connection,
+    db: Connection,
     period: str,
     queue: str | None = None,
     since: float = 0,
@@ -461,7 +460,7 @@ def _summed(name: str) -> str:
     return f'sum(bucket.{name}) AS {name}'
 
 
-def forget(db: sqlite3.Connection, before: float, now: float) -> None:
+def forget(db: Connection, before: float, now: float) -> None:
     """Delete what ended before a time: buckets, dead letters, clients, queues.
 
     A client that is gone is deleted after KEEP_CLIENTS_S already: without a name

@@ -8,8 +8,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import sqlite3
 from collections.abc import Iterable
+from sqlite3 import Connection
 
 from siamese.monitoring.database import (
     ERRORS,
@@ -32,7 +32,7 @@ REQUEUED = {None: '1', True: 'requeued IS NOT NULL', False: 'requeued IS NULL'}
 TALLIED = {None: 'count', True: 'count - waiting', False: 'waiting'}
 
 
-def insert(db: sqlite3.Connection, letters: Iterable[DeadLetter], session: str, now: float) -> int:
+def insert(db: Connection, letters: Iterable[DeadLetter], session: str, now: float) -> int:
     """Store dead letters before they are acknowledged; return how many are new.
 
     Not new are those that another session has stored, and whose acknowledgement
@@ -50,7 +50,7 @@ def insert(db: sqlite3.Connection, letters: Iterable[DeadLetter], session: str, 
     return new
 
 
-def _take_over(db: sqlite3.Connection, digest: bytes, session: str, now: float) -> bool:
+def _take_over(db: Connection, digest: bytes, session: str, now: float) -> bool:
     """Return whether another session has stored this dead letter; it is ours now."""
     select = 'SELECT id FROM dead WHERE digest = ? AND NOT settled AND session <> ?'
     stored = db.execute(select, [digest, session]).fetchone()
@@ -62,7 +62,7 @@ def _take_over(db: sqlite3.Connection, digest: bytes, session: str, now: float) 
 
 
 def _insert_one(
-    db: sqlite3.Connection, letter: DeadLetter, digest: bytes, session: str, now: float
+    db: Connection, letter: DeadLetter, digest: bytes, session: str, now: float
 ) -> None:
     row: Row = {
         **letter,
@@ -97,7 +97,7 @@ def _digest(letter: DeadLetter) -> bytes:
     return digest.digest()
 
 
-def settle(db: sqlite3.Connection, session: str, before: float) -> None:
+def settle(db: Connection, session: str, before: float) -> None:
     """Note that the broker has the acknowledgements of what `session` got `before`.
 
     These dead letters will not be delivered again.
@@ -108,7 +108,7 @@ def settle(db: sqlite3.Connection, session: str, before: float) -> None:
 
 
 def letters(
-    db: sqlite3.Connection,
+    db: Connection,
     queue: str | None = None,
     reason: str | None = None,
     since: float | None = None,
@@ -139,10 +139,8 @@ def letters(
     where = ' AND '.join([REQUEUED[requeued], *wanted])
     values = [*wanted.values()]
     counted = f'SELECT count(*) AS count FROM dead WHERE {where}'
-    if since is None and not search:  # there may be millions: the tally knows
-        tallied = ' AND '.join(['1', *wanted])
-        total = f'ifnull(sum({TALLIED[requeued]}), 0)'
-        counted = f'SELECT {total} AS count FROM tally WHERE {tallied}'
+    if since is None and not search:
+        counted = _count_of_tally(requeued, [*wanted])
     count = db.execute(counted, values).fetchone()['count']
     select = f'SELECT {COLUMNS} FROM dead WHERE {where}'
     page = 'ORDER BY id DESC LIMIT ? OFFSET ?'
@@ -150,7 +148,14 @@ def letters(
     return rows.fetchall(), count
 
 
-def letter(db: sqlite3.Connection, number: int) -> Row | None:
+def _count_of_tally(requeued: bool | None, conditions: list[str]) -> str:
+    """Return a query that counts dead letters without reading them: there may be millions."""
+    where = ' AND '.join(['1', *conditions])
+    total = f'ifnull(sum({TALLIED[requeued]}), 0)'
+    return f'SELECT {total} AS count FROM tally WHERE {where}'
+
+
+def letter(db: Connection, number: int) -> Row | None:
     """Return the dead letter with this id as letters() does, or None.
 
     It also has its body (bytes), its properties (a dict, with the headers as a dict
@@ -163,7 +168,7 @@ def letter(db: sqlite3.Connection, number: int) -> Row | None:
     return row
 
 
-def by_queue(db: sqlite3.Connection, since: float | None = None) -> list[Row]:
+def by_queue(db: Connection, since: float | None = None) -> list[Row]:
     """Return how many there are by queue and reason: count, and waiting (not requeued).
 
     With `since` only those stored after that time; stored is then when the latest was.
@@ -180,13 +185,13 @@ def by_queue(db: sqlite3.Connection, since: float | None = None) -> list[Row]:
     return db.execute(select, [since]).fetchall()
 
 
-def ever(db: sqlite3.Connection) -> list[Row]:
+def ever(db: Connection) -> list[Row]:
     """Return the count of all that were ever stored, by queue and reason."""
     columns = 'queue, reason, ever AS count'
     return db.execute(f'SELECT {columns} FROM tally ORDER BY queue, reason').fetchall()
 
 
-def ids(db: sqlite3.Connection, which: str) -> list[int]:
+def ids(db: Connection, which: str) -> list[int]:
     """Return the ids of dead letters that were not requeued, oldest first.
 
     `which` is the name of a queue, 'all', or one dead letter ('#17').
@@ -203,7 +208,7 @@ def ids(db: sqlite3.Connection, which: str) -> list[int]:
     return [row['id'] for row in db.execute(select, values)]
 
 
-def mark_requeued(db: sqlite3.Connection, numbers: Iterable[int], at: float) -> None:
+def mark_requeued(db: Connection, numbers: Iterable[int], at: float) -> None:
     """Note that the broker has confirmed these dead letters in their queues."""
     update = 'UPDATE dead SET requeued = ? WHERE id = ?'
     db.executemany(update, [(at, number) for number in numbers])

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Mapping
+from sqlite3 import Connection
 from typing import Any
 
 from pika.channel import Channel
@@ -66,7 +66,7 @@ class Listener:
 
     def hear(
         self,
-        db: sqlite3.Connection,
+        db: Connection,
         event: str,
         facts: Mapping[str, Any],
         vhost: str,

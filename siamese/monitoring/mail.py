@@ -19,6 +19,7 @@ import threading
 import time
 from email.message import EmailMessage
 from email.utils import formatdate, make_msgid, parseaddr
+from sqlite3 import Connection
 from typing import Any, Callable, NamedTuple
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -62,6 +63,9 @@ WHAT_TO_DO = {
     ),
 }
 COLUMNS = ('dead-lettered (UTC)', 'queue', 'reason', 'sender', 'message_id', 'bytes')
+
+
+Refusals = dict[str, tuple[int, bytes]]  # answers of the mail server by recipient
 
 
 class Server(NamedTuple):
@@ -141,7 +145,7 @@ def start_thread(args: argparse.Namespace) -> Callable[[], int]:
 
 
 def send_if_due(
-    db: sqlite3.Connection,
+    db: Connection,
     args: argparse.Namespace,
     mail: dict[str, float],
     retry_s: float,
@@ -176,18 +180,22 @@ def send_if_due(
         mail['retry'] = time.time() + retry_s
         database.set_facts(db, mail=mail)
         return []
-    logging.info('mail sent: %s', message['Subject'])
-    for recipient, answer in refused.items():
-        text = 'mail not accepted for %s: %s'
-        logging.warning(text, printable(recipient), reason(answer))
+    _log_sent(message, refused)
     mail.update(until=now, sent=now)
     mail.pop('retry', None)
     database.set_facts(db, mail=mail)
     return [message]
 
 
+def _log_sent(message: EmailMessage, refused: Refusals) -> None:
+    logging.info('mail sent: %s', message['Subject'])
+    for recipient, answer in refused.items():
+        text = 'mail not accepted for %s: %s'
+        logging.warning(text, printable(recipient), reason(answer))
+
+
 def build_message(
-    db: sqlite3.Connection,
+    db: Connection,
     sender: str,
     recipients: list[str],
     unread_after: float,
@@ -286,7 +294,7 @@ def _html_row(row: list[Any]) -> str:
     return f'<tr>{cells}</tr>'
 
 
-def send(message: EmailMessage, url: str) -> dict[str, tuple[int, bytes]]:
+def send(message: EmailMessage, url: str) -> Refusals:
     """Send a mail; return {recipient: answer} of those for whom it was not accepted.
 
     Raises OSError or smtplib.SMTPException if it was accepted for none.

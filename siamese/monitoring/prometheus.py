@@ -68,8 +68,9 @@ class Collector:
             dead = dead_letters.ever(db)
             unroutable = database.get_fact(db, 'unroutable') or {}
         yield from _of_queues(rows)
-        values = [([row['queue'], row['reason']], row['count']) for row in dead]
-        yield _counter('dead_letters', 'Dead letters', ['queue', 'reason'], values)
+        labels = ['queue', 'reason']
+        values = _values(dead, labels, 'count')
+        yield _counter('dead_letters', 'Dead letters', labels, values)
         for name in database.UNROUTABLE:
             text = f'Messages {name}, for no queue took them'
             yield _counter(name, text, [], [([], unroutable.get(name, 0))])
@@ -78,34 +79,44 @@ class Collector:
 
 
 def _of_queues(rows: list[Row]) -> Iterator[Metric]:
+    labels = ['queue']
     for name, text in COUNTERS.items():
-        values = [([row['name']], row[name]) for row in rows]
-        yield _counter(f'queue_{name}', text, ['queue'], values)
+        values = _values(rows, ['name'], name)
+        yield _counter(f'queue_{name}', text, labels, values)
     for name, text in GAUGES.items():
-        values = [([row['name']], row[name]) for row in rows]
-        yield _gauge(f'queue_{name}', text, ['queue'], values)
-    oldest = [([row['name']], row['oldest_since']) for row in rows if row['oldest_since']]
-    yield _gauge('queue_oldest_since_seconds', OLDEST, ['queue'], oldest)
+        values = _values(rows, ['name'], name)
+        yield _gauge(f'queue_{name}', text, labels, values)
+    waiting = [row for row in rows if row['oldest_since']]
+    values = _values(waiting, ['name'], 'oldest_since')
+    yield _gauge('queue_oldest_since_seconds', OLDEST, labels, values)
 
 
 def _of_clients(rows: list[Row]) -> Iterator[Metric]:
     labels = ['client', 'user']
-    there = [([row['name'], row['user']], int(row['state'] != 'gone')) for row in rows]
-    yield _gauge('client_connected', CONNECTED, labels, there)
-    interruptions = [([row['name'], row['user']], row['interruptions']) for row in rows]
-    yield _counter('client_interruptions', INTERRUPTIONS, labels, interruptions)
+    keys = ['name', 'user']
+    there = [{**row, 'connected': row['state'] != 'gone'} for row in rows]
+    values = _values(there, keys, 'connected')
+    yield _gauge('client_connected', CONNECTED, labels, values)
+    values = _values(rows, keys, 'interruptions')
+    yield _counter('client_interruptions', INTERRUPTIONS, labels, values)
+
+
+def _values(rows: list[Row], keys: list[str], column: str) -> Values:
+    return [([row[key] for key in keys], float(row[column])) for row in rows]
 
 
 def _counter(name: str, text: str, labels: list[str], values: Values) -> Metric:
     from prometheus_client.core import CounterMetricFamily
 
-    return _filled(CounterMetricFamily(f'siamese_{name}', text, labels=labels), values)
+    family = CounterMetricFamily(f'siamese_{name}', text, labels=labels)
+    return _filled(family, values)
 
 
 def _gauge(name: str, text: str, labels: list[str], values: Values) -> Metric:
     from prometheus_client.core import GaugeMetricFamily
 
-    return _filled(GaugeMetricFamily(f'siamese_{name}', text, labels=labels), values)
+    family = GaugeMetricFamily(f'siamese_{name}', text, labels=labels)
+    return _filled(family, values)
 
 
 def _filled(family: Any, values: Values) -> Metric:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterable, Mapping
+from sqlite3 import Connection
 from typing import Any, NamedTuple, TypedDict
 
 from siamese.monitoring.database import (
@@ -116,7 +116,7 @@ def grown(old: float, new: float, restarted: bool = False, several: bool = False
 
 
 def collect(
-    db: sqlite3.Connection,
+    db: Connection,
     at: float,
     queues: Iterable[Queue],
     uptime: float | None = None,
@@ -144,7 +144,7 @@ def collect(
         set_facts(db, collected=at, uptime=uptime, process=process, unroutable=totals)
 
 
-def _clock(db: sqlite3.Connection, at: float, uptime: float | None, process: str | None) -> Clock:
+def _clock(db: Connection, at: float, uptime: float | None, process: str | None) -> Clock:
     last = get_fact(db, 'collected')
     before = get_fact(db, 'uptime')
     restarted = False
@@ -163,7 +163,7 @@ def _clock(db: sqlite3.Connection, at: float, uptime: float | None, process: str
     return Clock(restarted, uptime is None, left_out)
 
 
-def _store_queue(db: sqlite3.Connection, row: Row, queue: Queue, at: float, clock: Clock) -> None:
+def _store_queue(db: Connection, row: Row, queue: Queue, at: float, clock: Clock) -> None:
     """Bring the row, the sample and the buckets of a queue up to date."""
     described: dict[str, Any] = {**queue}
     counted = {name: described.pop(name) for name in COUNTED}
@@ -207,7 +207,7 @@ def _count(row: Row, counted: Mapping[str, int | None], clock: Clock) -> dict[st
 
 
 def _count_unroutable(
-    db: sqlite3.Connection, counted: Mapping[str, int | None], at: float, clock: Clock
+    db: Connection, counted: Mapping[str, int | None], at: float, clock: Clock
 ) -> Row:
     """Count the messages that no queue took; return the row of these counters."""
     totals: Row = dict.fromkeys(UNROUTABLE, 0)
@@ -219,13 +219,13 @@ def _count_unroutable(
     return totals
 
 
-def reset_rates(db: sqlite3.Connection) -> None:
+def reset_rates(db: Connection) -> None:
     """Store that nothing flows, as far as is known: there are no metrics for a while."""
     zeros = ', '.join(f'{rate} = 0' for rate in RATES)
     db.execute(f"UPDATE queue SET {zeros} WHERE state <> 'gone'")
 
 
-def _rates(db: sqlite3.Connection, row: Row, at: float) -> dict[str, float]:
+def _rates(db: Connection, row: Row, at: float) -> dict[str, float]:
     """Return the RATES since the first sample of the last RATE_WINDOW_S.
 
     Without a sample there are none, and the broker's own rates hold: these are often
@@ -239,7 +239,7 @@ def _rates(db: sqlite3.Connection, row: Row, at: float) -> dict[str, float]:
     return {rate: (row[name] - then[name]) / took for rate, name in zip(RATES, COUNTED)}
 
 
-def _oldest(db: sqlite3.Connection, row: Row, at: float) -> float | None:
+def _oldest(db: Connection, row: Row, at: float) -> float | None:
     """Return since when the oldest message waits.
 
     It is the latest sample by which no more was published than has left since, for
@@ -254,7 +254,7 @@ def _oldest(db: sqlite3.Connection, row: Row, at: float) -> float | None:
     return found or row['oldest_since'] or at
 
 
-def known(db: sqlite3.Connection, gone: bool = False) -> list[Row]:
+def known(db: Connection, gone: bool = False) -> list[Row]:
     """Return the queues by name; with `gone` also those that were deleted.
 
     type: 'classic', 'quorum' or 'stream'; state: 'running', 'gone' ...; seen: when it
@@ -268,9 +268,7 @@ def known(db: sqlite3.Connection, gone: bool = False) -> list[Row]:
     return db.execute(f'SELECT {COLUMNS} FROM queue {where} ORDER BY name', [gone]).fetchall()
 
 
-def samples(
-    db: sqlite3.Connection, queue: str | None = None, since: float = 0
-) -> dict[str, list[Sample]]:
+def samples(db: Connection, queue: str | None = None, since: float = 0) -> dict[str, list[Sample]]:
     """Return the samples of each queue, or of one `queue`, oldest first.
 
     They are of the last 15 minutes, and later than `since`; the first one only starts

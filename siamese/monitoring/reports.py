@@ -10,6 +10,7 @@ import sqlite3
 import sys
 import time
 from collections.abc import Sequence
+from sqlite3 import Connection
 from typing import Any, NamedTuple
 
 import common
@@ -112,7 +113,7 @@ def _situation(args: argparse.Namespace) -> Situation:
     )
 
 
-def _collect_once_started(db: sqlite3.Connection, call: collector.Call, vhost: str) -> None:
+def _collect_once_started(db: Connection, call: collector.Call, vhost: str) -> None:
     """Collect once; wait for a broker that has only just started."""
     deadline = time.monotonic() + STARTING_S
     while True:
@@ -227,7 +228,7 @@ def report(args: argparse.Namespace) -> int:
     return 0
 
 
-def _dead_letter_report(db: sqlite3.Connection, queue: str | None, since: float) -> Report:
+def _dead_letter_report(db: Connection, queue: str | None, since: float) -> Report:
     found, _ = dead_letters.letters(db, queue=queue, since=since, limit=-1)
     rows = []
     for letter in reversed(found):
@@ -237,7 +238,7 @@ def _dead_letter_report(db: sqlite3.Connection, queue: str | None, since: float)
     return Report(DEAD_COLUMNS, rows, len(rows), '')
 
 
-def _period_report(db: sqlite3.Connection, period: str, queue: str | None, since: float) -> Report:
+def _period_report(db: Connection, period: str, queue: str | None, since: float) -> Report:
     since = database.start_of(period, since)
     rows = []
     errors = 0

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 import re
-import sqlite3
 import time
 from collections import Counter
+from sqlite3 import Connection
 from typing import Any
 
 from pika.channel import Channel
@@ -60,7 +60,7 @@ def requeue(args: argparse.Namespace) -> int:
 class Requeuer:
     """Requeues dead letters one by one; counts those that were, and that could not be."""
 
-    def __init__(self, link: Link, db: sqlite3.Connection, found: int) -> None:
+    def __init__(self, link: Link, db: Connection, found: int) -> None:
         self.link = link
         self.db = db
         self.found = found
