@@ -57,7 +57,7 @@ def situation(db, args, now):
     elif known['state'] == 'up':
         words, tone = f'{name} up', 'good'
         notes += [
-            (text.startswith('no figures'), text, '')
+            (text.startswith('no metrics'), text, '')
             for text in known['missing'] or []
             if not text.startswith('no exchange')
         ]  # that one is not to be had in most virtual hosts
