@@ -22,8 +22,7 @@ import pika
 from aiosmtpd.controller import Controller
 from harness import ROOT, RunFailed, machine, put, table
 
-from siamese.monitoring import database as history
-from siamese.monitoring import dead_letters as dead
+from siamese.monitoring import database, dead_letters
 from siamese.testbed import rabbitmq as broker
 
 TTL = 0.5  # s
@@ -89,7 +88,7 @@ def measure(rounds):
         mails = Controller(mailbox, hostname='127.0.0.1', port=broker.free_ports(1)[0])
         mails.start()
         stack.callback(mails.stop)
-        db = stack.enter_context(contextlib.closing(history.open_for_writing(file)))
+        db = stack.enter_context(contextlib.closing(database.open_for_writing(file)))
         stack.enter_context(
             running(
                 'monitor.py',
@@ -113,10 +112,10 @@ def measure(rounds):
         channel.queue_declare(
             'bench.unread', durable=True, arguments={'x-dead-letter-exchange': 'siamese.dlx'}
         )
-        while not history.get_fact(db, 'collected'):
+        while not database.get_fact(db, 'collected'):
             connection.process_data_events(0.1)
         places = {
-            'the history': lambda id: dead.letters(db, search=id)[1],
+            'the history': lambda id: dead_letters.letters(db, search=id)[1],
             'a page asked for then': lambda id: (
                 id in urllib.request.urlopen(f'{base}/dead').read().decode()
             ),

@@ -68,7 +68,7 @@ def script(name, *flags):
     return json.loads(out), peak
 
 
-def mining():
+def mining_rows():
     """Return the rows of the mining table."""
     prepared = [
         b'0' * 64 + b'909451%d' % proof for proof in mining.odd_primes(10_000_001, 10_400_000)
@@ -108,7 +108,7 @@ def main():
     print(f'validating: {2 * ROUNDS} rounds of {BLOCKS} blocks ...', file=sys.stderr)
     plain, booked, memory, miner, version = validation()
     print(f'mining: {ROUNDS} rounds of {3 * SECONDS} s ...', file=sys.stderr)
-    mined = mining()
+    mined = mining_rows()
     mined = [(name, f'{rate:,.0f}', f'{ratio:.1f}') for name, rate, ratio in mined]
     put(
         'Scenario 1: blocks',

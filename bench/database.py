@@ -19,8 +19,7 @@ import pika
 import psutil
 from harness import ROOT, machine, put, table
 
-from siamese.monitoring import database as history
-from siamese.monitoring import queues
+from siamese.monitoring import database, queues
 from siamese.testbed import rabbitmq as broker
 
 END = 1_795_521_600  # 2026-11-24 12:00 UTC, the last hour
@@ -34,15 +33,15 @@ def fill(db, names, years):
         [(number + 1, f'siamese.queue-{number:03}', 'running') for number in range(names)],
     )
     rows, step = 0, (3600, 86400)
-    columns = 'period', 'queue', 'start', *history.FIGURES
+    columns = 'period', 'queue', 'start', *database.METRICS
     for period in (0, 1, 2):
         starts = sorted(
             {
-                history.start_of(history.PERIODS[period], at)
+                database.start_of(database.PERIODS[period], at)
                 for at in range(END - round(years * 365.25 * 86400), END, step[min(period, 1)])
             }
         )
-        with history.transaction(db):
+        with database.transaction(db):
             db.executemany(
                 f'INSERT INTO bucket ({", ".join(columns)}) VALUES (?{", ?" * (len(columns) - 1)})',
                 (
@@ -71,17 +70,17 @@ def fill(db, names, years):
 def answers(db):
     """Return [(question, s)] of what report and page ask."""
     questions = {
-        'by day, one queue, all years': lambda: history.report(db, 'day', 'siamese.queue-007'),
-        'by month, one queue, all years': lambda: history.report(db, 'month', 'siamese.queue-007'),
-        'by hour, one queue, the last week': lambda: history.report(
+        'by day, one queue, all years': lambda: database.report(db, 'day', 'siamese.queue-007'),
+        'by month, one queue, all years': lambda: database.report(db, 'month', 'siamese.queue-007'),
+        'by hour, one queue, the last week': lambda: database.report(
             db, 'hour', 'siamese.queue-007', END - 7 * 86400
         ),
-        'by day, each queue, the last 31 days': lambda: history.report(
+        'by day, each queue, the last 31 days': lambda: database.report(
             db, 'day', since=END - 31 * 86400
         ),
-        'by month, each queue, all years': lambda: history.report(db, 'month'),
-        'by year, each queue, all years': lambda: history.report(db, 'year'),
-        'by day, all queues together, all years': lambda: history.report(db, 'day', total=True),
+        'by month, each queue, all years': lambda: database.report(db, 'month'),
+        'by year, each queue, all years': lambda: database.report(db, 'year'),
+        'by day, all queues together, all years': lambda: database.report(db, 'day', total=True),
         'all queues as they are now': lambda: queues.known(db),
     }
     found = []
@@ -150,10 +149,10 @@ def main(argv=None):
     conditions = machine()
     with tempfile.TemporaryDirectory() as folder:
         path = f'{folder}/siamese.db'
-        with contextlib.closing(history.open_for_writing(path)) as db:
+        with contextlib.closing(database.open_for_writing(path)) as db:
             db.execute('PRAGMA synchronous = OFF')  # only here: nobody would miss it
             rows = fill(db, args.queues, args.years)
-        with contextlib.closing(history.open_for_reading(path)) as db:
+        with contextlib.closing(database.open_for_reading(path)) as db:
             asked = answers(db)
         size = os.path.getsize(path) / 1e6
     share, memory = weigh_collector(args.collected, args.seconds)

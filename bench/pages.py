@@ -19,9 +19,7 @@ import urllib.request
 from database import LONGEST, fill
 from harness import ROOT, machine, put, table
 
-from siamese.monitoring import clients, queues
-from siamese.monitoring import database as history
-from siamese.monitoring import dead_letters as dead
+from siamese.monitoring import clients, database, dead_letters, queues
 
 PAGES = {
     'all queues': '/',
@@ -35,7 +33,7 @@ LETTERS, SAMPLES, TIMES = 10_000, 180, 10
 def fill_the_rest(db, names):
     """Write what years.fill() leaves out: the last quarter of an hour, dead letters, clients."""
     now = time.time()
-    with history.transaction(db):
+    with database.transaction(db):
         for number in range(SAMPLES):
             at = now - 5 * (SAMPLES - number)
             queues.collect(
@@ -49,14 +47,14 @@ def fill_the_rest(db, names):
                         'ready': queue,
                         'unacked': 1,
                         'consumers': queue % 10,
-                        **dict.fromkeys(history.RATES, 7.5),
-                        **dict.fromkeys(history.COUNTED, number * 37),
+                        **dict.fromkeys(database.RATES, 7.5),
+                        **dict.fromkeys(database.COUNTED, number * 37),
                     }
                     for queue in range(names)
                 ],
                 1e6 + at,
             )
-    dead.insert(
+    dead_letters.insert(
         db,
         [
             {
@@ -103,7 +101,7 @@ def main(argv=None):
     args = parser.parse_args(argv)
     conditions, found = machine(), []
     with tempfile.TemporaryDirectory() as folder:
-        with contextlib.closing(history.open_for_writing(f'{folder}/siamese.db')) as db:
+        with contextlib.closing(database.open_for_writing(f'{folder}/siamese.db')) as db:
             db.execute('PRAGMA synchronous = OFF')  # only here: nobody would miss it
             rows = fill(db, args.queues, args.years)
             fill_the_rest(db, args.queues)

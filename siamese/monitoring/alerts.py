@@ -1,58 +1,94 @@
-"""What a person should look at: a broker away, alarms, messages nobody picks up, clients that were interrupted."""
+"""Alerts: what somebody should look at, according to a history.
+
+These are an unavailable broker, resource alarms, messages that wait in a queue
+without consumers, new dead letters, and clients that were interrupted.
+"""
+
+from __future__ import annotations
 
 import time
+from sqlite3 import Connection
+from typing import TypedDict
 
-from siamese.monitoring import clients, queues
-from siamese.monitoring import database as history
-from siamese.monitoring import dead_letters as dead
+from siamese.monitoring import clients, database, dead_letters, queues
 from siamese.text import count_of, duration
 
 
-def warnings(db, unread_after, since, now=None):
-    """Return what a person should look at as [{'kind', 'name', 'began', 'text'}]; the text is one line for people.
+class Alert(TypedDict):
+    """One alert; `kind` is 'broker', 'alarm', 'unread', 'dead' or 'interrupted'."""
 
-    kind: 'broker' (away), 'alarm', 'unread' (a queue without consumer whose oldest message waits `unread_after` s or
-    longer), 'dead' (dead letters stored after the time `since` and not sent back), 'interrupted' (a client that came
-    back after `since`). name: of the queue or client, else ''. began: since when it is worth a mail; that of a broker
-    away is `unread_after` s after it went.
+    kind: str
+    name: str  # of the queue or client, '' where there is none
+    began: float  # when it became worth a mail
+    text: str  # one line for people
+
+
+def warnings(
+    db: Connection,
+    unread_after: float,
+    since: float,
+    now: float | None = None,
+) -> list[Alert]:
+    """Return the alerts of a history at the time `now`.
+
+    Messages count as unread, and the broker as unavailable, after `unread_after`
+    seconds. Dead letters and interruptions are left out if they were stored, or
+    ended, before the time `since`; so are dead letters that were requeued.
     """
-    now, known, found = now or time.time(), history.broker(db), []
+    now = now or time.time()
+    return [
+        *_broker_alerts(db, unread_after, now),
+        *_unread_alerts(db, unread_after, now),
+        *_dead_letter_alerts(db, since),
+        *_interruption_alerts(db, since),
+    ]
 
-    def warn(kind, name, began, text):
-        found.append({'kind': kind, 'name': name, 'began': began, 'text': text})
 
-    if known['state'] == 'away':
-        warn(
-            'broker',
-            '',
-            known['since'] + unread_after,
-            f'the broker has been away for {duration(now - known["since"])}',
-        )
-    for text, began in (known['alarms'] or {}).items():
-        warn('alarm', '', began, text)
+def _broker_alerts(db: Connection, unread_after: float, now: float) -> list[Alert]:
+    broker = database.broker(db)
+    found = []
+    since = broker['since']
+    if since and broker['state'] == database.UNAVAILABLE:
+        text = f'the broker has been unavailable for {duration(now - since)}'
+        found.append(Alert(kind='broker', name='', began=since + unread_after, text=text))
+    for text, began in (broker['alarms'] or {}).items():
+        found.append(Alert(kind='alarm', name='', began=began, text=text))
+    return found
+
+
+def _unread_alerts(db: Connection, unread_after: float, now: float) -> list[Alert]:
+    found = []
     for row in queues.known(db):
-        if row['alone_since'] and now - row['oldest_since'] >= unread_after:
-            warn(
-                'unread',
-                row['name'],
-                max(row['alone_since'], row['oldest_since'] + unread_after),
-                f'{row["name"]}: {count_of(row["ready"], "message")} and no consumer, the oldest waits '
-                f'{duration(now - row["oldest_since"])}',
-            )
-    for row in dead.by_queue(db, since):
-        if row['waiting']:
-            warn(
-                'dead',
-                row['queue'],
-                row['stored'],
-                f'{row["queue"] or "queue unknown"}: '
-                f'{count_of(row["waiting"], "dead letter")}, {row["reason"]}',
-            )
+        if not row['alone_since']:
+            continue
+        age = now - row['oldest_since']
+        if age < unread_after:
+            continue
+        name = row['name']
+        messages = count_of(row['ready'], 'message')
+        text = f'{name}: {messages} and no consumer, the oldest waits {duration(age)}'
+        began = max(row['alone_since'], row['oldest_since'] + unread_after)
+        found.append(Alert(kind='unread', name=name, began=began, text=text))
+    return found
+
+
+def _dead_letter_alerts(db: Connection, since: float) -> list[Alert]:
+    found = []
+    for row in dead_letters.by_queue(db, since):
+        if not row['waiting']:
+            continue
+        queue = row['queue']
+        waiting = count_of(row['waiting'], 'dead letter')
+        text = f'{queue or "queue unknown"}: {waiting}, {row["reason"]}'
+        found.append(Alert(kind='dead', name=queue, began=row['stored'], text=text))
+    return found
+
+
+def _interruption_alerts(db: Connection, since: float) -> list[Alert]:
+    found = []
     for row in clients.known(db, back_since=since):
-        warn(
-            'interrupted',
-            row['name'],
-            row['back'],
-            f'{row["name"]}: was away for {duration(row["back"] - row["last_interruption"])}, and is back',
-        )
+        name = row['name']
+        gone = duration(row['back'] - row['last_interruption'])
+        text = f'{name}: was disconnected for {gone}, and is back'
+        found.append(Alert(kind='interrupted', name=name, began=row['back'], text=text))
     return found

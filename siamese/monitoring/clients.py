@@ -1,121 +1,190 @@
-"""The clients of a history: who is connected, what they do, and when they were interrupted."""
+"""The clients of a history: who is connected, what they do, who was interrupted."""
+
+from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from sqlite3 import Connection
+from typing import TypedDict
 
-from siamese.monitoring.database import transaction, upsert
+from siamese.monitoring.database import Row, transaction, upsert
 from siamese.monitoring.queues import grown
 
 CONNECTED = "SELECT * FROM client WHERE connections <> '{}'"
-STEADY = 15  # s since its last message for which a client still sends; the broker tells of messages every 5 s, or later
+INSERT = (
+    'INSERT OR IGNORE INTO client'
+    ' (name, user, state, since, first_seen, last_seen)'
+    " VALUES (?, ?, 'new', ?, ?, ?)"
+)
+COLUMNS = (
+    'name, user, does, state, since, first_seen, last_seen, interruptions,'
+    ' last_interruption, back, sent, received'
+)
+# A client still sends, or receives, for so long after its last message: the
+# broker updates its counters every 5 s at the earliest.
+ACTIVE_WINDOW_S = 15
+SENT, RECEIVED = 1, 2  # places in what is stored of a connection
+OPENED: list[float] = [0, 0, 0]
+
+Key = tuple[str, str]  # the name and the user of a client
+Connections = dict[str, list[float]]  # by id: first seen, sent, received
 
 
-def update(db, at, present, patience=0):
-    """Store which clients there are at the time `at`.
+class Present(TypedDict):
+    """A client that is connected now."""
 
-    `present` is {(name, user): {'does': str, 'blocked': bool, 'connections': {id: (sent, received)}}}, of all of them;
-    sent and received are counted since the connection began. A connection that is not among them is gone, unless it was
-    seen for the first time less than `patience` seconds ago.
+    does: str
+    blocked: bool
+    connections: dict[str, tuple[int, int]]  # by id: sent and received since it opened
+
+
+def update(
+    db: Connection,
+    at: float,
+    present: Mapping[Key, Present],
+    grace_s: float = 0,
+) -> None:
+    """Store which clients are connected at the time `at`: all that are `present`.
+
+    A connection that is not listed is gone, unless it was seen for the first time
+    less than `grace_s` seconds ago.
     """
     with transaction(db):
-        connected = {(row['name'], row['user']): row for row in db.execute(CONNECTED)}
-        for key in {*present, *connected}:
-            row = connected.get(key) or _row_of(db, at, *key)
-            before, there = json.loads(row['connections']), present.get(key, {'connections': {}})
-            now = {
-                id: [before.get(id, [at])[0], *counts]
-                for id, counts in there['connections'].items()
-            }
-            now.update(
-                {id: was for id, was in before.items() if id not in now and at - was[0] < patience}
-            )
-            _change(row, before, now, at)
-            grew = [
-                sum(grown(before.get(id, [0, 0, 0])[n], counts[n]) for id, counts in now.items())
-                for n in (1, 2)
-            ]
-            row['sent'], row['received'] = row['sent'] + grew[0], row['received'] + grew[1]
-            if now:
-                row.update(
-                    does=there.get('does', row['does']),
-                    last_seen=at,
-                    sent_at=at if grew[0] else row['sent_at'],
-                    received_at=at if grew[1] else row['received_at'],
-                )
-                doing = [
-                    verb
-                    for verb, last in (('sends', row['sent_at']), ('receives', row['received_at']))
-                    if last is not None and at - last < STEADY
-                ]
-                _turn(row, 'blocked' if there.get('blocked') else ' and '.join(doing) or 'idle', at)
+        rows = {(row['name'], row['user']): row for row in db.execute(CONNECTED)}
+        for key in {*present, *rows}:
+            row = rows.get(key) or _row_of(db, at, *key)
+            _update_row(row, at, present.get(key), grace_s)
             upsert(db, 'client', row)
 
 
-def connected(db, at, name, user, id):
-    """Store that a client has opened the connection `id`."""
+def _update_row(row: Row, at: float, client: Present | None, grace_s: float) -> None:
+    before: Connections = json.loads(row['connections'])
+    now: Connections = {}
+    listed = {}
+    if client:
+        listed = client['connections']
+    for name, (sent, received) in listed.items():
+        first_seen = before.get(name, [at])[0]
+        now[name] = [first_seen, sent, received]
+    for name, known in before.items():
+        if name not in now and at - known[0] < grace_s:
+            now[name] = known
+    _set_connections(row, before, now, at)
+    sent_more = _total_growth(before, now, SENT)
+    received_more = _total_growth(before, now, RECEIVED)
+    row['sent'] += sent_more
+    row['received'] += received_more
+    if not now:
+        return
+    row['last_seen'] = at
+    if client:
+        row['does'] = client['does']
+    if sent_more:
+        row['sent_at'] = at
+    if received_more:
+        row['received_at'] = at
+    if client and client['blocked']:
+        _set_state(row, 'blocked', at)
+    else:
+        _set_state(row, _activity(row, at), at)
+
+
+def _total_growth(before: Connections, now: Connections, place: int) -> float:
+    """Return how many messages were sent, or received, since the last update."""
+    total = 0.0
+    for name, counts in now.items():
+        old = before.get(name, OPENED)
+        total += grown(old[place], counts[place])
+    return total
+
+
+def _activity(row: Row, at: float) -> str:
+    doing = []
+    for verb, column in (('sends', 'sent_at'), ('receives', 'received_at')):
+        last = row[column]
+        if last is not None and at - last < ACTIVE_WINDOW_S:
+            doing.append(verb)
+    return ' and '.join(doing) or 'idle'
+
+
+def connected(db: Connection, at: float, name: str, user: str, connection: str) -> None:
+    """Store that a client has opened the connection of this id."""
     with transaction(db):
         row = _row_of(db, at, name, user)
-        before = json.loads(row['connections'])
-        _change(row, before, {**before, id: before.get(id, [at, 0, 0])}, at)
-        upsert(db, 'client', {**row, 'last_seen': at})
+        before: Connections = json.loads(row['connections'])
+        now = {connection: [at, 0, 0], **before}
+        _set_connections(row, before, now, at)
+        row['last_seen'] = at
+        upsert(db, 'client', row)
 
 
-def disconnected(db, at, id):
-    """Store that the connection `id` is closed."""
+def disconnected(db: Connection, at: float, connection: str) -> None:
+    """Store that the connection of this id is closed."""
     with transaction(db):
         for row in db.execute(CONNECTED).fetchall():
-            before = json.loads(row['connections'])
-            if id in before:
-                row['last_seen'] = at
-                _change(row, before, {key: value for key, value in before.items() if key != id}, at)
-                upsert(db, 'client', row)
+            before: Connections = json.loads(row['connections'])
+            if connection not in before:
+                continue
+            now = dict(before)
+            del now[connection]
+            row['last_seen'] = at
+            _set_connections(row, before, now, at)
+            upsert(db, 'client', row)
 
 
-def _row_of(db, at, name, user):
-    db.execute(
-        'INSERT OR IGNORE INTO client (name, user, state, since, first_seen, last_seen) '
-        "VALUES (?, ?, 'new', ?, ?, ?)",
-        [name, user, at, at, at],
-    )
-    return db.execute('SELECT * FROM client WHERE name = ? AND user = ?', [name, user]).fetchone()
+def _row_of(db: Connection, at: float, name: str, user: str) -> Row:
+    db.execute(INSERT, [name, user, at, at, at])
+    select = 'SELECT * FROM client WHERE name = ? AND user = ?'
+    return db.execute(select, [name, user]).fetchone()
 
 
-def _change(row, before, now, at):
+def _set_connections(row: Row, before: Connections, now: Connections, at: float) -> None:
     """Note in a client's row that its connections were `before`, and are `now`."""
-    left = set(before) - set(
-        now
-    )  # the API names a connection for a while after its successor has come
-    if now and (
-        row['state'] == 'gone' or any(now[id][0] > before[old][0] for id in now for old in left)
-    ):
-        row['interruptions'] += 1
-        row['last_interruption'], row['back'] = (
-            row['since'] if row['state'] == 'gone' else row['last_seen'],
-            at,
-        )
-    if now and row['state'] in ('gone', 'new'):
-        _turn(row, 'idle', at)
-    elif not now:
-        _turn(row, 'gone', at)
+    if now and row['state'] == 'gone':
+        _count_interruption(row, row['since'], at)
+    elif now and _has_successor(before, now):
+        _count_interruption(row, row['last_seen'], at)
+    if not now:
+        _set_state(row, 'gone', at)
+    elif row['state'] in ('gone', 'new'):
+        _set_state(row, 'idle', at)
     row['connections'] = json.dumps(now)
 
 
-def _turn(row, state, at):
-    if row['state'] != state:
-        row['state'], row['since'] = state, at
+def _has_successor(before: Connections, now: Connections) -> bool:
+    """Return whether a connection is gone, and one that began later is there.
 
-
-def known(db, back_since=None):
-    """Return the clients as a list of dicts by name: producers, consumers, and whoever else has a connection.
-
-    name: the connection_name it gives, else its address; user; does: what it is there for, 'receives siamese.blocks'
-    say; state: 'sends', 'receives', 'sends and receives', 'idle', 'blocked' by the broker, or 'gone'; since: when that
-    state began; first_seen, last_seen; sent, received: messages, as far as collected; interruptions: how often it was
-    gone and came back under its name; last_interruption: when the last one began, and back: when it was back (None if
-    there was none). With `back_since` only those that came back after that time.
+    The management API lists a connection for a while after its successor.
     """
-    only, values = ('', []) if back_since is None else ('WHERE back > ?', [back_since])
-    return db.execute(
-        'SELECT name, user, does, state, since, first_seen, last_seen, interruptions, last_interruption, '
-        f'back, sent, received FROM client {only} ORDER BY name, user',
-        values,
-    ).fetchall()
+    left = [before[name][0] for name in before if name not in now]
+    return bool(left) and max(known[0] for known in now.values()) > min(left)
+
+
+def _count_interruption(row: Row, began: float, ended: float) -> None:
+    row['interruptions'] += 1
+    row['last_interruption'] = began
+    row['back'] = ended
+
+
+def _set_state(row: Row, state: str, at: float) -> None:
+    if row['state'] != state:
+        row['state'] = state
+        row['since'] = at
+
+
+def known(db: Connection, back_since: float | None = None) -> list[Row]:
+    """Return the clients by name: producers, consumers, and other connections.
+
+    name: the connection_name it gives, else its address. does: its purpose, for
+    example 'receives siamese.blocks'. state: 'sends', 'receives', 'sends and
+    receives', 'idle', 'blocked' by the broker, or 'gone'; since: when that state
+    began. sent, received: messages, as far as collected. interruptions: how often
+    it was gone and came back under its name; last_interruption: when the last one
+    began, and back: when it ended, None if there was none. With `back_since` only
+    the clients that came back after that time.
+    """
+    select = f'SELECT {COLUMNS} FROM client'
+    if back_since is None:
+        return db.execute(f'{select} ORDER BY name, user').fetchall()
+    where = 'WHERE back > ? ORDER BY name, user'
+    return db.execute(f'{select} {where}', [back_since]).fetchall()

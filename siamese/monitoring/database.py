@@ -1,10 +1,13 @@
-"""What happened on a virtual host: one SQLite file (WAL), written by monitor.py and read by whoever wants to know.
+"""The history of a virtual host: one SQLite file (WAL), which monitor.py writes.
 
-Functions over a sqlite3.Connection: open_for_writing() or open_for_reading(), then what is below, and what queues.py,
-dead.py and clients.py have of their tables. Readers return plain dicts and lists. All times are seconds since 1970 as
-float; hours, days and months begin in UTC; all counts are messages, all rates messages/s. Texts may hold whatever a
-stranger wrote: escape them before they are shown.
+Functions over a Connection: open_for_writing() or open_for_reading(), then
+the functions below, and those of queues.py, dead_letters.py and clients.py for
+their tables. Rows are plain dicts. All times are seconds since 1970 as float;
+hours, days and months begin in UTC; all counts are messages, all rates messages/s.
+Texts may hold whatever a stranger wrote: escape them before they are shown.
 """
+
+from __future__ import annotations
 
 import calendar
 import contextlib
@@ -13,128 +16,273 @@ import json
 import os
 import sqlite3
 import time
+from collections.abc import Iterator
+from sqlite3 import Connection
+from typing import Any, TypedDict
 from urllib.parse import quote
 
 from common import Failure
 from siamese.messaging.topology import DEAD_LETTER_QUEUE
 
 DEFAULT_FILE = 'siamese.db'
-VERSION = 3  # of the schema
+VERSION = 4  # of the schema
+UP, UNAVAILABLE = 'up', 'unavailable'  # states of the broker
 PERIODS = ('hour', 'day', 'month', 'year')
-COUNTED = ('published', 'delivered', 'acked', 'redelivered')  # by the broker, for each queue
-ERRORS = ('expired', 'rejected', 'other')  # by us, for each dead letter
-UNROUTABLE = ('returned', 'dropped')  # by the broker, for all queues together: no queue took these
-FIGURES = (*COUNTED, *ERRORS, 'ready_high', 'unacked_high')  # of a bucket
+# Counted by the broker, for each queue.
+COUNTED = ('published', 'delivered', 'acked', 'redelivered')
+# Counted by us: dead letters by reason.
+ERRORS = ('expired', 'rejected', 'other')
+# Counted by the broker for the virtual host: messages that no queue took.
+UNROUTABLE = ('returned', 'dropped')
+METRICS = (*COUNTED, *ERRORS, 'ready_high', 'unacked_high')  # of a bucket
 RATES = ('publish_rate', 'deliver_rate', 'ack_rate')
-GONE = 31 * 86400  # s
-ALL = 0  # in place of the id of a queue: all of them but siamese.dead
+DAY_S = 86400
+KEEP_CLIENTS_S = 31 * DAY_S
+LOCK_TIMEOUT_S = 30
+ALL_QUEUES = 0  # in place of the id of a queue: all of them but siamese.dead
 
+Row = dict[str, Any]  # of a table: what SQLite holds, by the name of the column
+
+
+class Monitor(TypedDict):
+    """The monitor.py that writes a history."""
+
+    name: str
+    seen: float  # when it last wrote
+    interval: float  # seconds between collections
+
+
+class Node(TypedDict):
+    """A node of the broker."""
+
+    name: str
+    running: bool | None
+    alarms: list[str]  # 'memory', 'disk'
+    uptime: float  # seconds
+
+
+RATE_COLUMNS = ', '.join(f'{rate} REAL DEFAULT 0' for rate in RATES)
+COUNTED_COLUMNS = ', '.join(
+    f'{name} INTEGER DEFAULT 0, raw_{name} INTEGER DEFAULT 0' for name in COUNTED
+)
+BUCKET_COLUMNS = ', '.join(f'{name} INTEGER DEFAULT 0' for name in (*METRICS, *UNROUTABLE))
 SCHEMA = f"""
-CREATE TABLE fact (name TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;
+CREATE TABLE fact (
+    name TEXT PRIMARY KEY,
+    value TEXT
+) WITHOUT ROWID;
+
 CREATE TABLE queue (
-    id INTEGER PRIMARY KEY, name TEXT UNIQUE NOT NULL, type TEXT, state TEXT DEFAULT 'gone', seen REAL,
-    ready INTEGER DEFAULT 0, unacked INTEGER DEFAULT 0, consumers INTEGER DEFAULT 0,
-    oldest_since REAL, alone_since REAL, {', '.join(f'{rate} REAL DEFAULT 0' for rate in RATES)},
-    {', '.join(f'{name} INTEGER DEFAULT 0, raw_{name} INTEGER DEFAULT 0' for name in COUNTED)});
+    id INTEGER PRIMARY KEY,
+    name TEXT UNIQUE NOT NULL,
+    type TEXT,
+    state TEXT DEFAULT 'gone',
+    seen REAL,
+    ready INTEGER DEFAULT 0,
+    unacked INTEGER DEFAULT 0,
+    consumers INTEGER DEFAULT 0,
+    oldest_since REAL,
+    alone_since REAL,
+    {RATE_COLUMNS},
+    {COUNTED_COLUMNS}
+);
 CREATE INDEX queue_there ON queue (name) WHERE state <> 'gone';
+
 CREATE TABLE sample (
-    queue INTEGER, at REAL, ready INTEGER, unacked INTEGER, published INTEGER, delivered INTEGER, acked INTEGER,
-    PRIMARY KEY (queue, at)) WITHOUT ROWID;
+    queue INTEGER,
+    at REAL,
+    ready INTEGER,
+    unacked INTEGER,
+    published INTEGER,
+    delivered INTEGER,
+    acked INTEGER,
+    PRIMARY KEY (queue, at)
+) WITHOUT ROWID;
+
 CREATE TABLE bucket (
-    period INTEGER, queue INTEGER, start INTEGER,
-    {', '.join(f'{name} INTEGER DEFAULT 0' for name in (*FIGURES, *UNROUTABLE))},
-    PRIMARY KEY (period, start, queue)) WITHOUT ROWID;
+    period INTEGER,
+    queue INTEGER,
+    start INTEGER,
+    {BUCKET_COLUMNS},
+    PRIMARY KEY (period, start, queue)
+) WITHOUT ROWID;
+
 CREATE TABLE dead (
-    id INTEGER PRIMARY KEY, stored REAL, at REAL, queue TEXT, reason TEXT, exchange TEXT, routing_key TEXT, sender TEXT,
-    message_id TEXT, size INTEGER, properties TEXT, requeued REAL, body BLOB, encoded BLOB,
-    digest BLOB, session TEXT, delivered REAL, settled INTEGER DEFAULT 0);
+    id INTEGER PRIMARY KEY,
+    stored REAL,
+    at REAL,
+    queue TEXT,
+    reason TEXT,
+    exchange TEXT,
+    routing_key TEXT,
+    sender TEXT,
+    message_id TEXT,
+    size INTEGER,
+    properties TEXT,
+    requeued REAL,
+    body BLOB,
+    encoded BLOB,
+    digest BLOB,
+    session TEXT,
+    delivered REAL,
+    settled INTEGER DEFAULT 0
+);
 CREATE INDEX dead_stored ON dead (stored, requeued, queue, reason);
 CREATE INDEX dead_queue ON dead (queue, id);
 CREATE INDEX dead_requeued ON dead (requeued, id);
 CREATE INDEX dead_unsettled ON dead (digest) WHERE NOT settled;
+
 CREATE TABLE tally (
-    queue TEXT, reason TEXT, count INTEGER, waiting INTEGER, ever INTEGER, PRIMARY KEY (queue, reason)) WITHOUT ROWID;
-CREATE TRIGGER dead_came AFTER INSERT ON dead BEGIN
+    queue TEXT,
+    reason TEXT,
+    count INTEGER,
+    waiting INTEGER,
+    ever INTEGER,
+    PRIMARY KEY (queue, reason)
+) WITHOUT ROWID;
+CREATE TRIGGER dead_was_inserted AFTER INSERT ON dead BEGIN
     INSERT INTO tally VALUES (new.queue, new.reason, 1, 1, 1)
-    ON CONFLICT DO UPDATE SET count = count + 1, waiting = waiting + 1, ever = ever + 1;
+    ON CONFLICT DO UPDATE
+    SET count = count + 1, waiting = waiting + 1, ever = ever + 1;
 END;
-CREATE TRIGGER dead_went_back AFTER UPDATE OF requeued ON dead WHEN old.requeued IS NULL BEGIN
-    UPDATE tally SET waiting = waiting - 1 WHERE queue = new.queue AND reason = new.reason;
+CREATE TRIGGER dead_was_requeued AFTER UPDATE OF requeued ON dead
+WHEN old.requeued IS NULL BEGIN
+    UPDATE tally SET waiting = waiting - 1
+    WHERE queue = new.queue AND reason = new.reason;
 END;
-CREATE TRIGGER dead_is_over AFTER DELETE ON dead BEGIN
-    UPDATE tally SET count = count - 1, waiting = waiting - (old.requeued IS NULL)
+CREATE TRIGGER dead_was_deleted AFTER DELETE ON dead BEGIN
+    UPDATE tally
+    SET count = count - 1, waiting = waiting - (old.requeued IS NULL)
     WHERE queue = old.queue AND reason = old.reason;
 END;
+
 CREATE TABLE client (
-    name TEXT, user TEXT, does TEXT DEFAULT '', state TEXT, since REAL, first_seen REAL, last_seen REAL,
-    interruptions INTEGER DEFAULT 0, last_interruption REAL, back REAL,
-    sent INTEGER DEFAULT 0, sent_at REAL, received INTEGER DEFAULT 0, received_at REAL,
-    connections TEXT DEFAULT '{{}}', PRIMARY KEY (name, user)) WITHOUT ROWID;
+    name TEXT,
+    user TEXT,
+    does TEXT DEFAULT '',
+    state TEXT,
+    since REAL,
+    first_seen REAL,
+    last_seen REAL,
+    interruptions INTEGER DEFAULT 0,
+    last_interruption REAL,
+    back REAL,
+    sent INTEGER DEFAULT 0,
+    sent_at REAL,
+    received INTEGER DEFAULT 0,
+    received_at REAL,
+    connections TEXT DEFAULT '{{}}',
+    PRIMARY KEY (name, user)
+) WITHOUT ROWID;
 CREATE INDEX client_connected ON client (name, user) WHERE connections <> '{{}}';
 CREATE INDEX client_back ON client (back);
 PRAGMA user_version = {VERSION};
 """
 
 
-# ------------------------------------------------------------------------------------------------ opening
+# ---- opening
 
 
-def open_for_writing(path):
-    """Open the history in the file `path` (':memory:' for none), and make it if it is not there; raise Failure."""
-    with _understood(path):
+def open_for_writing(path: str) -> Connection:
+    """Open the history in the file `path`, which is created if it is missing.
+
+    ':memory:' is no file. Raises Failure.
+    """
+    with _sqlite_failures(path):
         db = _connect(path)
         db.execute('PRAGMA journal_mode = WAL')
-        db.execute(
-            'PRAGMA synchronous = FULL'
-        )  # a dead letter is acknowledged once it is stored; power may fail then
-        if not db.execute('PRAGMA user_version').fetchone()['user_version']:
+        # A dead letter is acknowledged once it is stored; power may fail then.
+        db.execute('PRAGMA synchronous = FULL')
+        if not _version(db):
             db.executescript(f'BEGIN IMMEDIATE; {SCHEMA} COMMIT;')
         return _of_our_version(db, path)
 
 
-def open_for_reading(path):
-    """Open the history in the file `path`, which may be written to meanwhile; raise Failure if there is none."""
-    with _understood(path):
+def open_for_reading(path: str) -> Connection:
+    """Open the history in the file `path`, which may be written to meanwhile.
+
+    Raises Failure if there is none.
+    """
+    with _sqlite_failures(path):
         try:
-            return _of_our_version(_connect(f'file:{quote(path)}?mode=ro', uri=True), path)
+            db = _connect(f'file:{quote(path)}?mode=ro', uri=True)
+            return _of_our_version(db, path)
         except sqlite3.OperationalError:
             if not os.path.exists(path) or os.path.exists(f'{path}-wal'):
                 raise
-            # Nobody writes it, and we may not: SQLite would have to make files beside it.
-            return _of_our_version(_connect(f'file:{quote(path)}?immutable=1', uri=True), path)
+            # No process writes it, and we have no permission to: SQLite would have
+            # to create files beside it.
+            db = _connect(f'file:{quote(path)}?immutable=1', uri=True)
+            return _of_our_version(db, path)
 
 
-def _connect(path, **kind):
-    db = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False, **kind)
-    db.create_function(
-        'lower', 1, str.lower, deterministic=True
-    )  # SQLite's own knows the capitals of ASCII only
-    db.row_factory = lambda cursor, row: {
-        column[0]: value for column, value in zip(cursor.description, row)
-    }
+def _connect(path: str, uri: bool = False) -> Connection:
+    db = sqlite3.connect(
+        path,
+        timeout=LOCK_TIMEOUT_S,
+        isolation_level=None,
+        check_same_thread=False,
+        uri=uri,
+    )
+    # SQLite's own lower() knows the capitals of ASCII only.
+    db.create_function('lower', 1, str.lower, deterministic=True)
+    db.row_factory = _as_row
     return db
 
 
-def take_ownership(db, path, place):
-    """Take the history for the broker at `place`, as the only one who collects until this process ends; raise Failure.
+def _as_row(cursor: sqlite3.Cursor, values: tuple[Any, ...]) -> Row:
+    return {column[0]: value for column, value in zip(cursor.description, values)}
 
-    Return whether that was possible: another process may have it.
+
+@contextlib.contextmanager
+def _sqlite_failures(path: str) -> Iterator[None]:
+    """Turn what SQLite raises on opening a file into a Failure."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        remedy = 'monitor.py writes it, see --history'
+        raise Failure(f'cannot open the history {path}: {error}; {remedy}', 3) from None
+    except sqlite3.DatabaseError as error:
+        text = f'{path} is not a history of monitor.py: {error}; see --history'
+        raise Failure(text, 2) from None
+
+
+def _version(db: Connection) -> int:
+    return db.execute('PRAGMA user_version').fetchone()['user_version']
+
+
+def _of_our_version(db: Connection, path: str) -> Connection:
+    version = _version(db)
+    if version != VERSION:
+        remedy = 'written by another version? use a fresh file, see --history'
+        text = f'{path} is of version {version}, and this script of version {VERSION}'
+        raise Failure(f'{text}; {remedy}', 2)
+    return db
+
+
+def take_ownership(db: Connection, path: str, place: str) -> bool:
+    """Take the history for the broker at `place`, as the only process that collects.
+
+    It is ours until this process ends. Returns False if another process has it;
+    raises Failure if it is the history of another broker.
     """
-    if get_fact(db, 'place', place) != place:
-        raise Failure(
-            f'{path} is the history of {get_fact(db, "place")}, not of {place}; see --history', 2
-        )
+    owner = get_fact(db, 'place', place)
+    if owner != place:
+        text = f'{path} is the history of {owner}, not of {place}; see --history'
+        raise Failure(text, 2)
     if path != ':memory:' and not lock(path):
         return False
     set_facts(db, place=place)
     return True
 
 
-def lock(path):
-    """Lock a file, made if it is not there, until this process ends; return whether that was possible."""
-    file = os.open(
-        path, os.O_RDONLY | os.O_CREAT, 0o644
-    )  # never closed: that would take SQLite's own locks away
+def lock(path: str) -> bool:
+    """Lock a file until this process ends; return whether that was possible.
+
+    The file is created if it is missing.
+    """
+    # Never closed: that would take SQLite's own locks away.
+    file = os.open(path, os.O_RDONLY | os.O_CREAT, 0o644)
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
@@ -143,30 +291,11 @@ def lock(path):
 
 
 @contextlib.contextmanager
-def _understood(path):
-    try:
-        yield
-    except sqlite3.OperationalError as error:
-        raise Failure(
-            f'cannot open the history {path}: {error}; monitor.py writes it, see --history', 3
-        ) from None
-    except sqlite3.DatabaseError as error:
-        raise Failure(f'{path} is no history of monitor.py: {error}; see --history', 2) from None
+def transaction(db: Connection) -> Iterator[None]:
+    """Do the with-block at once or not at all; transactions may be nested.
 
-
-def _of_our_version(db, path):
-    version = db.execute('PRAGMA user_version').fetchone()['user_version']
-    if version != VERSION:
-        raise Failure(
-            f'{path} is of version {version}, and this script of version {VERSION}; see --history',
-            2,
-        )
-    return db
-
-
-@contextlib.contextmanager
-def transaction(db):
-    """Do the with-block at once or not at all; other processes write before or after it. They may be nested."""
+    Other processes write before or after it.
+    """
     if db.in_transaction:
         yield
         return
@@ -179,143 +308,174 @@ def transaction(db):
     db.execute('COMMIT')
 
 
-# ---------------------------------------------------------------------------------------- facts of the broker
+# ---- facts
 
 
-def set_facts(db, **facts):
-    """Store facts by their name; the values are what JSON can hold."""
+def set_facts(db: Connection, **facts: object) -> None:
+    """Store facts by their name; JSON must be able to hold the values."""
+    rows = [(name, json.dumps(value)) for name, value in facts.items()]
     with transaction(db):
-        db.executemany(
-            'REPLACE INTO fact VALUES (?, ?)',
-            [(name, json.dumps(value)) for name, value in facts.items()],
-        )
+        db.executemany('REPLACE INTO fact VALUES (?, ?)', rows)
 
 
-def get_fact(db, name, default=None):
-    """Return a fact that was noted."""
+def get_fact(db: Connection, name: str, default: Any = None) -> Any:
+    """Return a fact that was stored, else `default`."""
     row = db.execute('SELECT value FROM fact WHERE name = ?', [name]).fetchone()
-    return json.loads(row['value']) if row else default
+    if not row:
+        return default
+    return json.loads(row['value'])
 
 
-def broker(db):
-    """Return what is known of the broker as a dict, with None for what is not.
+class Broker(TypedDict):
+    """What a history knows of its broker; None is for what it does not know."""
 
-    state: 'up', 'away', or None before the first look; since: when that began; place: 'host:port/vhost'; product and
-    version: 'RabbitMQ', '3.10.8'; nodes: [{'name', 'running', 'alarms': ['memory', 'disk'], 'uptime' in s}];
-    alarms: {str: since when}, e.g. 'memory alarm on rabbit@host'; missing: [str], what the broker lacks and what that
-    costs; collected: when figures were collected last; monitor: {'name', 'seen': when it last wrote, 'interval' in s}.
-    """
-    names = (
-        'state',
-        'since',
-        'place',
-        'product',
-        'version',
-        'nodes',
-        'alarms',
-        'missing',
-        'collected',
-        'monitor',
+    state: str | None  # UP, UNAVAILABLE
+    since: float | None  # when that state began
+    place: str | None  # 'host:port/vhost'
+    product: str | None  # 'RabbitMQ'
+    version: str | None  # '3.10.8'
+    nodes: list[Node] | None
+    alarms: dict[str, float] | None  # 'memory alarm on rabbit@host', and since when
+    missing: list[str] | None  # what the broker lacks, and what that costs
+    collected: float | None  # when metrics were collected last
+    monitor: Monitor | None
+
+
+def broker(db: Connection) -> Broker:
+    """Return what is known of the broker."""
+    return Broker(
+        state=get_fact(db, 'state'),
+        since=get_fact(db, 'since'),
+        place=get_fact(db, 'place'),
+        product=get_fact(db, 'product'),
+        version=get_fact(db, 'version'),
+        nodes=get_fact(db, 'nodes'),
+        alarms=get_fact(db, 'alarms'),
+        missing=get_fact(db, 'missing'),
+        collected=get_fact(db, 'collected'),
+        monitor=get_fact(db, 'monitor'),
     )
-    return {name: get_fact(db, name) for name in names}
 
 
-def upsert(db, table, row):
-    """Store a row, a dict, in place of the one with the same key."""
+# ---- rows and buckets
+
+
+def upsert(db: Connection, table: str, row: Row) -> None:
+    """Store a row in place of the one with the same key."""
     names = ', '.join(row)
-    db.execute(
-        f'REPLACE INTO {table} ({names}) VALUES ({", ".join(f":{name}" for name in row)})', row
-    )
+    values = ', '.join(f':{name}' for name in row)
+    db.execute(f'REPLACE INTO {table} ({names}) VALUES ({values})', row)
 
 
-# ------------------------------------------------------------------------------------------------ buckets
-
-
-def row_of(db, name):
-    """Return the row of a queue, made if it is new."""
+def row_of(db: Connection, name: str) -> Row:
+    """Return the row of a queue, which is created if the queue is new."""
     db.execute('INSERT OR IGNORE INTO queue (name) VALUES (?)', [name])
     return db.execute('SELECT * FROM queue WHERE name = ?', [name]).fetchone()
 
 
-def start_of(period, at):
-    """Return when the hour, day, month or year (one of PERIODS) began that holds the time `at`, as an int."""
-    year, month, day, hour, *_ = time.gmtime(at)
-    parts = {
-        'hour': (year, month, day, hour),
-        'day': (year, month, day, 0),
-        'month': (year, month, 1, 0),
-        'year': (year, 1, 1, 0),
-    }[period]
-    return calendar.timegm((*parts, 0, 0))
+def start_of(period: str, at: float) -> int:
+    """Return when the hour, day, month or year (one of PERIODS) of the time `at` began."""
+    then = time.gmtime(at)
+    month, day, hour = 1, 1, 0
+    if period != 'year':
+        month = then.tm_mon
+    if period in ('hour', 'day'):
+        day = then.tm_mday
+    if period == 'hour':
+        hour = then.tm_hour
+    return calendar.timegm((then.tm_year, month, day, hour, 0, 0))
 
 
-def count_into_buckets(db, queue, at, **figures):
-    """Add figures to the buckets of a queue (None: of all of them only), and of all, that hold the time `at`; of the
-    highs the higher stays."""
-    ids = (
-        [ALL]
-        if queue is None
-        else [queue['id'], *([] if queue['name'] == DEAD_LETTER_QUEUE else [ALL])]
-    )
-    merged = ', '.join(
-        f'{name} = max({name}, excluded.{name})'
-        if name.endswith('_high')
-        else f'{name} = {name} + excluded.{name}'
-        for name in figures
-    )
-    db.executemany(
-        f'INSERT INTO bucket (period, queue, start, {", ".join(figures)}) VALUES (?, ?, ?'
-        f'{", ?" * len(figures)}) ON CONFLICT DO UPDATE SET {merged}',
-        [
-            (number, id, start_of(period, at), *figures.values())
-            for id in ids
-            for number, period in enumerate(PERIODS[:3])
-        ],
-    )
+def count_into_buckets(db: Connection, queue: Row | None, at: float, **metrics: float) -> None:
+    """Add metrics to the hour, day and month that hold the time `at`.
 
-
-def report(db, period, queue=None, since=0, until=None, total=False):
-    """Return the history by `period` (one of PERIODS) as a list of dicts, by time and queue.
-
-    start: when the period began; queue: its name; and the FIGURES: published, delivered, acked, redelivered, expired,
-    rejected, other (dead letters by reason), ready_high and unacked_high (the most at one time). With `queue` it is of
-    that queue only, with `total` of all queues but siamese.dead together (queue is '', the highs are those of the
-    fullest queue), and also has the UNROUTABLE: returned to who sent them, or dropped. Periods that begin before
-    `since`, or not before `until`, are left out, and those in which nothing was.
+    They count for the queue (unless that is None), and for all queues together
+    (unless it is siamese.dead). Of a metric that ends in _high the highest value stays.
     """
-    stored = 'month' if period == 'year' else period
-    start = (
-        "CAST(strftime('%s', start, 'unixepoch', 'start of year') AS INTEGER)"
-        if period == 'year'
-        else 'start'
-    )
-    figures = ', '.join(
-        f'{"max" if name.endswith("_high") else "sum"}(bucket.{name}) AS {name}'
-        for name in (*FIGURES, *(UNROUTABLE if total else ()))
-    )
-    queues = f"(SELECT {ALL} AS id, '' AS name)" if total else 'queue'
-    only = 'AND bucket.queue = (SELECT id FROM queue WHERE name = ?)' if queue is not None else ''
+    ids = []
+    if queue:
+        ids.append(queue['id'])
+    if not queue or queue['name'] != DEAD_LETTER_QUEUE:
+        ids.append(ALL_QUEUES)
+    names = ', '.join(metrics)
+    places = ', '.join('?' * (3 + len(metrics)))
+    merged = ', '.join(map(_merged, metrics))
+    insert = f'INSERT INTO bucket (period, queue, start, {names}) VALUES ({places})'
+    rows = []
+    for number, period in enumerate(PERIODS[:3]):
+        start = start_of(period, at)
+        rows += [(number, queue_id, start, *metrics.values()) for queue_id in ids]
+    db.executemany(f'{insert} ON CONFLICT DO UPDATE SET {merged}', rows)
+
+
+def _merged(name: str) -> str:
+    if name.endswith('_high'):
+        return f'{name} = max({name}, excluded.{name})'
+    return f'{name} = {name} + excluded.{name}'
+
+
+def report(
+    db: Connection,
+    period: str,
+    queue: str | None = None,
+    since: float = 0,
+    until: float | None = None,
+    total: bool = False,
+) -> list[Row]:
+    """Return the history by `period` (one of PERIODS), ordered by time and queue.
+
+    A row has start: when the period began; queue: its name; and the METRICS:
+    published, delivered, acked, redelivered; expired, rejected, other (dead letters by
+    reason); ready_high and unacked_high (the most at one time). With `queue` only the
+    rows of that queue. With `total` those of all queues but siamese.dead together:
+    queue is '', the highs are those of the fullest queue, and the UNROUTABLE are there
+    too. Periods that begin before `since`, or not before `until`, are left out, and so
+    are those without anything.
+    """
+    names = [*METRICS]
+    queues = 'queue'
+    if total:
+        names += UNROUTABLE
+        queues = f"(SELECT {ALL_QUEUES} AS id, '' AS name)"
+    stored, start = period, 'start'
+    if period == 'year':
+        stored = 'month'
+        start = "CAST(strftime('%s', start, 'unixepoch', 'start of year') AS INTEGER)"
+    columns = ', '.join(map(_summed, names))
+    where = 'period = ? AND start >= ? AND start < ?'
+    values: list[Any] = [PERIODS.index(stored), since, until or 1 << 40]
+    if queue is not None:
+        where += ' AND bucket.queue = (SELECT id FROM queue WHERE name = ?)'
+        values.append(queue)
     return db.execute(
-        f'SELECT {start} AS start, name AS queue, {figures} FROM bucket CROSS JOIN {queues} ON bucket.queue = id '
-        f'WHERE period = ? AND start >= ? AND start < ? {only} GROUP BY 1, 2 ORDER BY 1, 2',
-        [PERIODS.index(stored), since, until or 1 << 40, *([queue] if only else [])],
+        f'SELECT {start} AS start, name AS queue, {columns}'
+        f' FROM bucket CROSS JOIN {queues} ON bucket.queue = id'
+        f' WHERE {where} GROUP BY 1, 2 ORDER BY 1, 2',
+        values,
     ).fetchall()
 
 
-def forget(db, before, now):
-    """Delete what ended before a time: buckets, dead letters, clients and queues that are gone.
+def _summed(name: str) -> str:
+    if name.endswith('_high'):
+        return f'max(bucket.{name}) AS {name}'
+    return f'sum(bucket.{name}) AS {name}'
 
-    A client that is gone is forgotten after GONE s already: without a name of its own each run is another one.
+
+def forget(db: Connection, before: float, now: float) -> None:
+    """Delete what ended before a time: buckets, dead letters, clients, queues.
+
+    A client that is gone is deleted after KEEP_CLIENTS_S already: without a name
+    of its own it has another name in each run.
     """
     with transaction(db):
         for number, period in enumerate(PERIODS[:3]):
-            db.execute(
-                'DELETE FROM bucket WHERE period = ? AND start < ?',
-                [number, start_of(period, before)],
-            )
+            start = start_of(period, before)
+            delete = 'DELETE FROM bucket WHERE period = ? AND start < ?'
+            db.execute(delete, [number, start])
         db.execute('DELETE FROM dead WHERE stored < ?', [before])
-        db.execute(
-            "DELETE FROM client WHERE state = 'gone' AND last_seen < ?", [max(before, now - GONE)]
-        )
-        months = f'SELECT queue FROM bucket WHERE period = {PERIODS.index("month")}'  # kept for the longest
-        db.execute(f"DELETE FROM queue WHERE state = 'gone' AND id NOT IN ({months})")
+        last_seen = max(before, now - KEEP_CLIENTS_S)
+        delete = "DELETE FROM client WHERE state = 'gone' AND last_seen < ?"
+        db.execute(delete, [last_seen])
+        # The months are kept for the longest.
+        kept = f'SELECT queue FROM bucket WHERE period = {PERIODS.index("month")}'
+        db.execute(f"DELETE FROM queue WHERE state = 'gone' AND id NOT IN ({kept})")

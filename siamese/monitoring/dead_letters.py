@@ -1,159 +1,214 @@
-"""The dead letters of a history: messages that nobody picked up in time, or that were refused."""
+"""The dead letters of a history: messages that expired, were rejected, or had no room.
+
+A dead letter is a message that the broker has dead-lettered into siamese.dead.
+"""
+
+from __future__ import annotations
 
 import hashlib
 import json
 import re
+from collections.abc import Iterable
+from sqlite3 import Connection
 
-from siamese.monitoring.database import ERRORS, count_into_buckets, row_of, transaction, upsert
-from siamese.monitoring.raw_properties import CHANGING, without
+from siamese.monitoring.database import (
+    ERRORS,
+    Row,
+    count_into_buckets,
+    row_of,
+    transaction,
+    upsert,
+)
+from siamese.monitoring.raw_properties import CHANGING, DeadLetter, without
 
 ONE = re.compile('#[0-9]{1,18}')  # names a dead letter, not a queue
-UNSETTLED = (
-    60  # s after which the broker has an acknowledgement, if the connection is still the same
-)
+# The broker has an acknowledgement after so long, if the connection is the same.
+SETTLE_AFTER_S = 60
+
+COLUMNS = 'id, at, stored, queue, reason, exchange, routing_key, sender, message_id, size, requeued'
+SEARCHED = "queue || ' ' || sender || ' ' || message_id || ' ' || routing_key"
+CONTAINS = f'instr(lower({SEARCHED}), lower(?))'
+REQUEUED = {None: '1', True: 'requeued IS NOT NULL', False: 'requeued IS NULL'}
+TALLIED = {None: 'count', True: 'count - waiting', False: 'waiting'}
 
 
-def insert(db, letters, session, now):
-    """Store dead letters before they are acknowledged; return how many are new, and not delivered once again.
+def insert(db: Connection, letters: Iterable[DeadLetter], session: str, now: float) -> int:
+    """Store dead letters before they are acknowledged; return how many are new.
 
-    `letters` are dicts with at (of its death), queue, reason, exchange, routing_key, sender, message_id, body, encoded
-    (its properties as bytes), properties (as a dict that JSON can hold), and redelivered. `session` names the channel:
-    what another one stored may not be acknowledged, and then comes again.
+    Not new are those that another session has stored, and whose acknowledgement
+    was lost: they are delivered again. `session` names our channel.
     """
     new = 0
     with transaction(db):
         for letter in letters:
-            facts = [
-                letter[name]
-                for name in ('queue', 'reason', 'exchange', 'routing_key', 'message_id')
-            ]
-            digest = hashlib.sha256(
-                json.dumps(facts).encode() + without(letter['encoded'], CHANGING) + letter['body']
-            ).digest()
-            same = (letter['redelivered'] or letter['message_id']) and db.execute(
-                'SELECT id FROM dead WHERE digest = ? AND NOT settled AND session <> ?',
-                [digest, session],
-            ).fetchone()
-            if same:
-                db.execute(
-                    'UPDATE dead SET session = ?, delivered = ? WHERE id = ?',
-                    [session, now, same['id']],
-                )
+            digest = _digest(letter)
+            may_be_stored = letter['redelivered'] or letter['message_id']
+            if may_be_stored and _take_over(db, digest, session, now):
                 continue
+            _insert_one(db, letter, digest, session, now)
             new += 1
-            row = {key: value for key, value in letter.items() if key != 'redelivered'}
-            upsert(
-                db,
-                'dead',
-                {
-                    **row,
-                    'size': len(letter['body']),
-                    'properties': json.dumps(letter['properties']),
-                    'digest': digest,
-                    'session': session,
-                    'stored': now,
-                    'delivered': now,
-                },
-            )
-            error = letter['reason'] if letter['reason'] in ERRORS else 'other'
-            count_into_buckets(db, row_of(db, letter['queue']), letter['at'], **{error: 1})
     return new
 
 
-def settle(db, session, before):
-    """Note that what `session` was delivered before a time is acknowledged: it will not come again."""
-    db.execute(
-        'UPDATE dead SET settled = 1 WHERE NOT settled AND session = ? AND delivered < ?',
-        [session, before],
-    )
+def _take_over(db: Connection, digest: bytes, session: str, now: float) -> bool:
+    """Return whether another session has stored this dead letter; it is ours now."""
+    select = 'SELECT id FROM dead WHERE digest = ? AND NOT settled AND session <> ?'
+    stored = db.execute(select, [digest, session]).fetchone()
+    if not stored:
+        return False
+    update = 'UPDATE dead SET session = ?, delivered = ? WHERE id = ?'
+    db.execute(update, [session, now, stored['id']])
+    return True
+
+
+def _insert_one(
+    db: Connection, letter: DeadLetter, digest: bytes, session: str, now: float
+) -> None:
+    row: Row = {
+        **letter,
+        'size': len(letter['body']),
+        'properties': json.dumps(letter['properties']),
+        'digest': digest,
+        'session': session,
+        'stored': now,
+        'delivered': now,
+    }
+    del row['redelivered']
+    upsert(db, 'dead', row)
+    reason = letter['reason']
+    if reason not in ERRORS:
+        reason = 'other'
+    queue = row_of(db, letter['queue'])
+    count_into_buckets(db, queue, letter['at'], **{reason: 1})
+
+
+def _digest(letter: DeadLetter) -> bytes:
+    """Return what is the same in each delivery of a dead letter, as a hash."""
+    facts = [
+        letter['queue'],
+        letter['reason'],
+        letter['exchange'],
+        letter['routing_key'],
+        letter['message_id'],
+    ]
+    digest = hashlib.sha256(json.dumps(facts).encode())
+    digest.update(without(letter['encoded'], CHANGING))
+    digest.update(letter['body'])
+    return digest.digest()
+
+
+def settle(db: Connection, session: str, before: float) -> None:
+    """Note that the broker has the acknowledgements of what `session` got `before`.
+
+    These dead letters will not be delivered again.
+    """
+    update = 'UPDATE dead SET settled = 1'
+    where = 'WHERE NOT settled AND session = ? AND delivered < ?'
+    db.execute(f'{update} {where}', [session, before])
 
 
 def letters(
-    db, queue=None, reason=None, since=None, requeued=None, search=None, limit=50, offset=0
-):
-    """Return (dead letters, how many there are in all): the latest first, `limit` of them after the first `offset`.
+    db: Connection,
+    queue: str | None = None,
+    reason: str | None = None,
+    since: float | None = None,
+    requeued: bool | None = None,
+    search: str | None = None,
+    limit: int = 50,
+    offset: int = 0,
+) -> tuple[list[Row], int]:
+    """Return (dead letters, how many match): `limit` after `offset`, latest first.
 
-    A dead letter is a dict: id; at: when it died; stored: when monitor.py got it; queue it died in; reason 'expired',
-    'rejected', 'maxlen', 'delivery_limit' or 'unknown'; exchange and routing_key it was published with; sender (its
-    app_id or user_id, or ''); message_id ('' if it has none); size of the body in bytes; requeued: when it was sent
-    back, or None. The rest is in letter() only.
-    Only those of a queue, a reason, stored after `since`, `requeued` (True) or not (False), or with the text
-    `search`, in capitals or not, in queue, sender, message_id or routing_key.
+    Only those of a queue, of a reason, stored after `since`, `requeued` (True) or
+    not (False), or with the text `search`, in any case, in queue, sender, message_id
+    or routing_key.
+
+    A dead letter is a row: id; at: when it was dead-lettered; stored: when
+    monitor.py received it; queue it was in; reason 'expired', 'rejected', 'maxlen',
+    'delivery_limit' or 'unknown'; exchange and routing_key it was published with;
+    sender (its app_id or user_id, or ''); message_id ('' if it has none); size of
+    the body in bytes; requeued: when it was requeued, or None. letter() has the rest.
     """
-    wanted = {
-        part: value
-        for part, value in (
-            ('queue = ?', queue),
-            ('reason = ?', reason),
-            ('stored > ?', since),
-            (FOUND, search or None),
-        )
-        if value is not None
+    conditions = {
+        'queue = ?': queue,
+        'reason = ?': reason,
+        'stored > ?': since,
+        CONTAINS: search or None,
     }
-    state = {None: '1', True: 'requeued IS NOT NULL', False: 'requeued IS NULL'}[requeued]
-    tail, values = f'FROM dead WHERE {" AND ".join([state, *wanted])}', [*wanted.values()]
-    counted = f'SELECT count(*) AS count {tail}'
-    if since is None and not search:  # there may be millions
-        number = {None: 'count', True: 'count - waiting', False: 'waiting'}[requeued]
-        counted = f'SELECT ifnull(sum({number}), 0) AS count FROM tally WHERE {" AND ".join(["1", *wanted])}'
+    wanted = {part: value for part, value in conditions.items() if value is not None}
+    where = ' AND '.join([REQUEUED[requeued], *wanted])
+    values = [*wanted.values()]
+    counted = f'SELECT count(*) AS count FROM dead WHERE {where}'
+    if since is None and not search:
+        counted = _count_of_tally(requeued, [*wanted])
     count = db.execute(counted, values).fetchone()['count']
-    rows = db.execute(
-        f'SELECT {LETTER} {tail} ORDER BY id DESC LIMIT ? OFFSET ?', [*values, limit, offset]
-    )
+    select = f'SELECT {COLUMNS} FROM dead WHERE {where}'
+    page = 'ORDER BY id DESC LIMIT ? OFFSET ?'
+    rows = db.execute(f'{select} {page}', [*values, limit, offset])
     return rows.fetchall(), count
 
 
-LETTER = 'id, at, stored, queue, reason, exchange, routing_key, sender, message_id, size, requeued'
-FOUND = "instr(lower(queue || ' ' || sender || ' ' || message_id || ' ' || routing_key), lower(?))"
+def _count_of_tally(requeued: bool | None, conditions: list[str]) -> str:
+    """Return a query that counts dead letters without reading them: there may be millions."""
+    where = ' AND '.join(['1', *conditions])
+    total = f'ifnull(sum({TALLIED[requeued]}), 0)'
+    return f'SELECT {total} AS count FROM tally WHERE {where}'
 
 
-def letter(db, id):
-    """Return one dead letter as letters() does, or None; with its body (bytes), properties (a dict, with headers as a
-    dict in it) and encoded (the properties as bytes)."""
-    row = db.execute(
-        f'SELECT {LETTER}, properties, body, encoded FROM dead WHERE id = ?', [id]
-    ).fetchone()
-    return row and {**row, 'properties': json.loads(row['properties'])}
+def letter(db: Connection, number: int) -> Row | None:
+    """Return the dead letter with this id as letters() does, or None.
+
+    It also has its body (bytes), its properties (a dict, with the headers as a dict
+    in it) and encoded (the properties as bytes).
+    """
+    select = f'SELECT {COLUMNS}, properties, body, encoded FROM dead WHERE id = ?'
+    row = db.execute(select, [number]).fetchone()
+    if row:
+        row['properties'] = json.loads(row['properties'])
+    return row
 
 
-def by_queue(db, since=None):
-    """Return [{'queue', 'reason', 'count', 'waiting': not yet sent back}], of those stored after `since` if that is
-    given; then with 'stored', when the latest was."""
-    if since is None:  # there may be millions
-        return db.execute(
-            'SELECT queue, reason, count, waiting FROM tally WHERE count ORDER BY queue, reason'
-        ).fetchall()
-    return db.execute(
-        'SELECT queue, reason, count(*) AS count, sum(requeued IS NULL) AS waiting, '
-        'max(stored) AS stored FROM dead WHERE stored > ? GROUP BY queue, reason ORDER BY queue, reason',
-        [since],
-    ).fetchall()
+def by_queue(db: Connection, since: float | None = None) -> list[Row]:
+    """Return how many there are by queue and reason: count, and waiting (not requeued).
 
-
-def ever(db):
-    """Return [{'queue', 'reason', 'count'}] of all that were ever stored, also of those that are forgotten."""
-    return db.execute(
-        'SELECT queue, reason, ever AS count FROM tally ORDER BY queue, reason'
-    ).fetchall()
-
-
-def ids(db, which):
-    """Return the ids of the dead letters not yet sent back, oldest first: of a queue, 'all', or one ('#17')."""
-    where, values = (
-        ('1', [])
-        if which == 'all'
-        else ('id = ?', [int(which[1:])])
-        if ONE.fullmatch(which)
-        else ('queue = ?', [which])
+    With `since` only those stored after that time; stored is then when the latest was.
+    """
+    if since is None:  # there may be millions: the tally knows
+        columns = 'queue, reason, count, waiting'
+        select = f'SELECT {columns} FROM tally WHERE count ORDER BY queue, reason'
+        return db.execute(select).fetchall()
+    columns = (
+        'queue, reason, count(*) AS count, sum(requeued IS NULL) AS waiting, max(stored) AS stored'
     )
-    return [
-        row['id']
-        for row in db.execute(
-            f'SELECT id FROM dead WHERE requeued IS NULL AND {where} ORDER BY id', values
-        )
-    ]
+    groups = 'GROUP BY queue, reason ORDER BY queue, reason'
+    select = f'SELECT {columns} FROM dead WHERE stored > ? {groups}'
+    return db.execute(select, [since]).fetchall()
 
 
-def mark_requeued(db, ids, at):
-    """Note that dead letters were sent back, and that the broker has confirmed them."""
-    db.executemany('UPDATE dead SET requeued = ? WHERE id = ?', [(at, id) for id in ids])
+def ever(db: Connection) -> list[Row]:
+    """Return the count of all that were ever stored, by queue and reason."""
+    columns = 'queue, reason, ever AS count'
+    return db.execute(f'SELECT {columns} FROM tally ORDER BY queue, reason').fetchall()
+
+
+def ids(db: Connection, which: str) -> list[int]:
+    """Return the ids of dead letters that were not requeued, oldest first.
+
+    `which` is the name of a queue, 'all', or one dead letter ('#17').
+    """
+    where = 'queue = ?'
+    values: list[str | int] = [which]
+    if which == 'all':
+        where = '1'
+        values = []
+    elif ONE.fullmatch(which):
+        where = 'id = ?'
+        values = [int(which[1:])]
+    select = f'SELECT id FROM dead WHERE requeued IS NULL AND {where} ORDER BY id'
+    return [row['id'] for row in db.execute(select, values)]
+
+
+def mark_requeued(db: Connection, numbers: Iterable[int], at: float) -> None:
+    """Note that the broker has confirmed these dead letters in their queues."""
+    update = 'UPDATE dead SET requeued = ? WHERE id = ?'
+    db.executemany(update, [(at, number) for number in numbers])

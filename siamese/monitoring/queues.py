@@ -1,9 +1,16 @@
-"""The queues of a history: what they hold, how fast it moves, and what the broker has counted since the last look."""
+"""The queues of a history: what they hold, how fast it moves, what the broker counted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from sqlite3 import Connection
+from typing import Any, NamedTuple, TypedDict
 
 from siamese.monitoring.database import (
     COUNTED,
     RATES,
     UNROUTABLE,
+    Row,
     count_into_buckets,
     get_fact,
     row_of,
@@ -12,180 +19,273 @@ from siamese.monitoring.database import (
     upsert,
 )
 
-SMOOTH = 15  # s over which rates are taken; the broker brings its counters up to date every 5 s, or less often
-RECENT = 900  # s for which samples are kept
-AWAY = 60  # s without a collection, in which a node may have started anew and been up for longer than before
-RESTARTED = 15  # s by which its start, reckoned from its uptime, then differs
-FRESH = 10  # s for which a broker has been up at the most when it does not tell its figures yet
+# Rates are taken over so long: the broker updates its counters every 5 s, or later.
+RATE_WINDOW_S = 15
+KEEP_SAMPLES_S = 900
+# A node may have restarted, and been up for longer than before, if it was not seen
+# for GAP_S. The start that its uptime gives then differs by more than START_SHIFT_S.
+GAP_S = 60
+START_SHIFT_S = 15
+# A broker that has no metrics yet has been up for so long at most.
+STARTING_S = 10
+
+SELECT_PRESENT = "SELECT * FROM queue WHERE state <> 'gone'"
+INSERT_SAMPLE = (
+    'INSERT OR REPLACE INTO sample'
+    ' VALUES (:id, :seen, :ready, :unacked, :published, :delivered, :acked)'
+)
+SELECT_RATES = (
+    'SELECT at, published, delivered, acked FROM sample'
+    ' WHERE queue = ? AND at >= ? AND at < ? ORDER BY at LIMIT 1'
+)
+SELECT_OLDEST = 'SELECT max(at) AS at FROM sample WHERE queue = ? AND published <= ?'
+SELECT_SAMPLES = (
+    'SELECT name, at, sample.ready, sample.unacked,'
+    ' sample.published, sample.delivered, sample.acked'
+    ' FROM queue CROSS JOIN sample ON sample.queue = queue.id AND at > ?'
+    ' WHERE ? IS NULL OR name = ? ORDER BY name, at'
+)
+COLUMNS = (
+    'name, type, state, seen, ready, unacked, consumers, oldest_since, alone_since, '
+    + ', '.join((*RATES, *COUNTED))
+)
+GONE: Row = {
+    'state': 'gone',
+    'ready': 0,
+    'unacked': 0,
+    'consumers': 0,
+    'oldest_since': None,
+    'alone_since': None,
+    **dict.fromkeys(RATES, 0),
+    **{f'raw_{name}': 0 for name in COUNTED},
+}
 
 
-def grown(old, new, restarted=False, several=False):
-    """Return how many messages a counter of the broker has counted since it stood at `old`, now that it is at `new`.
+class Queue(TypedDict):
+    """A queue as the broker describes it; the counts are since the broker's start.
 
-    A counter begins at 0 again when its node was `restarted` or its queue declared anew. With `several` nodes, each of
-    which counts a part, a counter that sinks lost a part of unknown size: then nothing is counted, and never too much.
+    A count is None while the broker does not give it.
+    """
+
+    name: str
+    type: str
+    state: str
+    ready: int
+    unacked: int
+    consumers: int
+    publish_rate: float
+    deliver_rate: float
+    ack_rate: float
+    published: int | None
+    delivered: int | None
+    acked: int | None
+    redelivered: int | None
+
+
+class Sample(NamedTuple):
+    """What a queue held at a time, and its rates since the sample before."""
+
+    at: float
+    ready: int
+    unacked: int
+    publish_rate: float
+    deliver_rate: float
+    ack_rate: float
+
+
+class Clock(NamedTuple):
+    """How the broker's counters are to be read at one collection."""
+
+    restarted: bool  # the node has, since the last collection: counters begin at 0
+    several: bool  # nodes, each of which counts a part
+    left_out: bool  # what was counted before the first collection
+
+
+def grown(old: float, new: float, restarted: bool = False, several: bool = False) -> float:
+    """Return how many messages a counter has counted between `old` and `new`.
+
+    A counter begins at 0 again when its node was `restarted` or its queue declared
+    anew. With `several` nodes, each of which counts a part, a counter that falls lost
+    a part of unknown size: then nothing is counted, rather than too much.
     """
     if several:
         return max(0, new - old)
-    return new - old if new >= old and not restarted else new
+    if restarted or new < old:
+        return new
+    return new - old
 
 
-def collect(db, at, queues, uptime=None, process=None, unroutable=None):
-    """Store the figures of all queues at the time `at`: what they count since the last time goes into the buckets.
+def collect(
+    db: Connection,
+    at: float,
+    queues: Iterable[Queue],
+    uptime: float | None = None,
+    process: str | None = None,
+    unroutable: Mapping[str, int | None] | None = None,
+) -> None:
+    """Store the metrics of all queues at the time `at`.
 
-    `queues` are dicts with name, type, state, ready, unacked, consumers, the RATES, and the COUNTED as the broker
-    counts them since its start (None where it does not tell). `uptime` is that of its only node in s, None if there
-    are several, and `process` tells that node from one that started later. `unroutable` are the UNROUTABLE, counted
-    likewise. What the broker counted before the first call is left out, unless its node is younger than this history.
+    What their counters have grown since the last time goes into the buckets. `uptime`
+    is that of the only node in seconds, None if there are several nodes; `process`
+    tells that node from one that started later. `unroutable` has the UNROUTABLE. What
+    the broker counted before the first call is left out, unless its node is younger
+    than this history.
     """
     with transaction(db):
-        count = _counter(db, at, uptime, process)
-        known = {
-            row['name']: row for row in db.execute("SELECT * FROM queue WHERE state <> 'gone'")
-        }
+        clock = _clock(db, at, uptime, process)
+        rows = {row['name']: row for row in db.execute(SELECT_PRESENT)}
         for queue in queues:
-            row = known.pop(queue['name'], None) or row_of(db, queue['name'])
-            figures = count(row, {name: queue[name] for name in COUNTED})
-            row.update({key: value for key, value in queue.items() if key not in COUNTED}, seen=at)
-            row.update(_rates(db, row, at))
-            row['oldest_since'] = _oldest(db, row, at)
-            alone = (
-                row['ready'] and not row['consumers'] and row['type'] != 'stream'
-            )  # which keeps what was read
-            row['alone_since'] = (row['alone_since'] or at) if alone else None
-            upsert(db, 'queue', row)
-            db.execute(
-                'INSERT OR REPLACE INTO sample VALUES (:id, :seen, :ready, :unacked, :published, :delivered, '
-                ':acked)',
-                row,
-            )
-            db.execute('DELETE FROM sample WHERE queue = ? AND at < ?', [row['id'], at - RECENT])
-            if any(figures.values()) or row['ready'] or row['unacked']:
-                count_into_buckets(
-                    db, row, at, ready_high=row['ready'], unacked_high=row['unacked'], **figures
-                )
-        for row in known.values():
-            row.update(
-                dict.fromkeys(
-                    ['ready', 'unacked', 'consumers', *RATES, *(f'raw_{c}' for c in COUNTED)], 0
-                ),
-                state='gone',
-                oldest_since=None,
-                alone_since=None,
-            )
-            upsert(db, 'queue', row)
+            row = rows.pop(queue['name'], None) or row_of(db, queue['name'])
+            _store_queue(db, row, queue, at, clock)
+        for row in rows.values():
+            upsert(db, 'queue', {**row, **GONE})
             db.execute('DELETE FROM sample WHERE queue = ?', [row['id']])
-        everywhere = get_fact(db, 'unroutable') or {
-            f'{raw}{name}': 0 for name in UNROUTABLE for raw in ('', 'raw_')
-        }
-        figures = count(everywhere, unroutable or dict.fromkeys(UNROUTABLE))
-        if any(figures.values()):
-            count_into_buckets(db, None, at, **figures)
-        set_facts(db, collected=at, uptime=uptime, process=process, unroutable=everywhere)
+        totals = _count_unroutable(db, unroutable or {}, at, clock)
+        set_facts(db, collected=at, uptime=uptime, process=process, unroutable=totals)
 
 
-def _counter(db, at, uptime, process):
-    """Return a function that brings the counters of a row up to date, as far as they are told at the time `at`, and
-    returns by how much each has grown."""
-    last, before = get_fact(db, 'collected'), get_fact(db, 'uptime')
-    restarted = bool(
-        uptime
-        and before
-        and (
+def _clock(db: Connection, at: float, uptime: float | None, process: str | None) -> Clock:
+    last = get_fact(db, 'collected')
+    before = get_fact(db, 'uptime')
+    restarted = False
+    if uptime and before:
+        gap = at - last
+        shift = abs((at - uptime) - (last - before))
+        restarted = (
             uptime < before
             or process != get_fact(db, 'process')
-            or (at - last > AWAY and abs((at - uptime) - (last - before)) > RESTARTED)
+            or (gap > GAP_S and shift > START_SHIFT_S)
         )
-    )
-    left_out = last is None and not (uptime and at - uptime > get_fact(db, 'begun', at) - FRESH)
-
-    def count(row, told):
-        figures = {}
-        for name in told:
-            raw = row[f'raw_{name}'] if told[name] is None and not restarted else told[name] or 0
-            figures[name] = (
-                0 if left_out else grown(row[f'raw_{name}'], raw, restarted, uptime is None)
-            )
-            row[f'raw_{name}'] = raw
-            row[name] += figures[name]
-        return figures
-
-    return count
+    left_out = False
+    if last is None:
+        begun = get_fact(db, 'begun', at)
+        left_out = not uptime or at - uptime <= begun - STARTING_S
+    return Clock(restarted, uptime is None, left_out)
 
 
-def stand_still(db):
-    """Note that nothing flows, as far as anybody knows: there are no figures for a while."""
-    db.execute(
-        f"UPDATE queue SET {', '.join(f'{rate} = 0' for rate in RATES)} WHERE state <> 'gone'"
-    )
+def _store_queue(db: Connection, row: Row, queue: Queue, at: float, clock: Clock) -> None:
+    """Bring the row, the sample and the buckets of a queue up to date."""
+    described: dict[str, Any] = {**queue}
+    counted = {name: described.pop(name) for name in COUNTED}
+    growth = _count(row, counted, clock)
+    row.update(described, seen=at)
+    row.update(_rates(db, row, at))
+    row['oldest_since'] = _oldest(db, row, at)
+    is_unread = row['ready'] and not row['consumers']
+    if row['type'] == 'stream':  # it keeps the messages that were read
+        is_unread = False
+    if not is_unread:
+        row['alone_since'] = None
+    elif not row['alone_since']:
+        row['alone_since'] = at
+    upsert(db, 'queue', row)
+    db.execute(INSERT_SAMPLE, row)
+    kept = at - KEEP_SAMPLES_S
+    db.execute('DELETE FROM sample WHERE queue = ? AND at < ?', [row['id'], kept])
+    if row['ready'] or row['unacked'] or any(growth.values()):
+        highs = {'ready_high': row['ready'], 'unacked_high': row['unacked']}
+        count_into_buckets(db, row, at, **highs, **growth)
 
 
-def _rates(db, row, at):
-    """Return the RATES of a queue since the first sample of the last SMOOTH s; {} if there is none: the broker's hold.
+def _count(row: Row, counted: Mapping[str, int | None], clock: Clock) -> dict[str, float]:
+    """Bring the counters of a row up to date; return by how much each has grown."""
+    growth: dict[str, float] = {}
+    for name, value in counted.items():
+        old = row[f'raw_{name}']
+        if value is not None:
+            new = value
+        elif clock.restarted:
+            new = 0
+        else:  # the broker does not say: as far as we know it has not grown
+            new = old
+        growth[name] = 0
+        if not clock.left_out:
+            growth[name] = grown(old, new, clock.restarted, clock.several)
+        row[f'raw_{name}'] = new
+        row[name] += growth[name]
+    return growth
 
-    The broker's own are often 0 between two updates of its counters (RabbitMQ 3.10.8).
+
+def _count_unroutable(
+    db: Connection, counted: Mapping[str, int | None], at: float, clock: Clock
+) -> Row:
+    """Count the messages that no queue took; return the row of these counters."""
+    totals: Row = dict.fromkeys(UNROUTABLE, 0)
+    totals.update((f'raw_{name}', 0) for name in UNROUTABLE)
+    totals.update(get_fact(db, 'unroutable') or {})
+    growth = _count(totals, {name: counted.get(name) for name in UNROUTABLE}, clock)
+    if any(growth.values()):
+        count_into_buckets(db, None, at, **growth)
+    return totals
+
+
+def reset_rates(db: Connection) -> None:
+    """Store that nothing flows, as far as is known: there are no metrics for a while."""
+    zeros = ', '.join(f'{rate} = 0' for rate in RATES)
+    db.execute(f"UPDATE queue SET {zeros} WHERE state <> 'gone'")
+
+
+def _rates(db: Connection, row: Row, at: float) -> dict[str, float]:
+    """Return the RATES since the first sample of the last RATE_WINDOW_S.
+
+    Without a sample there are none, and the broker's own rates hold: these are often
+    0 between two updates of its counters (RabbitMQ 3.10.8).
     """
-    then = db.execute(
-        'SELECT at, published, delivered, acked FROM sample WHERE queue = ? AND at >= ? AND at < ? '
-        'ORDER BY at LIMIT 1',
-        [row['id'], at - SMOOTH - 1, at],
-    ).fetchone()
-    return (
-        {rate: (row[name] - then[name]) / (at - then['at']) for rate, name in zip(RATES, COUNTED)}
-        if then
-        else {}
-    )
+    begin = at - RATE_WINDOW_S - 1
+    then = db.execute(SELECT_RATES, [row['id'], begin, at]).fetchone()
+    if not then:
+        return {}
+    took = at - then['at']
+    return {rate: (row[name] - then[name]) / took for rate, name in zip(RATES, COUNTED)}
 
 
-def _oldest(db, row, at):
-    """Return since when the oldest message waits: the latest sample by which no more was published than has left since.
+def _oldest(db: Connection, row: Row, at: float) -> float | None:
+    """Return since when the oldest message waits.
 
-    Queues are first in, first out. Before the samples begin it is as it was, and for a queue never seen it is now.
+    It is the latest sample by which no more was published than has left since, for
+    queues are first in, first out. Before the samples begin it stays as it was; for a
+    queue that was never seen it is now.
     """
     waiting = row['ready'] + row['unacked']
     if not waiting:
         return None
-    found = db.execute(
-        'SELECT max(at) AS at FROM sample WHERE queue = ? AND published <= ?',
-        [row['id'], row['published'] - waiting],
-    ).fetchone()['at']
+    left = row['published'] - waiting
+    found = db.execute(SELECT_OLDEST, [row['id'], left]).fetchone()['at']
     return found or row['oldest_since'] or at
 
 
-def known(db, gone=False):
-    """Return the queues as a list of dicts by name; with `gone` also those that are no longer there.
+def known(db: Connection, gone: bool = False) -> list[Row]:
+    """Return the queues by name; with `gone` also those that were deleted.
 
-    name; type 'classic', 'quorum' or 'stream'; state 'running', 'gone' ...; seen: when it was collected last; ready,
-    unacked, consumers now; oldest_since: since when its oldest message waits, None if it is empty (to within a
-    collection for the last quarter of an hour, before that at the latest since then); alone_since: since when it has
-    had messages and no consumer, or None; publish_rate, deliver_rate, ack_rate; published, delivered, acked,
-    redelivered: totals since this history began.
+    type: 'classic', 'quorum' or 'stream'; state: 'running', 'gone' ...; seen: when it
+    was collected last; ready, unacked, consumers: now; oldest_since: since when its
+    oldest message waits, None if it is empty (to within a collection for the last
+    quarter of an hour, before that at the latest since then); alone_since: since when
+    it has had messages and no consumer, or None; publish_rate, deliver_rate, ack_rate;
+    published, delivered, acked, redelivered: totals since this history began.
     """
-    names = (
-        'name, type, state, seen, ready, unacked, consumers, oldest_since, alone_since, '
-        + ', '.join((*RATES, *COUNTED))
-    )
-    return db.execute(
-        f"SELECT {names} FROM queue WHERE state <> 'gone' OR ? ORDER BY name", [gone]
-    ).fetchall()
+    where = "WHERE state <> 'gone' OR ?"
+    return db.execute(f'SELECT {COLUMNS} FROM queue {where} ORDER BY name', [gone]).fetchall()
 
 
-def samples(db, queue=None, since=0):
-    """Return {queue: [(at, ready, unacked, published/s, delivered/s, acked/s)]}, oldest first, of the last 15 minutes.
+def samples(db: Connection, queue: str | None = None, since: float = 0) -> dict[str, list[Sample]]:
+    """Return the samples of each queue, or of one `queue`, oldest first.
 
-    Each queue has as many as there were collections after `since`, but for its first; `queue` asks for one only. For
-    rates and sparklines.
+    They are of the last 15 minutes, and later than `since`; the first one only starts
+    the rates of the second.
     """
-    found, before, cursor = {}, None, db.cursor()
+    found: dict[str, list[Sample]] = {}
+    cursor = db.cursor()
     cursor.row_factory = None
-    for row in cursor.execute(
-        'SELECT name, at, sample.ready, sample.unacked, sample.published, sample.delivered, sample.acked FROM queue'
-        ' CROSS JOIN sample ON sample.queue = queue.id AND at > ? WHERE ? IS NULL OR name = ? ORDER BY name, at',
-        [since, queue, queue],
-    ):
-        if before and before[0] == row[0]:
-            took = row[1] - before[1]
-            rates = (round((new - old) / took, 3) for old, new in zip(before[4:], row[4:]))
-            found.setdefault(row[0], []).append((*row[1:4], *rates))
-        before = row
+    last_name = None
+    last_at = 0.0
+    last_counts: list[int] = []
+    for name, at, ready, unacked, *counts in cursor.execute(SELECT_SAMPLES, [since, queue, queue]):
+        if name == last_name:
+            took = at - last_at
+            rates = [round((new - old) / took, 3) for old, new in zip(last_counts, counts)]
+            found.setdefault(name, []).append(Sample(at, ready, unacked, *rates))
+        last_name = name
+        last_at = at
+        last_counts = counts
     return found

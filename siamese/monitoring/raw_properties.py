@@ -1,37 +1,44 @@
-"""Dead letters: what a message from siamese.dead says of its death, and how it goes back where it came from.
+"""The properties of a dead letter, byte for byte, and what they say of dead-lettering.
 
-Its properties are taken apart as bytes: what pika cannot decode, or decodes to something else (a float to a whole
-number), goes back as it came.
+The properties are taken apart as bytes. What pika cannot decode, or decodes to
+something else (a float to a whole number), is requeued exactly as it was.
 """
+
+from __future__ import annotations
 
 import json
 import re
 import struct
+from collections.abc import Iterator
 from datetime import datetime
+from typing import Any, TypedDict
 
 from pika import data
+from pika.spec import Basic
 
-from siamese.messaging import framing as wire
+from siamese.messaging import framing
 
-# Of the properties in their order on the wire: the bit of its flag, and its size in bytes (None: a short string).
+TABLE, SHORT_STRING = -1, -2  # in place of a size
+# Of the properties in their order on the wire: the bit of its flag, and its size in
+# bytes.
 FIELDS = {
-    15: None,
-    14: None,
-    13: 'table',
+    15: SHORT_STRING,
+    14: SHORT_STRING,
+    13: TABLE,
     12: 1,
     11: 1,
-    10: None,
-    9: None,
-    8: None,
-    7: None,
+    10: SHORT_STRING,
+    9: SHORT_STRING,
+    8: SHORT_STRING,
+    7: SHORT_STRING,
     6: 8,
-    5: None,
-    4: None,
-    3: None,
-    2: None,
+    5: SHORT_STRING,
+    4: SHORT_STRING,
+    3: SHORT_STRING,
+    2: SHORT_STRING,
 }
 HEADERS, USER_ID = 13, 4
-# Bytes of the value of a header by its type; the other types say how long they are.
+# Bytes of the value of a header by its type; the other types begin with their size.
 SIZES = {
     b'V': 0,
     b't': 1,
@@ -49,134 +56,165 @@ SIZES = {
     b'd': 8,
     b'T': 8,
 }
-# What death added, and the addresses of copies, which have arrived long ago.
-NOT_SENT_BACK = re.compile(b'x-death|x-(first|last)-death-.*|x-delivery-count|CC|BCC', re.DOTALL)
-CHANGING = re.compile(
-    b'x-delivery-count'
-)  # from one delivery of a letter to the next: siamese.dead is a quorum queue
+# What dead-lettering added, and the addresses of copies, which have long arrived.
+NOT_REQUEUED = re.compile(
+    b'x-death|x-(first|last)-death-.*|x-delivery-count|CC|BCC',
+    re.DOTALL,
+)
+# From one delivery of a dead letter to the next: siamese.dead is a quorum queue.
+CHANGING = re.compile(b'x-delivery-count')
+YEAR_S = 366 * 86400
+
+Fields = dict[int, bytes]  # properties by the bit of their flag
 
 
-class AsItWas(wire.Properties):
+class DeadLetter(TypedDict):
+    """What is known of a dead letter when it is received."""
+
+    queue: str  # it was in, '' if that is unknown
+    reason: str
+    exchange: str  # it was published to
+    routing_key: str
+    sender: str  # its app_id or user_id
+    message_id: str
+    body: bytes
+    encoded: bytes  # its properties
+    at: float  # when it was dead-lettered
+    properties: dict[str, Any]  # which JSON can hold
+    redelivered: bool
+
+
+class RawProperties(framing.Properties):
     """Properties that are sent as the bytes they are made of."""
 
-    def encode(self):
+    def encode(self) -> list[bytes]:
         return [self.encoded]
 
 
-def fields(encoded):
+def fields(encoded: bytes) -> Iterator[tuple[int, bytes]]:
     """Yield (bit, bytes) of each property that is there."""
-    flags, at = struct.unpack_from('>H', encoded)[0], 2
+    flags = struct.unpack_from('>H', encoded)[0]
+    at = 2
     for bit, size in FIELDS.items():
-        if flags >> bit & 1:
-            if size == 'table':
-                end = at + 4 + struct.unpack_from('>L', encoded, at)[0]
-            else:
-                end = at + (size or 1 + encoded[at])
-            yield bit, encoded[at:end]
-            at = end
+        if not flags >> bit & 1:
+            continue
+        if size == TABLE:
+            size = 4 + struct.unpack_from('>L', encoded, at)[0]
+        elif size == SHORT_STRING:
+            size = 1 + encoded[at]
+        yield bit, encoded[at : at + size]
+        at += size
 
 
-def entries(table):
-    """Yield (name, where its value begins, bytes of both) of each header of a table, all as it came."""
+def entries(table: bytes) -> Iterator[tuple[bytes, int, bytes]]:
+    """Yield (name, where its value begins, bytes of both) of each header of a table."""
     at = 4
     while at < len(table):
         begin = at + 1 + table[at]
-        size = SIZES.get(table[begin : begin + 1])
-        end = (
-            begin
-            + 1
-            + (4 + int.from_bytes(table[begin + 1 : begin + 5], 'big') if size is None else size)
-        )
+        value = begin + 1  # after its type
+        size = SIZES.get(table[begin:value])
+        if size is None:
+            size = 4 + int.from_bytes(table[value : value + 4], 'big')
+        end = value + size
         yield table[at + 1 : begin], begin, table[at:end]
         at = end
 
 
-def without(encoded, names):
+def without(encoded: bytes, names: re.Pattern[bytes]) -> bytes:
     """Return properties, as bytes, without the headers whose name matches `names`."""
     kept = dict(fields(encoded))
-    table = b''.join(
-        entry for name, _, entry in entries(kept.pop(HEADERS, b'')) if not names.fullmatch(name)
-    )
-    return packed({**kept, HEADERS: struct.pack('>L', len(table)) + table} if table else kept)
+    headers = entries(kept.pop(HEADERS, b''))
+    table = b''.join(entry for name, _, entry in headers if not names.fullmatch(name))
+    if table:
+        kept[HEADERS] = struct.pack('>L', len(table)) + table
+    return packed(kept)
 
 
-def packed(kept):
-    """Return properties, {bit: bytes}, as they stand on the wire."""
-    return struct.pack('>H', sum(1 << bit for bit in kept)) + b''.join(
-        kept[bit] for bit in FIELDS if bit in kept
-    )
+def packed(kept: Fields) -> bytes:
+    """Return properties as they stand on the wire."""
+    flags = sum(1 << bit for bit in kept)
+    parts = [kept[bit] for bit in FIELDS if bit in kept]
+    return struct.pack('>H', flags) + b''.join(parts)
 
 
-def back(letter, user):
-    """Return the properties with which `user` sends a dead letter, of dead.letter(), back into its queue.
+def original_properties(encoded: bytes, user: str) -> RawProperties:
+    """Return the properties with which `user` requeues a dead letter.
 
-    The header x-death and the like are left out, and so is the time to live, which the broker has taken out already.
-    A user_id other than `user` is left out as well: the broker would refuse it.
+    `encoded` are those with which it arrived. The header x-death and the like are left
+    out, and so is the time to live, which the broker has taken out already. A user_id
+    other than `user` is left out as well: the broker would refuse it.
     """
-    return AsItWas(
-        packed(
-            {
-                bit: part
-                for bit, part in fields(without(letter['encoded'], NOT_SENT_BACK))
-                if bit != USER_ID or part[1:] == user.encode()
-            }
-        )
+    kept = dict(fields(without(encoded, NOT_REQUEUED)))
+    if kept.get(USER_ID, b'')[1:] != user.encode():
+        kept.pop(USER_ID, None)
+    return RawProperties(packed(kept))
+
+
+def parse(
+    method: Basic.Deliver, properties: framing.Properties, body: bytes, now: float
+) -> DeadLetter:
+    """Return what is known of a dead letter that was delivered; never raises."""
+    death = _death(properties.encoded)
+    routing_key = method.routing_key
+    keys = death.get('routing-keys')
+    if isinstance(keys, list) and keys:
+        routing_key = keys[0]
+    return DeadLetter(
+        queue=_text(death.get('queue')),
+        reason=_text(death.get('reason', 'unknown')),
+        exchange=_text(death.get('exchange', method.exchange)),
+        routing_key=_text(routing_key),
+        sender=_text(properties.app_id or properties.user_id),
+        message_id=_text(properties.message_id),
+        body=body,
+        encoded=properties.encoded,
+        at=_time(death, now),
+        properties=_readable(properties),
+        redelivered=method.redelivered,
     )
 
 
-def read(method, properties, body, now):
-    """Return what is known of a dead letter as the dict that dead.store() takes; never raises."""
-    death = _death(properties.encoded)
-    keys = death.get('routing-keys')
-    at = death.get('time')
-    at = at.timestamp() if isinstance(at, datetime) else now
-    facts = {
-        'queue': death.get('queue'),
-        'reason': death.get('reason', 'unknown'),
-        'exchange': death.get('exchange', method.exchange),
-        'routing_key': keys[0] if isinstance(keys, list) and keys else method.routing_key,
-        'sender': properties.app_id or properties.user_id,
-        'message_id': properties.message_id,
-    }
-    return {
-        **{name: _text(value) for name, value in facts.items()},
-        'body': body,
-        'encoded': properties.encoded,
-        # The time in the header is that of the first death in this queue.
-        'at': at if death.get('count') == 1 and now - 86400 * 366 < at < now else now,
-        'properties': _readable(properties),
-        'redelivered': method.redelivered,
-    }
-
-
-def _death(encoded):
-    """Return the latest entry of the header x-death: a dict, {} if there is none."""
+def _death(encoded: bytes) -> dict[str, Any]:
+    """Return the latest entry of the header x-death, {} if there is none."""
     try:
         table = dict(fields(encoded))[HEADERS]
-        begin = next(begin for name, begin, _ in entries(table) if name == b'x-death')
+        headers = entries(table)
+        begin = next(begin for name, begin, _ in headers if name == b'x-death')
         death = data.decode_value(table, begin)[0][0]
-    except Exception:  # noqa: BLE001  whatever a stranger may have written there
+    except Exception:  # noqa: BLE001  a stranger may have written anything there
         return {}
-    return death if isinstance(death, dict) else {}
+    if not isinstance(death, dict):
+        return {}
+    return death
 
 
-def _readable(properties):
-    found = {
-        'content_type': properties.content_type,
-        **{
-            name: value
-            for name, value in vars(properties).items()
-            if name != 'encoded' and value is not None
-        },
-    }
+def _time(death: dict[str, Any], now: float) -> float:
+    """Return when a message was dead-lettered, `now` where its header does not say.
+
+    The time in the header is that of the first time in this queue.
+    """
+    time = death.get('time')
+    if not isinstance(time, datetime) or death.get('count') != 1:
+        return now
+    at = time.timestamp()
+    if not now - YEAR_S < at < now:
+        return now
+    return at
+
+
+def _readable(properties: framing.Properties) -> dict[str, Any]:
+    found = {'content_type': properties.content_type, **vars(properties)}
+    del found['encoded']
+    present = {name: value for name, value in found.items() if value is not None}
+    present['content_type'] = properties.content_type
     try:
-        return json.loads(json.dumps(found, default=str, skipkeys=True))
+        return json.loads(json.dumps(present, default=str, skipkeys=True))
     except (ValueError, RecursionError):
         return {'content_type': 'undecodable: nested too deep'}
 
 
-def _text(value):
-    value = (
-        value.decode(errors='backslashreplace') if isinstance(value, bytes) else str(value or '')
-    )
-    return value.encode(errors='backslashreplace').decode()
+def _text(value: object) -> str:
+    text = str(value or '')
+    if isinstance(value, bytes):
+        text = value.decode(errors='backslashreplace')
+    return text.encode(errors='backslashreplace').decode()

@@ -1,31 +1,60 @@
-"""What monitor.py prints of its history: the situation now, and what was by day, month or year."""
+"""What monitor.py prints of its history: the situation now, and reports by period."""
 
+from __future__ import annotations
+
+import argparse
 import csv
 import json
 import os
 import sqlite3
 import sys
 import time
+from collections.abc import Sequence
+from sqlite3 import Connection
+from typing import Any, NamedTuple
 
 import common
 from common import Failure
-from siamese.messaging import management_api as management
-from siamese.monitoring import alerts as notices
-from siamese.monitoring import clients, queues
-from siamese.monitoring import collector as figures
-from siamese.monitoring import database as history
-from siamese.monitoring import dead_letters as dead
+from siamese.messaging import management_api
+from siamese.monitoring import alerts, clients, collector, database, dead_letters, queues
+from siamese.monitoring.database import DAY_S, Row
 from siamese.text import count_of, duration, printable, shorten, table, utc
 
-DAY = 86400  # s
-JUST_STARTED = 10  # s until a broker has figures, at the most
-LOOK_BACK = {'day': 31 * DAY, 'month': 731 * DAY}  # s a report looks back unless --since says more
+STARTING_S = 10  # a broker that has just started has metrics after so long, at most
+RETRY_S = 0.5
+# How far a report looks back, unless --since says more.
+PERIOD_OF_REPORT_S = {'day': 31 * DAY_S, 'month': 731 * DAY_S}
 LABELS = {'day': '%Y-%m-%d', 'month': '%Y-%m', 'year': '%Y'}
-LETTER = ('id', 'at', 'queue', 'reason', 'sender', 'message_id', 'size', 'requeued')
+DEAD_COLUMNS = ('id', 'at', 'queue', 'reason', 'sender', 'message_id', 'size', 'requeued')
+QUEUE_HEADS = (
+    'queue',
+    'ready',
+    'unacked',
+    'consumers',
+    'oldest',
+    'published/s',
+    'delivered/s',
+    'acked/s',
+)
+CLIENT_HEADS = ('client', 'user', 'state', 'for', 'does', 'interrupted', 'last (UTC)')
 
 
-def check(args):
-    """Print the situation now in one line, as Nagios wants it; return the exit status."""
+class Situation(NamedTuple):
+    """What a history holds now."""
+
+    now: float
+    is_kept: bool  # in a file, by a monitor.py: so the age of messages is known
+    broker: database.Broker
+    queues: list[Row]
+    clients: list[Row]
+    warnings: list[alerts.Alert]
+
+    def waiting(self) -> int:
+        return sum(row['ready'] for row in self.queues)
+
+
+def check(args: argparse.Namespace) -> int:
+    """Print the situation now in one line for Nagios; return the exit status."""
     try:
         return once(args)
     except (Failure, sqlite3.Error) as failure:
@@ -33,162 +62,218 @@ def check(args):
         return 3
 
 
-def once(args):
+def once(args: argparse.Namespace) -> int:
     """Print the situation now; return the exit status."""
-    kept = os.path.exists(args.history)
-    path, endpoint = args.history if kept else ':memory:', args.endpoints[0]
-    db, call = history.open_for_writing(path), management.api(endpoint, args.management_url)
+    situation = _situation(args)
+    status = int(bool(args.check and situation.warnings))
+    if args.json:
+        content = {
+            'broker': situation.broker,
+            'queues': situation.queues,
+            'clients': situation.clients,
+            'warnings': situation.warnings,
+        }
+        write_json(args.json, content)
+    if args.json == '-':
+        return status
+    if args.check:
+        _print_check(situation)
+    else:
+        _print_situation(situation)
+    return status
+
+
+def _situation(args: argparse.Namespace) -> Situation:
+    """Collect once, unless a monitor.py does so every few seconds; return what is known."""
+    is_kept = os.path.exists(args.history)
+    path = ':memory:'
+    if is_kept:
+        path = args.history
+    endpoint = args.endpoints[0]
+    db = database.open_for_writing(path)
+    call = management_api.api(endpoint, args.management_url)
     try:
-        if history.take_ownership(
-            db, path, common.display_address(endpoint)
-        ):  # else a monitor.py does it every few seconds
-            collect_at_last(db, call, endpoint.virtual_host)
-            history.set_facts(db, state='up', since=history.get_fact(db, 'since'))
+        if database.take_ownership(db, path, common.display_address(endpoint)):
+            _collect_once_started(db, call, endpoint.virtual_host)
+            since = database.get_fact(db, 'since')
+            database.set_facts(db, state=database.UP, since=since)
         else:
             call('overview')
-    except management.Refused as refused:
-        raise Failure(f'{refused}; is it running, is --management-url right?', 3) from None
-    now, rows, people = time.time(), queues.known(db), clients.known(db)
-    warnings = notices.warnings(db, args.unread_after or 0, now - DAY, now)
-    waiting = sum(row['ready'] for row in rows)
-    if args.json:
-        write_json(
-            args.json,
-            {'broker': history.broker(db), 'queues': rows, 'clients': people, 'warnings': warnings},
-        )
-    if args.json == '-':
-        return int(bool(args.check and warnings))
-    if args.check:
-        told = '; '.join(printable(row['text']) for row in warnings) or count_of(len(rows), 'queue')
-        print(
-            f'SIAMESE {"WARNING" if warnings else "OK"} - {told.replace("|", "/")} | ready={waiting} '
-            f'unacked={sum(row["unacked"] for row in rows)} queues={len(rows)} warnings={len(warnings)}'
-        )
-        return 1 if warnings else 0
-    lines = [
-        (
-            shorten(row['name']),
-            row['ready'],
-            row['unacked'],
-            row['consumers'],
-            '-'
-            if not row['oldest_since']
-            else duration(now - row['oldest_since'])
-            if kept
-            else '?',
-            *(f'{row[rate]:,.1f}' for rate in history.RATES),
-        )
-        for row in rows
-    ]
-    print(
-        *table(
-            ('queue', 'ready', 'unacked', 'consumers', 'oldest', 'in/s', 'out/s', 'acked/s'), lines
-        ),
-        sep='\n',
+    except management_api.Refused as refused:
+        remedy = 'is it running, is --management-url right?'
+        raise Failure(f'{refused}; {remedy}', 3) from None
+    now = time.time()
+    return Situation(
+        now=now,
+        is_kept=is_kept,
+        broker=database.broker(db),
+        queues=queues.known(db),
+        clients=clients.known(db),
+        warnings=alerts.warnings(db, args.unread_after or 0, now - DAY_S, now),
     )
-    shown = [row for row in people if row['state'] != 'gone' or row['since'] > now - DAY]
-    if shown:
-        print(
-            '',
-            *table(
-                ('client', 'user', 'state', 'for', 'does', 'interrupted', 'last (UTC)'),
-                [
-                    (
-                        shorten(row['name']),
-                        shorten(row['user']),
-                        row['state'],
-                        duration(now - row['since']),
-                        shorten(row['does']),
-                        row['interruptions'],
-                        utc(row['last_interruption']),
-                    )
-                    for row in shown
-                ],
-            ),
-            sep='\n',
-        )
-    for row in warnings:
-        print(f'warning: {printable(row["text"])}')
-    print(
-        f'{count_of(len(warnings), "warning") if warnings else "no warnings"}: {count_of(len(rows), "queue")}, '
-        f'{waiting:,} messages wait, {count_of(sum(row["state"] != "gone" for row in people), "client")}'
-    )
-    return 0
 
 
-def collect_at_last(db, call, vhost):
-    """Collect once; a broker that has only just started has figures after some seconds."""
-    deadline = time.monotonic() + JUST_STARTED
+def _collect_once_started(db: Connection, call: collector.Call, vhost: str) -> None:
+    """Collect once; wait for a broker that has only just started."""
+    deadline = time.monotonic() + STARTING_S
     while True:
         try:
-            return figures.collect(db, call, vhost)
-        except management.Refused as refused:  # noqa: PERF203
+            collector.collect(db, call, vhost)
+        except management_api.Refused as refused:  # noqa: PERF203
             if refused.status != 503 or time.monotonic() > deadline:
                 raise
-            time.sleep(0.5)
+            time.sleep(RETRY_S)
+        else:
+            return
 
 
-def report(args):
-    """Print the history by day, month or year, or the dead letters; return the exit status."""
-    db, lost = history.open_for_reading(args.history), ''
-    since = (
-        args.since
-        if args.since is not None
-        else time.time() - LOOK_BACK.get(args.report, time.time())
-    )
+def _print_check(situation: Situation) -> None:
+    state = 'OK'
+    text = count_of(len(situation.queues), 'queue')
+    if situation.warnings:
+        state = 'WARNING'
+        text = '; '.join(printable(alert['text']) for alert in situation.warnings)
+    counts = {
+        'ready': situation.waiting(),
+        'unacked': sum(row['unacked'] for row in situation.queues),
+        'queues': len(situation.queues),
+        'warnings': len(situation.warnings),
+    }
+    data = ' '.join(f'{name}={count}' for name, count in counts.items())
+    print(f'SIAMESE {state} - {text.replace("|", "/")} | {data}')
+
+
+def _print_situation(situation: Situation) -> None:
+    rows = [_queue_cells(row, situation) for row in situation.queues]
+    print(*table(QUEUE_HEADS, rows), sep='\n')
+    connected = [row for row in situation.clients if row['state'] != 'gone']
+    recent = situation.now - DAY_S
+    shown = [row for row in situation.clients if row['state'] != 'gone' or row['since'] > recent]
+    if shown:
+        rows = [_client_cells(row, situation.now) for row in shown]
+        print('', *table(CLIENT_HEADS, rows), sep='\n')
+    for alert in situation.warnings:
+        print(f'warning: {printable(alert["text"])}')
+    warnings = 'no warnings'
+    if situation.warnings:
+        warnings = count_of(len(situation.warnings), 'warning')
+    known_queues = count_of(len(situation.queues), 'queue')
+    people = count_of(len(connected), 'client')
+    print(f'{warnings}: {known_queues}, {situation.waiting():,} messages wait, {people}')
+
+
+def _queue_cells(row: Row, situation: Situation) -> list[Any]:
+    oldest = '-'
+    if row['oldest_since']:
+        oldest = '?'
+        if situation.is_kept:
+            oldest = duration(situation.now - row['oldest_since'])
+    return [
+        shorten(row['name']),
+        row['ready'],
+        row['unacked'],
+        row['consumers'],
+        oldest,
+        *(f'{row[rate]:,.1f}' for rate in database.RATES),
+    ]
+
+
+def _client_cells(row: Row, now: float) -> list[Any]:
+    return [
+        shorten(row['name']),
+        shorten(row['user']),
+        row['state'],
+        duration(now - row['since']),
+        shorten(row['does']),
+        row['interruptions'],
+        utc(row['last_interruption']),
+    ]
+
+
+class Report(NamedTuple):
+    """A table to print."""
+
+    heads: Sequence[str]
+    rows: list[list[Any]]
+    errors: int  # dead letters among them
+    unroutable: str  # how many messages no queue took, '' for none
+
+
+def report(args: argparse.Namespace) -> int:
+    """Print the history by day, month or year, or the dead letters; return the status."""
+    db = database.open_for_reading(args.history)
+    since = args.since
+    if since is None:
+        now = time.time()
+        since = now - PERIOD_OF_REPORT_S.get(args.report, now)
     if args.report == 'dead':
-        found, _ = dead.letters(db, queue=args.queue, since=since, limit=-1)
-        heads, rows = (
-            LETTER,
-            [
-                [utc(row[key]) if key in ('at', 'requeued') else row[key] for key in LETTER]
-                for row in reversed(found)
-            ],
-        )
+        made = _dead_letter_report(db, args.queue, since)
     else:
-        since = history.start_of(args.report, since)
-        found = history.report(db, args.report, args.queue, since)
-        if not args.queue:
-            all_queues = history.report(db, args.report, since=since, total=True)
-            counts = {name: sum(row[name] for row in all_queues) for name in history.UNROUTABLE}
-            lost = ' and '.join(f'{count:,} {name}' for name, count in counts.items() if count)
-        heads = (args.report, 'queue', *history.FIGURES)
-        rows = [
-            [
-                utc(row['start'], LABELS[args.report]),
-                row['queue'],
-                *(row[name] for name in history.FIGURES),
-            ]
-            for row in found
-        ]
-    if not rows and not lost:
-        raise Failure(f'nothing in {args.history} of that; see --queue and --since', 3)
+        made = _period_report(db, args.report, args.queue, since)
+    if not made.rows and not made.unroutable:
+        remedy = 'see --queue and --since'
+        raise Failure(f'{args.history} has nothing to report; {remedy}', 3)
     if args.csv:
-        with open(
-            sys.stdout.fileno() if args.csv == '-' else args.csv,
-            'w',
-            newline='',
-            encoding='utf-8',
-            closefd=args.csv != '-',
-        ) as file:
-            csv.writer(file).writerows([heads, *rows])
+        write_csv(args.csv, [made.heads, *made.rows])
     if args.json:
-        write_json(args.json, [dict(zip(heads, row)) for row in rows])
+        write_json(args.json, [dict(zip(made.heads, row)) for row in made.rows])
     if '-' in (args.csv, args.json):
         return 0
-    print(*table(heads, rows), sep='\n')
-    errors = (
-        len(rows)
-        if args.report == 'dead'
-        else sum(row[name] for row in found for name in history.ERRORS)
-    )
-    print(
-        f'{count_of(len(rows), "line")}, {count_of(errors, "message")} not picked up or refused'
-        + (f'; {lost}, for no queue took them' if lost else '')
-    )
+    print(*table(made.heads, made.rows), sep='\n')
+    lines = count_of(len(made.rows), 'line')
+    text = f'{lines}, {count_of(made.errors, "message")} not picked up or rejected'
+    if made.unroutable:
+        text += f'; {made.unroutable}, for no queue took them'
+    print(text)
     return 0
 
 
-def write_json(path, content):
-    with open(sys.stdout.fileno() if path == '-' else path, 'w', closefd=path != '-') as file:
+def _dead_letter_report(db: Connection, queue: str | None, since: float) -> Report:
+    found, _ = dead_letters.letters(db, queue=queue, since=since, limit=-1)
+    rows = []
+    for letter in reversed(found):
+        letter['at'] = utc(letter['at'])
+        letter['requeued'] = utc(letter['requeued'])
+        rows.append([letter[name] for name in DEAD_COLUMNS])
+    return Report(DEAD_COLUMNS, rows, len(rows), '')
+
+
+def _period_report(db: Connection, period: str, queue: str | None, since: float) -> Report:
+    since = database.start_of(period, since)
+    rows = []
+    errors = 0
+    for row in database.report(db, period, queue, since):
+        metrics = [row[name] for name in database.METRICS]
+        rows.append([utc(row['start'], LABELS[period]), row['queue'], *metrics])
+        errors += sum(row[name] for name in database.ERRORS)
+    unroutable = ''
+    if not queue:
+        unroutable = _unroutable(database.report(db, period, since=since, total=True))
+    return Report((period, 'queue', *database.METRICS), rows, errors, unroutable)
+
+
+def _unroutable(rows: list[Row]) -> str:
+    texts = []
+    for name in database.UNROUTABLE:
+        count = sum(row[name] for row in rows)
+        if count:
+            texts.append(f'{count:,} {name}')
+    return ' and '.join(texts)
+
+
+def write_csv(path: str, rows: list[Sequence[Any]]) -> None:
+    """Write rows into a CSV file; '-' is stdout."""
+    with open(_target(path), 'w', newline='', encoding='utf-8', closefd=path != '-') as file:
+        csv.writer(file).writerows(rows)
+
+
+def write_json(path: str, content: object) -> None:
+    """Write a JSON file; '-' is stdout."""
+    with open(_target(path), 'w', closefd=path != '-') as file:
         print(json.dumps(content), file=file)
+
+
+def _target(path: str) -> str | int:
+    if path == '-':
+        return sys.stdout.fileno()
+    return path

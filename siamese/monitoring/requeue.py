@@ -1,118 +1,148 @@
-"""Dead letters sent back into the queues they died in."""
+"""Requeue dead letters: publish them into the queues they were dead-lettered from."""
 
+from __future__ import annotations
+
+import argparse
 import re
 import time
 from collections import Counter
+from sqlite3 import Connection
+from typing import Any
+
+from pika.channel import Channel
 
 from common import Failure
 from siamese import script
-from siamese.messaging import link as delivery
-from siamese.monitoring import database as history
-from siamese.monitoring import dead_letters as dead
-from siamese.monitoring import raw_properties as letters
+from siamese.messaging.link import Link, connected
+from siamese.monitoring import database, dead_letters
+from siamese.monitoring.database import Row
+from siamese.monitoring.raw_properties import original_properties
 from siamese.text import count_of, printable
 
-NACKS = 4  # after so many a queue is full; a quorum queue that elects its leader says no as well, but not for long
-PATIENCE = 5  # s in which the broker confirms a letter
+# A queue is full after so many nacks. A quorum queue that elects its leader nacks as
+# well, but not for long.
+NACKS_OF_A_FULL_QUEUE = 4
+CONFIRM_TIMEOUT_S = 5
 SUMMARY = (
-    '{sent_back} of {found} dead letters sent back, {returned} returned, {unknown} from no known queue; '
-    '{duration_s:.1f} s; stopped: {stopped}'
+    '{requeued} of {found} dead letters requeued, {returned} returned,'
+    ' {unknown} from no known queue; {duration_s:.1f} s; stopped: {stopped}'
 )
 
 
-def declare(channel, link):
+def declare(channel: Channel, link: Link) -> None:
     channel.confirm_delivery(link.on_confirm, callback=link.on_ready)
 
 
-def send_back(args):
-    """Send dead letters back into the queues they died in; return the exit status."""
-    ids = dead.ids(history.open_for_reading(args.history), args.requeue_dead)
-    which = re.sub('//.*@', '//***@', printable(args.requeue_dead))  # it may be a URL by mistake
-    if not ids:
-        raise Failure(f'no dead letter of {which} waits in {args.history} to be sent back', 3)
-    if not history.lock(f'{args.history}-requeue'):
-        raise Failure(
-            f'another one is sending back dead letters of {args.history}; try again when it has ended',
-            3,
-        )
-    db = history.open_for_writing(args.history)
-    accepted, full, sent_back, unknown = [], Counter(), 0, 0
-
-    def tick_off():
-        nonlocal sent_back
-        if accepted:
-            dead.mark_requeued(db, [id], time.time())
-            sent_back += 1
-            accepted.clear()
-
+def requeue(args: argparse.Namespace) -> int:
+    """Requeue the dead letters that --requeue-dead names; return the exit status."""
+    db = database.open_for_reading(args.history)
+    numbers = dead_letters.ids(db, args.requeue_dead)
+    # A URL may stand there by mistake.
+    which = re.sub('//.*@', '//***@', printable(args.requeue_dead))
+    if not numbers:
+        raise Failure(f'no dead letter of {which} waits in {args.history} to be requeued', 3)
+    if not database.lock(f'{args.history}-requeue'):
+        text = f'another process is requeueing dead letters of {args.history}'
+        raise Failure(f'{text}; try again when it has ended', 3)
     if args.json != '-':
-        print(f'{count_of(len(ids), "dead letter")} of {which} to send back')
-    with delivery.connected(args, declare, retry_returned=False) as link:
-        link.on_confirmed = accepted.extend
-        for number, id in enumerate(ids):
-            if not link.keep_running(number):
+        print(f'{count_of(len(numbers), "dead letter")} of {which} to requeue')
+    db = database.open_for_writing(args.history)
+    with connected(args, declare, retry_returned=False) as link:
+        job = Requeuer(link, db, len(numbers))
+        job.requeue_all(numbers)
+    job.mark_confirmed()  # what was confirmed while the connection was closed
+    script.report(args, SUMMARY, job.summary())
+    if link.exit_status or job.requeued == job.found:
+        return link.exit_status
+    return 1
+
+
+class Requeuer:
+    """Requeues dead letters one by one; counts those that were, and that could not be."""
+
+    def __init__(self, link: Link, db: Connection, found: int) -> None:
+        self.link = link
+        self.db = db
+        self.found = found
+        self.requeued = 0
+        self.unknown = 0  # dead letters whose queue is not known
+        self.full: Counter[str] = Counter()  # dead letters by full queue
+        self.current = 0  # the id of the dead letter that is being published
+        self.confirmed: list[Any] = []
+        link.on_confirmed = self.confirmed.extend
+
+    def requeue_all(self, numbers: list[int]) -> None:
+        """Requeue the dead letters with these ids, until the run is over."""
+        for done, number in enumerate(numbers):
+            if not self.link.keep_running(done):
                 break
-            letter = dead.letter(db, id)
-            if not letter or letter['requeued']:  # somebody else was faster
-                continue
-            if not letter['queue']:
-                unknown += 1
-            elif letter['queue'] in full or not fits(link, letter, len(ids) - number):
-                full[letter['queue']] += 1
-            tick_off()
+            self.current = number
+            letter = dead_letters.letter(self.db, number)
+            if letter and not letter['requeued']:  # another process may have been faster
+                self.requeue_one(letter, left=self.found - done)
+                self.mark_confirmed()
         else:
-            link.stop_reason = 'all are sent'
-        if full:
-            link.fail(
-                Failure(
-                    f'{count_of(sum(full.values()), "dead letter")} not sent back: no room in '
-                    f'{", ".join(map(printable, full))}; make room, and try again',
-                    1,
-                )
-            )
-    tick_off()  # what was confirmed while the connection was closed
-    script.report(
-        args,
-        SUMMARY,
-        {
-            **link.summary(),
-            'sent_back': sent_back,
-            'found': len(ids),
-            'unknown': unknown,
-            'returned': link.counts['returned'],
-        },
-    )
-    return link.exit_status or (0 if sent_back == len(ids) else 1)
+            self.link.stop_reason = 'all are published'
+        if self.full:
+            kept = count_of(sum(self.full.values()), 'dead letter')
+            queues = ', '.join(map(printable, self.full))
+            text = f'{kept} not requeued: no room in {queues}; make room, and try again'
+            self.link.fail(Failure(text, 1))
 
+    def requeue_one(self, letter: Row, left: int) -> None:
+        queue = letter['queue']
+        if not queue:
+            self.unknown += 1
+        elif queue in self.full or not self.publish(letter, left):
+            self.full[queue] += 1
 
-def fits(link, letter, left):
-    """Publish a dead letter, one of so many that are `left`; return False if its queue is full, and raise Failure if
-    the broker does not say."""
-    outbox, enough = link.outbox, link.counts['nacked'] + NACKS
-    link.publish(
-        '',
-        letter['queue'],
-        letter['body'],
-        letters.back(letter, link.endpoint.credentials.username),
-    )
-    link.wait_until(
-        lambda: (
-            not link.unconfirmed_count
-            or link.counts['nacked'] >= enough
-            or (
-                time.monotonic() - outbox.oldest().sent_at > PATIENCE
-                if outbox.unconfirmed
-                else script.stop_requested()
-            )
+    def publish(self, letter: Row, left: int) -> bool:
+        """Publish a dead letter; return False if its queue is full.
+
+        Raises Failure, which says that so many are `left`, if the broker does not
+        answer.
+        """
+        link = self.link
+        user = link.endpoint.credentials.username
+        full_at = link.counts['nacked'] + NACKS_OF_A_FULL_QUEUE
+        link.publish(
+            exchange='',
+            routing_key=letter['queue'],
+            body=letter['body'],
+            properties=original_properties(letter['encoded'], user),
         )
-    )
-    if outbox.unconfirmed:
-        link.failure = Failure(
-            f'{count_of(left, "dead letter")} not sent back: '
-            f'{link.problem or f"no confirm for {PATIENCE} s"}; try again later',
-            3,
-        )
-        raise link.failure  # which nothing waits for
-    there_is_room = not outbox.backlog or script.stop_requested()
-    outbox.backlog.clear()
-    return there_is_room
+        link.wait_until(lambda: self._is_answered(full_at))
+        if link.outbox.unconfirmed:
+            why = link.problem or f'no confirm for {CONFIRM_TIMEOUT_S} s'
+            kept = f'{count_of(left, "dead letter")} not requeued'
+            link.failure = Failure(f'{kept}: {why}; try again later', 3)
+            raise link.failure  # the link does not wait for its confirm
+        is_full = link.outbox.backlog and not script.stop_requested()
+        link.outbox.backlog.clear()
+        return not is_full
+
+    def _is_answered(self, full_at: int) -> bool:
+        """Return whether there is nothing more to wait for."""
+        link = self.link
+        if not link.unconfirmed_count or link.counts['nacked'] >= full_at:
+            return True
+        if not link.outbox.unconfirmed:
+            return bool(script.stop_requested())
+        waited = time.monotonic() - link.outbox.oldest().sent_at
+        return waited > CONFIRM_TIMEOUT_S
+
+    def mark_confirmed(self) -> None:
+        """Mark the dead letter that was published, if the broker has confirmed it."""
+        if self.confirmed:
+            dead_letters.mark_requeued(self.db, [self.current], time.time())
+            self.requeued += 1
+            self.confirmed.clear()
+
+    def summary(self) -> dict[str, Any]:
+        return {
+            **self.link.summary(),
+            'requeued': self.requeued,
+            'found': self.found,
+            'unknown': self.unknown,
+            'returned': self.link.counts['returned'],
+        }

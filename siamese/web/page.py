@@ -57,11 +57,11 @@ def situation(db, args, now):
     elif known['state'] == 'up':
         words, tone = f'{name} up', 'good'
         notes += [
-            (text.startswith('no figures'), text, '')
+            (text.startswith('no metrics'), text, '')
             for text in known['missing'] or []
             if not text.startswith('no exchange')
         ]  # that one is not to be had in most virtual hosts
-    elif known['state'] == 'away':
+    elif known['state'] == 'unavailable':
         words, tone = f'{name} away for {duration(now - known["since"])}', 'bad'
     else:
         words, tone = 'looking for the broker', 'off'

@@ -204,7 +204,9 @@ async def show_queue(page, name):
             line['data'] = [
                 [round(sample[0] * 1000), round(sample[number], 2)] for sample in smooth(recent)
             ]
-        live.options['xAxis'].update(min=(page.now - queues.RECENT) * 1000, max=page.now * 1000)
+        live.options['xAxis'].update(
+            min=(page.now - queues.KEEP_SAMPLES_S) * 1000, max=page.now * 1000
+        )
         live.update()
 
     page.refreshers.append(refresh)

@@ -1,4 +1,4 @@
-"""monitor.py on a real broker: its figures against known counts."""
+"""monitor.py on a real broker: its metrics against known counts."""
 
 import contextlib
 import json
@@ -17,31 +17,28 @@ from support.monitor import a_broker, dead_ids, published, reader, totals, watch
 from support.processes import PATIENCE, spell, wait_until
 from support.queues import manage, waiting
 
-import monitor as module
 from siamese import ROOT
-from siamese.monitoring import clients, queues
-from siamese.monitoring import database as history
-from siamese.monitoring import dead_letters as dead
+from siamese.monitoring import clients, database, dead_letters, events, queues
 from siamese.testbed import proxy
 from siamese.testbed import rabbitmq as broker_module
 
-# ---- figures against known counts
+# ---- metrics against known counts
 
 
 def unroutable(db):
     """Return how many messages no queue took: returned, dropped."""
-    rows = history.report(db, 'day', total=True)
-    return tuple(sum(row[name] for row in rows) for name in history.UNROUTABLE)
+    rows = database.report(db, 'day', total=True)
+    return tuple(sum(row[name] for row in rows) for name in database.UNROUTABLE)
 
 
 def test_known_counts_while_node_and_monitor_restart(start, tmp_path):
     path = tmp_path / 'siamese.db'
     with a_broker('rabbitmq_management', 'rabbitmq_event_exchange') as broker:
         monitor, db = watch(start, broker, path, AMQP_URL=broker.url)
-        wait_until(lambda: history.get_fact(db, 'events'), 'the event exchange')
+        wait_until(lambda: database.get_fact(db, 'events'), 'the event exchange')
 
         def load(times):
-            """Publish, deliver, acknowledge, reject and let expire in three queues; wait until that is counted."""
+            """Publish, deliver, ack, reject and let expire in three queues; wait for the counts."""
             connection = pika.BlockingConnection(pika.URLParameters(broker.url))
             channel = connection.channel()
             declare_dead(channel)
@@ -72,7 +69,8 @@ def test_known_counts_while_node_and_monitor_restart(start, tmp_path):
             expected = {
                 'work': (10, 12, 7, 2, 0, 3, 0),
                 'slow': (7, 0, 0, 0, 7, 0, 0),
-                # What is dropped for a queue's length stays published; the next time all six push out others.
+                # What is dropped for a queue's length stays published;
+                # the next time all six push out others.
                 'full': (6, 0, 0, 0, 0, 0, 2 if times == 1 else 6),
             }
             wait_until(
@@ -94,10 +92,12 @@ def test_known_counts_while_node_and_monitor_restart(start, tmp_path):
         load(1)
         base = totals(db)
         broker.stop()
-        wait_until(lambda: history.broker(db)['state'] == 'away', 'the broker away')
+        wait_until(
+            lambda: database.broker(db)['state'] == 'unavailable', 'the broker is unavailable'
+        )
         assert {row['publish_rate'] for row in queues.known(db)} == {0}
         broker.start()
-        wait_until(lambda: history.broker(db)['state'] == 'up', 'the broker back')
+        wait_until(lambda: database.broker(db)['state'] == 'up', 'the broker back')
         load(2)
         base = totals(db)
         monitor.stop()
@@ -124,7 +124,7 @@ def test_known_counts_while_node_and_monitor_restart(start, tmp_path):
             + [f'full-{n}' for n in (0, 1)] * 4
             + [f'full-{n}' for n in (2, 3, 4, 5)] * 3
         )
-        assert history.broker(db)['version'] and history.broker(db)['missing'] == []
+        assert database.broker(db)['version'] and database.broker(db)['missing'] == []
 
 
 @pytest.mark.parametrize('first', ['monitor', 'broker'])
@@ -145,7 +145,9 @@ def test_on_a_fresh_broker_all_is_counted(first, start, tmp_path):
         monitor = start(*flags, AMQP_URL=broker.url)
         db = reader(path)
         if first == 'monitor':
-            wait_until(lambda: history.broker(db)['state'] == 'away', 'the broker away')
+            wait_until(
+                lambda: database.broker(db)['state'] == 'unavailable', 'the broker is unavailable'
+            )
             broker.start()
         else:
             monitor.wait_for('ready')
@@ -160,7 +162,9 @@ def test_on_a_fresh_broker_all_is_counted(first, start, tmp_path):
         assert monitor.stop().status == 0
 
 
-def test_letters_whose_acknowledgement_is_lost_count_once(start, broker, url, channel, tmp_path):
+def test_dead_letters_whose_acknowledgement_is_lost_count_once(
+    start, broker, url, channel, tmp_path
+):
     declare_dead(channel)
     channel.exchange_declare('both', 'fanout')
     channel.queue_declare('twice', arguments={'x-dead-letter-exchange': 'both'})
@@ -177,7 +181,7 @@ def test_letters_whose_acknowledgement_is_lost_count_once(start, broker, url, ch
         for _ in range(2):
             method = wait_until(lambda: channel.basic_get('twice')[0], 'the message')
             channel.basic_reject(method.delivery_tag, requeue=False)
-        wait_until(lambda: dead.letters(db)[1] == 5, 'five dead letters')
+        wait_until(lambda: dead_letters.letters(db)[1] == 5, 'five dead letters')
         between.cut()
         between.release()
         monitor.wait_for('back after')
@@ -185,8 +189,8 @@ def test_letters_whose_acknowledgement_is_lost_count_once(start, broker, url, ch
             'siamese.dlx', '', b'', pika.BasicProperties(message_id='behind them')
         )
         wait_until(lambda: 'behind them' in dead_ids(db), 'what came again')
-    assert dead.letters(db)[1] == 6
-    assert {(row['queue'], row['reason'], row['count']) for row in dead.by_queue(db)} == {
+    assert dead_letters.letters(db)[1] == 6
+    assert {(row['queue'], row['reason'], row['count']) for row in dead_letters.by_queue(db)} == {
         ('twice', 'rejected', 2),
         ('', 'unknown', 4),
     }
@@ -194,7 +198,7 @@ def test_letters_whose_acknowledgement_is_lost_count_once(start, broker, url, ch
 
 def test_clients_their_states_and_interruptions(start, broker, url, tmp_path):
     _, db = watch(start, broker, tmp_path / 'siamese.db')
-    assert 'amq.rabbitmq.event' in history.broker(db)['missing'][0]
+    assert 'amq.rabbitmq.event' in database.broker(db)['missing'][0]
     producer = start('ack_producer.py', '--name', 'alice', '--rate', 20, '--json', '-')
     consumer = start(
         'ack_consumer.py', '--name', 'carol', '--ack', 100, '--reject', 0, '--lose', 0, '--quiet'
@@ -249,7 +253,7 @@ def test_the_event_exchange_tells_of_clients_between_two_collections(start, tmp_
             AMQP_URL=broker.url,
         )
         db = reader(path)
-        wait_until(lambda: history.get_fact(db, 'collected'), 'a collection')
+        wait_until(lambda: database.get_fact(db, 'collected'), 'a collection')
 
         def queues():
             return [row['name'] for row in json.loads(manage(broker, 'GET', 'queues'))]
@@ -287,7 +291,7 @@ def test_the_event_exchange_tells_of_clients_between_two_collections(start, tmp_
         assert monitor.stop().status == 0
 
 
-def test_without_the_right_to_events_it_does_without(start, tmp_path):
+def test_without_permission_for_events_it_does_without_them(start, tmp_path):
     with a_broker('rabbitmq_management', 'rabbitmq_event_exchange') as broker:
         broker.ctl('add_user', 'watcher', 'secret')
         broker.ctl('set_user_tags', 'watcher', 'monitoring')
@@ -295,24 +299,24 @@ def test_without_the_right_to_events_it_does_without(start, tmp_path):
         broker.ctl('set_permissions', 'watcher', ours, ours, '.*')
         as_watcher = {'AMQP_URL': broker.url.replace('guest:guest', 'watcher:secret')}
         monitor, db = watch(start, broker, tmp_path / 'siamese.db', **as_watcher)
-        monitor.wait_for('no right to have a queue siamese.events-* ')
+        monitor.wait_for('no permission to have a queue siamese.events-* ')
         broker.ctl('close_all_connections', 'maintenance')
         monitor.wait_for('back after')
         now = time.time()
-        wait_until(lambda: history.get_fact(db, 'collected') > now + 1, 'two more collections')
-        assert history.broker(db)['missing'] == [module.NO_RIGHT]
-        events = r'^siamese\.events-'  # as docs/monitor.md says
+        wait_until(lambda: database.get_fact(db, 'collected') > now + 1, 'two more collections')
+        assert database.broker(db)['missing'] == [events.NO_PERMISSION]
+        ours = r'^siamese\.events-'  # as docs/monitor.md says
         broker.ctl(
             'set_permissions',
             'watcher',
-            events,
-            events,
-            rf'{events}|^siamese\.dead$|^amq\.rabbitmq\.event$',
+            ours,
+            ours,
+            rf'{ours}|^siamese\.dead$|^amq\.rabbitmq\.event$',
         )
         broker.ctl('close_all_connections', 'maintenance')
-        wait_until(lambda: history.broker(db)['missing'] == [], 'nothing missing')
+        wait_until(lambda: database.broker(db)['missing'] == [], 'nothing missing')
         done = monitor.stop()
-    assert done.status == 0 and done.err.count('no right') == 1 and 'Traceback' not in done.err
+    assert done.status == 0 and done.err.count('no permission') == 1 and 'Traceback' not in done.err
 
 
 def test_a_history_that_another_process_locks_is_waited_for(start, broker, channel, tmp_path):
@@ -321,7 +325,7 @@ def test_a_history_that_another_process_locks_is_waited_for(start, broker, chann
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute('BEGIN IMMEDIATE')
         channel.basic_publish('siamese.dlx', '', b'x', pika.BasicProperties(message_id='kept'))
-        monitor.wait_for(f'another process has locked {path}, trying again')
+        monitor.wait_for(f'another process has locked {path}, retrying')
         spell(12)  # it tries twice more
         other.execute('ROLLBACK')
     wait_until(lambda: dead_ids(db) == ['kept'], 'the letter')
@@ -357,24 +361,7 @@ def test_what_is_wrong_with_a_history_is_not_taken_for_a_full_disk(
     assert done.status == 3 and done.err.endswith(': no such table: dead; see --history\n')
 
 
-@pytest.mark.parametrize(
-    'facts',
-    [
-        {},
-        {'vhost': '/'},
-        {'vhost': '/', 'name': 'a'},
-        {'vhost': '/', 'user': 'guest'},
-        {'vhost': 'other', 'name': 'a', 'user': 'guest'},
-    ],
-)
-def test_events_that_say_too_little_or_are_of_others_are_passed_over(facts):
-    db = history.open_for_writing(':memory:')
-    for event in 'connection.created', 'connection.closed', 'connection.stats':
-        module.hear(db, event, facts, {}, 1.0, '/')
-    assert clients.known(db) == []
-
-
-# ---- scenario 7: nobody there
+# ---- scenario 7: messages that are not picked up
 
 
 def names_not_picked_up(run, path):
@@ -401,7 +388,7 @@ def test_simple_one_producer_and_no_consumer(start, run, broker, tmp_path):
             '-',
         ).out
     )
-    wait_until(lambda: dead.letters(db)[1] == 5, 'five dead letters')
+    wait_until(lambda: dead_letters.letters(db)[1] == 5, 'five dead letters')
     assert names_not_picked_up(run, path) == [
         ('siamese.ack', f'alice-{sent["run"]}-{number}', 'expired') for number in range(1, 6)
     ]
@@ -453,7 +440,7 @@ def test_complex_one_producer_and_some_consumers(start, run, broker, tmp_path):
         ).out
     )
     assert [consumer.end().status for consumer in consumers] == [0, 0]
-    wait_until(lambda: dead.letters(db)[1] == 6, 'six dead letters')
+    wait_until(lambda: dead_letters.letters(db)[1] == 6, 'six dead letters')
     assert names_not_picked_up(run, path) == [
         ('bert', f'alice-{sent["run"]}-{number}', 'expired') for number in range(1, 7)
     ]
@@ -510,7 +497,7 @@ def test_more_complex_several_producers_and_some_consumers(start, run, broker, t
         16,
     )
     assert taken.status == 0
-    wait_until(lambda: dead.letters(db)[1] == 16, '16 dead letters')
+    wait_until(lambda: dead_letters.letters(db)[1] == 16, '16 dead letters')
     assert names_not_picked_up(run, path) == sorted(
         ('siamese.rest', f'{name}-{runs[name]}-{number}', 'expired')
         for name in ('carol', 'dave')
@@ -526,7 +513,7 @@ def test_more_dead_letters_than_a_quorum_queue_delivers_unacknowledged(
         channel.basic_publish('siamese.dlx', '', str(number).encode())
     wait_until(lambda: waiting(channel, 'siamese.dead') == 2500, 'all to be there')
     _, db = watch(start, broker, tmp_path / 'siamese.db', '--quiet')
-    wait_until(lambda: dead.letters(db)[1] == 2500, 'all stored')
+    wait_until(lambda: dead_letters.letters(db)[1] == 2500, 'all stored')
     wait_until(lambda: not waiting(channel, 'siamese.dead'), 'all acknowledged')
 
 
@@ -537,7 +524,7 @@ def test_without_the_management_plugin_it_says_so_and_keeps_dead_letters(start, 
     path = tmp_path / 'siamese.db'
     with a_broker() as broker:
         monitor, db = watch(start, broker, path, AMQP_URL=broker.url)
-        line = monitor.wait_for('no figures of queues and clients')
+        line = monitor.wait_for('no metrics of queues and clients')
         assert 'rabbitmq-plugins enable rabbitmq_management' in line
         with pika.BlockingConnection(pika.URLParameters(broker.url)) as connection:
             connection.channel().basic_publish(
@@ -545,7 +532,7 @@ def test_without_the_management_plugin_it_says_so_and_keeps_dead_letters(start, 
             )
             wait_until(lambda: dead_ids(db) == ['m'], 'a dead letter')
         wait_until(
-            lambda: history.broker(db)['state'] == 'up' and history.broker(db)['missing'],
+            lambda: database.broker(db)['state'] == 'up' and database.broker(db)['missing'],
             'the state',
         )
         once = start(
@@ -563,7 +550,7 @@ def test_without_the_management_plugin_it_says_so_and_keeps_dead_letters(start, 
         )
         done = monitor.stop()
         assert (
-            done.status == 0 and done.err.count('no figures') == 1 and 'Traceback' not in done.err
+            done.status == 0 and done.err.count('no metrics') == 1 and 'Traceback' not in done.err
         )
 
 
@@ -582,7 +569,9 @@ def test_a_broker_that_is_away_is_waited_for_or_delivery_limit(run, tmp_path):
         and 'no broker at' in done.err
         and done.out.startswith('0 dead letters stored')
     )
-    assert history.broker(history.open_for_reading(str(tmp_path / 'm.db')))['state'] == 'away'
+    assert (
+        database.broker(database.open_for_reading(str(tmp_path / 'm.db')))['state'] == 'unavailable'
+    )
 
 
 def test_the_management_api_asked_is_that_of_the_node_that_is_there(start, url, tmp_path):

@@ -10,10 +10,10 @@ from support.monitor import published, totals, watch
 from support.processes import wait_until
 from support.queues import waiting
 
-from siamese.monitoring import database as history
+from siamese.monitoring import database
 
 
-def test_once_says_all_that_matters_and_leaves_nothing_behind(run, broker, channel, tmp_path):
+def test_once_prints_the_situation_and_leaves_nothing_behind(run, broker, channel, tmp_path):
     path = tmp_path / 'none.db'
     flags = ('monitor.py', '--once', '--history', path, '--management-url', broker.management_url)
     assert run(*flags, '--check').out.startswith('SIAMESE OK - 0 queues | ready=0 ')
@@ -45,7 +45,7 @@ def test_once_says_all_that_matters_and_leaves_nothing_behind(run, broker, chann
     assert checked.status == 1 and len(json.loads(checked.out)['warnings']) == 2
 
 
-def test_once_shortens_what_would_make_its_rows_too_long(run, broker, channel, tmp_path):
+def test_once_shortens_long_names(run, broker, channel, tmp_path):
     channel.queue_declare('q' * 250, durable=True)
     flags = (
         'monitor.py',
@@ -66,7 +66,7 @@ def test_a_history_has_one_writer_and_one_broker(start, run, broker, tmp_path):
     second = run('monitor.py', '--history', path)
     assert second.status == 2 and 'another monitor.py writes' in second.err
     flags = ('monitor.py', '--once', '--history', path, '--management-url', broker.management_url)
-    before = history.get_fact(db, 'place')
+    before = database.get_fact(db, 'place')
     assert run(*flags).status == 0
     monitor.stop()
     assert run(*flags).status == 0
@@ -84,7 +84,7 @@ def test_reports_as_csv_and_json_agree_with_the_table(start, run, broker, channe
         lambda: [totals(db).get(queue, (0,))[0] for queue in ('one', 'two')] == [3, 3], 'counts'
     )
     flags = ('monitor.py', '--report', 'day', '--history', path)
-    assert run(*flags).out.splitlines()[-1] == '2 lines, 0 messages not picked up or refused'
+    assert run(*flags).out.splitlines()[-1] == '2 lines, 0 messages not picked up or rejected'
     rows = list(csv.DictReader(io.StringIO(run(*flags, '--csv', '-').out)))
     assert [(row['queue'], row['published']) for row in rows] == [('one', '3'), ('two', '3')]
     found = json.loads(run(*flags, '--queue', 'two', '--json', '-').out)
@@ -115,13 +115,13 @@ def test_the_management_api_with_a_wrong_password(run, broker):
     )
 
 
-def test_what_cannot_be_told_is_unknown_to_nagios(run, tmp_path):
+def test_a_check_that_fails_is_unknown_to_nagios(run, tmp_path):
     path = tmp_path / 'notes.txt'
     path.write_text(
-        'these are no figures, but a text that is longer than the head of a database | ' * 9
+        'these are no metrics, but a text that is longer than the head of a database | ' * 9
     )
     done = run('monitor.py', '--once', '--check', '--history', path)
     assert done.status == 3 and done.out.startswith(
-        f'SIAMESE UNKNOWN - {path} is no history of monitor.py'
+        f'SIAMESE UNKNOWN - {path} is not a history of monitor.py'
     )
     assert done.out.count('\n') == 1 and 'Traceback' not in done.err

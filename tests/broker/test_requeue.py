@@ -1,4 +1,4 @@
-"""requeue.py on a real broker: dead letters go back where they came from."""
+"""requeue.py on a real broker: dead letters are published into their queues again."""
 
 import json
 import signal
@@ -15,13 +15,11 @@ from support.queues import drain, waiting
 from support.raw_properties import undecodable, with_header, with_message_id
 
 import monitor
-from siamese.monitoring import database as history
-from siamese.monitoring import dead_letters as dead
-from siamese.monitoring import requeue
+from siamese.monitoring import database, dead_letters, requeue
 from siamese.testbed import proxy
 
 
-def test_malformed_dead_letters_are_kept_as_they_are_and_go_back(
+def test_malformed_dead_letters_are_kept_as_they_are_and_requeued(
     start, run, broker, channel, tmp_path
 ):
     path = tmp_path / 'siamese.db'
@@ -45,8 +43,8 @@ def test_malformed_dead_letters_are_kept_as_they_are_and_go_back(
         channel.basic_publish('', 'strange', body, properties)
     channel.basic_publish('siamese.dlx', '', b'nobody knows from where')
     monitor, db = watch(start, broker, path)
-    wait_until(lambda: dead.letters(db)[1] == len(odd) + 1, 'all dead letters')
-    kept = [dead.letter(db, row['id']) for row in dead.letters(db, limit=-1)[0]]
+    wait_until(lambda: dead_letters.letters(db)[1] == len(odd) + 1, 'all dead letters')
+    kept = [dead_letters.letter(db, row['id']) for row in dead_letters.letters(db, limit=-1)[0]]
     assert Counter(row['body'] for row in kept if row['queue']) == Counter(body for _, body in odd)
     assert {(row['queue'], row['reason']) for row in kept} == {
         ('strange', 'expired'),
@@ -57,7 +55,7 @@ def test_malformed_dead_letters_are_kept_as_they_are_and_go_back(
     channel.queue_declare('strange', durable=True)
     done = run('monitor.py', '--requeue-dead', 'all', '--history', path)
     assert done.status == 1
-    assert f'{len(odd)} of {len(odd) + 1} dead letters sent back, 0 returned, 1 from no' in done.out
+    assert f'{len(odd)} of {len(odd) + 1} dead letters requeued, 0 returned, 1 from no' in done.out
     assert waiting(channel, 'strange') == len(odd) and waiting(channel, 'copy') == 0
     back = [channel.basic_get('strange', auto_ack=True)[2] for _ in range(len(MALFORMED))]
     assert Counter(back) == Counter(body for _, body in MALFORMED.values())
@@ -81,35 +79,36 @@ def test_requeue_of_one_of_a_queue_and_of_one_that_is_no_more(
         channel.queue_declare(queue, durable=True, arguments={**DEAD_LETTERS, 'x-message-ttl': 1})
         published(channel, queue, 3)
     _, db = watch(start, broker, path)
-    wait_until(lambda: dead.letters(db)[1] == 6, 'six dead letters')
+    wait_until(lambda: dead_letters.letters(db)[1] == 6, 'six dead letters')
     for queue in 'gone', 'there':
         channel.queue_delete(queue)
     channel.queue_declare('there', durable=True)
-    first = dead.ids(db, 'there')[0]
+    first = dead_letters.ids(db, 'there')[0]
     one = run('monitor.py', '--requeue-dead', f'#{first}', '--history', path)
-    assert one.status == 0 and one.out.startswith(
-        f'1 dead letter of #{first} to send back\n1 of 1 '
-    )
+    assert one.status == 0 and one.out.startswith(f'1 dead letter of #{first} to requeue\n1 of 1 ')
     assert (
         channel.basic_get('there', auto_ack=True)[1].message_id
-        == dead.letter(db, first)['message_id']
+        == dead_letters.letter(db, first)['message_id']
     )
     assert run('monitor.py', '--requeue-dead', 'there', '--history', path).status == 0
     assert waiting(channel, 'there') == 2
     lost = run('monitor.py', '--requeue-dead', 'all', '--history', path)
-    assert lost.status == 1 and '0 of 3 dead letters sent back, 3 returned' in lost.out
-    assert dead.ids(db, 'all') == dead.ids(db, 'gone') and len(dead.ids(db, 'gone')) == 3
+    assert lost.status == 1 and '0 of 3 dead letters requeued, 3 returned' in lost.out
+    assert (
+        dead_letters.ids(db, 'all') == dead_letters.ids(db, 'gone')
+        and len(dead_letters.ids(db, 'gone')) == 3
+    )
     assert run('monitor.py', '--requeue-dead', 'there', '--history', path).status == 3
 
 
 @pytest.fixture
 def kept(tmp_path):
-    """A function that writes a history with dead letters of these queues, and returns it with its path."""
+    """A function that writes dead letters of these queues; it returns the history and its path."""
 
     def keep(*queues):
         path = tmp_path / 'siamese.db'
-        db = history.open_for_writing(str(path))
-        dead.insert(
+        db = database.open_for_writing(str(path))
+        dead_letters.insert(
             db,
             [
                 letter(number, queue=queue, body=b'%d' % number)
@@ -123,7 +122,7 @@ def kept(tmp_path):
     return keep
 
 
-def test_only_one_sends_back_at_a_time(start, run, url, channel, kept):
+def test_only_one_process_requeues_at_a_time(start, run, url, channel, kept):
     _, path = kept(*['work'] * 5)
     channel.queue_declare('work', durable=True)
     with proxy.before(url) as between:
@@ -131,10 +130,10 @@ def test_only_one_sends_back_at_a_time(start, run, url, channel, kept):
         first = start(
             'monitor.py', '--requeue-dead', 'all', '--history', path, AMQP_URL=between.url
         )
-        first.wait_for('5 dead letters of all to send back', first.out)
+        first.wait_for('5 dead letters of all to requeue', first.out)
         second = run('monitor.py', '--requeue-dead', 'all', '--history', path)
         assert second.status == 3 and second.out == ''
-        assert second.err.count('\n') == 1 and 'another one is sending back' in second.err
+        assert second.err.count('\n') == 1 and 'another process is requeueing' in second.err
         between.release()
         assert first.end().status == 0
     assert [body for _, body in drain(channel, 'work')] == [b'%d' % number for number in range(5)]
@@ -142,7 +141,7 @@ def test_only_one_sends_back_at_a_time(start, run, url, channel, kept):
     assert last.status == 3 and 'no dead letter of all waits' in last.err
 
 
-def test_what_a_full_queue_does_not_take_stays(run, channel, kept):
+def test_dead_letters_stay_that_a_full_queue_does_not_accept(run, channel, kept):
     db, path = kept('full', 'work', 'full', 'work')
     for queue, limits in (
         ('full', {'x-max-length': 1, 'x-overflow': 'reject-publish'}),
@@ -153,12 +152,12 @@ def test_what_a_full_queue_does_not_take_stays(run, channel, kept):
     done = run('monitor.py', '--requeue-dead', 'all', '--history', path)
     assert (
         done.status == 1
-        and '2 of 4 dead letters sent back, 0 returned, 0 from no known queue' in done.out
+        and '2 of 4 dead letters requeued, 0 returned, 0 from no known queue' in done.out
     )
-    (line,) = (line for line in done.err.splitlines() if 'not sent back' in line)
-    assert line.endswith('2 dead letters not sent back: no room in full; make room, and try again')
+    (line,) = (line for line in done.err.splitlines() if 'not requeued' in line)
+    assert line.endswith('2 dead letters not requeued: no room in full; make room, and try again')
     assert [body for _, body in drain(channel, 'work')] == [b'1', b'3']
-    assert [body for _, body in drain(channel, 'full')] == [b'in the way'] and dead.ids(
+    assert [body for _, body in drain(channel, 'full')] == [b'in the way'] and dead_letters.ids(
         db, 'all'
     ) == [1, 3]
     assert run('monitor.py', '--requeue-dead', '#1', '--history', path).status == 0
@@ -166,7 +165,7 @@ def test_what_a_full_queue_does_not_take_stays(run, channel, kept):
 
 
 @pytest.mark.parametrize('number', [None, signal.SIGINT])
-def test_under_an_alarm_it_leaves_by_itself_and_on_one_signal(number, start, broker, channel, kept):
+def test_under_an_alarm_it_ends_on_its_own_and_on_one_signal(number, start, broker, channel, kept):
     db, path = kept('work', 'work')
     channel.queue_declare('work', durable=True)
     broker.ctl('set_vm_memory_high_watermark', 0)
@@ -180,12 +179,12 @@ def test_under_an_alarm_it_leaves_by_itself_and_on_one_signal(number, start, bro
         broker.ctl('set_vm_memory_high_watermark', 0.4)
     assert (
         done.status == 3
-        and '0 of 2 dead letters sent back' in done.out
+        and '0 of 2 dead letters requeued' in done.out
         and 'Traceback' not in done.err
     )
-    (line,) = (line for line in done.err.splitlines() if 'not sent back' in line)
-    assert '2 dead letters not sent back: broker blocks publishers: low on memory, ' in line
-    assert len(dead.ids(db, 'all')) == 2
+    (line,) = (line for line in done.err.splitlines() if 'not requeued' in line)
+    assert '2 dead letters not requeued: broker blocks publishers: low on memory, ' in line
+    assert len(dead_letters.ids(db, 'all')) == 2
 
 
 @pytest.mark.parametrize(
@@ -195,10 +194,10 @@ def test_under_an_alarm_it_leaves_by_itself_and_on_one_signal(number, start, bro
 def test_a_queue_may_have_any_name(name, run, channel, kept):
     _, path = kept(name, 'another')
     flags = ('monitor.py', f'--requeue-dead={name}', '--history', path, '--json', '-')
-    assert '0 of 1 dead letters sent back, 1 returned' in run(*flags[:-2]).out  # it is no more
+    assert '0 of 1 dead letters requeued, 1 returned' in run(*flags[:-2]).out  # it is no more
     channel.queue_declare(name, durable=True)
     done = run(*flags)
-    assert done.status == 0 and json.loads(done.out)['sent_back'] == 1
+    assert done.status == 0 and json.loads(done.out)['requeued'] == 1
     assert [body for _, body in drain(channel, name)] == [b'0']
     again = run(*flags)
     assert again.status == 3 and again.err.count('\n') == 1 and again.err.rstrip('\n').isprintable()
@@ -216,7 +215,7 @@ def test_a_queue_may_have_any_name(name, run, channel, kept):
     assert reported.status == 0 and reported.out.count('\n') == 3
 
 
-def test_while_the_broker_is_away_one_signal_ends_it(start, kept):
+def test_while_the_broker_is_unreachable_one_signal_ends_it(start, kept):
     db, path = kept('work', 'work')
     sending = start(
         'monitor.py', '--requeue-dead', 'all', '--history', path, AMQP_URL='amqp://127.0.0.1:1'
@@ -225,31 +224,31 @@ def test_while_the_broker_is_away_one_signal_ends_it(start, kept):
     done = sending.stop()
     assert (
         done.status == 1
-        and '0 of 2 dead letters sent back' in done.out
+        and '0 of 2 dead letters requeued' in done.out
         and 'stopped: SIGINT' in done.out
     )
-    assert 'not sent back' not in done.err and dead.ids(db, 'all') == [1, 2]
+    assert 'not requeued' not in done.err and dead_letters.ids(db, 'all') == [1, 2]
 
 
-def test_a_history_that_is_not_there_is_not_made(run, tmp_path):
+def test_a_missing_history_is_not_created(run, tmp_path):
     done = run('monitor.py', '--requeue-dead', 'all', '--history', tmp_path / 'typo.db')
     assert done.status == 3 and done.err.count('\n') == 1 and 'cannot open the history' in done.err
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_somebody_else_sent_back_or_deleted_meanwhile_is_left_out(
+def test_dead_letters_that_another_process_requeued_or_deleted_are_left_out(
     url, channel, tmp_path, monkeypatch
 ):
     path = str(tmp_path / 'siamese.db')
-    db = history.open_for_writing(path)
-    dead.insert(
+    db = database.open_for_writing(path)
+    dead_letters.insert(
         db, [letter(number, queue='work', body=b'%d' % number) for number in (1, 2)], 's', NOON
     )
-    monkeypatch.setattr(dead, 'ids', lambda *_: [1, 2, 3])  # as it was a moment ago
-    dead.mark_requeued(db, [1], NOON)
+    monkeypatch.setattr(dead_letters, 'ids', lambda *_: [1, 2, 3])  # as it was a moment ago
+    dead_letters.mark_requeued(db, [1], NOON)
     channel.queue_declare('work', durable=True)
     assert (
-        requeue.send_back(
+        requeue.requeue(
             monitor.parse_args(['--requeue-dead', 'all', '--history', path, '--url', url])
         )
         == 1

@@ -267,7 +267,7 @@ def test_a_dead_letter_is_shown_as_it_is_and_sent_back(watched, serve, visit, ch
     expect(tab.locator('dt').filter(has_text='onerror')).to_have_text(EVIL)
     tab.get_by_role('button', name='Send it back').click()
     tab.get_by_role('button', name='Send back', exact=True).click()
-    expect(tab.get_by_text('1 of 1 dead letters sent back')).to_be_visible()
+    expect(tab.get_by_text('1 of 1 dead letters requeued')).to_be_visible()
     can_be_read(tab)
     ((properties, came),) = wait_until(lambda: back(channel, 'mortal'), 'the letter sent back')
     assert came == EVIL.encode() and properties.message_id == 'first'
@@ -561,7 +561,7 @@ def test_states(db, serve, visit):
     expect(state).to_have_text('RabbitMQ 3.10.8 up')
     history.set_facts(
         db,
-        state='away',
+        state='unavailable',
         since=time.time() - 300,
         alarms={'memory alarm on n0@localhost': time.time()},
     )
@@ -574,9 +574,9 @@ def test_states(db, serve, visit):
     expect(state).to_have_text('RabbitMQ 3.10.8 up')
     expect(tab.locator('.note')).to_have_count(0)
     history.set_facts(
-        db, missing=['no figures of queues and clients: ...', 'no exchange amq.rabbitmq.event ...']
+        db, missing=['no metrics of queues and clients: ...', 'no exchange amq.rabbitmq.event ...']
     )
-    expect(tab.locator('.note.bad')).to_have_text('no figures of queues and clients: ...')
+    expect(tab.locator('.note.bad')).to_have_text('no metrics of queues and clients: ...')
     expect(tab.locator('.note')).to_have_count(1)
 
 
@@ -612,7 +612,7 @@ def test_a_broker_that_is_away_is_not_waited_for_to_send_back(db, serve, visit, 
     log_in(tab, 'guest', 'guest')
     tab.get_by_role('button', name='Send 1 back').click()
     tab.get_by_role('button', name='Send back', exact=True).click()
-    expect(tab.get_by_text('0 of 1 dead letters sent back')).to_be_visible()
+    expect(tab.get_by_text('0 of 1 dead letters requeued')).to_be_visible()
     can_be_read(tab)
     assert dead.ids(db, 'all') == [1]
 

@@ -1,10 +1,9 @@
 """What a history is made of in tests: queues as the broker tells of them, dead letters, clients."""
 
-from siamese.monitoring import clients
-from siamese.monitoring import database as history
+from siamese.monitoring import clients, database
 
 NOON = 1_795_521_600.0  # 2026-11-24 12:00 UTC
-ZERO = dict.fromkeys(history.COUNTED, 0)
+ZERO = dict.fromkeys(database.COUNTED, 0)
 
 
 def queue(name='q', ready=0, consumers=0, **counted):
@@ -15,7 +14,7 @@ def queue(name='q', ready=0, consumers=0, **counted):
         'ready': ready,
         'unacked': 0,
         'consumers': consumers,
-        **dict.fromkeys(history.RATES, 0),
+        **dict.fromkeys(database.RATES, 0),
         **ZERO,
         **counted,
     }

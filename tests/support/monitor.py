@@ -6,8 +6,7 @@ import time
 import pika
 from support.processes import wait_until
 
-from siamese.monitoring import database as history
-from siamese.monitoring import dead_letters as dead
+from siamese.monitoring import database, dead_letters
 from siamese.testbed import rabbitmq as broker_module
 
 FIGURES = ('published', 'delivered', 'acked', 'redelivered', 'expired', 'rejected', 'other')
@@ -19,13 +18,13 @@ def reader(path):
     wait_until(
         lambda: path.stat().st_size and (path.parent / f'{path.name}-wal').exists(), 'a history'
     )
-    return history.open_for_reading(str(path))
+    return database.open_for_reading(str(path))
 
 
 def totals(db, period='day'):
     """Return {queue: figures} of a history, which must all be of one period."""
     return {
-        row['queue']: tuple(row[name] for name in FIGURES) for row in history.report(db, period)
+        row['queue']: tuple(row[name] for name in FIGURES) for row in database.report(db, period)
     }
 
 
@@ -45,12 +44,12 @@ def watch(start, broker, path, *flags, **env):
     monitor.wait_for('ready')
     db, now = reader(path), time.time()
     if broker.management_url:
-        wait_until(lambda: (history.get_fact(db, 'collected') or 0) > now, 'a collection')
+        wait_until(lambda: (database.get_fact(db, 'collected') or 0) > now, 'a collection')
     return monitor, db
 
 
 def dead_ids(db):
-    return sorted(row['message_id'] for row in dead.letters(db, limit=-1)[0])
+    return sorted(row['message_id'] for row in dead_letters.letters(db, limit=-1)[0])
 
 
 @contextlib.contextmanager

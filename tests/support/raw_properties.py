@@ -1,4 +1,4 @@
-"""Properties that pika would not send: bytes as a stranger's client may write them."""
+"""Properties that pika would not send: bytes as another client may write them."""
 
 import struct
 
@@ -21,13 +21,13 @@ def short(text):
 
 
 def with_header(content_type, name, field):
-    """Return properties with a content type and one header: `field` is its type and value as bytes."""
+    """Return properties with one header: `field` is its type and value as bytes."""
     table = short(name) + field
     return Raw(1 << 15 | 1 << 13, short(content_type), struct.pack('>L', len(table)) + table)
 
 
 def undecodable(content_type):
-    """Return properties that pika 1.4 cannot decode: timestamps in milliseconds, and out of range."""
+    """Return properties that pika 1.4 cannot decode: their timestamps are too large."""
     return [
         with_header(content_type, b'sent', b'T' + struct.pack('>Q', time))
         for time in (1_795_457_556_692, 2**63)

@@ -1,22 +1,21 @@
-"""notices.py: what a person should look at."""
+"""alerts.py: what somebody should look at."""
 
 import pytest
 from support.builders import NOON, letter, queue, seen
 
-from siamese.monitoring import alerts as notices
-from siamese.monitoring import database as history
-from siamese.monitoring import dead_letters as dead
-from siamese.monitoring import queues
+from siamese.monitoring import alerts, database, dead_letters, queues
 
 
 @pytest.fixture
 def db():
-    return history.open_for_writing(':memory:')
+    return database.open_for_writing(':memory:')
 
 
-def test_warnings(db):
-    assert notices.warnings(db, 0, 0, NOON) == []
-    history.set_facts(db, state='away', since=NOON - 60, alarms={'memory alarm on n0': NOON - 8})
+def test_each_kind_of_alert_is_found_once(db):
+    assert alerts.warnings(db, 0, 0, NOON) == []
+    database.set_facts(
+        db, state='unavailable', since=NOON - 60, alarms={'memory alarm on n0': NOON - 8}
+    )
     queues.collect(db, NOON - 100, [queue(), queue('used'), queue('fresh')], uptime=None)
     queues.collect(
         db,
@@ -30,12 +29,12 @@ def test_warnings(db):
         [queue(published=2, ready=2), queue('used', 1, 1), queue('fresh', 1)],
         uptime=None,
     )
-    dead.insert(db, [letter()], 's', NOON - 50)
+    dead_letters.insert(db, [letter()], 's', NOON - 50)
     seen(db, NOON - 9, 'a')
     seen(db, NOON - 5, 'b')
     found = [
         (row['kind'], row['name'], row['began'] - NOON)
-        for row in notices.warnings(db, 30, NOON - 55, NOON)
+        for row in alerts.warnings(db, 30, NOON - 55, NOON)
     ]
     assert found == [
         ('broker', '', -30),
@@ -44,7 +43,7 @@ def test_warnings(db):
         ('dead', 'q', -50),
         ('interrupted', 'alice', -5),
     ]
-    assert not {row['kind'] for row in notices.warnings(db, 30, NOON, NOON)} & {
+    assert not {row['kind'] for row in alerts.warnings(db, 30, NOON, NOON)} & {
         'dead',
         'interrupted',
     }

@@ -1,15 +1,14 @@
-"""clients.py: who is there, and who was interrupted."""
+"""clients.py: who is connected, and who was interrupted."""
 
 import pytest
 from support.builders import seen
 
-from siamese.monitoring import clients
-from siamese.monitoring import database as history
+from siamese.monitoring import clients, database
 
 
 @pytest.fixture
 def db():
-    return history.open_for_writing(':memory:')
+    return database.open_for_writing(':memory:')
 
 
 def test_a_client_that_comes_back_was_interrupted(db):
@@ -26,11 +25,11 @@ def test_a_client_that_comes_back_was_interrupted(db):
     assert (row['interruptions'], row['last_interruption'], row['back']) == (3, 4, 7)
     assert (row['does'], row['state']) == ('sends', 'sends and receives')
     assert row['sent'] == 40 and row['received'] == 4
-    seen(db, 8 + clients.STEADY, 'd')
+    seen(db, 8 + clients.ACTIVE_WINDOW_S, 'd')
     assert clients.known(db)[0]['state'] == 'idle'
 
 
-def test_a_client_sends_also_where_the_broker_says_nothing_new_for_a_while(db):
+def test_a_client_still_sends_while_the_broker_does_not_update_its_counters(db):
     states = []
     for at, sent in enumerate((10, 20, 20, 30, 30, 30, 30, 30)):  # a look every 5 s
         clients.update(
@@ -50,7 +49,7 @@ def test_a_client_sends_also_where_the_broker_says_nothing_new_for_a_while(db):
     )
 
 
-def test_what_the_event_exchange_tells_of_clients(db):
+def test_events_of_the_event_exchange_change_the_state_of_clients(db):
     clients.connected(db, 1, 'alice', 'guest', 'a')
     clients.disconnected(db, 2, 'a')
     clients.disconnected(db, 2, 'unknown')
@@ -58,7 +57,7 @@ def test_what_the_event_exchange_tells_of_clients(db):
     clients.connected(db, 3, 'alice', 'guest', 'b')
     (row,) = clients.known(db)
     assert (row['interruptions'], row['last_interruption'], row['back']) == (1, 2, 3)
-    clients.update(db, 4, {}, patience=10)  # the API does not know of it yet
+    clients.update(db, 4, {}, grace_s=10)  # the API does not know of it yet
     assert clients.known(db)[0]['state'] == 'idle'
-    clients.update(db, 14, {}, patience=10)
+    clients.update(db, 14, {}, grace_s=10)
     assert clients.known(db)[0]['state'] == 'gone'

@@ -1,4 +1,4 @@
-"""history.py: buckets, retention, and the file."""
+"""database.py: buckets, retention, and the file."""
 
 import datetime
 import multiprocessing
@@ -12,14 +12,12 @@ from hypothesis import strategies as st
 from support.builders import NOON, letter, queue, seen
 
 from common import Failure
-from siamese.monitoring import clients, queues
-from siamese.monitoring import database as history
-from siamese.monitoring import dead_letters as dead
+from siamese.monitoring import clients, database, dead_letters, queues
 
 
 @pytest.fixture
 def db():
-    return history.open_for_writing(':memory:')
+    return database.open_for_writing(':memory:')
 
 
 @given(st.integers(0, 2**32))
@@ -33,7 +31,7 @@ def test_periods_begin_when_they_do_in_utc(at):
         then.replace(hour=0, day=1),
         then.replace(hour=0, day=1, month=1),
     ]
-    assert [history.start_of(period, at) for period in history.PERIODS] == [
+    assert [database.start_of(period, at) for period in database.PERIODS] == [
         moment.timestamp() for moment in expected
     ]
 
@@ -51,7 +49,7 @@ def test_a_report_by_hour_day_month_and_year(db):
             [queue('a', published=number, ready=number), queue('siamese.dead', published=number)],
             uptime=None,
         )
-    dead.insert(
+    dead_letters.insert(
         db,
         [
             letter(n, queue='b', at=months[0] + n, reason=reason)
@@ -74,7 +72,7 @@ def test_a_report_by_hour_day_month_and_year(db):
                 row['rejected'],
                 row['other'],
             )
-            for row in history.report(db, *args, **kwargs)
+            for row in database.report(db, *args, **kwargs)
         ]
 
     assert shown('year', 'a') == [
@@ -97,34 +95,34 @@ def test_a_report_by_hour_day_month_and_year(db):
 def test_retention(db):
     for days in range(4):
         queues.collect(db, NOON + days * 86400, [queue(published=days)], uptime=None)
-        dead.insert(db, [letter(days, at=NOON + days * 86400)], 's', NOON + days * 86400)
+        dead_letters.insert(db, [letter(days, at=NOON + days * 86400)], 's', NOON + days * 86400)
     seen(db, NOON + 2 * 86400, 'a')
     seen(db, NOON + 2 * 86400 + 1)
     for days in (3, 34):
         assert (
             len(clients.known(db)) == 1
         )  # when nobody has seen it for a month it will not come back
-        history.forget(db, NOON + 2 * 86400, NOON + days * 86400)
-    assert [row['expired'] for row in history.report(db, 'day')] == [1, 1]
-    assert [row['message_id'] for row in dead.letters(db)[0]] == ['alice-3', 'alice-2']
-    assert clients.known(db) == [] and len(history.report(db, 'month')) == 1
+        database.forget(db, NOON + 2 * 86400, NOON + days * 86400)
+    assert [row['expired'] for row in database.report(db, 'day')] == [1, 1]
+    assert [row['message_id'] for row in dead_letters.letters(db)[0]] == ['alice-3', 'alice-2']
+    assert clients.known(db) == [] and len(database.report(db, 'month')) == 1
     assert [row['name'] for row in queues.known(db, gone=True)] == ['q']
     queues.collect(db, NOON + 4 * 86400, [], uptime=None)
-    history.forget(db, NOON + 60 * 86400, NOON + 60 * 86400)
-    assert queues.known(db, gone=True) == dead.by_queue(db) == []
+    database.forget(db, NOON + 60 * 86400, NOON + 60 * 86400)
+    assert queues.known(db, gone=True) == dead_letters.by_queue(db) == []
 
 
 def count_up(path):
-    db = history.open_for_writing(path)
+    db = database.open_for_writing(path)
     for number in range(50):
-        dead.insert(db, [letter(number)], 's', NOON)
+        dead_letters.insert(db, [letter(number)], 's', NOON)
     db.close()
 
 
-def test_several_processes_write_and_one_reads(tmp_path):
+def test_several_processes_can_write_while_one_reads(tmp_path):
     path = str(tmp_path / 'siamese.db')
-    history.open_for_writing(path).close()
-    reader = history.open_for_reading(path)
+    database.open_for_writing(path).close()
+    reader = database.open_for_reading(path)
     writers = [
         multiprocessing.get_context('spawn').Process(target=count_up, args=(path,))
         for _ in range(2)
@@ -134,14 +132,14 @@ def test_several_processes_write_and_one_reads(tmp_path):
     for writer in writers:
         writer.join(60)
         assert writer.exitcode == 0
-    assert dead.letters(reader)[1] == history.report(reader, 'year')[0]['expired'] == 100
+    assert dead_letters.letters(reader)[1] == database.report(reader, 'year')[0]['expired'] == 100
 
 
-def test_a_history_that_nobody_writes_can_be_read_by_whom_may_not_write():
+def test_a_history_that_no_process_writes_can_be_read_without_write_permission():
     with tempfile.TemporaryDirectory() as folder:  # tmp_path is closed to others
         path = f'{folder}/siamese.db'
-        db = history.open_for_writing(path)
-        dead.insert(db, [letter()], 's', NOON)
+        db = database.open_for_writing(path)
+        dead_letters.insert(db, [letter()], 's', NOON)
         db.close()
         os.chmod(folder, 0o555)
         reader = os.fork()
@@ -150,27 +148,27 @@ def test_a_history_that_nobody_writes_can_be_read_by_whom_may_not_write():
             try:
                 if os.geteuid() == 0:  # who may do all
                     os.setuid(65534)
-                status = int(dead.letters(history.open_for_reading(path))[1] != 1)
+                status = int(dead_letters.letters(database.open_for_reading(path))[1] != 1)
             finally:
                 os._exit(status)
         assert os.waitpid(reader, 0)[1] == 0
         os.chmod(folder, 0o755)
 
 
-def test_a_file_that_is_no_history(tmp_path):
+def test_a_file_that_is_not_a_history_is_refused(tmp_path):
     path = tmp_path / 'notes.txt'
     with pytest.raises(Failure, match='cannot open'):
-        history.open_for_reading(str(path))
+        database.open_for_reading(str(path))
     with pytest.raises(Failure, match='cannot open'):
-        history.open_for_writing(str(tmp_path / 'no' / 'folder'))
+        database.open_for_writing(str(tmp_path / 'no' / 'folder'))
     path.write_text(
-        'these are no figures, but a text that is longer than the head of a database ' * 9
+        'these are no metrics, but a text that is longer than the head of a database ' * 9
     )
-    for opened in history.open_for_reading, history.open_for_writing:
-        with pytest.raises(Failure, match=r'no history of monitor\.py'):
+    for opened in database.open_for_reading, database.open_for_writing:
+        with pytest.raises(Failure, match=r'is not a history of monitor\.py'):
             opened(str(path))
     other = sqlite3.connect(tmp_path / 'other.db')
     other.execute('PRAGMA user_version = 99')
     other.close()
     with pytest.raises(Failure, match='version 99'):
-        history.open_for_writing(str(tmp_path / 'other.db'))
+        database.open_for_writing(str(tmp_path / 'other.db'))

@@ -1,17 +1,16 @@
-"""queues.py: the figures stay true whatever counters, clocks and processes do."""
+"""queues.py: the metrics stay true whatever counters, clocks and processes do."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support.builders import NOON, queue
 
-from siamese.monitoring import database as history
-from siamese.monitoring import queues
+from siamese.monitoring import database, queues
 
 
 @pytest.fixture
 def db():
-    return history.open_for_writing(':memory:')
+    return database.open_for_writing(':memory:')
 
 
 STEPS = st.lists(
@@ -27,11 +26,9 @@ STEPS = st.lists(
 
 
 @given(STEPS, st.booleans())
-def test_what_is_counted_is_what_the_broker_counted_until_each_look(
-    tmp_path_factory, steps, several
-):
+def test_counts_are_those_of_the_broker_at_each_collection(tmp_path_factory, steps, several):
     path = str(tmp_path_factory.mktemp('history') / 'siamese.db')
-    db, now, node_start = history.open_for_writing(path), NOON, NOON - 1000
+    db, now, node_start = database.open_for_writing(path), NOON, NOON - 1000
     counter = seen = truth = 0
 
     def poll():
@@ -48,18 +45,20 @@ def test_what_is_counted_is_what_the_broker_counted_until_each_look(
             poll()
         elif step == 'monitor restarts':
             db.close()
-            db = history.open_for_writing(path)
+            db = database.open_for_writing(path)
         else:  # what was counted since the last look is lost with the counter
             poll()
             counter = seen = 0
             if step == 'node restarts':
                 node_start = now
-            poll()  # a counter that has grown beyond where it stood, and a node of a cluster, cannot be told apart
+            # Without this, a counter that has grown beyond where it stood would not
+            # differ from that of a node of a cluster.
+            poll()
     poll()
     assert queues.known(db)[0]['published'] == truth
-    for period in history.PERIODS:
-        assert sum(row['published'] for row in history.report(db, period)) == truth
-    assert all(row[name] >= 0 for row in history.report(db, 'hour') for name in history.FIGURES)
+    for period in database.PERIODS:
+        assert sum(row['published'] for row in database.report(db, period)) == truth
+    assert all(row[name] >= 0 for row in database.report(db, 'hour') for name in database.METRICS)
     db.close()
 
 
@@ -81,7 +80,7 @@ def test_a_node_that_restarted_and_is_up_for_longer_than_before_is_another_proce
     assert queues.known(db)[0]['published'] == 16
 
 
-def test_a_node_that_restarted_while_nobody_looked_and_a_clock_that_was_set(db):
+def test_a_restart_between_two_collections_is_noticed_and_a_clock_that_was_set_is_not_one(db):
     queues.collect(db, NOON, [queue(published=10)], uptime=100)
     queues.collect(db, NOON + 5000, [queue(published=15)], uptime=500)
     assert queues.known(db)[0]['published'] == 15
@@ -96,7 +95,7 @@ def test_of_a_cluster_a_counter_that_sinks_counts_nothing_twice(db):
     assert queues.known(db)[0]['published'] == 110
 
 
-def test_what_was_before_the_first_look_is_not_of_this_hour(db):
+def test_what_was_counted_before_the_first_collection_is_left_out(db):
     queues.collect(db, NOON, [queue(published=1000)], uptime=100)
     queues.collect(db, NOON + 5, [queue(published=1001), queue('new', published=7)], uptime=105)
     assert {row['name']: row['published'] for row in queues.known(db)} == {'q': 1, 'new': 7}
@@ -104,7 +103,7 @@ def test_what_was_before_the_first_look_is_not_of_this_hour(db):
 
 @pytest.mark.parametrize('uptime, published', [(3600, 0), (3, 7), (None, 0)])
 def test_what_a_node_counts_that_is_younger_than_the_history_is_not_left_out(db, uptime, published):
-    history.set_facts(db, begun=NOON - 60)
+    database.set_facts(db, begun=NOON - 60)
     queues.collect(db, NOON, [queue(published=7)], uptime)
     queues.collect(db, NOON + 5, [queue(published=7)], uptime and uptime + 5)
     assert queues.known(db)[0]['published'] == published
@@ -122,18 +121,18 @@ def test_messages_that_no_queue_takes_are_counted_of_all_queues_together(db):
     look(15, 115, 54, 3)
     look(20, 2, 2)  # the node has restarted
     look(25, 7, 2, 1)
-    (row,) = history.report(db, 'hour', total=True)
+    (row,) = database.report(db, 'hour', total=True)
     assert (row['returned'], row['dropped']) == (6, 3)
-    assert history.report(db, 'hour') == [] and 'returned' not in history.FIGURES
+    assert database.report(db, 'hour') == [] and 'returned' not in database.METRICS
 
 
-def test_a_stream_keeps_what_was_read_and_is_not_alone(db):
+def test_a_stream_keeps_messages_and_is_never_unread(db):
     for at in 0, 5:
         queues.collect(db, NOON + at, [queue('s', 9, type='stream'), queue('q', 9)], uptime=None)
     assert {row['name']: row['alone_since'] for row in queues.known(db)} == {'s': None, 'q': NOON}
 
 
-def test_figures_that_the_broker_does_not_tell_for_a_while_are_not_counted_again(db):
+def test_counters_that_the_broker_omits_for_a_while_are_not_counted_again(db):
     for at, published in enumerate((0, 5, None, 5, 6)):
         queues.collect(db, NOON + at, [queue(published=published)], uptime=100 + at)
     assert queues.known(db)[0]['published'] == 6
@@ -146,13 +145,13 @@ def test_a_queue_that_is_deleted_and_declared_anew(db):
         queues.collect(db, NOON + at, rows, uptime=100 + at)
         assert [row['ready'] for row in queues.known(db)] == [row['ready'] for row in rows]
     assert queues.known(db)[0]['published'] == 12
-    assert history.report(db, 'day')[0]['ready_high'] == 5
+    assert database.report(db, 'day')[0]['ready_high'] == 5
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=1, max_size=30))
-def test_how_old_the_oldest_message_is_to_within_a_look(flow):
-    # Of each look: how many came, and how many left at most, of a queue that is first in, first out.
-    db, waiting, published = history.open_for_writing(':memory:'), [], 0
+def test_the_age_of_the_oldest_message_is_right_to_within_a_collection(flow):
+    # For each collection: how many messages came, and how many left at most.
+    db, waiting, published = database.open_for_writing(':memory:'), [], 0
     queues.collect(db, NOON, [queue()], uptime=None)
     for look, (come, leave) in enumerate(flow, 1):
         waiting = (waiting + [look] * come)[leave:]
@@ -164,18 +163,18 @@ def test_how_old_the_oldest_message_is_to_within_a_look(flow):
         assert oldest == (NOON + waiting[0] - 1 if waiting else None)
 
 
-def test_rates_of_each_look(db):
+def test_samples_have_the_rates_of_each_collection(db):
     for at, published in ((0, 0), (10, 20), (20, 20)):
         queues.collect(db, NOON + at, [queue(published=published, ready=3)], uptime=None)
     assert queues.samples(db) == {
         'q': [(NOON + 10, 3, 0, 2.0, 0.0, 0.0), (NOON + 20, 3, 0, 0.0, 0.0, 0.0)]
     }
     assert queues.samples(db, 'q') == queues.samples(db) and queues.samples(db, 'other') == {}
-    queues.collect(db, NOON + 20 + queues.RECENT, [queue(published=20)], uptime=None)
+    queues.collect(db, NOON + 20 + queues.KEEP_SAMPLES_S, [queue(published=20)], uptime=None)
     assert len(queues.samples(db)['q']) == 1
 
 
-def test_rates_are_our_own_where_the_broker_says_none(db):
+def test_rates_are_computed_from_samples_where_there_are_some(db):
     rates = []
     for at, published in ((0, 100), (5, 200), (10, 200), (15, 400), (60, 1000)):
         queues.collect(db, NOON + at, [queue(published=published, publish_rate=7)], uptime=None)

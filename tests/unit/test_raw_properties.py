@@ -1,14 +1,14 @@
-"""letters.py: what goes back is what came."""
+"""raw_properties.py: a dead letter is requeued exactly as it was."""
 
 import time
 
 import pika
 from support.raw_properties import undecodable
 
-from siamese.monitoring import raw_properties as letters
+from siamese.monitoring import raw_properties
 
 
-def test_what_goes_back_is_byte_for_byte_what_it_was_but_for_its_death():
+def test_a_dead_letter_is_requeued_byte_for_byte_without_what_dead_lettering_added():
     class Method:
         exchange, routing_key, redelivered = 'x', 'k', False
 
@@ -24,20 +24,30 @@ def test_what_goes_back_is_byte_for_byte_what_it_was_but_for_its_death():
         content_type='t', headers=headers, priority=3, message_id='m', user_id='me', app_id='a'
     )
     dead = pika.BasicProperties(**{**vars(plain), 'headers': {**headers, **death}})
-    letter = letters.read(Method, letters.AsItWas(b''.join(dead.encode())), b'', time.time())
+    letter = raw_properties.parse(
+        Method, raw_properties.RawProperties(b''.join(dead.encode())), b'', time.time()
+    )
     assert (letter['queue'], letter['reason'], letter['routing_key'], letter['sender']) == (
         'q',
         'expired',
         'r',
         'a',
     )
-    assert letters.back(letter, 'me').encode() == [b''.join(plain.encode())]
+    assert raw_properties.original_properties(letter['encoded'], 'me').encode() == [
+        b''.join(plain.encode())
+    ]
     plain.user_id = None
-    assert letters.back(letter, 'another').encode() == [b''.join(plain.encode())]
+    assert raw_properties.original_properties(letter['encoded'], 'another').encode() == [
+        b''.join(plain.encode())
+    ]
     for properties in undecodable(b'text/plain'):
-        letter = letters.read(Method, letters.AsItWas(properties.encoded), b'', time.time())
+        letter = raw_properties.parse(
+            Method, raw_properties.RawProperties(properties.encoded), b'', time.time()
+        )
         assert (
             letter['properties']['content_type'].startswith('undecodable')
             and letter['reason'] == 'unknown'
         )
-        assert letters.back(letter, 'me').encode() == [properties.encoded]
+        assert raw_properties.original_properties(letter['encoded'], 'me').encode() == [
+            properties.encoded
+        ]

@@ -1,0 +1,96 @@
+"""What the event exchange announces of clients: connections that open and close."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from sqlite3 import Connection
+from typing import Any
+
+from pika.channel import Channel
+
+from siamese.messaging.errors import permission_denied
+from siamese.messaging.link import Link
+from siamese.monitoring import clients
+from siamese.monitoring.collector import EVENT_EXCHANGE
+
+CONSUMER_TAG = 'events'  # tells an event from a dead letter
+NO_PERMISSION = (
+    f'no permission to have a queue siamese.events-* and to read {EVENT_EXCHANGE}:'
+    ' clients are seen at each collection only; rabbitmqctl set_permissions'
+)
+# The API lists a connection for a while after it was closed, but not for so long.
+FORGET_CLOSED_S = 60
+
+
+class Listener:
+    """A consumer of the event exchange, and what it has heard.
+
+    missing: why it cannot listen, as texts; closed: the connections that were closed
+    in the last minute, and when.
+    """
+
+    def __init__(self) -> None:
+        self.connection: Any = None  # over which it listens
+        self.is_open = False
+        self.missing: list[str] = []
+        self.closed: dict[str, float] = {}
+
+    def listen(self, link: Link) -> None:
+        """Consume the events of connections over another channel of the link's connection.
+
+        If that channel is closed, nothing else is harmed.
+        """
+        self.connection = link.connection
+        self.is_open = True
+        queue = f'siamese.events-{link.run}-{link.epoch}'
+
+        def on_open(channel: Channel) -> None:
+            channel.queue_declare(queue, exclusive=True, auto_delete=True)
+            channel.queue_bind(queue, EVENT_EXCHANGE, routing_key='connection.*')
+            channel.basic_consume(
+                queue,
+                link.on_delivery,
+                auto_ack=True,
+                consumer_tag=CONSUMER_TAG,
+                callback=lambda _frame: self.missing.clear(),
+            )
+
+        def on_close(_channel: Channel, reason: Exception) -> None:
+            self.is_open = False
+            self.missing = []
+            if permission_denied(reason, link.endpoint.credentials):
+                self.missing = [NO_PERMISSION]
+
+        channel = link.connection.channel(on_open_callback=on_open)
+        channel.add_on_close_callback(on_close)
+
+    def hear(
+        self,
+        db: Connection,
+        event: str,
+        facts: Mapping[str, Any],
+        vhost: str,
+        now: float,
+    ) -> None:
+        """Store an event, 'connection.created' for example, with the headers `facts`."""
+        connection = facts.get('name')
+        user = facts.get('user')
+        is_ours = facts.get('vhost') == vhost
+        if event == 'connection.closed' and connection:
+            self.closed[connection] = now
+            clients.disconnected(db, now, connection)
+        elif event == 'connection.created' and is_ours and connection and user:
+            name = facts.get('user_provided_name') or connection
+            clients.connected(db, now, name, user, connection)
+        self._forget(now - FORGET_CLOSED_S)
+
+    def closed_connections(self) -> dict[str, float] | None:
+        """Return the connections that were closed lately, None if we do not hear of them."""
+        if not self.is_open:
+            return None
+        return self.closed
+
+    def _forget(self, before: float) -> None:
+        for connection, at in list(self.closed.items()):
+            if at < before:
+                del self.closed[connection]

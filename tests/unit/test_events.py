@@ -1,0 +1,45 @@
+"""events.py: what the event exchange announces of clients."""
+
+import pytest
+
+from siamese.monitoring import clients, database, events
+
+
+@pytest.fixture
+def db():
+    return database.open_for_writing(':memory:')
+
+
+def test_a_connection_of_our_virtual_host_is_a_client_until_it_is_closed(db):
+    listener = events.Listener()
+    facts = {'vhost': '/', 'name': 'a', 'user': 'guest', 'user_provided_name': 'alice'}
+    listener.hear(db, 'connection.created', facts, vhost='/', now=1.0)
+    assert [(row['name'], row['state']) for row in clients.known(db)] == [('alice', 'idle')]
+    listener.hear(db, 'connection.closed', {'name': 'a'}, vhost='/', now=2.0)
+    assert [(row['name'], row['state']) for row in clients.known(db)] == [('alice', 'gone')]
+
+
+def test_a_closed_connection_is_remembered_for_a_minute(db):
+    listener = events.Listener()
+    assert listener.closed_connections() is None  # it does not listen
+    listener.is_open = True
+    for name, at in (('a', 0.0), ('b', 50.0), ('c', 61.0)):
+        listener.hear(db, 'connection.closed', {'name': name}, vhost='/', now=at)
+    assert listener.closed_connections() == {'b': 50.0, 'c': 61.0}
+
+
+@pytest.mark.parametrize(
+    'facts',
+    [
+        {},
+        {'vhost': '/'},
+        {'vhost': '/', 'name': 'a'},
+        {'vhost': '/', 'user': 'guest'},
+        {'vhost': 'other', 'name': 'a', 'user': 'guest'},
+    ],
+)
+def test_events_that_lack_facts_or_are_of_another_virtual_host_are_ignored(facts):
+    db = database.open_for_writing(':memory:')
+    for event in 'connection.created', 'connection.closed', 'connection.stats':
+        events.Listener().hear(db, event, facts, vhost='/', now=1.0)
+    assert clients.known(db) == []

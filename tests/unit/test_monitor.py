@@ -1,0 +1,80 @@
+"""monitor.py: what is delivered is stored first, and acknowledged then."""
+
+from collections import deque
+from types import SimpleNamespace
+
+import pika
+import pytest
+
+import monitor
+from siamese.monitoring import clients, database, dead_letters, raw_properties
+
+
+class Channel:
+    """A channel that notes what was stored when it acknowledges."""
+
+    is_open = True
+
+    def __init__(self, db):
+        self.db = db
+        self.acked = []
+
+    def basic_ack(self, tag, multiple):
+        self.acked.append((tag, multiple, dead_letters.letters(self.db)[1]))
+
+
+def delivery(number, headers=None, **method):
+    facts = {'exchange': 'x', 'routing_key': 'k', 'redelivered': False, 'consumer_tag': 'dead'}
+    properties = pika.BasicProperties(message_id=f'm-{number}', headers=headers or {})
+    encoded = raw_properties.RawProperties(b''.join(properties.encode()))
+    return (
+        None,
+        SimpleNamespace(**{**facts, 'delivery_tag': number, **method}),
+        encoded,
+        b'Hello',
+    )
+
+
+@pytest.fixture
+def watched():
+    db = database.open_for_writing(':memory:')
+    link = SimpleNamespace(
+        run='run',
+        epoch=1,
+        inbox=deque(),
+        channel=Channel(db),
+        endpoint=SimpleNamespace(virtual_host='/'),
+    )
+    args = SimpleNamespace(quiet=False, endpoints=[], management_url=None)
+    return monitor.Monitor(args, db, link)
+
+
+def test_dead_letters_are_stored_before_they_are_acknowledged_together(watched, capsys):
+    watched.link.inbox.extend([delivery(1), delivery(2)])
+    watched.receive()
+    assert watched.link.channel.acked == [(2, True, 2)]
+    assert watched.counts['stored'] == 2 and not watched.link.inbox
+    assert capsys.readouterr().out.splitlines() == [
+        'unknown  ?  m-1  5 bytes  from ?',
+        'unknown  ?  m-2  5 bytes  from ?',
+    ]
+
+
+def test_events_are_neither_dead_letters_nor_acknowledged(watched):
+    created = {'name': 'a', 'user': 'guest', 'vhost': '/'}
+    event = {'consumer_tag': 'events', 'routing_key': 'connection.created'}
+    watched.link.inbox.append(delivery(1, created, **event))
+    watched.receive()
+    assert watched.link.channel.acked == [] and watched.counts['stored'] == 0
+    assert [row['name'] for row in clients.known(watched.db)] == ['a']
+
+
+def test_a_closed_channel_acknowledges_nothing_and_the_dead_letter_counts_once(watched):
+    watched.link.channel.is_open = False
+    watched.link.inbox.append(delivery(1))
+    watched.receive()
+    watched.link.epoch = 2
+    watched.link.channel.is_open = True
+    watched.link.inbox.append(delivery(1, redelivered=True))
+    watched.receive()
+    assert watched.link.channel.acked == [(1, True, 1)] and watched.counts['stored'] == 1
