@@ -23,10 +23,16 @@ import psutil
 import pytest
 from support.processes import PATIENCE, wait_until
 
-import broker as script
-from siamese.testbed import rabbitmq as broker
+from siamese import ROOT
+from siamese.testbed import rabbitmq
 
-SCRIPT = os.path.abspath(script.__file__)
+SCRIPT = str(ROOT / 'broker.py')
+COPIED = (
+    'broker.py',
+    'siamese/__init__.py',
+    'siamese/testbed/__init__.py',
+    'siamese/testbed/rabbitmq.py',
+)
 PERSISTENT = pika.BasicProperties(delivery_mode=2)
 # Says on stdout where the broker is and what its own arguments are, and stays until its stdin ends.
 COMMAND = ['sh', '-c', 'echo "$AMQP_URL" "$@"; read -r line; exit 7', 'command']
@@ -81,7 +87,7 @@ def place(monkeypatch):
 @pytest.fixture(scope='module')
 def one():
     """One node, shared by the tests that leave it running."""
-    with broker.throwaway() as b:
+    with rabbitmq.throwaway() as b:
         yield b
 
 
@@ -275,10 +281,23 @@ def test_ended_while_it_starts(place):
     assert status == 128 + signal.SIGTERM and 'Traceback' not in log
 
 
+def copy_into(folder):
+    """Copy broker.py and the modules it imports; return the path of the copy."""
+    for name in COPIED:
+        path = os.path.join(folder, name)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        shutil.copy(ROOT / name, path)
+    return os.path.join(folder, 'broker.py')
+
+
+def remove_copy(folder):
+    os.remove(os.path.join(folder, 'broker.py'))
+    shutil.rmtree(os.path.join(folder, 'siamese'))
+
+
 def test_as_an_ordinary_user_and_killed(place):
-    """Its command must not be left behind either, trying for ever to reach a broker."""
-    shutil.copy(SCRIPT, place.folder)
-    script = os.path.join(place.folder, 'broker.py')
+    """Its command must not be left behind either, trying forever to reach a broker."""
+    script = copy_into(place.folder)
     drop = (
         ['setpriv', '--reuid=65534', '--regid=65534', '--clear-groups'] if os.getuid() == 0 else []
     )
@@ -286,7 +305,7 @@ def test_as_an_ordinary_user_and_killed(place):
     assert_works(process.stdout.readline().strip())
     owners = {os.stat(f'/proc/{pid}').st_uid for pid in place.processes()}
     assert owners == {65534 if drop else os.getuid()}
-    os.remove(script)
+    remove_copy(place.folder)
     process.kill()
     process.wait()
     wait_until(place.is_empty)
@@ -306,8 +325,8 @@ def test_not_installed(place, monkeypatch):
         assert line in done.stderr
     assert 'Traceback' not in done.stderr and 'guest' not in done.stderr
     with (
-        pytest.raises(broker.NotInstalled, match='rabbitmq-server was not found'),
-        broker.throwaway(),
+        pytest.raises(rabbitmq.NotInstalled, match='rabbitmq-server was not found'),
+        rabbitmq.throwaway(),
     ):
         pass
 
@@ -343,7 +362,7 @@ def test_beside_programs_that_hold_the_usual_ports(place, monkeypatch):
         for number in (5672, 4369, 25672, 15672):
             with contextlib.suppress(OSError):  # then a real RabbitMQ holds it, even better
                 taken.append(stack.enter_context(socket.create_server(('127.0.0.1', number))))
-        b = stack.enter_context(broker.throwaway(management=True))
+        b = stack.enter_context(rabbitmq.throwaway(management=True))
         assert_works(b.url)
         with urllib.request.urlopen(authorized(f'{b.management_url}/api/overview')) as answer:
             assert json.load(answer)['management_version']
@@ -367,7 +386,7 @@ def authorized(url):
 
 
 def test_exception_in_the_body_beside_another_broker(place, one):
-    with pytest.raises(ZeroDivisionError), broker.throwaway(started=False) as b:
+    with pytest.raises(ZeroDivisionError), rabbitmq.throwaway(started=False) as b:
         assert b.urls == [b.url] and b.management_url is None
         assert not is_open(b.url)
         b.start()
@@ -395,7 +414,7 @@ def test_pause_and_resume(one):
         queue = ch.queue_declare('', exclusive=True).method.queue
         one.pause()
         assert is_open(one.url)
-        assert broker.ask(port(one.url), b'AMQP\0\0\x09\1') == b''
+        assert rabbitmq.ask(port(one.url), b'AMQP\0\0\x09\1') == b''
         timer = threading.Timer(1, one.resume)
         began = time.monotonic()
         timer.start()
@@ -433,7 +452,7 @@ def test_a_port_taken_in_between(place):
 
     thief = threading.Thread(target=steal)
     thief.start()
-    with broker.throwaway() as b:
+    with rabbitmq.throwaway() as b:
         thief.join()
         assert_works(b.url)
         assert b.ports[0][1] != thieves[0].getsockname()[1]
@@ -442,7 +461,7 @@ def test_a_port_taken_in_between(place):
 
 def test_another_rabbitmq_on_its_port(place, one):
     """It is not mistaken for ours; as the URL is known already, no other port will do."""
-    greeting = broker.ask(port(one.url), b'AMQP\0\0\x09\1')
+    greeting = rabbitmq.ask(port(one.url), b'AMQP\0\0\x09\1')
     assert b'RabbitMQ' in greeting
 
     def greet(listener):
@@ -453,19 +472,19 @@ def test_another_rabbitmq_on_its_port(place, one):
                 connection.close()
 
     with (
-        broker.throwaway(started=False) as b,
+        rabbitmq.throwaway(started=False) as b,
         socket.create_server(('127.0.0.1', port(b.url))) as listener,
     ):
         other = threading.Thread(target=greet, args=[listener])
         other.start()
-        with pytest.raises(broker.DidNotStart, match='(?s)eaddrinuse.*start it again'):
+        with pytest.raises(rabbitmq.DidNotStart, match='(?s)eaddrinuse.*start it again'):
             b.start()
         listener.shutdown(socket.SHUT_RDWR)
         other.join()
 
 
 def test_cluster_of_three(place):
-    with broker.throwaway(nodes=3) as b:
+    with rabbitmq.throwaway(nodes=3) as b:
 
         def running(node):
             return len(
