@@ -61,8 +61,8 @@ class Proxy:
         self.tls = tls
         self.alter = alter
         (self.port,) = rabbitmq.free_ports(1)
-        user, at_sign, _ = parts.netloc.rpartition('@')
-        netloc = f'{user}{at_sign}127.0.0.1:{self.port}'
+        login = parts.netloc[: parts.netloc.rfind('@') + 1]
+        netloc = f'{login}127.0.0.1:{self.port}'
         self.url = parts._replace(netloc=netloc).geturl()
         self.accepted = 0
         self.limit: int | None = None

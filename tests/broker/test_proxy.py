@@ -60,7 +60,7 @@ def has_ended(connection):
 def test_it_passes_all_bytes_both_ways_and_keeps_the_rest_of_the_url(server):
     url, got = server
     body = bytes(range(256)) * 8192  # 2 MB
-    with proxy.before(url) as between, client(between) as connection:
+    with proxy.in_front_of(url) as between, client(between) as connection:
         assert between.url == f'amqp://user:secret@127.0.0.1:{between.port}/%2F?heartbeat=3'
         threading.Thread(target=connection.sendall, args=(body,), daemon=True).start()
         assert receive(connection, len(body)) == b''.join(got) == body
@@ -69,7 +69,7 @@ def test_it_passes_all_bytes_both_ways_and_keeps_the_rest_of_the_url(server):
 
 @pytest.mark.parametrize('reset', [False, True])
 def test_cut(server, reset):
-    with proxy.before(server[0]) as between, client(between) as connection:
+    with proxy.in_front_of(server[0]) as between, client(between) as connection:
         connection.sendall(b'x')
         assert receive(connection, 1) == b'x'
         between.cut(reset)
@@ -85,7 +85,7 @@ def test_cut(server, reset):
 
 def test_hold_keeps_what_comes_until_release(server):
     url, got = server
-    with proxy.before(url) as between, client(between) as connection:
+    with proxy.in_front_of(url) as between, client(between) as connection:
         between.hold('down')
         connection.sendall(b'one')
         wait_until(lambda: b''.join(got) == b'one', 'it at the server')
@@ -102,7 +102,7 @@ def test_hold_keeps_what_comes_until_release(server):
 
 def test_what_is_held_is_dropped_by_a_cut(server):
     url, got = server
-    with proxy.before(url) as between:
+    with proxy.in_front_of(url) as between:
         with client(between) as connection:
             between.hold()
             connection.sendall(b'lost')
@@ -115,7 +115,7 @@ def test_what_is_held_is_dropped_by_a_cut(server):
 
 
 def test_refuse_and_accept(server):
-    with proxy.before(server[0]) as between:
+    with proxy.in_front_of(server[0]) as between:
         with client(between) as connection:
             connection.sendall(b'x')
             assert receive(connection, 1) == b'x'
@@ -132,7 +132,7 @@ def test_refuse_and_accept(server):
 
 @pytest.mark.parametrize('limit', [0, 1, 70_000])
 def test_a_limit_in_bytes(server, limit):
-    with proxy.before(server[0]) as between:
+    with proxy.in_front_of(server[0]) as between:
         between.limit = limit
         with client(between) as connection:
             with contextlib.suppress(OSError):  # cut off before it has sent all
@@ -142,11 +142,11 @@ def test_a_limit_in_bytes(server, limit):
 
 def test_alter_changes_only_what_the_server_sends(server):
     url, got = server
-    with proxy.before(url, alter=bytes.upper) as between, client(between) as connection:
+    with proxy.in_front_of(url, alter=bytes.upper) as between, client(between) as connection:
         connection.sendall(b'abc')
         assert receive(connection, 3) == b'ABC' and b''.join(got) == b'abc'
 
 
 def test_nobody_behind_it():
-    with proxy.before('amqp://127.0.0.1:1') as between, client(between) as connection:
+    with proxy.in_front_of('amqp://127.0.0.1:1') as between, client(between) as connection:
         assert connection.recv(1) == b'' and between.accepted == 1

@@ -90,7 +90,7 @@ def test_a_cluster_of_its_own(start, tmp_path):
 
 def test_a_byte_that_changes_on_the_way_is_caught(run, url, tmp_path):
     flip, flipped = replace_once('键'.encode(), '锭'.encode())
-    with proxy.before(url, alter=flip) as between:
+    with proxy.in_front_of(url, alter=flip) as between:
         done = run(
             'soak.py',
             '--url',
