@@ -3,8 +3,9 @@
 
     $ python bench/pages.py --queues 50 --years 1
 
-Fills a history with buckets for each queue and hour, and 10,000 dead letters, starts dashboard.py, and asks for each
-page ten times, as a browser does: the answer holds all that the page shows first.
+Fills a history with buckets for each queue and hour, and 10,000 dead letters,
+starts dashboard.py, and asks for each page ten times, as a browser does: the
+answer holds all that the page shows first.
 """
 
 import argparse
@@ -16,12 +17,10 @@ import tempfile
 import time
 import urllib.request
 
-from database import LONGEST, fill
+from database import LONGEST_S, fill
 from harness import ROOT, machine, put, table
 
-from siamese.monitoring import clients, queues
-from siamese.monitoring import database as history
-from siamese.monitoring import dead_letters as dead
+from siamese.monitoring import clients, database, dead_letters, queues
 
 PAGES = {
     'all queues': '/',
@@ -35,7 +34,7 @@ LETTERS, SAMPLES, TIMES = 10_000, 180, 10
 def fill_the_rest(db, names):
     """Write what years.fill() leaves out: the last quarter of an hour, dead letters, clients."""
     now = time.time()
-    with history.transaction(db):
+    with database.transaction(db):
         for number in range(SAMPLES):
             at = now - 5 * (SAMPLES - number)
             queues.collect(
@@ -49,14 +48,14 @@ def fill_the_rest(db, names):
                         'ready': queue,
                         'unacked': 1,
                         'consumers': queue % 10,
-                        **dict.fromkeys(history.RATES, 7.5),
-                        **dict.fromkeys(history.COUNTED, number * 37),
+                        **dict.fromkeys(database.RATES, 7.5),
+                        **dict.fromkeys(database.COUNTED, number * 37),
                     }
                     for queue in range(names)
                 ],
                 1e6 + at,
             )
-    dead.insert(
+    dead_letters.insert(
         db,
         [
             {
@@ -103,7 +102,7 @@ def main(argv=None):
     args = parser.parse_args(argv)
     conditions, found = machine(), []
     with tempfile.TemporaryDirectory() as folder:
-        with contextlib.closing(history.open_for_writing(f'{folder}/siamese.db')) as db:
+        with contextlib.closing(database.open_for_writing(f'{folder}/siamese.db')) as db:
             db.execute('PRAGMA synchronous = OFF')  # only here: nobody would miss it
             rows = fill(db, args.queues, args.years)
             fill_the_rest(db, args.queues)
@@ -127,8 +126,10 @@ def main(argv=None):
             server.terminate()
             server.wait()
     lines = [
-        f'{args.queues} queues, {args.years:g} years of hours ({rows:,} buckets), {LETTERS:,} dead letters, '
-        f'{args.queues} clients; each page asked for {TIMES} times, one after the other. {conditions}.',
+        f'{args.queues} queues, {args.years:g} years of hours ({rows:,} buckets), '
+        f'{LETTERS:,} dead letters, '
+        f'{args.queues} clients; each page asked for {TIMES} times, one after the other. '
+        f'{conditions}.',
         '',
         *table(
             ['page', 'median s', 'longest s', 'kB'],
@@ -142,7 +143,7 @@ def main(argv=None):
         put('The pages of dashboard.py', lines)
     else:
         print(*lines, sep='\n')
-    return int(max(median for _, median, _, _ in found) > LONGEST)
+    return int(max(median for _, median, _, _ in found) > LONGEST_S)
 
 
 if __name__ == '__main__':

@@ -39,7 +39,9 @@ COMMAND = ['sh', '-c', 'echo "$AMQP_URL" "$@"; read -r line; exit 7', 'command']
 
 
 class Place:
-    """Where a test's brokers live: their folder, and a mark in the environment of all their processes."""
+    """Where a test's brokers live: their folder, and a mark in the environment
+    of all their processes.
+    """
 
     def __init__(self, folder):
         self.folder, self.mark = folder, f'TEST_BROKER_MARK={uuid.uuid4()}'
@@ -68,7 +70,9 @@ class Place:
 
 @pytest.fixture
 def place(monkeypatch):
-    """A Place for the brokers this test starts, here or as processes; at the end it must be empty."""
+    """A Place for the brokers this test starts, here or as processes; at the
+    end it must be empty.
+    """
     folder = tempfile.mkdtemp(prefix='test-broker-')
     os.chmod(folder, 0o777)
     place = Place(folder)
@@ -103,7 +107,9 @@ def start(*args, prefix=(sys.executable, SCRIPT)):
 
 
 def hammer(kill, process, number):
-    """Send a signal again and again, also while it cleans up, and return the exit status and the log."""
+    """Send a signal again and again, also while it cleans up, and return the
+    exit status and the log.
+    """
     deadline = time.monotonic() + PATIENCE
     while process.poll() is None and time.monotonic() < deadline:
         kill(process.pid, number)
@@ -248,7 +254,9 @@ def test_bad_usage(args):
 
 
 def test_alone_three_at_once_each_ended_by_another_signal(place):
-    """Started at the same moment they do not disturb each other, and even SIGKILL leaves nothing."""
+    """Started at the same moment they do not disturb each other, and even
+    SIGKILL leaves nothing.
+    """
     started = {
         number: start('--management') for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
     }
@@ -349,7 +357,9 @@ def test_a_server_that_fails(place, monkeypatch):
 
 
 def test_beside_programs_that_hold_the_usual_ports(place, monkeypatch):
-    """Neither they nor the administrator's variables matter; everything listens on loopback only."""
+    """Neither they nor the administrator's variables matter; everything listens
+    on loopback only.
+    """
     for name, value in {
         'RABBITMQ_NODENAME': 'rabbit@localhost',
         'RABBITMQ_BOOT_MODULE': 'no_such_module',

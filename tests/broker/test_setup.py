@@ -1,4 +1,6 @@
-"""setup.sh where something is missing and cannot be installed: it says what to do, and exits with 3."""
+"""setup.sh where something is missing and cannot be installed: it says what to
+do, and exits with 3.
+"""
 
 import os
 import shutil
@@ -12,7 +14,9 @@ from siamese import ROOT
 
 @pytest.fixture
 def machine(tmp_path):
-    """A folder with setup.sh, and a function that runs it where `tools` are all there is (no apt-get, no sudo)."""
+    """A folder with setup.sh, and a function that runs it where `tools` are all
+    there is (no apt-get, no sudo).
+    """
     for name in (
         'tools/setup.sh',
         'siamese/__init__.py',

@@ -1,4 +1,6 @@
-"""proxy.py: does to a connection what it says, and nothing else. The server says what reached it."""
+"""proxy.py: does to a connection what it says, and nothing else. The server
+says what reached it.
+"""
 
 import contextlib
 import socket
