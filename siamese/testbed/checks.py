@@ -23,7 +23,6 @@ from siamese import ledger, verdict
 from siamese.messaging import errors
 from siamese.monitoring import database, dead_letters
 from siamese.scenarios import performance
-from siamese.testbed import proxy
 from siamese.testbed.candidate import (
     IDLE_S,
     Candidate,
@@ -36,6 +35,7 @@ from siamese.testbed.candidate import (
     stdout_of,
     wait_until,
 )
+from siamese.testbed.proxy import in_front_of
 
 DEFAULT_BUDGET = 200_000  # messages
 LATENCY_RATE = 500  # messages/s
@@ -270,17 +270,17 @@ def reconnect(broker: Candidate) -> Result:
     queue = broker.name('cut')
     flags = ('--queue', queue, '--ledger', path)
     url = proxied_url(broker.endpoint, broker.url)
-    with proxy.in_front_of(url) as between:
-        consumer = broker.ready('perf_consumer.py', *flags, url=between.url)
+    with in_front_of(url) as proxy:
+        consumer = broker.ready('perf_consumer.py', *flags, url=proxy.url)
         producer = broker.ready(
             'perf_producer.py',
             '--persistent',
             *('--rate', 100),
             *('--count', count),
             *flags,
-            url=between.url,
+            url=proxy.url,
         )
-        between.cut(reset=True)
+        proxy.cut(reset=True)
         wait_until_back(producer)
         wait_until_back(consumer)
         broker.end(producer)
@@ -309,7 +309,7 @@ def outages_of(ended: Script) -> list[float]:
 
 
 def proxied_url(endpoint: pika.ConnectionParameters, url: str) -> str:
-    """Return a URL as proxy.in_front_of() needs it.
+    """Return a URL as in_front_of() needs it.
 
     It has a port, and for amqps the name that the certificate must have.
     """

@@ -28,21 +28,21 @@ def reset_connections(world: Workload) -> Iterator[None]:
 
 def black_hole(world: Workload) -> Iterator[None]:
     """Hold the data of one direction, or of both, for 1 to 30 s."""
-    between = world.random.choice(world.proxies)
+    proxy = world.random.choice(world.proxies)
     directions = world.random.choice([('up',), ('down',), ('up', 'down')])
-    between.hold(*directions)
+    proxy.hold(*directions)
     world.wait(world.random.uniform(1, 30))
-    between.release()
+    proxy.release()
     yield
 
 
 def refuse_connections(world: Workload) -> Iterator[None]:
     """End all connections to a node, and refuse new ones for 0.5 to 8 s."""
-    between = world.random.choice(world.proxies)
-    between.refuse()
-    between.cut()
+    proxy = world.random.choice(world.proxies)
+    proxy.refuse()
+    proxy.cut()
     world.wait(world.random.uniform(0.5, 8))
-    between.accept()
+    proxy.accept()
     yield
 
 

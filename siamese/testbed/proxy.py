@@ -1,8 +1,8 @@
 """A proxy on loopback between clients and a server. It injects network faults.
 
-with proxy.in_front_of(url) as between:
-    ...                            # a client that uses between.url
-    between.cut(reset=True)
+with in_front_of(url) as proxy:
+    ...                            # a client that uses proxy.url
+    proxy.cut(reset=True)
 """
 
 from __future__ import annotations

@@ -21,8 +21,7 @@ import common
 from common import Failure
 from siamese import ROOT, script
 from siamese.messaging import blocking
-from siamese.testbed import proxy
-from siamese.testbed.proxy import Proxy
+from siamese.testbed.proxy import Proxy, in_front_of
 from siamese.testbed.rabbitmq import RabbitMQ, throwaway
 
 # Messages that do not get through, or a script that does not end, are a failure
@@ -78,7 +77,7 @@ class Workload:
         self.proxies = proxies
         self.urls = list(urls)
         if proxies:
-            self.urls = [between.url for between in proxies]
+            self.urls = [proxy.url for proxy in proxies]
         self.queue_type = queue_type
         self.folder = folder
         self.ledger = ledger_in(folder)
@@ -193,7 +192,7 @@ def at_work(url: str | None, queue_type: str, folder: str, seed: int) -> Iterato
             urls = url.replace(',', ' ').split()
         proxies = []
         if all(each.startswith('amqp:') for each in urls):
-            proxies = [stack.enter_context(proxy.in_front_of(each)) for each in urls]
+            proxies = [stack.enter_context(in_front_of(each)) for each in urls]
         world = Workload(cluster, urls, proxies, queue_type, folder, seed)
         try:
             for name in NAMES:

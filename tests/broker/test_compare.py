@@ -16,7 +16,8 @@ from support.processes import Running, wait_until
 from support.queues import manage
 
 from siamese import ROOT
-from siamese.testbed import proxy, rabbitmq
+from siamese.testbed import rabbitmq
+from siamese.testbed.proxy import in_front_of
 
 RABBITMQ4 = ROOT / '.rabbitmq4'  # made by make rabbitmq4
 STRICT = 'deprecated_features.permit.transient_nonexcl_queues = false\n'
@@ -199,10 +200,10 @@ def test_a_broker_that_disappears_midway_is_not_known(compare, tmp_path, other):
 
 def test_a_broker_that_corrupts_fails_the_checks_that_see_it(compare, tmp_path, broker, url):
     right, wrong = '值'.encode(), b'\xe5\x80\xbd'
-    with proxy.in_front_of(url, alter=lambda data: data.replace(right, wrong)) as between:
+    with in_front_of(url, alter=lambda data: data.replace(right, wrong)) as proxy:
         done = result(
             compare(
-                between.url,
+                proxy.url,
                 '--budget',
                 BUDGET,
                 '--only',
@@ -250,10 +251,8 @@ def test_a_broker_that_closes_the_connection(compare, tmp_path, broker, url, cod
     close = pika.frame.Method(
         0, pika.spec.Connection.Close(code, 'INTERNAL_ERROR\nin detail', 50, 10)
     ).marshal()
-    with proxy.in_front_of(
-        url, alter=lambda data: close if b'.transient' in data else data
-    ) as between:
-        done = result(compare(between.url, '--only', 'limits met'), tmp_path)
+    with in_front_of(url, alter=lambda data: close if b'.transient' in data else data) as proxy:
+        done = result(compare(proxy.url, '--only', 'limits met'), tmp_path)
     (column,) = done.json['brokers']
     assert verdicts(column) == {'limits met': verdict} and done.status == (0 if fact else 3)
     assert {**column['facts'], **fact} == column['facts']

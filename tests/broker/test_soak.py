@@ -6,7 +6,7 @@ import signal
 import pytest
 from support.processes import PATIENCE, replace_once
 
-from siamese.testbed import proxy
+from siamese.testbed.proxy import in_front_of
 
 OF_CLIENTS = {
     'kill a script',
@@ -90,11 +90,11 @@ def test_an_own_cluster_survives_all_faults(start, tmp_path):
 
 def test_a_byte_that_changes_on_the_way_is_caught(run, url, tmp_path):
     flip, flipped = replace_once('键'.encode(), '锭'.encode())
-    with proxy.in_front_of(url, alter=flip) as between:
+    with in_front_of(url, alter=flip) as proxy:
         done = run(
             'soak.py',
             '--url',
-            between.url,
+            proxy.url,
             '--minutes',
             0.05,
             '--queue-type',
