@@ -239,10 +239,8 @@ class Processes:
         if self.is_running(name):
             os.killpg(self.started[name].pid, number)
 
-    def end(self, name: str, number: int) -> None:
-        """End a process by a signal, and wait for it."""
-        self.signal(name, number)
-        self.signal(name, signal.SIGCONT)  # a paused one would not take SIGTERM
+    def wait_for_end(self, name: str) -> None:
+        """Wait until a process has ended, for at most TIMEOUT_S."""
         if self.is_running(name):
             self.started[name].wait(TIMEOUT_S)
 
@@ -430,9 +428,11 @@ class RabbitMQ:
             self.processes.signal(f'n{each}', number)
 
     def _end(self, node: int | None, number: int) -> None:
-        self._signal(node, number)  # all at once
+        self._signal(node, number)
+        # A paused node does not take SIGTERM.
+        self._signal(node, signal.SIGCONT)
         for each in self._numbers(node):
-            self.processes.end(f'n{each}', number)
+            self.processes.wait_for_end(f'n{each}')
         self.tell_guard()
 
 

@@ -169,7 +169,7 @@ def is_open(url):
 # As a command
 
 
-def test_command_finds_the_broker_and_its_exit_status_is_passed_on(place):
+def test_a_command_finds_the_broker_and_its_exit_status_is_passed_on(place):
     process = start(*COMMAND, '--count', '3', '--nodes', '9', '--help')
     url, *flags = process.stdout.readline().split()
     assert flags == ['--count', '3', '--nodes', '9', '--help']
@@ -218,13 +218,13 @@ def test_ctrl_c_on_a_terminal_leaves_the_command_time_to_end_by_itself(place):
     os.close(terminal)
 
 
-def test_command_that_does_not_exist():
+def test_a_command_that_does_not_exist_exits_with_127():
     done = run('./no-such-command', '--count', '3')
     assert done.returncode == 127
     assert len(done.stderr.splitlines()) == 1 and './no-such-command' in done.stderr
 
 
-def test_command_that_is_no_program(place):
+def test_a_command_that_is_not_a_program_exits_with_126(place):
     text = os.path.join(place.folder, 'text')
     with open(text, 'w') as file:
         file.write('this is no program')
@@ -247,13 +247,13 @@ def test_command_that_is_no_program(place):
         ['--oauth2', sys.executable],
     ],
 )
-def test_bad_usage(args):
+def test_bad_usage_exits_with_2(args):
     done = run(*args)
     assert done.returncode == 2
     assert done.stderr.startswith('broker.py: error: ')
 
 
-def test_alone_three_at_once_each_ended_by_another_signal(place):
+def test_three_at_once_leave_nothing_behind_whatever_signal_ends_them(place):
     """Started at the same moment they do not disturb each other, and even
     SIGKILL leaves nothing.
     """
@@ -278,7 +278,7 @@ def test_alone_three_at_once_each_ended_by_another_signal(place):
     wait_until(place.is_empty)
 
 
-def test_ended_while_it_starts(place):
+def test_a_signal_while_it_starts_leaves_nothing_behind(place):
     process = start(*COMMAND)
     wait_until(
         lambda: any(
@@ -303,7 +303,7 @@ def remove_copy(folder):
     shutil.rmtree(os.path.join(folder, 'siamese'))
 
 
-def test_as_an_ordinary_user_and_killed(place):
+def test_an_ordinary_user_can_start_it_and_sigkill_leaves_nothing_behind(place):
     """Its command must not be left behind either, trying forever to reach a broker."""
     script = copy_into(place.folder)
     drop = (
@@ -320,7 +320,7 @@ def test_as_an_ordinary_user_and_killed(place):
     process.communicate()
 
 
-def test_not_installed(place, monkeypatch):
+def test_without_rabbitmq_it_says_how_to_install_it(place, monkeypatch):
     monkeypatch.setenv('RABBITMQ_HOME', place.folder)
     done = run('true')
     assert done.returncode == 3
@@ -339,7 +339,7 @@ def test_not_installed(place, monkeypatch):
         pass
 
 
-def test_a_server_that_fails(place, monkeypatch):
+def test_the_log_of_a_server_that_fails_is_quoted(place, monkeypatch):
     home = tempfile.mkdtemp()
     os.mkdir(f'{home}/sbin')
     with open(f'{home}/sbin/rabbitmq-server', 'w') as file:
@@ -356,7 +356,7 @@ def test_a_server_that_fails(place, monkeypatch):
 # As a context manager
 
 
-def test_beside_programs_that_hold_the_usual_ports(place, monkeypatch):
+def test_programs_on_the_usual_ports_do_not_matter(place, monkeypatch):
     """Neither they nor the administrator's variables matter; everything listens
     on loopback only.
     """
@@ -395,7 +395,7 @@ def authorized(url):
     return urllib.request.HTTPBasicAuthHandler(manager).http_request(request)
 
 
-def test_exception_in_the_body_beside_another_broker(place, one):
+def test_an_exception_in_the_body_leaves_only_the_other_broker(place, one):
     with pytest.raises(ZeroDivisionError), rabbitmq.throwaway(started=False) as b:
         assert b.urls == [b.url] and b.management_url is None
         assert not is_open(b.url)
@@ -408,7 +408,7 @@ def test_exception_in_the_body_beside_another_broker(place, one):
 
 
 @pytest.mark.parametrize('steps', [['kill'], ['pause', 'stop']], ids=' '.join)
-def test_message_survives(one, steps):
+def test_a_persistent_message_survives_a_restart(one, steps):
     """And a paused node can be stopped gracefully."""
     put(one.url, steps[-1], b'durable and persistent')
     one.ctl('eval', 'mnesia:sync_log().')  # or a queue just declared may be forgotten
@@ -419,7 +419,7 @@ def test_message_survives(one, steps):
     assert get(one.url, steps[-1]) == b'durable and persistent'
 
 
-def test_pause_and_resume(one):
+def test_a_paused_node_answers_after_resume(one):
     with channel(one.url) as ch:
         queue = ch.queue_declare('', exclusive=True).method.queue
         one.pause()
@@ -434,7 +434,7 @@ def test_pause_and_resume(one):
     assert_works(one.url)
 
 
-def test_ctl(one):
+def test_ctl_returns_the_output_or_raises(one):
     one.ctl('add_vhost', 'with ctl')
     assert 'with ctl' in one.ctl('list_vhosts', '--quiet').splitlines()
     with pytest.raises(
@@ -444,7 +444,7 @@ def test_ctl(one):
     assert failure.value.returncode != 0
 
 
-def test_a_port_taken_in_between(place):
+def test_it_starts_on_other_ports_if_one_is_taken(place):
     """Somebody is faster at one of the ports: it starts with others."""
     thieves = []
 
@@ -469,7 +469,7 @@ def test_a_port_taken_in_between(place):
     thieves[0].close()
 
 
-def test_another_rabbitmq_on_its_port(place, one):
+def test_another_rabbitmq_on_its_port_is_not_mistaken_for_it(place, one):
     """It is not mistaken for ours; as the URL is known already, no other port will do."""
     greeting = rabbitmq.ask(port(one.url), b'AMQP\0\0\x09\1')
     assert b'RabbitMQ' in greeting
@@ -493,7 +493,7 @@ def test_another_rabbitmq_on_its_port(place, one):
         other.join()
 
 
-def test_cluster_of_three(place):
+def test_a_cluster_of_three_survives_the_loss_of_a_node(place):
     with rabbitmq.throwaway(nodes=3) as b:
 
         def running(node):
