@@ -214,7 +214,12 @@ class Candidate:
         check_end(running, summary, expected)
         return summary
 
-    def run(self, name: str, *flags: object, expected: Collection[int] = (0, 3)) -> Summary:
+    def run(
+        self,
+        name: str,
+        *flags: object,
+        expected: Collection[int] = (0, 3),
+    ) -> Summary:
         """Run a script to its end; return its summary."""
         return self.end(self.start(name, *flags), expected)
 
@@ -236,7 +241,11 @@ class Candidate:
         summaries.append(self.run(name, *flags, '--idle', IDLE_S))
         return summaries
 
-    def dead_letters(self, queues: Collection[str], expected: int) -> list[DeadLetter]:
+    def dead_letters(
+        self,
+        queues: Collection[str],
+        expected: int,
+    ) -> list[DeadLetter]:
         """Wait for `expected` dead letters of these queues; return them."""
         found: list[DeadLetter] = []
         with self.channel() as channel:
@@ -302,7 +311,10 @@ def open_channel(endpoint: pika.ConnectionParameters) -> Iterator[BlockingChanne
         raise Unavailable(failure) from None
 
 
-def explained(error: ChannelClosedByBroker, endpoint: pika.ConnectionParameters) -> Exception:
+def explained(
+    error: ChannelClosedByBroker,
+    endpoint: pika.ConnectionParameters,
+) -> Exception:
     """Return the exception that says why the broker closed a channel."""
     expired = errors.token_expired(error, endpoint.credentials)
     if error.reply_code in (403, 406) and not expired:
@@ -369,7 +381,10 @@ def message_count(channel: BlockingChannel, queue: str) -> int:
     return declared.method.message_count
 
 
-def get_dead_letter(channel: BlockingChannel, queue: str) -> DeadLetter | None:
+def get_dead_letter(
+    channel: BlockingChannel,
+    queue: str,
+) -> DeadLetter | None:
     """Take a message from a dead-letter queue; return None if it is empty."""
     method, properties, body = channel.basic_get(queue, auto_ack=True)
     if not method:
@@ -429,7 +444,11 @@ def rejections(summary: Summary) -> dict[str, int]:
     return summary.get('rejections') or summary.get('reasons') or {}
 
 
-def check_end(ended: Script, summary: Summary, expected: Collection[int]) -> None:
+def check_end(
+    ended: Script,
+    summary: Summary,
+    expected: Collection[int],
+) -> None:
     """Raise NotPossible, Failed or Unavailable if a script ended badly."""
     status = ended.process.returncode
     stop_reason = summary['stopped']

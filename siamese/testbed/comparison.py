@@ -103,7 +103,12 @@ def table(columns: Sequence[Column]) -> Iterator[str]:
         yield f'  {difference.name}: {"; ".join(difference.texts)}'
 
 
-def row(name: str, texts: Sequence[str], label: int, room: int) -> Iterator[str]:
+def row(
+    name: str,
+    texts: Sequence[str],
+    label: int,
+    room: int,
+) -> Iterator[str]:
     """Yield the lines of one row: `label` and `room` are widths in columns."""
     cells = [textwrap.wrap(text, room - 2) or [''] for text in texts]
     for parts in itertools.zip_longest(*cells, fillvalue=''):

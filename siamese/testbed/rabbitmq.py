@@ -35,6 +35,7 @@ NOT_INSTALLED = """{} was not found. Install RabbitMQ:
 or set RABBITMQ_HOME to the folder whose sbin/ holds rabbitmq-server."""
 # For a start, a graceful stop, one call of rabbitmqctl; a busy machine is slow.
 TIMEOUT_S = 120
+URL = 'amqp://guest:guest@127.0.0.1:{port}/%2F'
 POLL_INTERVAL_S = 0.05
 AMQP_HEADER = b'AMQP\0\0\x09\1'
 EPMD_NAMES = b'\0\1n'  # epmd's request for the names of all nodes
@@ -244,7 +245,12 @@ class Processes:
         if self.is_running(name):
             self.started[name].wait(TIMEOUT_S)
 
-    def wait_until(self, name: str, condition: Callable[[], bool], deadline: float) -> None:
+    def wait_until(
+        self,
+        name: str,
+        condition: Callable[[], bool],
+        deadline: float,
+    ) -> None:
         """Wait until `condition()` is true; raise DidNotStart for its failure.
 
         The process `name`, and epmd, have to run until then.
@@ -286,7 +292,12 @@ class RabbitMQ:
     once. Data survive stop() or kill() and start().
     """
 
-    def __init__(self, nodes: int, management: bool, oauth2: Sequence[str]) -> None:
+    def __init__(
+        self,
+        nodes: int,
+        management: bool,
+        oauth2: Sequence[str],
+    ) -> None:
         self.server, self.epmd = find_server()
         guard = Guard()
         self.folder = guard.folder
@@ -294,8 +305,12 @@ class RabbitMQ:
         # It tells our RabbitMQ from another one that took our port.
         self.token = os.path.basename(self.folder)
         self.epmd_port, *free = free_ports(1 + 3 * nodes)
-        self.ports = [Ports(*free[first : first + 3]) for first in range(0, 3 * nodes, 3)]
-        self.urls = [f'amqp://guest:guest@127.0.0.1:{ports.amqp}/%2F' for ports in self.ports]
+        self.ports: list[Ports] = []
+        self.urls: list[str] = []
+        for first in range(0, 3 * nodes, 3):
+            ports = Ports(*free[first : first + 3])
+            self.ports.append(ports)
+            self.urls.append(URL.format(port=ports.amqp))
         self.url = ','.join(self.urls)
         self.management_url = None
         if management:
@@ -346,7 +361,8 @@ class RabbitMQ:
 
     def rejoin(self, node: int) -> None:
         """Reconnect the node; return when all nodes are one cluster."""
-        others = [f"'n{number}@localhost'" for number in self._numbers(None) if number != node]
+        numbers = set(self._numbers(None)) - {node}
+        others = [f"'n{number}@localhost'" for number in numbers]
         code = RECONNECT % ', '.join(others)
         self.ctl('eval', code, node=node)
         deadline = time.monotonic() + TIMEOUT_S
@@ -473,7 +489,12 @@ def write_keys(guard: Guard, oauth2: Sequence[str]) -> str:
     return settings
 
 
-def node_environment(folder: str, number: int, ports: Ports, epmd_port: int) -> dict[str, str]:
+def node_environment(
+    folder: str,
+    number: int,
+    ports: Ports,
+    epmd_port: int,
+) -> dict[str, str]:
     """Return the environment of a node, and of rabbitmqctl for it.
 
     It keeps none of the settings of an installed RabbitMQ.
@@ -504,19 +525,34 @@ def node_environment(folder: str, number: int, ports: Ports, epmd_port: int) -> 
     return {**environment, **own}
 
 
-def startup_failure(name: str, problem: str, lines: Sequence[str]) -> DidNotStart:
+def startup_failure(
+    name: str,
+    problem: str,
+    lines: Sequence[str],
+) -> DidNotStart:
     """Return the exception for a process that failed, with its log `lines`."""
-    # An empty entry of the log ends with the > of its prefix.
-    errors = [line for line in lines if 'error' in line.lower() and not line.endswith('>')]
+    errors = list(filter(says_error, lines))
     shown = errors[:5] or lines[-5:] or ['(nothing)']
     head = f'RabbitMQ ({name}) {problem}. Its log says:'
     message = '\n    '.join([head, *shown])
-    port_taken = name == 'epmd' or any('eaddrinuse' in line or 'in use' in line for line in lines)
-    if port_taken:
+    if name == 'epmd' or any(map(says_port_taken, lines)):
         remedy = 'Another program took one of its ports: start it again.'
         return PortTaken(f'{message}\n{remedy}')
     remedy = 'Does `erl` start? Have memory and the disk of TMPDIR room?'
     return DidNotStart(f'{message}\n{remedy}')
+
+
+def says_port_taken(line: str) -> bool:
+    """Return whether a line of the log says that a port is in use."""
+    return 'eaddrinuse' in line or 'in use' in line
+
+
+def says_error(line: str) -> bool:
+    """Return whether a line of the log tells of an error.
+
+    An empty entry of the log ends with the > of its prefix.
+    """
+    return 'error' in line.lower() and not line.endswith('>')
 
 
 def find_server() -> tuple[str, str]:

@@ -151,7 +151,11 @@ class Workload:
             self.running[name].send_signal(signal.SIGINT)
         self.finish(names)
 
-    def finish(self, names: Iterable[str], expected: Collection[int] = (0,)) -> None:
+    def finish(
+        self,
+        names: Iterable[str],
+        expected: Collection[int] = (0,),
+    ) -> None:
         """Wait for the end of workers; raise Failure for another exit status."""
         for name in names:
             try:
@@ -178,7 +182,12 @@ class Workload:
 
 
 @contextlib.contextmanager
-def at_work(url: str | None, queue_type: str, folder: str, seed: int) -> Iterator[Workload]:
+def at_work(
+    url: str | None,
+    queue_type: str,
+    folder: str,
+    seed: int,
+) -> Iterator[Workload]:
     """Yield a Workload with all workers; at the end nothing is left of it.
 
     `url`: a broker, or several URLs; None for a cluster of our own.
@@ -210,7 +219,10 @@ def ledger_in(folder: str) -> str:
     return f'{folder}/run.jsonl'
 
 
-def remove(endpoints: Sequence[pika.ConnectionParameters], queues: Sequence[str]) -> None:
+def remove(
+    endpoints: Sequence[pika.ConnectionParameters],
+    queues: Sequence[str],
+) -> None:
     """Delete queues; log those that are left."""
     try:
         endpoint = blocking.first_reachable(endpoints)
@@ -233,7 +245,11 @@ def new_events(ledger: IO[str]) -> Iterator[dict[str, Any]]:
         yield json.loads(line)
 
 
-def wait_until_flowing(world: Workload, ledger: IO[str], since: float) -> float:
+def wait_until_flowing(
+    world: Workload,
+    ledger: IO[str],
+    since: float,
+) -> float:
     """Wait until each producer got a message through; return the seconds.
 
     Messages published after `since`, in seconds since 1970, count when they are
