@@ -1,9 +1,11 @@
 #!/usr/bin/env python3
-"""Run all scenarios against each broker, and show side by side how they did.
+"""Run all scenarios against each broker, and compare the results side by side.
 
-Starts the real scripts as processes, one check after the other, one broker after the other, on queues and exchanges of
-its own (siamese.compare-*; siamese.rpc.* for answers), which are gone at the end, also after Ctrl-C. Nothing else on
-the broker is touched, so it may be a shared one. Needs no management API. Takes about a minute for each broker.
+Starts the real scripts as processes, one check after the other, one broker after
+the other, on queues and exchanges with names of their own (siamese.compare-*;
+siamese.rpc.* for answers). They are removed at the end, also after Ctrl-C. Nothing
+else on the broker is touched, so it may be a shared one. Needs no management API.
+Takes about a minute for each broker.
 
     $ ./compare.py --only integrity --only priority
                      RabbitMQ 3.10.8
@@ -12,12 +14,14 @@ the broker is touched, so it may be a shared one. Needs no management API. Takes
     priority         pass: 30 messages, highest first
     RabbitMQ 3.10.8 at 127.0.0.1:29104/%2F: 2 pass
 
-A cell says pass, FAIL, or not possible: the plan or the rights do not allow it, which is no fault of the broker. Legal
-differences between the brokers are named below the table. --budget N: no more than N messages are published on each
-broker, over no more than 6 connections at a time, through no more than 20 queues; free plans count them.
+A cell says pass, FAIL, or not possible: the plan or the permissions do not allow
+it, which is not a fault of the broker. Legal differences between the brokers are
+named below the table. --budget N: at most N messages are published on each broker,
+over at most 6 connections at a time, through at most 20 queues; free plans count
+them.
 
-Exit status: 0 no check failed, 1 a check failed, 2 usage, 3 could not tell: a broker was away, nothing was possible, or
-Ctrl-C.
+Exit status: 0 no check failed, 1 a check failed, 2 usage, 3 could not tell: a
+broker was unavailable, nothing was possible, or Ctrl-C.
 
 Examples:
     ./compare.py                                      # is the broker at AMQP_URL all right?
@@ -26,217 +30,196 @@ Examples:
     ./compare.py $OLD $NEW --only throughput
 """
 
-import itertools
+from __future__ import annotations
+
+import argparse
+import dataclasses
 import logging
 import os
 import signal
 import tempfile
-import textwrap
 import time
+from collections.abc import Sequence
 
 import common
 from siamese import flags, script
-from siamese.messaging import blocking
-from siamese.messaging import credentials as tokens
-from siamese.messaging import errors as faults
-from siamese.testbed import candidate, checks
-from siamese.testbed import comparison_page as sheet
+from siamese.messaging import blocking, credentials, errors
+from siamese.testbed import checks, comparison, comparison_page
+from siamese.testbed.candidate import (
+    Candidate,
+    Failed,
+    NotPossible,
+    Stopped,
+    Unavailable,
+)
+from siamese.testbed.comparison import Cell, Column
 
-WIDTH = 120  # columns
-PACE = 15  # s that a check takes at the most, where nothing hangs
-ENDING = (signal.SIGINT, signal.SIGTERM)
-
-
-def warn_of_tokens(brokers, names):
-    """Warn of each token in a URL that may expire before its broker has been examined."""
-    for number, broker in enumerate(brokers, 1):
-        login, needed = broker.endpoint.credentials, number * len(names) * PACE
-        if (
-            isinstance(login, tokens.Credentials)
-            and not login.command
-            and login.expires < time.time() + needed
-        ):
-            logging.warning(
-                '%s: the token expires in %d s, and this may take %d s; after that nothing is known, and '
-                'nothing can be removed; let %s print fresh ones',
-                broker.place,
-                max(0, login.expires - time.time()),
-                needed,
-                tokens.COMMAND,
-            )
+CHECK_S = 15  # the most that a check takes where nothing hangs
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+EXPIRING = (
+    '%s: the token expires in %d s, and this may take %d s; after that nothing is '
+    'known, and nothing can be removed; let %s print fresh ones'
+)
 
 
-def examine(broker, names):
-    """Run the checks of these names against a Candidate; yield (check, verdict, text, figures) of each."""
-    gone = ''
+def warn_of_expiring_token(broker: Candidate, needed_s: int) -> None:
+    """Warn of a token that may expire before its broker has been examined."""
+    login = broker.endpoint.credentials
+    if not isinstance(login, credentials.Credentials) or login.command:
+        return
+    left_s = login.expires - time.time()
+    if left_s < needed_s:
+        logging.warning(
+            EXPIRING,
+            broker.address,
+            max(0, left_s),
+            needed_s,
+            credentials.COMMAND,
+        )
+
+
+def run_check(broker: Candidate, name: str) -> Cell:
+    """Run a check; return how it went, 'not known' if the broker is gone."""
+    try:
+        broker.connect()
+        result = checks.CHECKS[name](broker)
+    except NotPossible as error:
+        return Cell('not possible', str(error))
+    except Failed as error:
+        return Cell('FAIL', str(error))
+    except Unavailable as error:
+        return Cell('not known', str(error))
+    except blocking.ERRORS as error:
+        cause = errors.cause(error)
+        return Cell('not known', f'cannot go on ({cause})')
+    except Stopped:
+        return Cell('not known', f'stopped by {script.stop_requested()}')
+    return Cell('pass', result.text, result.metrics)
+
+
+def examine(broker: Candidate, names: Sequence[str]) -> dict[str, Cell]:
+    """Run checks; after the first 'not known' the others are not known."""
+    cells: dict[str, Cell] = {}
+    gone = None
     for name in names:
+        if gone:
+            cells[name] = gone
+            continue
         began = time.monotonic()
-        verdict, text, figures = 'not known', gone, {}
-        if not gone:
-            try:
-                broker.meet()
-                text, figures = checks.CHECKS[name](broker)
-                verdict = 'pass'
-            except candidate.NotPossible as error:
-                verdict, text = 'not possible', str(error)
-            except candidate.Failed as error:
-                verdict, text = 'FAIL', str(error)
-            except candidate.Away as error:
-                gone = text = str(error)
-            except blocking.ERRORS as error:
-                gone = text = f'cannot go on ({faults.cause(error)})'
-            except candidate.Stopped:
-                gone = text = f'stopped by {script.stop_requested()}'
-            broker.stop()
-            logging.info(
-                '%s: %s: %s, %s; %.1f s',
-                broker.place,
-                name,
-                verdict,
-                text,
-                time.monotonic() - began,
-            )
-        yield name, verdict, text, figures
+        cell = run_check(broker, name)
+        broker.stop()
+        logging.info(
+            '%s: %s: %s, %s; %.1f s',
+            broker.address,
+            name,
+            cell.verdict,
+            cell.text,
+            time.monotonic() - began,
+        )
+        cells[name] = cell
+        if cell.verdict == 'not known':
+            gone = cell
+    return cells
 
 
-def compare(broker, names):
-    """Examine a Candidate and leave nothing behind; return a dict that tells all of it."""
-    with tempfile.TemporaryDirectory(prefix='siamese-compare-') as broker.folder:
+def compare(broker: Candidate, names: Sequence[str]) -> Column:
+    """Examine a broker, and leave nothing behind on it."""
+    with tempfile.TemporaryDirectory(prefix='siamese-compare-') as folder:
+        broker.folder = folder
         try:
-            cells = {
-                name: {'verdict': verdict, 'text': text, 'figures': figures}
-                for name, verdict, text, figures in examine(broker, names)
-            }
+            cells = examine(broker, names)
         finally:
-            signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)  # nothing shall disturb the cleaning
+            # Nothing may interrupt the cleanup.
+            signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
             broker.stop()
-            left = broker.remove()
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
+            left = sorted(broker.remove())
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
     if left:
-        logging.error('%s: these are left, delete them: %s', broker.place, ', '.join(sorted(left)))
-    product = (
-        ' '.join(str(broker.server.get(key, '')) for key in ('product', 'version')).strip()
-        or 'not known'
+        logging.error(
+            '%s: these are left, delete them: %s',
+            broker.address,
+            ', '.join(left),
+        )
+    return Column(
+        broker=product_of(broker),
+        address=broker.address,
+        checks=cells,
+        facts=broker.facts,
+        left=left,
+        messages=broker.published,
     )
-    return {
-        'broker': product,
-        'place': broker.place,
-        'checks': cells,
-        'facts': broker.facts,
-        'left': sorted(left),
-        'messages': broker.published,
-    }
 
 
-def differences(columns):
-    """Return [(what, [text of each broker])] of what brokers do differently and may."""
-    facts = {name for column in columns for name in column['facts']}
-    found = []
-    for name in sorted(facts):
-        texts = [column['facts'].get(name, 'not known') for column in columns]
-        if len(set(texts)) > 1:
-            found.append((name, texts))
-    return found
+def product_of(broker: Candidate) -> str:
+    """Return product and version of a broker, or 'not known'."""
+    product = broker.server.get('product', '')
+    version = broker.server.get('version', '')
+    return f'{product} {version}'.strip() or 'not known'
 
 
-def table(columns):
-    """Yield the lines of the table for a terminal."""
-    label = max(map(len, checks.CHECKS)) + 2
-    room = max(24, min(48, (WIDTH - label) // len(columns)))
-
-    def row(name, texts):
-        cells = [textwrap.wrap(text, room - 2) or [''] for text in texts]
-        for number, parts in enumerate(itertools.zip_longest(*cells, fillvalue='')):
-            yield (
-                f'{"" if number else name:{label}}' + ''.join(f'{part:{room}}' for part in parts)
-            ).rstrip()
-
-    yield from row('', [column['broker'] for column in columns])
-    yield from row('', [column['place'] for column in columns])
-    for name in columns[0]['checks']:
-        cells = [column['checks'][name] for column in columns]
-        yield from row(name, [f'{cell["verdict"]}: {cell["text"]}' for cell in cells])
-    found = differences(columns)
-    if found:
-        yield 'differences, all of them legal:'
-    for name, texts in found:
-        yield f'  {name}: {"; ".join(texts)}'
-
-
-def judge(columns):
-    """Return the verdict over all brokers in words, and the exit status."""
-    said = []
-    status = 0
-    for column in columns:
-        verdicts = [cell['verdict'] for cell in column['checks'].values()]
-        counts = [
-            f'{verdicts.count(verdict)} {verdict}'
-            for verdict in ('pass', 'FAIL', 'not possible', 'not known')
-            if verdict in verdicts
-        ]
-        said.append(f'{column["broker"]} at {column["place"]}: {", ".join(counts)}')
-        unknown = 'not known' in verdicts or 'pass' not in verdicts or column['left']
-        status = 1 if 'FAIL' in verdicts or status == 1 else 3 if unknown else status
-    return said, status
-
-
-def parse_args(argv):
+def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = flags.parser(__doc__)
     parser.add_argument(
         'urls',
         nargs='*',
         default=[os.environ.get('AMQP_URL') or common.DEFAULT_URL],
         metavar='URL',
-        help='a broker; of a cluster all URLs, comma separated: the first that answers counts '
-        '(default: AMQP_URL)',
+        help='a broker; of a cluster all URLs, comma separated: the first that '
+        f'answers is used (default: AMQP_URL, else {common.DEFAULT_URL})'.replace('%', '%%'),
     )
-    parser.add_argument(
+    scenario = parser.add_argument_group('scenario')
+    scenario.add_argument(
         '--budget',
         type=flags.number(int, 500),
-        default=checks.BUDGET,
+        default=checks.DEFAULT_BUDGET,
         metavar='N',
-        help='publish at most N messages on each broker (default: %(default)s)',
+        help=f'publish at most N messages on each broker (default: {checks.DEFAULT_BUDGET:,})',
     )
-    parser.add_argument(
+    scenario.add_argument(
         '--only',
         action='append',
         choices=checks.CHECKS,
         metavar='CHECK',
         help=f'one of: {", ".join(map(repr, checks.CHECKS))}; may be repeated (default: all)',
     )
-    parser.add_argument(
-        '--html', metavar='FILE', type=flags.writable, help='write a page with charts'
-    )
     flags.add_output_flags(parser)
+    parser.add_argument(
+        '--html',
+        metavar='FILE',
+        type=flags.writable,
+        help='write a page with charts (default: none)',
+    )
     args = flags.parse(parser, argv)
     try:
-        args.brokers = [candidate.Candidate(url, args.budget) for url in args.urls]
+        args.brokers = [Candidate(url, args.budget) for url in args.urls]
     except ValueError as error:
         parser.error(str(error))
     return args
 
 
-def main(argv=None):
+def main(argv: Sequence[str] | None = None) -> int:
     args = parse_args(argv)
-    names = [name for name in checks.CHECKS if name in (args.only or checks.CHECKS)]
-    warn_of_tokens(args.brokers, names)
+    only = args.only or checks.CHECKS
+    names = [name for name in checks.CHECKS if name in only]
+    for number, broker in enumerate(args.brokers, 1):
+        warn_of_expiring_token(broker, number * len(names) * CHECK_S)
     columns = [compare(broker, names) for broker in args.brokers]
-    verdicts, status = judge(columns)
+    verdicts = [column.summary() for column in columns]
+    differences = comparison.differences(columns)
     if not args.quiet:
-        print('\n'.join(table(columns)))
+        print('\n'.join(comparison.table(columns)))
     if args.html:
+        page = comparison_page.html(columns, differences, verdicts)
         with open(args.html, 'w', encoding='utf-8') as file:
-            file.write(sheet.html(columns, differences(columns), verdicts))
-    script.report(
-        args,
-        '{verdict}',
-        {
-            'verdict': '\n'.join(verdicts),
-            'exit_status': status,
-            'brokers': columns,
-            'differences': dict(differences(columns)),
-        },
-    )
+            file.write(page)
+    status = comparison.exit_status(columns)
+    summary = {
+        'verdict': '\n'.join(verdicts),
+        'exit_status': status,
+        'brokers': list(map(dataclasses.asdict, columns)),
+        'differences': {difference.name: difference.texts for difference in differences},
+    }
+    script.report(args, '{verdict}', summary)
     return status
 
 

@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
-"""Measure how soon a message that expired unread is in the history of monitor.py, on the page, and in a mailbox.
+"""Measure how soon a message that expired unread is in the history of monitor.py,
+on the page, and in a mailbox.
 
     $ python bench/alert_latency.py --rounds 3
 
-Starts a throwaway RabbitMQ, a mail server, monitor.py and dashboard.py; lets one message after the other expire, and
-looks for each until it is everywhere. --mail-every is 0, for what the mail period adds is known.
+Starts a throwaway RabbitMQ, a mail server, monitor.py and dashboard.py; lets
+one message after the other expire, and looks for each until it is everywhere.
+--mail-every is 0, for what the mail period adds is known.
 """
 
 import argparse
@@ -23,11 +25,11 @@ from aiosmtpd.controller import Controller
 from harness import ROOT, RunFailed, machine, put, table
 
 from siamese.monitoring import database, dead_letters
-from siamese.testbed import rabbitmq as broker
+from siamese.testbed import rabbitmq
 
 TTL = 0.5  # s
-PROMISED = 15  # s from expiry, and the mail period
-LIMIT = 60  # s
+PROMISED_S = 15  # from expiry, without the mail period
+ROUND_TIMEOUT_S = 60
 
 
 class Mailbox:
@@ -59,7 +61,9 @@ def running(*command, **env):
 
 
 def follow(channel, id, places):
-    """Let a message expire; return after how many s each of the `places`, functions that look for it, had it."""
+    """Let a message expire; return after how many s each of the `places`,
+    functions that look for it, had it.
+    """
     began, found = time.time() + TTL, {}
     channel.basic_publish(
         '',
@@ -72,8 +76,8 @@ def follow(channel, id, places):
         for name, has in places.items():
             if name not in found and has(id):
                 found[name] = time.time() - began
-        if time.time() > began + LIMIT:
-            raise RunFailed(f'{id} was not everywhere within {LIMIT} s: {found}')
+        if time.time() > began + ROUND_TIMEOUT_S:
+            raise RunFailed(f'{id} was not everywhere within {ROUND_TIMEOUT_S} s: {found}')
         time.sleep(0.01)
     return found
 
@@ -82,10 +86,10 @@ def measure(rounds):
     """Return {place: [s of each round]}."""
     mailbox = Mailbox()
     with contextlib.ExitStack() as stack:
-        throwaway = stack.enter_context(broker.throwaway(management=True))
+        throwaway = stack.enter_context(rabbitmq.throwaway(management=True))
         env = {'AMQP_URL': throwaway.url, 'MANAGEMENT_URL': throwaway.management_url}
         file = os.path.join(stack.enter_context(tempfile.TemporaryDirectory()), 'siamese.db')
-        mails = Controller(mailbox, hostname='127.0.0.1', port=broker.free_ports(1)[0])
+        mails = Controller(mailbox, hostname='127.0.0.1', port=rabbitmq.free_ports(1)[0])
         mails.start()
         stack.callback(mails.stop)
         db = stack.enter_context(contextlib.closing(database.open_for_writing(file)))
@@ -139,13 +143,14 @@ def main(argv=None):
     args = parser.parse_args(argv)
     conditions, took = machine(), measure(args.rounds)
     lines = [
-        f"From the end of a message's time to live until it is there; {args.rounds} rounds, monitor.py with its "
+        "From the end of a message's time to live until it is there; "
+        f'{args.rounds} rounds, monitor.py with its '
         f'defaults but --mail-every 0. {conditions}.',
         '',
         *table(
             ['seen in', 'median s', 'longest s', 'promised'],
             [
-                [name, f'{statistics.median(times):.2f}', f'{max(times):.2f}', f'≤ {PROMISED} s']
+                [name, f'{statistics.median(times):.2f}', f'{max(times):.2f}', f'≤ {PROMISED_S} s']
                 for name, times in took.items()
             ],
         ),
@@ -154,7 +159,7 @@ def main(argv=None):
         put('From expiry to the mailbox', lines)
     else:
         print(*lines, sep='\n')
-    return int(max(map(max, took.values())) > PROMISED)
+    return int(max(map(max, took.values())) > PROMISED_S)
 
 
 if __name__ == '__main__':

@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
-"""Measure what scenario 1 promises, each figure beside its limit, and write its section of bench/RESULTS.md.
+"""Measure what scenario 1 promises, each figure beside its limit, and write its
+section of bench/RESULTS.md.
 
     $ make bench
 
-Everything is measured in one run on one machine, rounds alternate, medians are shown: read the ratios, the absolute
-figures are those of the machine. Starts a throwaway RabbitMQ.
+Everything is measured in one run on one machine, rounds alternate, medians are
+shown: read the ratios, the absolute figures are those of the machine. Starts a
+throwaway RabbitMQ.
 """
 
 import hashlib
@@ -20,7 +22,7 @@ from harness import machine, put, table, weigh
 
 import common
 from siamese.scenarios import mining
-from siamese.testbed import rabbitmq as broker
+from siamese.testbed import rabbitmq
 
 ROUNDS = 5
 SECONDS = 2  # of each mining measurement
@@ -84,9 +86,11 @@ def mining_rows():
 
 
 def validation():
-    """Return (blocks/s without ledger, with ledger, peak MB of validate.py, peak MB of producer.py), medians."""
+    """Return (blocks/s without ledger, with ledger, peak MB of validate.py,
+    peak MB of producer.py), medians.
+    """
     plain, booked, memory, miner = [], [], [], []
-    with broker.throwaway() as throwaway:
+    with rabbitmq.throwaway() as throwaway:
         os.environ['AMQP_URL'] = throwaway.url
         ledger = Path(os.environ.get('TMPDIR', '/tmp')) / f'siamese-bench-{os.getpid()}.jsonl'
         for _ in range(ROUNDS):
@@ -104,7 +108,8 @@ def validation():
 
 def main():
     conditions = machine()
-    # A child's peak memory begins with that of its parent, so the scripts run while this process is small.
+    # A child's peak memory begins with that of its parent, so the scripts run
+    # while this process is small.
     print(f'validating: {2 * ROUNDS} rounds of {BLOCKS} blocks ...', file=sys.stderr)
     plain, booked, memory, miner, version = validation()
     print(f'mining: {ROUNDS} rounds of {3 * SECONDS} s ...', file=sys.stderr)
@@ -115,12 +120,15 @@ def main():
         [
             f'{conditions}, RabbitMQ {version} on the same machine; {ROUNDS} rounds.',
             '',
-            f'Mining: one core, four zeros, proofs from {mining.MIN_PROOF:,} to {mining.MAX_PROOF:,}, {SECONDS} s a round.',
+            f'Mining: one core, four zeros, proofs from {mining.MIN_PROOF:,} to '
+            f'{mining.MAX_PROOF:,}, {SECONDS} s a round.',
             '',
             *table(('', 'attempts/s', 'ratio'), mined),
             '',
-            f'Validating: validate.py on a queue filled with {BLOCKS:,} blocks (one zero, so that filling is fast; the '
-            'checks are the same), every check on, prefetch 200, acknowledged in batches of up to 50, classic queue, '
+            f'Validating: validate.py on a queue filled with {BLOCKS:,} blocks (one zero, '
+            'so that filling is fast; the '
+            'checks are the same), every check on, prefetch 200, acknowledged in batches '
+            'of up to 50, classic queue, '
             'persistent.',
             '',
             *table(

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Measure what it costs that a message is accepted: published with and without confirms, on one node and on three.
+"""Measure what it costs that a message is accepted: published with and without
+confirms, on one node and on three.
 
     $ python bench/confirm_cost.py --rounds 1
 
@@ -13,7 +14,7 @@ from statistics import median
 
 from harness import machine, put, table, weigh
 
-from siamese.testbed import rabbitmq as broker
+from siamese.testbed import rabbitmq
 
 WAYS = {  # what is promised: (nodes, flags of perf_producer.py)
     'nothing: no confirms, transient': (1, ['--confirm', 0]),
@@ -25,6 +26,12 @@ WAYS = {  # what is promised: (nodes, flags of perf_producer.py)
         ['--persistent', '--queue-type', 'quorum'],
     ),
 }
+RATE_KEYS = ('confirmed_per_s', 'published_per_s', 'sent_per_s')
+
+
+def rate_of(run):
+    """Return the messages/s of a summary: confirmed, or else published."""
+    return next(run[key] for key in RATE_KEYS if key in run)
 
 
 def main(argv=None):
@@ -41,7 +48,7 @@ def main(argv=None):
     args = parser.parse_args(argv)
     conditions, found = machine(), {way: [] for way in WAYS}
     for nodes in (1, 3):
-        with broker.throwaway(nodes) as throwaway:
+        with rabbitmq.throwaway(nodes) as throwaway:
             version = throwaway.ctl('version').strip()
             for number in range(args.rounds):
                 for place, (way, (needed, flags)) in enumerate(WAYS.items()):
@@ -67,17 +74,19 @@ def main(argv=None):
                         found[way].append(json.loads(out))
                         throwaway.ctl('delete_queue', queue)
                         print(
-                            f'{number + 1}/{args.rounds} {way}: {json.loads(out)["result"]}',
+                            f'{number + 1}/{args.rounds} {way}: {rate_of(json.loads(out)):,.0f}/s',
                             file=sys.stderr,
                         )
     rows = []
     for way, runs in found.items():
-        rate = median(run.get('confirmed_per_s', run['published_per_s']) for run in runs)
+        rate = median(map(rate_of, runs))
         p99 = [run['latency_us']['p99'] for run in runs if run['latency_us']]
         rows.append((way, f'{rate:,.0f}', f'{median(p99) / 1000:.1f}' if p99 else ''))
     lines = [
-        f'{conditions}, RabbitMQ {version}; {args.rounds} rounds of {args.seconds} s, the first left out. '
-        'perf_producer.py alone, 256 bytes, a window of 200 confirms unless it says otherwise; the three nodes '
+        f'{conditions}, RabbitMQ {version}; {args.rounds} rounds of {args.seconds} s, the '
+        'first left out. '
+        'perf_producer.py alone, 256 bytes, a window of 200 confirms unless it says '
+        'otherwise; the three nodes '
         'share this machine and its disk.',
         '',
         *table(('what is promised', 'msg/s', 'p99 of confirms, ms'), rows),

@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
-"""Measure how fast the history of monitor.py answers after years, how large it is, and what collecting costs.
+"""Measure how fast the history of monitor.py answers after years, how large it is,
+and what collecting costs.
 
     $ python bench/database.py --queues 50 --years 1
 
-Fills a history with buckets for each queue and hour, asks it, then starts a throwaway RabbitMQ with many queues and
-weighs a monitor.py that collects from it.
+Fills a history with buckets for each queue and hour, asks it, then starts a
+throwaway RabbitMQ with many queues and weighs a monitor.py that collects from
+it.
 """
 
 import argparse
@@ -20,20 +22,25 @@ import psutil
 from harness import ROOT, machine, put, table
 
 from siamese.monitoring import database, queues
-from siamese.testbed import rabbitmq as broker
+from siamese.testbed import rabbitmq
 
 END = 1_795_521_600  # 2026-11-24 12:00 UTC, the last hour
-LONGEST, SHARE, LARGEST = 1.0, 5, 60  # s of an answer, % of a core, MB: what scenario 7 promises
+# What scenario 7 promises: of an answer, of a core, of memory.
+LONGEST_S = 1.0
+SHARE_PERCENT = 5
+LARGEST_MB = 60
 
 
 def fill(db, names, years):
-    """Write the buckets of so many queues and years, with something in each hour of each queue; return how many."""
+    """Write the buckets of so many queues and years, with something in each
+    hour of each queue; return how many.
+    """
     db.executemany(
         'INSERT INTO queue (id, name, state) VALUES (?, ?, ?)',
         [(number + 1, f'siamese.queue-{number:03}', 'running') for number in range(names)],
     )
     rows, step = 0, (3600, 86400)
-    columns = 'period', 'queue', 'start', *database.METRICS
+    columns = 'period', 'queue', 'start', *database.FIGURES
     for period in (0, 1, 2):
         starts = sorted(
             {
@@ -92,8 +99,10 @@ def answers(db):
 
 
 def weigh_collector(names, seconds):
-    """Return (% of a core, MB) of a monitor.py that collects every 5 s from a broker with so many queues."""
-    with broker.throwaway(management=True) as throwaway, tempfile.TemporaryDirectory() as folder:
+    """Return (% of a core, MB) of a monitor.py that collects every 5 s from a
+    broker with so many queues.
+    """
+    with rabbitmq.throwaway(management=True) as throwaway, tempfile.TemporaryDirectory() as folder:
         connection = pika.BlockingConnection(pika.URLParameters(throwaway.url))
         channel = connection.channel()
         for number in range(names):
@@ -157,18 +166,22 @@ def main(argv=None):
         size = os.path.getsize(path) / 1e6
     share, memory = weigh_collector(args.collected, args.seconds)
     lines = [
-        f'{args.queues} queues with something in each hour of {args.years:g} years: {rows:,} buckets, '
+        f'{args.queues} queues with something in each hour of {args.years:g} years: '
+        f'{rows:,} buckets, '
         f'{size:,.0f} MB, {size * 1e6 / rows:.0f} bytes a bucket. {conditions}.',
         '',
         *table(['question', 'answered in s'], [[name, f'{took:.3f}'] for name, took in asked]),
         '',
-        f'Collecting from {args.collected} queues every 5 s takes {share:.1f} % of a core and {memory:.0f} MB.',
+        f'Collecting from {args.collected} queues every 5 s takes {share:.1f} % of a core '
+        f'and {memory:.0f} MB.',
     ]
     if args.write:
         put('The history of monitor.py', lines)
     else:
         print(*lines, sep='\n')
-    return int(max(took for _, took in asked) > LONGEST or share > SHARE or memory > LARGEST)
+    return int(
+        max(took for _, took in asked) > LONGEST_S or share > SHARE_PERCENT or memory > LARGEST_MB
+    )
 
 
 if __name__ == '__main__':

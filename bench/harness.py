@@ -1,4 +1,6 @@
-"""What the measurements share: programs are run and weighed, figures become tables, tables go to RESULTS.md."""
+"""What the measurements share: programs are run and weighed, numbers become
+tables, tables go to RESULTS.md.
+"""
 
 import math
 import os
@@ -16,10 +18,11 @@ sys.path.insert(0, str(ROOT))  # for those who import this before broker or comm
 RESULTS = ROOT / 'bench' / 'RESULTS.md'
 HEAD = """# Measured
 
-By `make bench`, which writes this file. All figures of a section come from one run on one machine; rounds alternate,
-medians are shown. Compare within a table: the ratios hold, the absolute figures are those of the machine.
+By `make bench`, which writes this file. All numbers of a section come from one run on one machine;
+rounds alternate, medians are shown. Compare within a table: the ratios hold, the absolute numbers
+are those of the machine.
 """
-LIMIT = 300  # s for one run of a program
+PROGRAM_TIMEOUT_S = 300  # for one run
 RSS_UNIT = 1024**2 if sys.platform == 'darwin' else 1024  # of ru_maxrss, in MB
 
 
@@ -28,13 +31,16 @@ class RunFailed(Exception):
 
 
 def weigh(*commands, ready=None):
-    """Run programs side by side; return (their outputs, CPU s, peak MB, ns since epoch at which the first began).
+    """Run programs side by side; return (their outputs, CPU s, peak MB, ns since
+    epoch at which the first began).
 
-    CPU and memory are the sums over the programs, from start to end of each. If `ready` is given, each program but the
-    first begins when it returns true. Raises RunFailed when a program fails or takes longer than LIMIT.
+    CPU and memory are the sums over the programs, from start to end of each. If
+    `ready` is given, each program but the first begins when it returns true.
+    Raises RunFailed when a program fails or takes longer than
+    PROGRAM_TIMEOUT_S.
     """
     processes, outputs, cpu, peak, began = [], [], 0, 0, time.time_ns()
-    watchdog = threading.Timer(LIMIT, lambda: [process.kill() for process in processes])
+    watchdog = threading.Timer(PROGRAM_TIMEOUT_S, lambda: [process.kill() for process in processes])
     with tempfile.TemporaryFile() as errors:
         watchdog.start()
         try:
@@ -81,21 +87,27 @@ def weigh(*commands, ready=None):
 
 
 def own_peak():
-    """Return the peak memory of this process in MB: what its children's peak begins with, a lower bound of theirs."""
+    """Return the peak memory of this process in MB: what its children's peak
+    begins with, a lower bound of theirs.
+    """
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / RSS_UNIT
 
 
 def percentile(values, percent):
-    """Return the nearest-rank percentile: the smallest value that at least `percent` % of the values do not exceed."""
+    """Return the nearest-rank percentile: the smallest value that at least
+    `percent` % of the values do not exceed.
+    """
     return sorted(values)[max(0, math.ceil(len(values) * percent / 100) - 1)]
 
 
 def table(header, rows):
-    """Return the lines of a Markdown table of strings; a column whose first one is a figure is aligned to the right."""
-    figures = [cell.lstrip('≤ ')[:1].isdigit() for cell in rows[0]]
+    """Return the lines of a Markdown table of strings; a column whose first one
+    is a number is aligned to the right.
+    """
+    numbers = [cell.lstrip('≤ ')[:1].isdigit() for cell in rows[0]]
     return [
         f'| {" | ".join(header)} |',
-        '|' + '|'.join('---:' if figure else '---' for figure in figures) + '|',
+        '|' + '|'.join('---:' if number else '---' for number in numbers) + '|',
         *(f'| {" | ".join(row)} |' for row in rows),
     ]
 
@@ -103,7 +115,8 @@ def table(header, rows):
 def machine():
     """Return the conditions that all sections state, as words."""
     return (
-        f'Python {platform.python_version()}, {platform.system()} {platform.machine()}, {os.cpu_count()} cores, '
+        f'Python {platform.python_version()}, {platform.system()} {platform.machine()}, '
+        f'{os.cpu_count()} cores, '
         f'load average at the start {os.getloadavg()[0]:.1f}'
     )
 

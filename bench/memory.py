@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Measure whether the memory of perf_producer.py and perf_consumer.py stays the same over millions of messages.
+"""Measure whether the memory of perf_producer.py and perf_consumer.py stays the
+same over millions of messages.
 
     $ python bench/memory.py --count 200000
 
@@ -14,17 +15,19 @@ import time
 import psutil
 from harness import ROOT, machine, put, table
 
-from siamese.testbed import rabbitmq as broker
+from siamese.testbed import rabbitmq
 
 SHARES = (0.1, 0.25, 0.5, 0.75, 1)  # of the run's time
 FLAT = 1.1  # how much more than after the first tenth is still called flat
 
 
 def watch(*commands):
-    """Run scripts side by side until the first ends, and those with --count too; return (rows, s they ran).
+    """Run scripts side by side until the first ends, and those with --count too;
+    return (rows, s they ran).
 
-    A row is (name, MB after each of SHARES of the time, the highest by the first of these, flat or GROWS). Exits when
-    one fails, or was too fast to tell.
+    A row is (name, MB after each of SHARES of the time, the highest by the
+    first of these, flat or GROWS). Exits when one fails, or was too fast to
+    tell.
     """
     processes = [
         subprocess.Popen(
@@ -83,7 +86,7 @@ def main(argv=None):
     )
     args = parser.parse_args(argv)
     conditions = machine()
-    with broker.throwaway() as throwaway:
+    with rabbitmq.throwaway() as throwaway:
         conditions += ', RabbitMQ ' + throwaway.ctl('version').strip()
         print(f'{args.count:,} messages: some minutes ...', file=sys.stderr)
         rows, end = watch(
@@ -93,7 +96,8 @@ def main(argv=None):
             )
         )
     lines = [
-        f'{conditions}; one run of {args.count:,} messages in {end:.0f} s. Resident memory in MB after so much of '
+        f'{conditions}; one run of {args.count:,} messages in {end:.0f} s. Resident '
+        'memory in MB after so much of '
         f'the time; highest after the first tenth, by that at the first tenth.',
         '',
         *table(('', *(f'{share:.0%}' for share in SHARES), 'highest', ''), rows),

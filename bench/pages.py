@@ -3,8 +3,9 @@
 
     $ python bench/pages.py --queues 50 --years 1
 
-Fills a history with buckets for each queue and hour, and 10,000 dead letters, starts dashboard.py, and asks for each
-page ten times, as a browser does: the answer holds all that the page shows first.
+Fills a history with buckets for each queue and hour, and 10,000 dead letters,
+starts dashboard.py, and asks for each page ten times, as a browser does: the
+answer holds all that the page shows first.
 """
 
 import argparse
@@ -16,7 +17,7 @@ import tempfile
 import time
 import urllib.request
 
-from database import LONGEST, fill
+from database import LONGEST_S, fill
 from harness import ROOT, machine, put, table
 
 from siamese.monitoring import clients, database, dead_letters, queues
@@ -125,8 +126,10 @@ def main(argv=None):
             server.terminate()
             server.wait()
     lines = [
-        f'{args.queues} queues, {args.years:g} years of hours ({rows:,} buckets), {LETTERS:,} dead letters, '
-        f'{args.queues} clients; each page asked for {TIMES} times, one after the other. {conditions}.',
+        f'{args.queues} queues, {args.years:g} years of hours ({rows:,} buckets), '
+        f'{LETTERS:,} dead letters, '
+        f'{args.queues} clients; each page asked for {TIMES} times, one after the other. '
+        f'{conditions}.',
         '',
         *table(
             ['page', 'median s', 'longest s', 'kB'],
@@ -140,7 +143,7 @@ def main(argv=None):
         put('The pages of dashboard.py', lines)
     else:
         print(*lines, sep='\n')
-    return int(max(median for _, median, _, _ in found) > LONGEST)
+    return int(max(median for _, median, _, _ in found) > LONGEST_S)
 
 
 if __name__ == '__main__':

@@ -1,19 +1,25 @@
 #!/usr/bin/env python3
-"""Measure what scenario 2 promises side by side with its peers: the same work, one broker, one run.
+"""Measure what scenario 2 promises side by side with its peers: the same work, one
+broker, one run.
 
     $ python bench/perf_peers.py --rounds 1 --peers rabbitmq-c,PerfTest
 
-Starts a throwaway RabbitMQ. A process inside it writes down the broker's own counters every 5 ms, so that rates and
-start times are observed from outside of the programs, in one way for all; and each run's counters must show that the
-program did the work: all messages received, confirmed, delivered and acknowledged, none twice.
+Starts a throwaway RabbitMQ. A process inside it writes down the broker's own
+counters every 5 ms, so that rates and start times are observed from outside of
+the programs, in one way for all; and each run's counters must show that the
+program did the work: all messages received, confirmed, delivered and
+acknowledged, none twice.
 
-Peers are the programs in bench/peers/; each takes the same words, ends by itself, and prints one line of JSON:
+Peers are the programs in bench/peers/; each takes the same words, ends by
+itself, and prints one line of JSON:
 
     PROGRAM produce URL QUEUE COUNT WINDOW   BATCH SIZE RATE    {"sent": COUNT}
-    PROGRAM consume URL QUEUE COUNT PREFETCH BATCH SIZE RATE    {"received": COUNT, "latency_us": [...]}
+    PROGRAM consume URL QUEUE COUNT PREFETCH BATCH SIZE RATE    {"received": COUNT,
+                                                                 "latency_us": [...]}
 
-RATE is in messages/s, 0 means as fast as possible, and only with a rate the consumer keeps the latencies. A message
-carries in message_id when it was sent, in ns. ./tools/setup.sh peers prepares what they need.
+RATE is in messages/s, 0 means as fast as possible, and only with a rate the
+consumer keeps the latencies. A message carries in message_id when it was sent,
+in ns. ./tools/setup.sh peers prepares what they need.
 """
 
 import argparse
@@ -27,33 +33,33 @@ from statistics import median
 
 from harness import RunFailed, machine, own_peak, percentile, put, table, weigh
 
-from siamese.testbed import rabbitmq as broker
+from siamese.testbed import rabbitmq
 
-WINDOW, PREFETCH, BATCH = (
-    200,
-    500,
-    100,
-)  # messages: unconfirmed, unacknowledged, in one acknowledgement
+# Messages: unconfirmed, unacknowledged, in one acknowledgement.
+WINDOW = 200
+PREFETCH = 500
+BATCH = 100
 SIZE = 256  # bytes of a body
-RATE, WARM_UP, SECONDS = (
-    1000,
-    2,
-    10,
-)  # of the latency runs: messages/s, s before measuring, s measured
-TICK = 5  # ms between looks at the counters
-PATIENCE = 60  # s until what must show in the counters shows
+# The latency runs: messages/s, and seconds before and while measuring.
+RATE = 1000
+WARM_UP_S = 2
+SECONDS = 10
+TICK_MS = 5  # between looks at the counters
+COUNTER_TIMEOUT_S = 60  # until the work must show in the counters
 
 # Written to the file only when something changed: time in ns, then the fields of Sample.
 WATCH = """spawn(fun() ->
     {ok, File} = file:open("PATH", [raw, append]),
     Watch = fun Watch(Last) ->
         All = rabbit_global_counters:overview(),
-        #{consumers := Consumers, messages_received_total := Received, messages_confirmed_total := Confirmed} =
+        #{consumers := Consumers,
+          messages_received_total := Received, messages_confirmed_total := Confirmed} =
             maps:get([{protocol, amqp091}], All),
         #{messages_delivered_total := Delivered, messages_acknowledged_total := Acked} =
             maps:get([{protocol, amqp091}, {queue_type, rabbit_classic_queue}], All),
         Now = [Consumers, Received, Confirmed, Delivered, Acked],
-        Now == Last orelse file:write(File, io_lib:format("~b ~b ~b ~b ~b ~b~n", [os:system_time(nanosecond) | Now])),
+        Line = io_lib:format("~b ~b ~b ~b ~b ~b~n", [os:system_time(nanosecond) | Now]),
+        Now == Last orelse file:write(File, Line),
         timer:sleep(TICK),
         Watch(Now)
     end,
@@ -114,7 +120,9 @@ def siamese_latency(run):
 
 
 def peer(*program):
-    """Return a function that gives the commands of a peer, which takes the words above, for a Work."""
+    """Return a function that gives the commands of a peer, which takes the
+    words above, for a Work.
+    """
 
     def commands(work):
         common = work.batch, work.size, work.rate
@@ -136,9 +144,11 @@ def peer_latency(run):
 
 
 def perf_test(*jvm):
-    """Return a function that gives the command of PerfTest for a Work: one JVM produces and consumes.
+    """Return a function that gives the command of PerfTest for a Work: one JVM
+    produces and consumes.
 
-    --flag persistent makes the queue durable; the messages are transient all the same, by deliveryMode=1.
+    --flag persistent makes the queue durable; the messages are transient all
+    the same, by deliveryMode=1.
     """
 
     def commands(work):
@@ -200,7 +210,8 @@ JAVA = ['java', '-cp', 'bench/.peers/java/*', 'com.rabbitmq.perf.PerfTest']
 NODE = ['env', 'NODE_PATH=bench/.peers/node_modules', 'node']
 PYTHON = 'bench/.peers/venv/bin/python'
 FAST = 300_000  # messages: about 10 s of work
-# `version` is a command that prints it; where that fails the contender is left out. Our own pair comes first.
+# `version` is a command that prints it; where that fails the contender is left
+# out. Our own pair comes first.
 Contender = namedtuple('Contender', 'about version commands latency messages')
 CONTENDERS = {
     'siamese': Contender(
@@ -271,7 +282,8 @@ CONTENDERS = {
     ),
 }
 
-# What our pair promises: against whom, in which measure (of MEASURES), the ratio ours/theirs is at least or at most.
+# What our pair promises: against whom, in which measure (of MEASURES), the
+# ratio ours/theirs is at least or at most.
 TARGETS = [
     ('PerfTest', 'rate', '≥', 1),
     ('PerfTest', 'cpu', '≤', 1),
@@ -298,11 +310,11 @@ MEASURES = {**SPEED, **LATENCY}
 
 
 class Observer:
-    """Reads what WATCH writes, in a broker.Broker."""
+    """Reads what WATCH writes, in a rabbitmq.RabbitMQ."""
 
     def __init__(self, broker):
         self.file, self.rest, self.samples = open(f'{broker.folder}/counters', 'w+'), '', []
-        broker.ctl('eval', WATCH.replace('PATH', self.file.name).replace('TICK', str(TICK)))
+        broker.ctl('eval', WATCH.replace('PATH', self.file.name).replace('TICK', str(TICK_MS)))
         self.wait_for(lambda: self.samples)
 
     def look(self):
@@ -311,15 +323,18 @@ class Observer:
         self.samples += [Sample(*map(int, line.split())) for line in lines]
 
     def wait_for(self, condition):
-        """Wait until condition() is true of self.samples; raise RunFailed if that takes too long."""
-        deadline = time.monotonic() + PATIENCE
+        """Wait until condition() is true of self.samples; raise RunFailed if
+        that takes too long.
+        """
+        deadline = time.monotonic() + COUNTER_TIMEOUT_S
         self.look()
         while not condition():
             if time.monotonic() > deadline:
                 raise RunFailed(
-                    f'the broker did not see the work within {PATIENCE} s: {self.samples[-1:]}'
+                    f'the broker did not see the work within {COUNTER_TIMEOUT_S} s: '
+                    f'{self.samples[-1:]}'
                 )
-            time.sleep(TICK / 1000)
+            time.sleep(TICK_MS / 1000)
             self.look()
 
     def consumer_came(self):
@@ -330,7 +345,9 @@ class Observer:
         )
 
     def run(self, contender, work, together=False):
-        """Let a contender do a Work; the producer begins when the consumer is there, or together with it."""
+        """Let a contender do a Work; the producer begins when the consumer is
+        there, or together with it.
+        """
         del self.samples[:-1]
         base = self.samples[0]
         outputs, cpu, memory, began = weigh(
@@ -340,7 +357,8 @@ class Observer:
         counted = [last - first for first, last in zip(base[2:], self.samples[-1][2:])]
         if counted != [work.count] * 4:
             raise RunFailed(
-                f'{work.count} messages of work, but the broker counted {counted} {Sample._fields[2:]}'
+                f'{work.count} messages of work, but the broker counted {counted} '
+                f'{Sample._fields[2:]}'
             )
         return Run(outputs, cpu, memory, began, base, list(self.samples))
 
@@ -355,7 +373,9 @@ def first(run, field, number):
 
 
 def full_speed(observer, contender, queue, args):
-    """As fast as possible: from the first message that the broker received to its last acknowledgement."""
+    """As fast as possible: from the first message that the broker received to
+    its last acknowledgement.
+    """
     work = Work(args.url, queue, min(contender.messages, args.count), BATCH, args.size, 0)
     run = observer.run(contender, work)
     begin, middle, end = (
@@ -377,18 +397,20 @@ def first_message(observer, contender, queue, args):
 
 
 def fixed_rate(observer, contender, queue, args):
-    """End to end, at a fixed rate: the median over the seconds of their percentiles, after a warm-up."""
-    work = Work(args.url, queue, RATE * (WARM_UP + args.seconds), BATCH, args.size, RATE)
+    """End to end, at a fixed rate: the median over the seconds of their
+    percentiles, after a warm-up.
+    """
+    work = Work(args.url, queue, RATE * (WARM_UP_S + args.seconds), BATCH, args.size, RATE)
     run = observer.run(contender, work)
     by_second, all99 = contender.latency(run)
-    p50, p99 = map(median, zip(*by_second[WARM_UP:][: args.seconds]))
+    p50, p99 = map(median, zip(*by_second[WARM_UP_S:][: args.seconds]))
     reached = work.count / seconds(first(run, 'received', 1), first(run, 'received', work.count))
     return {'p50': p50, 'p99': p99, 'all99': all99, 'reached': reached}
 
 
 def seconds(begin, end):
-    """Return what lies between two looks at the counters, in s, at least one TICK."""
-    return max((end - begin) / 1e9, TICK / 1000)
+    """Return what lies between two looks at the counters, in s, at least one TICK_MS."""
+    return max((end - begin) / 1e9, TICK_MS / 1000)
 
 
 # ---- telling
@@ -446,11 +468,16 @@ def section(results, left_out, versions, conditions, args):
     return [
         f'{conditions}; {args.rounds} rounds in changing order.',
         '',
-        'All do the same work: one producer and one consumer at once, on a broker on the same machine; '
-        f'at most {WINDOW} unconfirmed messages, prefetch {PREFETCH}, manual acknowledgements {BATCH} at a time, body '
-        f'{args.size} bytes, transient messages, a durable classic queue, the default exchange. The counters of the '
-        'broker have shown for each run that every message was received, confirmed, delivered and acknowledged once. '
-        'Beyond that siamese compares every byte and, like PerfTest, keeps statistics; the others only count.',
+        'All do the same work: one producer and one consumer at once, on a broker on the '
+        'same machine; '
+        f'at most {WINDOW} unconfirmed messages, prefetch {PREFETCH}, manual '
+        f'acknowledgements {BATCH} at a time, body '
+        f'{args.size} bytes, transient messages, a durable classic queue, the default '
+        'exchange. The counters of the '
+        'broker have shown for each run that every message was received, confirmed, '
+        'delivered and acknowledged once. '
+        'Beyond that siamese compares every byte and, like PerfTest, keeps statistics; '
+        'the others only count.',
         '',
         *(f'- **{name}** {versions[name]}: {CONTENDERS[name].about}' for name in results),
         '',
@@ -458,13 +485,18 @@ def section(results, left_out, versions, conditions, args):
         *([''] if left_out else []),
         *table(('', 'messages', *SPEED.values(), 'msg/s lowest – highest'), speed),
         '',
-        '- msg/s: from the first message that the broker received to its last acknowledgement, observed in the broker '
-        f'every {TICK} ms; start-up of the processes is not in it, their warm-up is. Second half: of the messages.',
-        '- CPU: user and system time of the client processes from start to end, by the number of messages. Programs '
+        '- msg/s: from the first message that the broker received to its last '
+        'acknowledgement, observed in the broker '
+        f'every {TICK_MS} ms; start-up of the processes is not in it, their warm-up is. '
+        'Second half: of the messages.',
+        '- CPU: user and system time of the client processes from start to end, by the '
+        'number of messages. Programs '
         'that compile while they run (Java, node) need less of it the longer they run.',
-        '- Peak memory: the sum of the highest resident sizes of the client processes. It cannot be seen below '
+        '- Peak memory: the sum of the highest resident sizes of the client processes. '
+        'It cannot be seen below '
         f'{floor:.0f} MB.',
-        '- First message: from the start of both processes at once until the broker has the acknowledgement of a '
+        '- First message: from the start of both processes at once until the broker has '
+        'the acknowledgement of a '
         'single message, in runs of their own.',
         '',
         *(
@@ -474,10 +506,13 @@ def section(results, left_out, versions, conditions, args):
                 '',
                 *table(('', *LATENCY.values()), latency),
                 '',
-                f'- p50, p99: for {args.seconds} s after {WARM_UP} s of warm-up: of each second the nearest-rank '
-                'percentile, of the seconds the median. With warm-up: of the whole run at once (PerfTest: of a sample of '
+                f'- p50, p99: for {args.seconds} s after {WARM_UP_S} s of warm-up: of each '
+                'second the nearest-rank '
+                'percentile, of the seconds the median. With warm-up: of the whole run '
+                'at once (PerfTest: of a sample of '
                 'about 1,000). At msg/s: the rate that was really reached.',
-                '- Counted from when a message was sent, for siamese from when it was due, which is never later.',
+                '- Counted from when a message was sent, for siamese from when it was '
+                'due, which is never later.',
                 '',
             ]
         ),
@@ -498,7 +533,8 @@ def main(argv=None):
         metavar='N',
         type=int,
         default=FAST,
-        help=f'messages at most, a multiple of {BATCH} (default: %(default)s; slow peers send fewer)',
+        help=f'messages at most, a multiple of {BATCH} '
+        '(default: %(default)s; slow peers send fewer)',
     )
     parser.add_argument(
         '--size', metavar='BYTES', type=int, default=SIZE, help='of a body (default: %(default)s)'
@@ -533,7 +569,7 @@ def main(argv=None):
             leave_out(name, why)
         else:
             results[name] = defaultdict(list)
-    with broker.throwaway() as throwaway:
+    with rabbitmq.throwaway() as throwaway:
         args.url = throwaway.url
         conditions += ', RabbitMQ ' + throwaway.ctl('version').strip()
         observer = Observer(throwaway)
@@ -568,7 +604,9 @@ def main(argv=None):
 
 
 def version(name):
-    """Return (version of a contender as its program tells it, '') or ('', why it cannot run here)."""
+    """Return (version of a contender as its program tells it, '') or ('', why
+    it cannot run here).
+    """
     try:
         (out,), *_ = weigh(CONTENDERS[name].version)
     except RunFailed as failure:

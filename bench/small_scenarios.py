@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
-"""Measure what scenarios 3 to 5 promise: RPC beside the form of the RabbitMQ tutorial 6, start-up, and memory.
+"""Measure what scenarios 3 to 5 promise: RPC beside the form of the RabbitMQ
+tutorial 6, start-up, and memory.
 
     $ python bench/small_scenarios.py --rounds 1 --messages 100000
 
-Starts a throwaway RabbitMQ. In the tutorial's form client and server use a BlockingConnection, one question at a time,
-prefetch 1, an acknowledgement for each question; both servers call sympy's isprime.
+Starts a throwaway RabbitMQ. In the tutorial's form client and server use a
+BlockingConnection, one question at a time, prefetch 1, an acknowledgement for
+each question; both servers call sympy's isprime.
 """
 
 import argparse
@@ -22,7 +24,7 @@ import memory
 import pika
 from harness import ROOT, machine, put, table
 
-from siamese.testbed import rabbitmq as broker
+from siamese.testbed import rabbitmq
 
 QUESTIONS = 3000  # of a round one at a time, and ten times as many with a window
 WINDOW = 64
@@ -38,14 +40,17 @@ SCRIPTS = (
 ENVIRONMENT = {
     name: value for name, value in os.environ.items() if name != 'PYTHONDONTWRITEBYTECODE'
 }
-BARE = 'import sys, pika; pika.BlockingConnection(pika.URLParameters(sys.argv[1])); print("ready", flush=True)'
-HIGHEST = 40  # MB, for those without sympy
-START, ONE, MANY = (
-    1.5,
-    1,
-    4,
-)  # ratios: start-up at most, RPC one at a time and with a window at least
-HELP = 0.3  # s until --help is there
+BARE = """
+import sys, pika
+pika.BlockingConnection(pika.URLParameters(sys.argv[1]))
+print("ready", flush=True)
+"""
+HIGHEST_MB = 40  # for scripts without sympy
+# Ratios: start-up at most; RPC one at a time, and with a window, at least.
+START = 1.5
+ONE = 1
+MANY = 4
+HELP_S = 0.3  # until --help is there
 
 
 # ---- the tutorial's form
@@ -102,7 +107,9 @@ def tutorial_client(url, count):
 
 @contextlib.contextmanager
 def running(*command, until='ready'):
-    """Run a program; yield it, and how long it took, in s, until it printed a line with `until`. SIGTERM ends it."""
+    """Run a program; yield it, and how long it took, in s, until it printed a
+    line with `until`. SIGTERM ends it.
+    """
     began = time.monotonic()
     process = subprocess.Popen(
         [sys.executable, *map(str, command)],
@@ -195,7 +202,10 @@ def slowest_help(rounds):
             seconds.append(time.monotonic() - began)
         took[name] = statistics.median(seconds)
     name = max(took, key=took.get)
-    return f'Of {len(took)} scripts {name} takes longest for its --help: {took[name]:.2f} s (promised: {HELP} s).'
+    return (
+        f'Of {len(took)} scripts {name} takes longest for its --help: {took[name]:.2f} s '
+        f'(promised: {HELP_S} s).'
+    )
 
 
 def memories(url, count):
@@ -220,7 +230,7 @@ def memories(url, count):
             file=sys.stderr,
         )
         rows += memory.watch(*pair)[0]
-    return [(*row, f'≤ {HIGHEST} MB' if row[0] != 'rpc_server.py' else '') for row in rows]
+    return [(*row, f'≤ {HIGHEST_MB} MB' if row[0] != 'rpc_server.py' else '') for row in rows]
 
 
 def main(argv=None):
@@ -240,7 +250,7 @@ def main(argv=None):
     )
     args = parser.parse_args(argv)
     conditions = machine()
-    with broker.throwaway() as throwaway:
+    with rabbitmq.throwaway() as throwaway:
         conditions += f', RabbitMQ {throwaway.ctl("version").strip()}, {args.rounds} rounds.'
         print('questions and starts ...', file=sys.stderr)
         asked, started = questions(throwaway.url, args.rounds), starts(throwaway.url, args.rounds)
@@ -259,7 +269,8 @@ def main(argv=None):
         '',
         helped,
         '',
-        f'Resident memory in MB after so much of the time of {args.messages:,} messages; the highest after the '
+        f'Resident memory in MB after so much of the time of {args.messages:,} messages; '
+        'the highest after the '
         'first tenth, by that at the first tenth:',
         '',
         *table(('', *(f'{share:.0%}' for share in memory.SHARES), 'highest', '', 'promised'), kept),

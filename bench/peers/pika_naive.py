@@ -1,4 +1,6 @@
-"""pika as tutorials show it: BlockingConnection, each confirm awaited, each message acknowledged by itself."""
+"""pika as tutorials show it: BlockingConnection, each confirm awaited, each
+message acknowledged by itself.
+"""
 
 import json
 import sys

@@ -1,4 +1,6 @@
-"""A broker under comparison: the scripts of one check run against it, and nothing of them is left behind."""
+"""A broker under comparison: scripts run against it, and leave nothing behind."""
+
+from __future__ import annotations
 
 import contextlib
 import json
@@ -9,259 +11,455 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
+import pika
+from pika.adapters.blocking_connection import BlockingChannel
 from pika.exceptions import ChannelClosedByBroker
 
 import common
 from common import Failure
 from siamese import ROOT, script
-from siamese.messaging import blocking
-from siamese.messaging import errors as faults
+from siamese.messaging import blocking, errors
 
-AWAY = 10  # s without the broker after which a script gives up
-PATIENCE = 120  # s for one script, and for one condition
-IDLE = 1  # s without a message after which what still waited has come
-# What a script says when the plan or the rights do not allow something; the broker is not to blame for it.
-LIMITS = re.compile(r'lacks a right.*?: (.*?);|refuses the (?:queue|name): (.*?);|\((.*limit .*)\)')
-# And when the broker is away, or does not let us in (any more).
-AWAY_FOR = re.compile(
-    r'no broker at|(?:no right for|refuses) (?:user|this token)|the token has expired'
+GIVE_UP_AFTER_S = 10  # without the broker; then a script ends
+SCRIPT_TIMEOUT_S = 120  # for one script, and for one condition
+STOP_TIMEOUT_S = 5  # for all scripts at the end of a check
+POLL_INTERVAL_S = 0.05
+RETRY_INTERVAL_S = 0.2
+# Without a message; then all messages that waited in the queue have come.
+IDLE_S = 1
+# A script says that the plan or the permissions do not allow something: that is
+# not a fault of the broker.
+NOT_ALLOWED = re.compile(
+    r'lacks (?:a right|permission).*?: (.*?);'
+    r'|refuses the (?:queue|name): (.*?);'
+    r'|\((.*limit .*)\)'
 )
+# A script says that the broker is unavailable, or does not let it in.
+UNAVAILABLE = re.compile(
+    r'no broker at'
+    r'|broker unreachable at'
+    r'|login refused'
+    r'|(?:no right for|no permission for|refuses) (?:user|this token)'
+    r'|the token has expired'
+)
+# Each script counts the messages it published under one of these keys, and those
+# it published again under one of the others.
+PUBLISHED_KEYS = ('published', 'sent', 'mined', 'answered')
+REPUBLISHED_KEYS = ('republished', 'retried', 'again')
+
+Summary = dict[str, Any]  # what a script writes with --json
 
 
 class NotPossible(Exception):
-    """The plan of the broker or the rights of the user do not allow it; the message says what."""
+    """The plan or the permissions do not allow it; the message says what."""
 
 
 class Failed(Exception):
-    """The broker did not do what it should; the message says what."""
+    """The broker did something wrong; the message says what."""
 
 
-class Away(Exception):
-    """The broker is away, or does not let us in, so that nothing can be told; the message says why."""
+class Unavailable(Exception):
+    """The broker is unavailable or does not let us in; the message says why.
+
+    Nothing can be told about it then.
+    """
 
 
 class Stopped(Exception):
     """A signal asks to stop."""
 
 
-class Candidate:
-    """A broker under comparison: names of our own on it, and the scripts that run against it.
+class DeadLetter(NamedTuple):
+    """A dead-lettered message: from which queue, and why."""
 
-    endpoint: pika parameters of its first URL, after meet() of the first that lets us in; server: the broker's
-    properties, after meet(); folder: where scripts write to, to be set before the first one starts; published: messages
-    so far, as the scripts count them.
+    queue: str
+    reason: str
+    body: bytes
+
+
+@dataclass
+class Script:
+    """A script that runs against a broker, or has run.
+
+    base: the path of its files: BASE.out, BASE.err, BASE.json.
     """
 
-    def __init__(self, urls, budget):
-        self.endpoints = common.endpoints(urls, f'compare.py@{os.getpid()}')
+    name: str
+    base: str
+    process: subprocess.Popen[bytes]
+
+    def has_ended(self) -> bool:
+        """Return whether the script has ended."""
+        return self.process.poll() is not None
+
+
+class Candidate:
+    """A broker under comparison: own names on it, and scripts that run there.
+
+    endpoint: pika parameters of its first URL; after connect(), of the first
+    that lets us in. server: the broker's properties, after connect(). folder:
+    for the files of scripts; set it before the first one starts. published:
+    messages so far, as the scripts count them. facts: what limits() found.
+    Raises ValueError for a bad URL.
+    """
+
+    def __init__(self, urls: str, budget: int) -> None:
+        name = f'compare.py@{os.getpid()}'
+        self.endpoints = common.endpoints(urls, name)
+        self.endpoint = self.endpoints[0]
         self.urls = [url for url in re.split(r'[,\s]+', urls) if url]
-        self.endpoint, self.budget, self.server, self.published = self.endpoints[0], budget, {}, 0
+        self.budget = budget
+        self.published = 0
+        self.server: dict[str, Any] = {}
+        self.facts: dict[str, str] = {}
+        self.folder = ''
         self.prefix = f'siamese.compare-{secrets.token_hex(4)}'
-        self.names, self.processes, self.facts, self.folder = set(), [], {}, None
+        self.names: set[str] = set()
+        self.scripts: list[Script] = []
 
-    def name(self, last):
-        """Return a name for a queue or an exchange that nobody else has on this broker."""
-        self.names.add(f'{self.prefix}.{last}')
-        return f'{self.prefix}.{last}'
+    def name(self, suffix: str) -> str:
+        """Return a unique name for a queue or an exchange; remove() removes it."""
+        name = f'{self.prefix}.{suffix}'
+        self.names.add(name)
+        return name
 
-    def share(self, most, part):
-        """Return how many messages a step may publish: `most`, but no more than its `part` of the budget."""
-        return max(5, min(most, int(self.budget * part)))
+    def message_budget(self, most: int, share: float) -> int:
+        """Return how many messages a step may publish.
+
+        It is `most`, but not more than its `share` of the budget.
+        """
+        return max(5, min(most, int(self.budget * share)))
 
     @property
-    def url(self):
+    def url(self) -> str:
         """The URL of the endpoint."""
         return self.urls[self.endpoints.index(self.endpoint)]
 
     @property
-    def place(self):
-        """What may be shown of this URL."""
+    def address(self) -> str:
+        """The part of the URL that may be shown."""
         return common.display_address(self.endpoint)
 
-    @contextlib.contextmanager
-    def channel(self, endpoint=None):
-        """Yield a channel of our own, at another `endpoint` if given; raise NotPossible or Away for what goes wrong."""
-        try:
-            with blocking.connected(endpoint or self.endpoint) as connection:
-                try:
-                    yield connection.channel()
-                except ChannelClosedByBroker as error:
-                    if error.reply_code in (403, 406) and not faults.token_expired(
-                        error, self.endpoint.credentials
-                    ):
-                        raise NotPossible(error.reply_text) from None
-                    raise Away(
-                        faults.fatal_failure(error, self.endpoint) or error.reply_text
-                    ) from None
-        except Failure as failure:
-            raise Away(failure) from None
+    def channel(
+        self, endpoint: pika.ConnectionParameters | None = None
+    ) -> contextlib.AbstractContextManager[BlockingChannel]:
+        """Return a context manager for a channel, at another `endpoint` if given.
 
-    def meet(self):
-        """Connect, the first time at the first URL that lets us in, and note what the broker says of itself."""
+        It raises NotPossible or Unavailable.
+        """
+        return open_channel(endpoint or self.endpoint)
+
+    def connect(self) -> None:
+        """Connect and keep the properties of the server.
+
+        The first time, this chooses the first URL that lets us in. Raises
+        Unavailable.
+        """
         if not self.server:
             try:
                 self.endpoint = blocking.first_reachable(self.endpoints)
             except Failure as failure:
-                raise Away(failure) from None
+                raise Unavailable(failure) from None
         with self.channel() as channel:
-            # BlockingConnection shows them to nobody.
-            self.server = channel.connection._impl.server_properties
+            self.server = inner_connection(channel).server_properties
 
-    def start(self, *argv, url=None):
-        """Start a script against this broker; return the process."""
-        base = f'{self.folder}/{len(self.processes)}'
-        command = [
-            sys.executable,
-            f'{ROOT}/{argv[0]}',
-            '--duration',
-            PATIENCE,
-            *argv[1:],
-            '--give-up-after',
-            AWAY,
-            '--json',
-            f'{base}.json',
-        ]
-        with open(f'{base}.out', 'wb') as out, open(f'{base}.err', 'wb') as err:
-            process = subprocess.Popen(
-                [str(word) for word in command],
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=err,
-                start_new_session=True,  # Ctrl-C is for us
-                env={
-                    **os.environ,
-                    'AMQP_URL': url or self.url,
-                    'MANAGEMENT_URL': '',
-                    'PYTHONUTF8': '1',
-                    'DEAD_LETTER_PREFIX': self.prefix,
-                },
-            )
-        self.names |= {f'{self.prefix}.dlx', f'{self.prefix}.dead'}  # every script declares them
-        process.script, process.base = argv[0], base
-        self.processes.append(process)
-        return process
+    def start(self, name: str, *flags: object, url: str = '') -> Script:
+        """Start a script against this broker, or against another `url`."""
+        base = f'{self.folder}/{len(self.scripts)}'
+        environment = {
+            'AMQP_URL': url or self.url,
+            'MANAGEMENT_URL': '',
+            'PYTHONUTF8': '1',
+            'DEAD_LETTER_PREFIX': self.prefix,
+        }
+        process = launch(name, flags, base, environment)
+        self.name('dlx')  # every script declares both
+        self.name('dead')
+        started = Script(name, base, process)
+        self.scripts.append(started)
+        return started
 
-    def ready(self, *argv, url=None):
-        """Start a script, and return the process when the broker is ready for it."""
-        process = self.start(*argv, url=url)
-        self.wait(
-            lambda: process.poll() is not None or ' ready: ' in said(process),
-            f'{argv[0]} was not ready',
+    def ready(self, name: str, *flags: object, url: str = '') -> Script:
+        """Start a script, and return it when the broker is ready for it."""
+        started = self.start(name, *flags, url=url)
+        wait_until(
+            lambda: started.has_ended() or ' ready: ' in stderr_of(started),
+            f'{name} was not ready',
         )
-        if process.poll() is not None:
-            self.end(process)
-        return process
+        if started.has_ended():
+            self.end(started)
+        return started
 
-    def end(self, process, right=(0, 3), number=None):
-        """Wait for the end of a script, or end it with the signal `number`; return its summary as a dict.
+    def end(
+        self,
+        running: Script,
+        expected: Collection[int] = (0, 3),
+        number: signal.Signals | None = None,
+    ) -> Summary:
+        """Wait for the end of a script; return its summary.
 
-        Exit statuses other than `right` raise NotPossible, Failed or Away, and so does a broker that is away.
+        With `number`, send it this signal first. Raises NotPossible, Failed or
+        Unavailable if its exit status is not `expected` or the broker was
+        unavailable.
         """
         if number:
-            process.send_signal(number)
-        self.wait(lambda: process.poll() is not None, f'{process.script} did not end')
-        try:
-            with open(f'{process.base}.json', encoding='utf-8') as file:
-                summary = json.load(file)
-        except ValueError:
-            raise Failed(f'{process.script}: {said(process).strip().splitlines()[-1:]}') from None
-        self.published += sum(
-            summary.get(count, 0)
-            for count in ('published', 'mined', 'republished', 'answered', 'retried')
-        )
-        why, status = summary['stopped'], process.returncode
-        limit = status and LIMITS.search(f'{why};\n{said(process)}')
-        if limit:
-            raise NotPossible(next(filter(None, limit.groups())))
-        if AWAY_FOR.search(why):
-            raise Away(why)
-        if status not in right:
-            wrong = ', '.join(
-                f'{number} {what}' for what, number in summary.get('rejections', {}).items()
-            )
-            raise Failed(f'{process.script}: {wrong or why}')
+            running.process.send_signal(number)
+        wait_until(running.has_ended, f'{running.name} did not end')
+        summary = summary_of(running)
+        self.published += published_count(summary)
+        check_end(running, summary, expected)
         return summary
 
-    def run(self, *argv, right=(0, 3)):
+    def run(
+        self,
+        name: str,
+        *flags: object,
+        expected: Collection[int] = (0, 3),
+    ) -> Summary:
         """Run a script to its end; return its summary."""
-        return self.end(self.start(*argv), right)
+        return self.end(self.start(name, *flags), expected)
 
-    def settle(self, queue, consumers, *drain):
-        """Wait until a queue is empty, stop its consumers, take out what they had in hand; return all summaries."""
+    def drain(
+        self, queue: str, consumers: list[Script], name: str, *flags: object
+    ) -> list[Summary]:
+        """Wait until a queue is empty, and stop its consumers.
+
+        Then run the script `name` for the messages that they had not settled.
+        Returns all summaries.
+        """
         with self.channel() as channel:
-            self.wait(
-                lambda: not channel.queue_declare(queue, passive=True).method.message_count,
+            wait_until(
+                lambda: message_count(channel, queue) == 0,
                 f'messages stayed in {queue}',
                 channel.connection.sleep,
             )
-        ends = [self.end(consumer, number=signal.SIGTERM) for consumer in consumers]
-        return [*ends, self.run(*drain, '--idle', IDLE)]
+        summaries = [self.end(consumer, number=signal.SIGTERM) for consumer in consumers]
+        summaries.append(self.run(name, *flags, '--idle', IDLE_S))
+        return summaries
 
-    def wait(self, condition, otherwise, sleep=time.sleep):
-        """Wait until `condition()` is true; raise Failed if that takes too long, Stopped on a signal."""
-        deadline = time.monotonic() + PATIENCE
-        while not condition():
-            if script.stop_requested():
-                raise Stopped
-            if time.monotonic() > deadline:
-                raise Failed(f'{otherwise} within {PATIENCE} s')
-            sleep(0.05)
-
-    def dead_letters(self, queues, expected):
-        """Wait until so many messages of these queues are dead-lettered; return them as [(queue, reason, body)]."""
-        dead = []
+    def dead_letters(
+        self,
+        queues: Collection[str],
+        expected: int,
+    ) -> list[DeadLetter]:
+        """Wait for `expected` dead letters of these queues; return them."""
+        found: list[DeadLetter] = []
         with self.channel() as channel:
 
-            def enough():
-                method, properties, body = channel.basic_get(f'{self.prefix}.dead', auto_ack=True)
-                if method:
-                    death = properties.headers['x-death'][0]
-                    dead.extend(
-                        [(death['queue'], death['reason'], body)]
-                        if death['queue'] in queues
-                        else []
-                    )
-                return len(dead) >= expected
+            def enough() -> bool:
+                letter = get_dead_letter(channel, f'{self.prefix}.dead')
+                if letter and letter.queue in queues:
+                    found.append(letter)
+                return len(found) >= expected
 
-            self.wait(enough, f'not {expected} dead letters', channel.connection.sleep)
-        return dead
+            problem = f'not {expected} messages were dead-lettered'
+            wait_until(enough, problem, channel.connection.sleep)
+        return found
 
-    def stop(self):
-        """End all scripts: gracefully, so that the broker has done what they asked for; within 5 s."""
-        deadline = time.monotonic() + 5
-        for process in self.processes:
+    def stop(self) -> None:
+        """End all scripts, gracefully if they end within STOP_TIMEOUT_S.
+
+        Then the broker has done what they asked for.
+        """
+        deadline = time.monotonic() + STOP_TIMEOUT_S
+        processes = [started.process for started in self.scripts]
+        for process in processes:
             process.terminate()
-        for process in self.processes:
+        for process in processes:
+            left = deadline - time.monotonic()
             with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(max(0, deadline - time.monotonic()))
+                process.wait(max(0, left))
             process.kill()
             process.wait()
 
-    def remove(self):
-        """Remove from the broker what we made; return the names that could not be removed. stop() comes before."""
-        left, deadline = set(self.names), time.monotonic() + AWAY
+    def remove(self) -> set[str]:
+        """Remove all our queues and exchanges; call stop() before.
+
+        Returns the names that could not be removed.
+        """
+        left = set(self.names)
+        deadline = time.monotonic() + GIVE_UP_AFTER_S
         while left and time.monotonic() < deadline:
-            with contextlib.suppress(Failure), blocking.connected(self.endpoint) as connection:
-                for name in sorted(left):
-                    for verb in ('queue_delete', 'exchange_delete'):
-                        with contextlib.suppress(
-                            ChannelClosedByBroker
-                        ):  # no right: then there is nothing of ours
-                            getattr(connection.channel(), verb)(name)
-                    left.discard(name)
-                break
-            time.sleep(0.2)
+            with contextlib.suppress(Failure):
+                self._delete(left)
+            if left:
+                time.sleep(RETRY_INTERVAL_S)
         return left
 
+    def _delete(self, names: set[str]) -> None:
+        """Delete queues and exchanges; take those that are gone out of `names`."""
+        with blocking.connected(self.endpoint) as connection:
+            for name in sorted(names):
+                delete(connection, name)
+                names.discard(name)
 
-def said(process):
+
+@contextlib.contextmanager
+def open_channel(endpoint: pika.ConnectionParameters) -> Iterator[BlockingChannel]:
+    """Yield a channel; raise NotPossible or Unavailable."""
+    try:
+        with blocking.connected(endpoint) as connection:
+            try:
+                yield connection.channel()
+            except ChannelClosedByBroker as error:
+                raise explained(error, endpoint) from None
+    except Failure as failure:
+        raise Unavailable(failure) from None
+
+
+def explained(
+    error: ChannelClosedByBroker,
+    endpoint: pika.ConnectionParameters,
+) -> Exception:
+    """Return the exception that says why the broker closed a channel."""
+    expired = errors.token_expired(error, endpoint.credentials)
+    if error.reply_code in (403, 406) and not expired:
+        return NotPossible(error.reply_text)
+    failure = errors.fatal_failure(error, endpoint)
+    return Unavailable(failure or error.reply_text)
+
+
+def launch(
+    name: str,
+    flags: Sequence[object],
+    base: str,
+    environment: dict[str, str],
+) -> subprocess.Popen[bytes]:
+    """Start a script that gives up in time; see Script for its files."""
+    command = [
+        *(sys.executable, ROOT / name),
+        *('--duration', SCRIPT_TIMEOUT_S),
+        *flags,
+        *('--give-up-after', GIVE_UP_AFTER_S),
+        *('--json', f'{base}.json'),
+    ]
+    with open(f'{base}.out', 'wb') as out, open(f'{base}.err', 'wb') as err:
+        return subprocess.Popen(
+            list(map(str, command)),
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=err,
+            start_new_session=True,  # Ctrl-C is for us
+            env={**os.environ, **environment},
+        )
+
+
+def wait_until(
+    condition: Callable[[], bool],
+    problem: str,
+    sleep: Callable[[float], object] = time.sleep,
+) -> None:
+    """Wait until `condition()` is true.
+
+    Raises Failed, with the words of `problem`, if that takes too long, and
+    Stopped on a signal.
+    """
+    deadline = time.monotonic() + SCRIPT_TIMEOUT_S
+    while not condition():
+        if script.stop_requested():
+            raise Stopped
+        if time.monotonic() > deadline:
+            raise Failed(f'{problem} within {SCRIPT_TIMEOUT_S} s')
+        sleep(POLL_INTERVAL_S)
+
+
+def inner_connection(channel: BlockingChannel) -> pika.connection.Connection:
+    """Return the connection inside a BlockingConnection.
+
+    Only it has the server properties and the negotiated parameters.
+    """
+    return channel.connection._impl
+
+
+def message_count(channel: BlockingChannel, queue: str) -> int:
+    """Return how many messages are ready in a queue."""
+    declared = channel.queue_declare(queue, passive=True)
+    return declared.method.message_count
+
+
+def get_dead_letter(
+    channel: BlockingChannel,
+    queue: str,
+) -> DeadLetter | None:
+    """Take a message from a dead-letter queue; return None if it is empty."""
+    method, properties, body = channel.basic_get(queue, auto_ack=True)
+    if not method:
+        return None
+    death = properties.headers['x-death'][0]
+    return DeadLetter(death['queue'], death['reason'], body)
+
+
+def delete(connection: pika.BlockingConnection, name: str) -> None:
+    """Delete the queue and the exchange of this name.
+
+    If the broker closes the channel we lack the permission, so nothing of this
+    name can be ours.
+    """
+    with contextlib.suppress(ChannelClosedByBroker):
+        connection.channel().queue_delete(name)
+    with contextlib.suppress(ChannelClosedByBroker):
+        connection.channel().exchange_delete(name)
+
+
+def stderr_of(running: Script) -> str:
     """Return the log of a script so far."""
-    with open(f'{process.base}.err', encoding='utf-8') as file:
+    with open(f'{running.base}.err', encoding='utf-8') as file:
         return file.read()
 
 
-def printed(process):
-    """Return what a script wrote on stdout."""
-    with open(f'{process.base}.out', encoding='utf-8') as file:
+def stdout_of(running: Script) -> str:
+    """Return the output of a script so far."""
+    with open(f'{running.base}.out', encoding='utf-8') as file:
         return file.read()
+
+
+def summary_of(ended: Script) -> Summary:
+    """Return the summary of a script; raise Failed if it wrote none."""
+    try:
+        with open(f'{ended.base}.json', encoding='utf-8') as file:
+            return json.load(file)
+    except ValueError:
+        lines = stderr_of(ended).strip().splitlines()
+        raise Failed(f'{ended.name}: {lines[-1:]}') from None
+
+
+def published_count(summary: Summary) -> int:
+    """Return how many messages a script published."""
+    count = 0
+    for key in PUBLISHED_KEYS:
+        if key in summary:
+            count = summary[key]
+            break
+    for key in REPUBLISHED_KEYS:
+        count += summary.get(key, 0)
+    return count
+
+
+def rejections(summary: Summary) -> dict[str, int]:
+    """Return how many messages a script rejected, by reason."""
+    return summary.get('rejections') or summary.get('reasons') or {}
+
+
+def check_end(
+    ended: Script,
+    summary: Summary,
+    expected: Collection[int],
+) -> None:
+    """Raise NotPossible, Failed or Unavailable if a script ended badly."""
+    status = ended.process.returncode
+    stop_reason = summary['stopped']
+    if status:
+        words = f'{stop_reason};\n{stderr_of(ended)}'
+        not_allowed = NOT_ALLOWED.search(words)
+        if not_allowed:
+            raise NotPossible(next(filter(None, not_allowed.groups())))
+    if UNAVAILABLE.search(stop_reason):
+        raise Unavailable(stop_reason)
+    if status not in expected:
+        counts = [f'{count} {reason}' for reason, count in rejections(summary).items()]
+        problem = ', '.join(counts) or stop_reason
+        raise Failed(f'{ended.name}: {problem}')

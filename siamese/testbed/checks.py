@@ -1,351 +1,478 @@
-"""The checks of compare.py: every scenario, by the real scripts, against one broker; and what came of each.
+"""The checks of compare.py: every scenario, by the real scripts, on one broker.
 
-A check is a function in CHECKS. It gets a candidate.Candidate, and returns what a person should read and the figures as
-{name: number}; or it raises NotPossible, Failed or Away.
+A check is a function in CHECKS. It gets a Candidate and returns a Result, or it
+raises NotPossible, Failed or Unavailable.
 """
+
+from __future__ import annotations
 
 import copy
 import re
 import signal
+import sqlite3
 from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
 from urllib.parse import urlsplit
 
 import pika
 from pika.exceptions import ChannelClosedByBroker, ConnectionClosedByBroker
 
-from siamese import ledger as books
-from siamese import verdict as audit
-from siamese.messaging import errors as faults
-from siamese.monitoring import database as history
-from siamese.monitoring import dead_letters as dead
-from siamese.scenarios import performance as perf
-from siamese.testbed import proxy
-from siamese.testbed.candidate import IDLE, Failed, NotPossible, printed, said
-
-BUDGET = 200_000  # messages
-RATE = 500  # messages/s at which latencies are measured
-LARGE = 20 * 2**20  # bytes: RabbitMQ takes 128 MiB up to 3.13, 16 MiB from 4.0
-GOES_AWAY = (
-    320  # the code with which a broker that is stopped, or its administrator, closes connections
+from siamese import ledger, verdict
+from siamese.messaging import errors
+from siamese.monitoring import database, dead_letters
+from siamese.scenarios import performance
+from siamese.testbed.candidate import (
+    IDLE_S,
+    Candidate,
+    Failed,
+    NotPossible,
+    Script,
+    Summary,
+    inner_connection,
+    stderr_of,
+    stdout_of,
+    wait_until,
 )
-RETURNS = 25  # a quorum queue of RabbitMQ 4.0 gives a message up after 20
+from siamese.testbed.proxy import in_front_of
+
+DEFAULT_BUDGET = 200_000  # messages
+LATENCY_RATE = 500  # messages/s
+# RabbitMQ takes 128 MiB up to 3.13, and 16 MiB from 4.0 on.
+LARGE_BYTES = 20 * 2**20
+# The reply code with which a broker that is stopped, or its administrator,
+# closes connections.
+CONNECTION_FORCED = 320
+# The delivery limit of a quorum queue of RabbitMQ 4.0 is 20.
+REQUEUES = 25
 
 
-def judge(ledger):
-    """Raise Failed unless the books of a run are valid."""
-    verdict, status, _ = audit.judge(audit.audit(books.read([ledger])))
+@dataclass
+class Result:
+    """A check that passed: a text for people, and metrics as {name: number}."""
+
+    text: str
+    metrics: dict[str, float] = field(default_factory=dict)
+
+
+def check_ledger(path: str) -> None:
+    """Raise Failed unless the ledger of a run is valid."""
+    events = ledger.read([path])
+    words, status, _ = verdict.judge(verdict.audit(events))
     if status:
-        raise Failed(verdict)
+        raise Failed(words)
 
 
-def integrity(broker):
-    """Scenario 1: blocks wait in the queue, and come out unaltered."""
-    ledger, count = f'{broker.folder}/integrity', broker.share(20, 0.02)
-    flags = '--queue', broker.name('blocks'), '--ledger', ledger
+def integrity(broker: Candidate) -> Result:
+    """Scenario 1: blocks wait in the queue, and are delivered unaltered."""
+    count = broker.message_budget(20, 0.02)
+    path = f'{broker.folder}/integrity'
+    flags = ('--queue', broker.name('blocks'), '--ledger', path)
     broker.run('producer.py', '--count', count, *flags)
-    broker.run('validate.py', '--idle', IDLE, *flags)
-    judge(ledger)
-    return f'{count} blocks', {}
+    broker.run('validate.py', '--idle', IDLE_S, *flags)
+    check_ledger(path)
+    return Result(f'{count} blocks')
 
 
-def many_to_many(broker):
+def many_to_many(broker: Candidate) -> Result:
     """Scenario 1 with 2 producers and 2 validators at once, on one queue."""
-    ledger, count, queue = f'{broker.folder}/many', broker.share(20, 0.02), broker.name('many')
-    flags = '--queue', queue, '--ledger', ledger
+    count = broker.message_budget(20, 0.02)
+    path = f'{broker.folder}/many'
+    queue = broker.name('many')
+    flags = ('--queue', queue, '--ledger', path)
     validators = [broker.ready('validate.py', '--prefetch', 5, *flags) for _ in range(2)]
-    for producer in [broker.start('producer.py', '--count', count, *flags) for _ in range(2)]:
+    producers = [broker.start('producer.py', '--count', count, *flags) for _ in range(2)]
+    for producer in producers:
         broker.end(producer)
-    broker.settle(queue, validators, 'validate.py', *flags)
-    judge(ledger)
-    return f'2 x 2, {2 * count} blocks', {}
+    broker.drain(queue, validators, 'validate.py', *flags)
+    check_ledger(path)
+    return Result(f'2 x 2, {2 * count} blocks')
 
 
-def non_ascii(broker):
-    """Scenario 2: every byte of a text that is not ASCII, in UTF-8 and in UTF-16."""
-    count = broker.share(1000, 0.02)
-    for encoding in perf.ENCODINGS:
-        ledger = f'{broker.folder}/{encoding}'
-        flags = '--queue', broker.name(encoding), '--ledger', ledger
-        broker.run('perf_producer.py', '--encoding', encoding, '--count', count, *flags)
+def non_ascii(broker: Candidate) -> Result:
+    """Scenario 2: every byte of a text that is not ASCII, in two encodings."""
+    count = broker.message_budget(1000, 0.02)
+    encodings = performance.ENCODINGS
+    for encoding in encodings:
+        path = f'{broker.folder}/{encoding}'
+        flags = ('--queue', broker.name(encoding), '--ledger', path)
+        broker.run(
+            'perf_producer.py',
+            *('--encoding', encoding),
+            *('--count', count),
+            *flags,
+        )
         broker.run('perf_consumer.py', '--exit-when-empty', *flags)
-        judge(ledger)
-    return f'{len(perf.ENCODINGS)} x {count:,} texts, {" and ".join(perf.ENCODINGS)}', {}
+        check_ledger(path)
+    names = ' and '.join(encodings)
+    return Result(f'{len(encodings)} x {count:,} texts, {names}')
 
 
-def flow(broker, queue, *pace, warm_up=0):
-    """Let persistent messages flow from a producer to a consumer; return their summaries."""
-    flags = '--queue', queue
-    consumer = broker.ready('perf_consumer.py', '--warm-up', warm_up, *flags)
+def flow(
+    broker: Candidate, queue: str, *pace: object, warm_up_s: int = 0
+) -> tuple[Summary, Summary]:
+    """Let persistent messages flow from a producer to a consumer.
+
+    Returns their summaries. Raises Failed unless all confirmed messages were
+    delivered.
+    """
+    flags = ('--queue', queue)
+    consumer = broker.ready('perf_consumer.py', '--warm-up', warm_up_s, *flags)
     producer = broker.run('perf_producer.py', '--persistent', *pace, *flags)
-    ends = broker.settle(queue, [consumer], 'perf_consumer.py', *flags)
-    came = sum(end['received'] for end in ends)
-    if came != producer['confirmed']:
-        raise Failed(f'{producer["confirmed"]:,} confirmed, but {came:,} came out')
+    ends = broker.drain(queue, [consumer], 'perf_consumer.py', *flags)
+    received = sum(end['received'] for end in ends)
+    confirmed = producer['confirmed']
+    if received != confirmed:
+        raise Failed(f'{confirmed:,} confirmed, but {received:,} delivered')
     return producer, max(ends, key=lambda end: end['received'])
 
 
-def throughput(broker):
+def throughput(broker: Candidate) -> Result:
     """Scenario 2: as fast as one producer and one consumer can."""
-    producer, consumer = flow(
-        broker, broker.name('fast'), '--count', broker.share(100_000, 0.4), '--duration', 10
-    )
+    count = broker.message_budget(100_000, 0.4)
+    pace = ('--count', count, '--duration', 10)
+    producer, consumer = flow(broker, broker.name('fast'), *pace)
     rate = min(producer['confirmed_per_s'], consumer['received_per_s'])
-    return f'{rate:,.0f} msg/s, persistent, confirmed', {'msg/s': rate}
+    text = f'{rate:,.0f} msg/s, persistent, confirmed'
+    return Result(text, {'msg/s': rate})
 
 
-def latency(broker):
-    """Scenario 2: from the moment when a message is due to the moment when it is checked, at a fixed rate."""
-    count = broker.share(2500, 0.1)
-    _, consumer = flow(
-        broker, broker.name('paced'), '--count', count, '--rate', RATE, warm_up=count // RATE // 5
-    )  # the first fifth is left out, in whole seconds
-    median, p99 = (consumer['latency_us'][quantile] / 1000 for quantile in ('median', 'p99'))
-    return f'p50 {median:.2f} ms, p99 {p99:.2f} ms at {RATE} msg/s', {
-        'p50, ms': median,
-        'p99, ms': p99,
-    }
+def latency(broker: Candidate) -> Result:
+    """Scenario 2: from the time a message is due until it is checked.
+
+    At a fixed rate; the first fifth, in whole seconds, is left out.
+    """
+    count = broker.message_budget(2500, 0.1)
+    pace = ('--count', count, '--rate', LATENCY_RATE)
+    warm_up_s = count // LATENCY_RATE // 5
+    queue = broker.name('paced')
+    _, consumer = flow(broker, queue, *pace, warm_up_s=warm_up_s)
+    median = consumer['latency_us']['median'] / 1000
+    p99 = consumer['latency_us']['p99'] / 1000
+    text = f'p50 {median:.2f} ms, p99 {p99:.2f} ms at {LATENCY_RATE} msg/s'
+    return Result(text, {'p50, ms': median, 'p99, ms': p99})
 
 
-def fanout(broker):
-    """Scenario 3: each queue gets every message, and none after its time to live."""
-    count, mortal, exchange = broker.share(10, 0.01), 5, broker.name('fanout')
-    queues = [broker.name(queue) for queue in ('anna', 'bert')]
-    consumers = [
-        broker.ready(
-            'fanout_consumer.py', queue, '--exchange', exchange, '--count', count, '--duration', 20
-        )
-        for queue in queues
-    ]
-    broker.run('fanout_producer.py', '--exchange', exchange, '--count', count, '--rate', 20)
-    for came in [broker.end(consumer)['received'] for consumer in consumers]:
-        if came != count:
-            raise Failed(f'{came} of {count} came to a queue')
+def fanout(broker: Candidate) -> Result:
+    """Scenario 3: each queue gets every message, and none after its TTL."""
+    count = broker.message_budget(10, 0.01)
+    flags = ('--exchange', broker.name('fanout'))
+    queues = [broker.name(suffix) for suffix in ('anna', 'bert')]
+    fanout_in_time(broker, queues, count, flags)
+    mortal = 5
     broker.run(
-        'fanout_producer.py', '--exchange', exchange, '--count', mortal, '--rate', 100, '--ttl', 0.5
+        'fanout_producer.py',
+        *flags,
+        *('--count', mortal),
+        *('--rate', 100),
+        *('--ttl', 0.5),
     )
-    dead = Counter((queue, reason) for queue, reason, _ in broker.dead_letters(queues, 2 * mortal))
-    if dead != {(queue, 'expired'): mortal for queue in queues}:
+    found = Counter(
+        (letter.queue, letter.reason) for letter in broker.dead_letters(queues, 2 * mortal)
+    )
+    if found != {(queue, 'expired'): mortal for queue in queues}:
         raise Failed(
-            f'of 2 x {mortal} messages past their time to live {dict(dead)} are dead-lettered'
+            f'of 2 x {mortal} messages past their time to live {dict(found)} are dead-lettered'
         )
-    late = sum(
-        broker.run('fanout_consumer.py', queue, '--exchange', exchange, '--idle', 1)['received']
-        for queue in queues
-    )
+    late = 0
+    for queue in queues:
+        end = broker.run('fanout_consumer.py', queue, *flags, '--idle', 1)
+        late += end['received']
     if late:
-        raise Failed(f'{late} messages came after their time to live')
-    return f'2 x {count} came, 2 x {mortal} expired unread', {}
+        raise Failed(f'{late} messages delivered after their time to live')
+    return Result(f'2 x {count} delivered, 2 x {mortal} expired unread')
 
 
-def acknowledge(broker):
-    """Scenario 4: what is rejected or lost comes again, what is acknowledged does not."""
-    ledger, count, queue = f'{broker.folder}/ack', broker.share(50, 0.05), broker.name('ack')
-    flags = '--queue', queue, '--ledger', ledger
+def fanout_in_time(
+    broker: Candidate,
+    queues: list[str],
+    count: int,
+    flags: tuple[str, str],
+) -> None:
+    """Raise Failed unless each of the queues gets all messages."""
+    limits = ('--count', count, '--duration', 20)
+    consumers = [broker.ready('fanout_consumer.py', queue, *flags, *limits) for queue in queues]
+    broker.run('fanout_producer.py', *flags, '--count', count, '--rate', 20)
+    ends = [broker.end(consumer) for consumer in consumers]
+    for end in ends:
+        received = end['received']
+        if received != count:
+            raise Failed(f'{received} of {count} delivered to a queue')
+
+
+def acknowledge(broker: Candidate) -> Result:
+    """Scenario 4: rejected and lost messages are redelivered, acked ones not."""
+    count = broker.message_budget(50, 0.05)
+    path = f'{broker.folder}/ack'
+    flags = ('--queue', broker.name('ack'), '--ledger', path)
+    idle = ('--idle', IDLE_S)
     broker.run('ack_producer.py', '--count', count, '--rate', 1000, *flags)
-    first = broker.run('ack_consumer.py', '--seed', 17, '--idle', IDLE, *flags)
-    last = broker.run('ack_consumer.py', '--ack', 100, '--idle', IDLE, *flags)
-    judge(ledger)
-    if first['acked'] + last['acked'] != count or last['received'] != first['lost']:
+    first = broker.run('ack_consumer.py', '--seed', 17, *idle, *flags)
+    last = broker.run('ack_consumer.py', '--ack', 100, *idle, *flags)
+    check_ledger(path)
+    acked = first['acked']
+    lost = first['lost']
+    if acked + last['acked'] != count or last['received'] != lost:
         raise Failed(
-            f'{count} sent, {first["acked"]} acked and {first["lost"]} lost; then {last["acked"]} acked'
+            f'{count} published, {acked} acked and {lost} lost; then {last["acked"]} acked'
         )
-    return (
-        f'{count} = {first["acked"]} acked + {first["lost"]} lost, come again; {first["rejected"]} rejections',
-        {},
+    return Result(
+        f'{count} = {acked} acked + {lost} lost, redelivered; {first["rejected"]} rejections'
     )
 
 
-def priority(broker):
-    """Scenario 4: what waits in the queue comes out highest priority first."""
-    count, queue = broker.share(30, 0.03), broker.name('priority')
+def priority(broker: Candidate) -> Result:
+    """Scenario 4: a queue delivers the highest priority first."""
+    count = broker.message_budget(30, 0.03)
+    flags = ('--queue', broker.name('priority'))
     producer = broker.start(
         'ack_producer.py',
-        '--count',
-        count,
-        '--rate',
-        1000,
-        '--priority',
-        'random',
-        '--queue',
-        queue,
+        *('--count', count),
+        *('--rate', 1000),
+        *('--priority', 'random'),
+        *flags,
     )
     broker.end(producer)
-    consumer = broker.start('ack_consumer.py', '--ack', 100, '--idle', IDLE, '--queue', queue)
+    consumer = broker.start('ack_consumer.py', '--ack', 100, '--idle', IDLE_S, *flags)
     broker.end(consumer)
-    sent, came = (
-        re.findall(r'priority (\d)', printed(process)) for process in (producer, consumer)
-    )
-    if came != sorted(sent, reverse=True):
-        raise Failed(f'priorities {"".join(sent)} came out as {"".join(came)}')
-    return f'{count} messages, highest first', {}
+    published = priorities(producer)
+    delivered = priorities(consumer)
+    if delivered != sorted(published, reverse=True):
+        raise Failed(f'priorities {"".join(published)} were delivered as {"".join(delivered)}')
+    return Result(f'{count} messages, highest first')
 
 
-def rpc(broker):
+def priorities(ended: Script) -> list[str]:
+    """Return the priorities that a script printed, in order."""
+    return re.findall(r'priority (\d)', stdout_of(ended))
+
+
+def rpc(broker: Candidate) -> Result:
     """Scenario 5: is X prime?"""
-    count, queue = broker.share(200, 0.05), broker.name('rpc')
-    server = broker.ready('rpc_server.py', '--queue', queue)
-    client = broker.run('rpc_client.py', '--verify', '--count', count, '--queue', queue)
+    count = broker.message_budget(200, 0.05)
+    flags = ('--queue', broker.name('rpc'))
+    server = broker.ready('rpc_server.py', *flags)
+    client = broker.run('rpc_client.py', '--verify', '--count', count, *flags)
     broker.end(server, number=signal.SIGTERM)
-    if client['answered'] != count:
-        raise Failed(f'{client["answered"]} of {count} questions answered')
+    answered = client['answered']
+    if answered != count:
+        raise Failed(f'{answered} of {count} questions answered')
     median = client['latency_us']['median'] / 1000
-    return f'{count} right answers, median {median:.2f} ms', {'median, ms': median}
+    text = f'{count} right answers, median {median:.2f} ms'
+    return Result(text, {'median, ms': median})
 
 
-def reconnect(broker):
-    """Scenario 6: the connections are cut on our side; both scripts come back, and nothing is missing."""
-    ledger, count, queue = f'{broker.folder}/cut', broker.share(600, 0.1), broker.name('cut')
-    flags = '--queue', queue, '--ledger', ledger
-    with proxy.before(through(broker.endpoint, broker.url)) as between:
-        consumer = broker.ready('perf_consumer.py', *flags, url=between.url)
+def reconnect(broker: Candidate) -> Result:
+    """Scenario 6: connections are reset on our side; no message is missing."""
+    count = broker.message_budget(600, 0.1)
+    path = f'{broker.folder}/cut'
+    queue = broker.name('cut')
+    flags = ('--queue', queue, '--ledger', path)
+    url = proxied_url(broker.endpoint, broker.url)
+    with in_front_of(url) as proxy:
+        consumer = broker.ready('perf_consumer.py', *flags, url=proxy.url)
         producer = broker.ready(
             'perf_producer.py',
             '--persistent',
-            '--rate',
-            100,
-            '--count',
-            count,
+            *('--rate', 100),
+            *('--count', count),
             *flags,
-            url=between.url,
+            url=proxy.url,
         )
-        between.cut(reset=True)
-        for process in (producer, consumer):
-            broker.wait(
-                lambda process=process: process.poll() is not None or 'back after' in said(process),
-                f'{process.script} did not come back',
-            )
+        proxy.cut(reset=True)
+        wait_until_back(producer)
+        wait_until_back(consumer)
         broker.end(producer)
-        broker.settle(queue, [consumer], 'perf_consumer.py', *flags)
-    judge(ledger)
-    away = [
-        float(seconds)
-        for process in (producer, consumer)
-        for seconds in re.findall(r'back after ([\d.]+) s', said(process))
-    ]
-    if len(away) < 2:
-        raise Failed('a script did not notice that its connection was cut')
-    return f'back after {max(away):.1f} s, {count} messages, none missing', {
-        'back after, s': max(away)
+        broker.drain(queue, [consumer], 'perf_consumer.py', *flags)
+    check_ledger(path)
+    outages = outages_of(producer) + outages_of(consumer)
+    if len(outages) < 2:
+        raise Failed('a script did not notice that its connection was reset')
+    longest = max(outages)
+    text = f'back after {longest:.1f} s, {count} messages, none missing'
+    return Result(text, {'back after, s': longest})
+
+
+def wait_until_back(running: Script) -> None:
+    """Wait until a script has reconnected, or ended."""
+    wait_until(
+        lambda: running.has_ended() or 'back after' in stderr_of(running),
+        f'{running.name} did not come back',
+    )
+
+
+def outages_of(ended: Script) -> list[float]:
+    """Return how many s each outage lasted that a script logged."""
+    found = re.findall(r'back after ([\d.]+) s', stderr_of(ended))
+    return list(map(float, found))
+
+
+def proxied_url(endpoint: pika.ConnectionParameters, url: str) -> str:
+    """Return a URL as in_front_of() needs it.
+
+    It has a port, and for amqps the name that the certificate must have.
+    """
+    parts = urlsplit(url)
+    host = endpoint.host
+    query = parts.query
+    if parts.scheme == 'amqps':
+        query += f'&server_name_indication={host}'
+    if ':' in host:
+        host = f'[{host}]'
+    login = parts.netloc[: parts.netloc.rfind('@') + 1]
+    netloc = f'{login}{host}:{endpoint.port}'
+    changed = parts._replace(netloc=netloc, query=query.lstrip('&'))
+    return changed.geturl()
+
+
+def unread(broker: Candidate) -> Result:
+    """Scenario 7: monitor.py names exactly the messages that expired unread."""
+    count = 5
+    path = f'{broker.folder}/unread'
+    history = f'{broker.folder}/history'
+    queue = broker.name('unread')
+    broker.run(
+        'perf_producer.py',
+        *('--count', count),
+        *('--ttl', 0.2),
+        *('--queue', queue),
+        *('--ledger', path),
+    )
+    monitor = broker.ready('monitor.py', '--history', history)
+    db = database.open_for_reading(history)
+    wait_until(
+        lambda: len(expired_ids(db, queue)) >= count,
+        f'monitor.py did not name {count} messages',
+    )
+    broker.end(monitor, number=signal.SIGTERM)
+    confirmed = [event['id'] for event in ledger.read([path]) if event['event'] == 'confirmed']
+    if expired_ids(db, queue) != sorted(confirmed):
+        raise Failed(f'monitor.py names others than the {count} that expired')
+    return Result(f'{count} expired, each named')
+
+
+def expired_ids(db: sqlite3.Connection, queue: str) -> list[str]:
+    """Return the message ids that a history has as expired in a queue."""
+    letters, _ = dead_letters.letters(db, queue=queue, reason='expired', limit=-1)
+    return sorted(letter['message_id'] for letter in letters)
+
+
+def invalid_messages(broker: Candidate) -> Result:
+    """Bad input: rejected messages are kept, unaltered, with the reason."""
+    count = 5
+    queue = broker.name('strange')
+    flags = ('--queue', queue)
+    broker.run('perf_producer.py', '--count', count, *flags)
+    broker.run('validate.py', '--idle', IDLE_S, *flags, expected=(1,))
+    body, _ = performance.body_of('utf-8', performance.LEAST_SIZE)
+    found = set(broker.dead_letters([queue], count))
+    if found != {(queue, 'rejected', body)}:
+        raise Failed(
+            'rejected messages were dead-lettered altered, or without their queue and reason'
+        )
+    return Result(f'{count} rejected, kept with reason')
+
+
+def limits(broker: Candidate) -> Result:
+    """What the broker allows at most; the run keeps to --budget."""
+    facts = broker.facts
+    facts.update(negotiated(broker))
+    facts['durable classic queue'] = attempt(broker, 'classic')
+    facts['quorum queue'] = attempt(broker, 'quorum', queue_type='quorum')
+    facts['stream'] = attempt(broker, 'stream', queue_type='stream')
+    facts['shared queue that is not durable'] = attempt(broker, 'transient', durable=False)
+    if facts['quorum queue'] == 'allowed':
+        fact = f'message returned {REQUEUES} times to a quorum queue'
+        facts[fact] = requeue(broker, broker.name('quorum'))
+    fact = f'message of {LARGE_BYTES >> 20} MiB'
+    facts[fact] = 'not tried (--budget)'
+    if broker.budget >= DEFAULT_BUDGET:
+        body = b'x' * LARGE_BYTES
+        facts[fact] = attempt(broker, 'classic', body=body)
+    check_durable_queue(facts['durable classic queue'])
+    if broker.published > broker.budget:
+        raise Failed(
+            f'{broker.published:,} messages were used, more than --budget {broker.budget:,}'
+        )
+    return Result(
+        f'{broker.published:,} of {broker.budget:,} messages used; channels: {facts["channels"]}'
+    )
+
+
+def negotiated(broker: Candidate) -> dict[str, str]:
+    """Return the facts that the broker proposes to every connection."""
+    endpoint = copy.copy(broker.endpoint)
+    endpoint.heartbeat = None  # take the one that the broker proposes
+    with broker.channel(endpoint) as channel:
+        tuned = inner_connection(channel).params
+    return {
+        'frame': f'{tuned.frame_max:,} bytes',
+        'channels': f'{tuned.channel_max:,} a connection',
+        'heartbeat it proposes': f'{tuned.heartbeat} s',
     }
 
 
-def through(endpoint, url):
-    """Return a URL as proxy.py needs it: with a port, and for amqps with the name to be verified."""
-    parts, host = urlsplit(url), endpoint.host
-    login = ''.join(parts.netloc.rpartition('@')[:2])  # with the @, if there is one
-    name = [f'server_name_indication={host}'] if parts.scheme == 'amqps' else []
-    return parts._replace(
-        netloc=f'{login}{f"[{host}]" if ":" in host else host}:{endpoint.port}',
-        query='&'.join([*filter(None, [parts.query]), *name]),
-    ).geturl()
+def check_durable_queue(fact: str) -> None:
+    """Raise Failed or NotPossible if durable queues are refused."""
+    if fact == 'allowed':
+        return
+    problem = f'a durable queue is {fact}'
+    if re.search('ACCESS_REFUSED|limit', problem):
+        raise NotPossible(problem)
+    raise Failed(problem)
 
 
-def unread(broker):
-    """Scenario 7: monitor.py names exactly the messages that expired while nobody was there."""
-    ledger, file, count, queue = (
-        f'{broker.folder}/unread',
-        f'{broker.folder}/history',
-        5,
-        broker.name('unread'),
-    )
-    broker.run(
-        'perf_producer.py', '--count', count, '--ttl', 0.2, '--queue', queue, '--ledger', ledger
-    )
-    monitor = broker.ready('monitor.py', '--history', file)
-    db = history.open_for_reading(file)
+def attempt(
+    broker: Candidate,
+    suffix: str,
+    durable: bool = True,
+    queue_type: str = 'classic',
+    body: bytes = b'',
+) -> str:
+    """Declare a queue, and publish `body` to it if there is one.
 
-    def named():
-        letters, _ = dead.letters(db, queue=queue, reason='expired', limit=-1)
-        return sorted(letter['message_id'] for letter in letters)
-
-    broker.wait(lambda: len(named()) >= count, f'not {count} messages named by monitor.py')
-    broker.end(monitor, number=signal.SIGTERM)
-    if named() != sorted(
-        event['id'] for event in books.read([ledger]) if event['event'] == 'confirmed'
-    ):
-        raise Failed(f'monitor.py names others than the {count} that expired')
-    return f'{count} expired, each named', {}
-
-
-def dead_letters(broker):
-    """Bad input: what a consumer rejects is kept, unaltered, with the reason."""
-    count, queue = 5, broker.name('strange')
-    broker.run('perf_producer.py', '--count', count, '--queue', queue)
-    broker.run('validate.py', '--idle', IDLE, '--queue', queue, right=(1,))
-    body, _ = perf.body_of('utf-8', perf.LEAST_SIZE)
-    if set(broker.dead_letters([queue], count)) != {(queue, 'rejected', body)}:
-        raise Failed('what was rejected came out altered, or without its queue and reason')
-    return f'{count} rejected, kept with reason', {}
-
-
-def limits(broker):
-    """What the broker allows at most; the run keeps to --budget."""
-    facts = broker.facts = {}
-    endpoint = copy.copy(broker.endpoint)
-    endpoint.heartbeat = None  # what does the broker propose?
-    with broker.channel(endpoint) as channel:
-        tuned = channel.connection._impl.params
-    facts['frame'] = f'{tuned.frame_max:,} bytes'
-    facts['channels'] = f'{tuned.channel_max:,} a connection'
-    facts['heartbeat it proposes'] = f'{tuned.heartbeat} s'
-    facts['durable classic queue'] = attempt(broker, 'classic')
-    facts['quorum queue'] = attempt(broker, 'quorum', kind='quorum')
-    facts['stream'] = attempt(broker, 'stream', kind='stream')
-    facts['shared queue that is not durable'] = attempt(broker, 'transient', durable=False)
-    if facts['quorum queue'] == 'allowed':
-        facts[f'message returned {RETURNS} times to a quorum queue'] = give_back(broker, 'quorum')
+    Returns 'allowed', or 'refused' with the reason.
+    """
+    queue = broker.name(suffix)
+    arguments: dict[str, Any] = {'x-queue-type': queue_type}
+    if body:
         broker.published += 1
-    size = f'message of {LARGE >> 20} MiB'
-    facts[size] = 'not tried (--budget)'
-    if broker.budget >= BUDGET:
-        facts[size] = attempt(broker, 'classic', body=b'x' * LARGE)
-        broker.published += 1
-    if facts['durable classic queue'] != 'allowed':
-        why = f'a durable queue is {facts["durable classic queue"]}'
-        raise (NotPossible if re.search('ACCESS_REFUSED|limit', why) else Failed)(why)
-    if broker.published > broker.budget:
-        raise Failed(
-            f'{broker.published:,} messages were used, that is more than --budget {broker.budget:,}'
-        )
-    return (
-        f'{broker.published:,} of {broker.budget:,} messages used; channels: {facts["channels"]}',
-        {},
-    )
-
-
-def attempt(broker, last, durable=True, kind='classic', body=None):
-    """Declare a queue, and publish `body` to it; return 'allowed', or 'refused' with the reason."""
-    queue = broker.name(last)
     with broker.channel() as channel:
         try:
-            channel.queue_declare(queue, durable=durable, arguments={'x-queue-type': kind})
+            channel.queue_declare(queue, durable=durable, arguments=arguments)
             if body:
                 channel.confirm_delivery()
                 channel.basic_publish('', queue, body)
         except (ChannelClosedByBroker, ConnectionClosedByBroker) as error:
-            if error.reply_code == GOES_AWAY or faults.token_expired(
-                error, broker.endpoint.credentials
-            ):
+            login = broker.endpoint.credentials
+            forced = error.reply_code == CONNECTION_FORCED
+            if forced or errors.token_expired(error, login):
                 raise
-            return 'refused ({})'.format(error.reply_text.partition('\n')[0])
+            reason = error.reply_text.partition('\n')[0]
+            return f'refused ({reason})'
     return 'allowed'
 
 
-def give_back(broker, last):
-    """Reject a message with requeue again and again; return what becomes of it."""
-    queue = broker.name(last)
+def requeue(broker: Candidate, queue: str) -> str:
+    """Requeue a message again and again; return what becomes of it."""
+    broker.published += 1
+    persistent = pika.BasicProperties(delivery_mode=2)
     with broker.channel() as channel:
         channel.confirm_delivery()
-        channel.basic_publish('', queue, b'', pika.BasicProperties(delivery_mode=2))
-        for times, (method, _, _) in enumerate(channel.consume(queue, inactivity_timeout=IDLE)):
+        channel.basic_publish('', queue, b'', persistent)
+        deliveries = channel.consume(queue, inactivity_timeout=IDLE_S)
+        for times, (method, _, _) in enumerate(deliveries):
             if not method:
-                return f'given up after {times}'
-            if times == RETURNS:
-                return 'still there'
+                return f'delivery limit reached after {times}'
+            if times == REQUEUES:
+                break
             channel.basic_reject(method.delivery_tag, requeue=True)
+    return 'still there'
 
 
-CHECKS = {  # in the order of the table
+Check = Callable[[Candidate], Result]
+CHECKS: dict[str, Check] = {  # in the order of the table
     'integrity': integrity,
     'm x n': many_to_many,
     'non-ASCII': non_ascii,
@@ -356,7 +483,7 @@ CHECKS = {  # in the order of the table
     'priority': priority,
     'RPC': rpc,
     'reconnect': reconnect,
-    'nobody there': unread,
-    'dead letters': dead_letters,
+    'unread': unread,
+    'dead letters': invalid_messages,
     'limits met': limits,
 }

@@ -1,143 +1,194 @@
-"""A proxy on loopback between clients and a server, which does to their connections what networks do.
+"""A proxy on loopback between clients and a server. It injects network faults.
 
-with proxy.before(url) as between:
-    ...                            # a client that uses between.url
-    between.cut(reset=True)
+with in_front_of(url) as proxy:
+    ...                            # a client that uses proxy.url
+    proxy.cut(reset=True)
 """
+
+from __future__ import annotations
 
 import asyncio
 import contextlib
 import socket
+import ssl
 import struct
 import threading
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Any
 from urllib.parse import urlsplit
 
-from siamese.testbed import rabbitmq as broker
+from siamese.testbed import rabbitmq
 
-WAYS = ('up', 'down')  # to the server, to the client
-AT_ONCE = 65536  # bytes read at a time
-RESET = struct.pack('ii', 1, 0)  # SO_LINGER on, for 0 s: closing sends RST in place of FIN
+DIRECTIONS = ('up', 'down')  # to the server, to the client
+READ_BYTES = 65536
+# SO_LINGER on, for 0 s: closing sends RST in place of FIN.
+RESET = struct.pack('ii', 1, 0)
+
+Alter = Callable[[bytes], bytes]
+
+
+def unaltered(data: bytes) -> bytes:
+    """Return the data as they are: what a proxy does by default."""
+    return data
 
 
 @contextlib.contextmanager
-def before(url, tls=None, alter=lambda data: data):
-    """Yield a Proxy before the server at an AMQP URL; it passes what the server sends through `alter`.
+def in_front_of(
+    url: str,
+    tls: ssl.SSLContext | None = None,
+    alter: Alter = unaltered,
+) -> Iterator[Proxy]:
+    """Yield a Proxy in front of the server at an AMQP URL.
 
-    With `tls`, an ssl.SSLContext for servers, clients are to speak TLS to it.
+    What the server sends passes through `alter`. With `tls`, a context for
+    servers, clients have to speak TLS to the proxy.
     """
     with contextlib.closing(Proxy(url, tls, alter)) as proxy:
         yield proxy
 
 
 class Proxy:
-    """A proxy from before(). Its methods may be called from any thread.
+    """A proxy, from in_front_of(). Any thread may call its methods.
 
-    url: as the server's, but through the proxy; port; accepted: connections so far; limit: bytes after which what the
-    server sends over a new connection is cut off, None for never.
+    url: the server's URL, but through the proxy. accepted: the connections so
+    far. limit: bytes after which the data of the server on a new connection
+    are cut off; None for never.
     """
 
-    def __init__(self, url, tls, alter):
+    def __init__(self, url: str, tls: ssl.SSLContext | None, alter: Alter) -> None:
         parts = urlsplit(url)
-        self.target, self.tls, self.alter = (parts.hostname, parts.port), tls, alter
-        (self.port,) = broker.free_ports(1)
-        login = ''.join(parts.netloc.rpartition('@')[:2])  # with the @, if there is one
-        self.url = parts._replace(netloc=f'{login}127.0.0.1:{self.port}').geturl()
-        self.accepted, self.limit, self.tasks, self.ends, self.flow = 0, None, set(), set(), {}
+        self.target = (parts.hostname, parts.port)
+        self.tls = tls
+        self.alter = alter
+        (self.port,) = rabbitmq.free_ports(1)
+        login = parts.netloc[: parts.netloc.rfind('@') + 1]
+        netloc = f'{login}127.0.0.1:{self.port}'
+        self.url = parts._replace(netloc=netloc).geturl()
+        self.accepted = 0
+        self.limit: int | None = None
+        self.tasks: set[asyncio.Future[None]] = set()
+        self.writers: set[asyncio.StreamWriter] = set()
+        self.flowing: dict[str, asyncio.Event] = {}
+        self.server: asyncio.AbstractServer | None = None
         self.loop = asyncio.new_event_loop()
         self.thread = threading.Thread(target=self.loop.run_forever, daemon=True)
         self.thread.start()
         self.release()
         self.accept()
 
-    def cut(self, reset=False):
-        """End all connections, with FIN or RST; what is held is dropped."""
+    def cut(self, reset: bool = False) -> None:
+        """End all connections, with FIN or RST; held data are dropped."""
         self._call(self._cut(reset))
 
-    def hold(self, *ways):
-        """Forward nothing more, 'up' or 'down' (without either: both), but keep and accept connections."""
-        self._call(self._let(False, ways or WAYS))
+    def hold(self, *directions: str) -> None:
+        """Forward no more data 'up' or 'down'; both by default.
 
-    def release(self):
-        """Forward again, and first what was held."""
-        self._call(self._let(True, WAYS))
+        Connections stay, and new ones are accepted.
+        """
+        self._call(self._hold(directions or DIRECTIONS))
 
-    def refuse(self):
+    def release(self) -> None:
+        """Forward data again, beginning with those that were held."""
+        self._call(self._release())
+
+    def refuse(self) -> None:
         """Refuse new connections."""
         self._call(self._refuse())
 
-    def accept(self):
+    def accept(self) -> None:
         """Accept connections again."""
         self._call(self._listen())
 
-    def close(self):
-        """End everything; before() does this."""
+    def close(self) -> None:
+        """End everything; in_front_of() does this."""
         self.refuse()
         self.cut()
         self.loop.call_soon_threadsafe(self.loop.stop)
         self.thread.join()
         self.loop.close()
 
-    def _call(self, coroutine):
-        asyncio.run_coroutine_threadsafe(coroutine, self.loop).result()
+    def _call(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        done = asyncio.run_coroutine_threadsafe(coroutine, self.loop)
+        done.result()
 
     # ---- in the thread of the loop
 
-    async def _listen(self):
+    async def _listen(self) -> None:
         self.server = await asyncio.start_server(self._serve, '127.0.0.1', self.port, ssl=self.tls)
 
-    async def _refuse(self):
-        self.server.close()
+    async def _refuse(self) -> None:
+        if self.server:
+            self.server.close()
 
-    async def _let(self, flow, ways):
-        for way in ways:
-            event = self.flow.setdefault(way, asyncio.Event())
-            event.set() if flow else event.clear()
+    async def _hold(self, directions: tuple[str, ...]) -> None:
+        for direction in directions:
+            self.flowing[direction].clear()
 
-    async def _cut(self, reset):
+    async def _release(self) -> None:
+        for direction in DIRECTIONS:
+            event = self.flowing.setdefault(direction, asyncio.Event())
+            event.set()
+
+    async def _cut(self, reset: bool) -> None:
         for task in self.tasks:
             task.cancel()
-        for end in self.ends:
+        for writer in self.writers:
             if reset:
-                end.get_extra_info('socket').setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
-            end.transport.abort()  # without SO_LINGER the kernel still sends what it has, and FIN
+                connection = writer.get_extra_info('socket')
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+            # Without SO_LINGER the kernel still sends its buffer, and FIN.
+            writer.transport.abort()
         await asyncio.gather(*self.tasks, return_exceptions=True)
 
-    async def _serve(self, reader, writer):
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.accepted += 1
-        self.tasks.add(asyncio.current_task())
-        self.ends.add(writer)
-        ends = [writer]
+        task = asyncio.current_task()
+        assert task
+        self.tasks.add(task)
+        self.writers.add(writer)
+        writers = [writer]
         try:
-            server_reader, server_writer = await asyncio.open_connection(*self.target)
-            ends.append(server_writer)
-            self.ends.add(server_writer)
-            pumps = [
-                asyncio.ensure_future(self._pump(*ends, way))
-                for *ends, way in ((reader, server_writer, 'up'), (server_reader, writer, 'down'))
-            ]
-            self.tasks.update(pumps)
-            await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
-            for pump in pumps:
-                pump.cancel()
-            self.tasks.difference_update(pumps)
-        except (OSError, asyncio.CancelledError):  # the server is away, or a cut
-            pass
+            server = await asyncio.open_connection(*self.target)
+            server_reader, server_writer = server
+            writers.append(server_writer)
+            self.writers.add(server_writer)
+            await self._forward(
+                self._pump(reader, server_writer, 'up'),
+                self._pump(server_reader, writer, 'down'),
+            )
+        except (OSError, asyncio.CancelledError):
+            pass  # the server is unavailable, or a cut
         finally:
-            self.tasks.discard(asyncio.current_task())
-            self.ends.difference_update(ends)
-            for end in ends:
-                end.close()
+            self.tasks.discard(task)
+            self.writers.difference_update(writers)
+            for each in writers:
+                each.close()
 
-    async def _pump(self, reader, writer, way):
+    async def _forward(self, *pumps: Coroutine[Any, Any, None]) -> None:
+        """Run the pumps of a connection until one of them ends."""
+        tasks = {asyncio.ensure_future(pump) for pump in pumps}
+        self.tasks.update(tasks)
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in tasks:
+            task.cancel()
+        self.tasks.difference_update(tasks)
+
+    async def _pump(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        direction: str,
+    ) -> None:
         left = self.limit
         with contextlib.suppress(OSError):
-            while data := await reader.read(AT_ONCE):
-                await self.flow[way].wait()
-                if way == 'down':
+            while data := await reader.read(READ_BYTES):
+                await self.flowing[direction].wait()
+                if direction == 'down':
                     data = self.alter(data)[:left]
-                    left = left and left - len(data)
+                    if left is not None:
+                        left -= len(data)
                 writer.write(data)
                 await writer.drain()
                 if left == 0:
                     return
-            await self.flow[way].wait()
+            await self.flowing[direction].wait()

@@ -1,9 +1,13 @@
 """A throwaway RabbitMQ, one node or a cluster, on free ports of 127.0.0.1.
 
-Standard library only: tools/setup.sh asks it before there is a virtual environment.
+Standard library only: tools/setup.sh asks it before there is a virtual
+environment.
 """
 
+from __future__ import annotations
+
 import contextlib
+import functools
 import json
 import os
 import random
@@ -14,6 +18,8 @@ import socket
 import subprocess
 import tempfile
 import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 SERVER_FOLDERS = [
     '/usr/lib/rabbitmq/bin',
@@ -25,9 +31,14 @@ NOT_INSTALLED = """{} was not found. Install RabbitMQ:
     Fedora            sudo dnf install rabbitmq-server
     macOS (Homebrew)  brew install rabbitmq
     Docker            docker run --rm -p 127.0.0.1:5672:5672 rabbitmq:3
-                      (then without broker.py: scripts look at localhost:5672 by themselves)
+                      (without broker.py: localhost:5672 is the default of all scripts)
 or set RABBITMQ_HOME to the folder whose sbin/ holds rabbitmq-server."""
-LIMIT = 120  # seconds for a start, a graceful stop, one call of rabbitmqctl; a busy machine is slow
+# For a start, a graceful stop, one call of rabbitmqctl; a busy machine is slow.
+TIMEOUT_S = 120
+URL = 'amqp://guest:guest@127.0.0.1:{port}/%2F'
+POLL_INTERVAL_S = 0.05
+AMQP_HEADER = b'AMQP\0\0\x09\1'
+EPMD_NAMES = b'\0\1n'  # epmd's request for the names of all nodes
 
 CONF = """\
 listeners.tcp.1 = 127.0.0.1:{amqp}
@@ -49,8 +60,24 @@ auth_oauth2.resource_server_id = siamese
 auth_oauth2.algorithms.1 = RS256
 auth_oauth2.default_key = k1
 """
-# The only one that cleans up, in a session of its own: when its stdin closes, because we closed it or died,
-# it kills what the last line named and removes the folder. It made that too, so nothing is ever unguarded.
+PEER = 'cluster_formation.classic_config.nodes.{entry} = n{number}@localhost\n'
+ADVANCED = '[{rabbit, [{server_properties, [{throwaway, "%s"}]}]}].'
+# -start_epmd false: otherwise a short-lived helper of the server could start an
+# epmd when ours has ended.
+ERLANG_FLAGS = '-start_epmd false -kernel inet_dist_use_interface {127,0,0,1}'
+# Erlang code for rabbitmqctl eval.
+DISCONNECT = """[
+    begin erlang:set_cookie(N, wrong), erlang:disconnect_node(N) end
+    || N <- nodes()
+]."""
+RECONNECT = '[erlang:set_cookie(N, erlang:get_cookie()) || N <- [%s]].'
+PARTITION_HANDLING = """
+application:set_env(rabbit, cluster_partition_handling, %s).
+"""
+# Only the guard cleans up, in a session of its own. When its stdin closes,
+# because we closed it or our process ended, it kills the processes that the last
+# line named, and removes the folder. It also made the folder, so there is no
+# moment without a guard.
 GUARD = """
 trap '' HUP INT TERM
 exec 2>/dev/null
@@ -60,16 +87,17 @@ while read -r line; do targets=$line; done
 [ -z "$targets" ] || kill -s KILL -- $targets
 for try in 1 2 3 4 5 6 7 8 9; do rm -rf "$folder" && break; sleep 0.2; done
 """
-# A process to be guarded begins when told that the guard knows of it; if we die before that, it ends.
+# A guarded process begins when told that the guard knows of it. It ends if our
+# process ends before that.
 GUARDED = 'read -r go && exec "$@" </dev/null'
 
 
 class NotInstalled(Exception):
-    """There is no RabbitMQ here; the message says how to install it."""
+    """No RabbitMQ is installed here; the message says how to install it."""
 
 
 class DidNotStart(Exception):
-    """RabbitMQ did not come up; the message holds its last words and the remedy."""
+    """RabbitMQ did not start; the message quotes its log and names the remedy."""
 
 
 class PortTaken(DidNotStart):
@@ -77,151 +105,275 @@ class PortTaken(DidNotStart):
 
 
 class CtlFailed(subprocess.CalledProcessError):
-    """rabbitmqctl failed: a CalledProcessError whose message ends with the output."""
+    """rabbitmqctl failed; the message ends with its output."""
 
-    def __str__(self):
+    def __str__(self) -> str:
         return f'{super().__str__()}\n{self.output}'
 
 
-@contextlib.contextmanager
-def throwaway(nodes=1, management=False, started=True, oauth2=()):
-    """Yield a Broker of `nodes` nodes (several: a cluster), and leave no trace of it afterwards.
+class Ports(NamedTuple):
+    """The TCP ports of one node."""
 
-    It accepts AMQP (takes 5 s; three nodes 15 s) or, with started=False, waits for its start(), at URLs
-    that are known already. `oauth2` are public keys (PEM, as text): tokens (JWT, RS256) for the audience
-    siamese that are signed with their private keys are taken as passwords; their kid is k1 for the first key,
-    k2 ... Raises NotInstalled or DidNotStart.
+    amqp: int
+    distribution: int
+    http: int
+
+
+@contextlib.contextmanager
+def throwaway(
+    nodes: int = 1,
+    management: bool = False,
+    started: bool = True,
+    oauth2: Sequence[str] = (),
+) -> Iterator[RabbitMQ]:
+    """Yield a RabbitMQ of one node or a cluster; leave no trace of it afterwards.
+
+    It accepts AMQP (takes 5 s; three nodes take 15 s). With started=False it
+    waits for its start(), at URLs that are known already. `oauth2` are public
+    keys (PEM, as text): tokens (JWT, RS256) for the audience siamese that are
+    signed with their private keys work as passwords. Their kid is k1 for the
+    first key, k2 for the second. Raises NotInstalled or DidNotStart.
     """
-    for last_try in (False, False, True):
-        with contextlib.closing(Broker(nodes, management, oauth2)) as broker:
+    for tries_left in (2, 1, 0):
+        with contextlib.closing(RabbitMQ(nodes, management, oauth2)) as broker:
             try:
                 if started:
                     broker.start()
             except PortTaken:
-                if last_try:
+                if not tries_left:
                     raise
                 continue
             yield broker
             return
 
 
-class Broker:
-    """One throwaway RabbitMQ, from throwaway(). `node` is 0, 1 or 2, or None for all nodes at once.
+class Guard:
+    """The shell process that cleans up after a broker, however our process ends.
 
-    urls: the AMQP URL of each node; url: the same, comma separated; management_url: the HTTP API of node 0
-    as http://USER:PASSWORD@HOST:PORT, None without management. Data survive stop() or kill() and start().
+    folder: the folder that it made for the broker. Raises DidNotStart.
     """
 
-    def __init__(self, nodes, management, oauth2):
-        self.server, self.epmd = find_server()
-        self.processes = {}  # 'epmd' or number of a node: Popen
+    def __init__(self) -> None:
         parent = tempfile.gettempdir()
-        self.guard = subprocess.Popen(
+        self.process = subprocess.Popen(
             ['sh', '-c', GUARD, 'guard', parent],
             cwd='/',
             start_new_session=True,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )
-        self.folder = os.fsdecode(self.guard.stdout.readline().rstrip(b'\n'))
+        assert self.process.stdin
+        assert self.process.stdout
+        self.pipe = self.process.stdin
+        line = self.process.stdout.readline()
+        self.folder = os.fsdecode(line.rstrip(b'\n'))
         if not self.folder:
             self.close()
             raise DidNotStart(
                 f'No folder could be made in {parent}. Let TMPDIR name another place.'
             )
-        self.token = os.path.basename(self.folder)  # tells our RabbitMQ from one that took our port
-        self.epmd_port, *ports = free_ports(1 + 3 * nodes)
-        self.ports = list(zip(ports[0::3], ports[1::3], ports[2::3]))  # AMQP, distribution, HTTP
-        self.urls = [f'amqp://guest:guest@127.0.0.1:{amqp}/%2F' for amqp, _, _ in self.ports]
-        self.url = ','.join(self.urls)
-        self.management_url = (
-            f'http://guest:guest@127.0.0.1:{self.ports[0][2]}' if management else None
-        )
-        peers = [
-            f'cluster_formation.classic_config.nodes.{n + 1} = n{n}@localhost\n'
-            for n in range(nodes)
-        ]
-        keys = OAUTH2 if oauth2 else ''
-        for number, key in enumerate(oauth2, 1):
-            self._write(f'k{number}.pem', key)
-            keys += f'auth_oauth2.signing_keys.k{number} = {self.folder}/k{number}.pem\n'
-        for number, (amqp, _, http) in enumerate(self.ports):
-            self._write(
-                f'n{number}.conf', CONF.format(amqp=amqp, http=http) + ''.join(peers) + keys
+
+    def write(self, name: str, text: str) -> None:
+        """Write a file into the folder; only this user can read it."""
+        path = f'{self.folder}/{name}'
+        with open(path, 'w', encoding='utf-8') as file:
+            os.chmod(path, 0o600)  # Erlang insists, for the cookie
+            file.write(text)
+
+    def set_targets(self, targets: Iterable[str]) -> None:
+        """Name the processes (and -GROUPs) to be killed at the end."""
+        line = ' '.join(targets) + '\n'
+        self.pipe.write(line.encode())
+        self.pipe.flush()
+
+    def close(self) -> None:
+        """Have the guard clean up, and wait for its end."""
+        with self.process:  # leaving the block closes the pipe: that is the sign
+            pass
+
+
+class Processes:
+    """The processes of one broker by name: 'epmd', 'n0', 'n1', 'n2'."""
+
+    def __init__(self, guard: Guard) -> None:
+        self.guard = guard
+        self.started: dict[str, subprocess.Popen[bytes]] = {}
+
+    def is_running(self, name: str) -> bool:
+        """Return whether this process was started and has not ended."""
+        process = self.started.get(name)
+        return process is not None and process.poll() is None
+
+    def start(
+        self,
+        name: str,
+        command: Sequence[str],
+        env: dict[str, str] | None = None,
+    ) -> None:
+        """Start a process once the guard knows of it; log into NAME.log."""
+        folder = self.guard.folder
+        with open(f'{folder}/{name}.log', 'wb') as log:
+            process = subprocess.Popen(
+                ['sh', '-c', GUARDED, 'guarded', *command],
+                env=env,
+                cwd=folder,
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
             )
-        properties = f'[{{throwaway, "{self.token}"}}]'
-        self._write('advanced.config', f'[{{rabbit, [{{server_properties, {properties}}}]}}].')
-        plugins = ['rabbitmq_management'] * management + ['rabbitmq_auth_backend_oauth2'] * bool(
-            oauth2
-        )
-        self._write('enabled_plugins', f'[{",".join(plugins)}].')
-        self._write('.erlang.cookie', secrets.token_hex(20))
+        self.started[name] = process
+        self.tell_guard()
+        assert process.stdin
+        with process.stdin as pipe:
+            pipe.write(b'go\n')
 
-    def start(self, node=None):
-        """Start a node unless it runs; return when it accepts AMQP (None: when all do, as one cluster).
+    def tell_guard(self, *pids: int) -> None:
+        """Tell the guard the groups of our processes, and `pids`."""
+        groups = [
+            f'-{process.pid}' for name, process in self.started.items() if self.is_running(name)
+        ]
+        self.guard.set_targets([*groups, *map(str, pids)])
 
-        When a whole cluster is down a node may wait for one that went down later: start all at once.
+    def signal(self, name: str, number: int) -> None:
+        """Send a signal to a process and its children if it is running."""
+        if self.is_running(name):
+            os.killpg(self.started[name].pid, number)
+
+    def wait_for_end(self, name: str) -> None:
+        """Wait until a process has ended, for at most TIMEOUT_S."""
+        if self.is_running(name):
+            self.started[name].wait(TIMEOUT_S)
+
+    def wait_until(
+        self,
+        name: str,
+        condition: Callable[[], bool],
+        deadline: float,
+    ) -> None:
+        """Wait until `condition()` is true; raise DidNotStart for its failure.
+
+        The process `name`, and epmd, have to run until then.
         """
-        deadline = time.monotonic() + LIMIT
-        if not self._runs('epmd'):
-            self._spawn('epmd', self.epmd, '-address', '127.0.0.1', '-port', str(self.epmd_port))
-            self._wait(deadline, 'epmd', ask, self.epmd_port, b'\0\1n')
-        for number in self._numbers(node):
-            if not self._runs(number):
-                self._spawn(number, f'{self.server}/rabbitmq-server', env=self._environment(number))
-        for number in self._numbers(node):
-            self._wait(deadline, number, self._accepts, number)
-        if node is None and len(self.ports) > 1:
-            self._wait(deadline, 0, self._is_one_cluster)
+        while True:
+            self._check_running('epmd')
+            self._check_running(name)
+            if condition():
+                return
+            if time.monotonic() > deadline:
+                problem = f'was not ready within {TIMEOUT_S} s'
+                raise self._failure(name, problem)
+            time.sleep(POLL_INTERVAL_S)
 
-    def stop(self, node=0):
-        """Stop a node gracefully, and wait for its end (1 s, with management 6 s)."""
+    def _check_running(self, name: str) -> None:
+        if not self.is_running(name):
+            status = self.started[name].returncode
+            raise self._failure(name, f'ended with status {status}')
+
+    def _failure(self, name: str, problem: str) -> DidNotStart:
+        path = f'{self.guard.folder}/{name}.log'
+        with open(path, encoding='utf-8', errors='replace') as log:
+            lines = [line.strip()[:200] for line in log]
+        return startup_failure(name, problem, lines)
+
+    def close(self) -> None:
+        """End all processes, and remove their folder."""
+        self.guard.close()
+        for process in self.started.values():
+            process.wait()
+
+
+class RabbitMQ:
+    """One throwaway broker, from throwaway().
+
+    urls: the AMQP URL of each node; url: the same, comma separated.
+    management_url: the HTTP API of node 0, as http://USER:PASSWORD@HOST:PORT;
+    None without management. A `node` is 0, 1 or 2, or None for all nodes at
+    once. Data survive stop() or kill() and start().
+    """
+
+    def __init__(
+        self,
+        nodes: int,
+        management: bool,
+        oauth2: Sequence[str],
+    ) -> None:
+        self.server, self.epmd = find_server()
+        guard = Guard()
+        self.folder = guard.folder
+        self.processes = Processes(guard)
+        # It tells our RabbitMQ from another one that took our port.
+        self.token = os.path.basename(self.folder)
+        self.epmd_port, *free = free_ports(1 + 3 * nodes)
+        self.ports: list[Ports] = []
+        self.urls: list[str] = []
+        for first in range(0, 3 * nodes, 3):
+            ports = Ports(*free[first : first + 3])
+            self.ports.append(ports)
+            self.urls.append(URL.format(port=ports.amqp))
+        self.url = ','.join(self.urls)
+        self.management_url = None
+        if management:
+            address = f'127.0.0.1:{self.ports[0].http}'
+            self.management_url = f'http://guest:guest@{address}'
+        write_configuration(guard, self.ports, self.token, management, oauth2)
+
+    def start(self, node: int | None = None) -> None:
+        """Start a node unless it runs; return when it accepts AMQP.
+
+        None: start all nodes; return when all of them are one cluster. When a
+        whole cluster is down, a node may wait for one that went down later:
+        start all at once.
+        """
+        deadline = time.monotonic() + TIMEOUT_S
+        self._start_epmd(deadline)
+        for number in self._numbers(node):
+            self._start_node(number)
+        for number in self._numbers(node):
+            accepts = functools.partial(self._accepts, number)
+            self.processes.wait_until(f'n{number}', accepts, deadline)
+        if node is None and len(self.ports) > 1:
+            self.processes.wait_until('n0', self._is_one_cluster, deadline)
+
+    def stop(self, node: int | None = 0) -> None:
+        """Stop a node gracefully (1 s, with management 6 s)."""
         self._end(node, signal.SIGTERM)
 
-    def kill(self, node=0):
-        """Kill a node with SIGKILL, and wait until it is dead."""
+    def kill(self, node: int | None = 0) -> None:
+        """Kill a node with SIGKILL, and wait until it has ended."""
         self._end(node, signal.SIGKILL)
 
-    def pause(self, node=0):
-        """Freeze a node with SIGSTOP: its port still accepts connections, but nothing answers."""
+    def pause(self, node: int | None = 0) -> None:
+        """Freeze a node with SIGSTOP: its port is open, but it never answers."""
         self._signal(node, signal.SIGSTOP)
 
-    def resume(self, node=0):
-        """Let a paused node go on."""
+    def resume(self, node: int | None = 0) -> None:
+        """Let a paused node continue."""
         self._signal(node, signal.SIGCONT)
 
-    def isolate(self, node):
-        """Cut the network between a node of a cluster and the others; it pauses (pause_minority) until rejoin()."""
-        for each in self._numbers(None):
-            self.ctl(
-                'eval',
-                'application:set_env(rabbit, cluster_partition_handling, pause_minority).',
-                node=each,
-            )
-        self.ctl(
-            'eval',
-            '[begin erlang:set_cookie(N, wrong), erlang:disconnect_node(N) end || N <- nodes()].',
-            node=node,
-        )
+    def isolate(self, node: int) -> None:
+        """Cut a node of a cluster off from the others.
 
-    def rejoin(self, node):
-        """Mend the network again, and wait until all nodes are one cluster."""
-        others = ', '.join(
-            f"'n{number}@localhost'" for number in self._numbers(None) if number != node
-        )
-        self.ctl(
-            'eval', f'[erlang:set_cookie(N, erlang:get_cookie()) || N <- [{others}]].', node=node
-        )
-        self._wait(time.monotonic() + LIMIT, node, self._is_one_cluster)
-        for each in self._numbers(None):
-            self.ctl(
-                'eval',
-                'application:set_env(rabbit, cluster_partition_handling, ignore).',
-                node=each,
-            )
+        It pauses (pause_minority) until rejoin().
+        """
+        self._set_partition_handling('pause_minority')
+        self.ctl('eval', DISCONNECT, node=node)
 
-    def ctl(self, *args, node=0):
-        """Run rabbitmqctl on a node (0.6 s); return its stdout as text or raise CtlFailed."""
+    def rejoin(self, node: int) -> None:
+        """Reconnect the node; return when all nodes are one cluster."""
+        numbers = set(self._numbers(None)) - {node}
+        others = [f"'n{number}@localhost'" for number in numbers]
+        code = RECONNECT % ', '.join(others)
+        self.ctl('eval', code, node=node)
+        deadline = time.monotonic() + TIMEOUT_S
+        self.processes.wait_until(f'n{node}', self._is_one_cluster, deadline)
+        self._set_partition_handling('ignore')
+
+    def ctl(self, *args: object, node: int = 0) -> str:
+        """Run rabbitmqctl on a node (0.6 s); return its stdout.
+
+        Raises CtlFailed.
+        """
         command = [f'{self.server}/rabbitmqctl', *map(str, args)]
         try:
             done = subprocess.run(
@@ -230,168 +382,252 @@ class Broker:
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 encoding='utf-8',
-                timeout=LIMIT,
+                timeout=TIMEOUT_S,
             )
         except subprocess.TimeoutExpired as error:
-            raise CtlFailed(-signal.SIGKILL, command, str(error)) from None
+            status = -signal.SIGKILL
+            raise CtlFailed(status, command, str(error)) from None
         if done.returncode:
-            raise CtlFailed(done.returncode, command, done.stdout + done.stderr)
+            output = done.stdout + done.stderr
+            raise CtlFailed(done.returncode, command, output)
         return done.stdout
 
-    def tell_guard(self, *pids):
-        """Name what is to be killed when we are gone: the groups of our processes, and `pids`."""
-        groups = [f'-{process.pid}' for name, process in self.processes.items() if self._runs(name)]
-        self.guard.stdin.write(' '.join([*groups, *map(str, pids)]).encode() + b'\n')
-        self.guard.stdin.flush()
+    def tell_guard(self, *pids: int) -> None:
+        """Have `pids` killed too if our process ends before this broker."""
+        self.processes.tell_guard(*pids)
 
-    def close(self):
+    def close(self) -> None:
         """End and remove everything; throwaway() does this."""
-        with (
-            self.guard
-        ):  # leaving the block closes the pipe, which is the sign, and waits for the guard
-            pass
-        for process in self.processes.values():
-            process.wait()
+        self.processes.close()
 
-    def _write(self, name, text):
-        with open(f'{self.folder}/{name}', 'w', encoding='utf-8') as file:
-            os.chmod(file.name, 0o600)  # Erlang insists, for the cookie
-            file.write(text)
+    def _numbers(self, node: int | None) -> Iterable[int]:
+        if node is None:
+            return range(len(self.ports))
+        return [node]
 
-    def _numbers(self, node):
-        return range(len(self.ports)) if node is None else [node]
+    def _start_epmd(self, deadline: float) -> None:
+        port = self.epmd_port
+        if not self.processes.is_running('epmd'):
+            command = [self.epmd, '-address', '127.0.0.1']
+            self.processes.start('epmd', [*command, '-port', str(port)])
+        self.processes.wait_until('epmd', lambda: ask(port, EPMD_NAMES) != b'', deadline)
 
-    def _runs(self, name):
-        return name in self.processes and self.processes[name].poll() is None
+    def _start_node(self, number: int) -> None:
+        name = f'n{number}'
+        if not self.processes.is_running(name):
+            command = [f'{self.server}/rabbitmq-server']
+            environment = self._environment(number)
+            self.processes.start(name, command, environment)
 
-    def _spawn(self, name, *command, env=None):
-        with open(f'{self.folder}/{name}.log', 'wb') as log:
-            process = subprocess.Popen(
-                ['sh', '-c', GUARDED, 'guarded', *command],
-                env=env,
-                cwd=self.folder,
-                stdin=subprocess.PIPE,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
-        self.processes[name] = process
-        self.tell_guard()
-        with process.stdin as pipe:
-            pipe.write(b'go\n')
+    def _environment(self, number: int) -> dict[str, str]:
+        return node_environment(self.folder, number, self.ports[number], self.epmd_port)
 
-    def _wait(self, deadline, name, condition, *args):
-        while True:
-            for needed in ('epmd', name):
-                if not self._runs(needed):
-                    raise self._failure(
-                        needed, f'ended with status {self.processes[needed].returncode}'
-                    )
-            if condition(*args):
-                return
-            if time.monotonic() > deadline:
-                raise self._failure(name, f'was not ready within {LIMIT} s')
-            time.sleep(0.05)
+    def _accepts(self, number: int) -> bool:
+        greeting = ask(self.ports[number].amqp, AMQP_HEADER)
+        return self.token.encode() in greeting
 
-    def _failure(self, name, what):
-        with open(f'{self.folder}/{name}.log', encoding='utf-8', errors='replace') as log:
-            lines = [line.strip()[:200] for line in log]
-        # An empty entry of the log ends with the > of its prefix.
-        errors = [line for line in lines if 'error' in line.lower() and not line.endswith('>')]
-        if name == 'epmd' or any('eaddrinuse' in line or 'in use' in line for line in lines):
-            kind, remedy = PortTaken, 'Another program took one of its ports: start it again.'
-        else:
-            kind, remedy = DidNotStart, 'Does `erl` start? Have memory and the disk of TMPDIR room?'
-        words = errors[:5] or lines[-5:] or ['(nothing)']
-        return kind('\n    '.join([f'RabbitMQ ({name}) {what}. It said:', *words]) + f'\n{remedy}')
+    def _is_one_cluster(self) -> bool:
+        try:
+            output = self.ctl('cluster_status', '--formatter=json')
+        except CtlFailed:
+            return False
+        running = json.loads(output)['running_nodes']
+        return len(running) == len(self.ports)
 
-    def _accepts(self, node):
-        return self.token.encode() in ask(self.ports[node][0], b'AMQP\0\0\x09\1')
+    def _set_partition_handling(self, strategy: str) -> None:
+        code = PARTITION_HANDLING % strategy
+        for number in self._numbers(None):
+            self.ctl('eval', code, node=number)
 
-    def _is_one_cluster(self):
-        with contextlib.suppress(CtlFailed):
-            running = json.loads(self.ctl('cluster_status', '--formatter=json'))['running_nodes']
-            return len(running) == len(self.ports)
+    def _signal(self, node: int | None, number: int) -> None:
+        for each in self._numbers(node):
+            self.processes.signal(f'n{each}', number)
 
-    def _signal(self, node, number):
-        for name in filter(self._runs, self._numbers(node)):
-            os.killpg(self.processes[name].pid, number)
-
-    def _end(self, node, number):
+    def _end(self, node: int | None, number: int) -> None:
         self._signal(node, number)
-        self._signal(node, signal.SIGCONT)  # a paused one would not hear SIGTERM
-        for name in filter(self._runs, self._numbers(node)):
-            self.processes[name].wait(LIMIT)
+        # A paused node does not take SIGTERM.
+        self._signal(node, signal.SIGCONT)
+        for each in self._numbers(node):
+            self.processes.wait_for_end(f'n{each}')
         self.tell_guard()
 
-    def _environment(self, node):
-        inherited = {
-            name: value
-            for name, value in os.environ.items()
-            if not name.startswith(('RABBITMQ_', 'ERL_', 'NOTIFY_'))
-        }
-        return {
-            **inherited,
-            'HOME': self.folder,  # of the cookie
-            'ERL_EPMD_ADDRESS': '127.0.0.1',
-            'ERL_EPMD_PORT': str(self.epmd_port),
-            # -start_epmd: a short-lived helper of the server could start one when ours is already gone.
-            'ERL_AFLAGS': '-start_epmd false -kernel inet_dist_use_interface {127,0,0,1}',
-            'RUNNING_UNDER_SYSTEMD': 'true',  # rabbitmq-server becomes Erlang instead of waiting for it
-            'RABBITMQ_NODENAME': f'n{node}@localhost',
-            'RABBITMQ_DIST_PORT': str(self.ports[node][1]),
-            'RABBITMQ_CONF_ENV_FILE': f'{self.folder}/none',
-            'RABBITMQ_CONFIG_FILE': f'{self.folder}/n{node}.conf',
-            'RABBITMQ_CONFIG_FILES': f'{self.folder}/none',
-            'RABBITMQ_ADVANCED_CONFIG_FILE': f'{self.folder}/advanced.config',
-            'RABBITMQ_ENABLED_PLUGINS_FILE': f'{self.folder}/enabled_plugins',
-            'RABBITMQ_MNESIA_BASE': self.folder,
-            'RABBITMQ_LOG_BASE': self.folder,
-            'RABBITMQ_LOGS': '-',
-        }
+
+def write_configuration(
+    guard: Guard,
+    ports: Sequence[Ports],
+    token: str,
+    management: bool,
+    oauth2: Sequence[str],
+) -> None:
+    """Write the files that all nodes read, and the one of each node."""
+    shared = ''
+    for number in range(len(ports)):
+        shared += PEER.format(entry=number + 1, number=number)
+    shared += write_keys(guard, oauth2)
+    for number, node_ports in enumerate(ports):
+        own = CONF.format(amqp=node_ports.amqp, http=node_ports.http)
+        guard.write(f'n{number}.conf', own + shared)
+    plugins = []
+    if management:
+        plugins.append('rabbitmq_management')
+    if oauth2:
+        plugins.append('rabbitmq_auth_backend_oauth2')
+    guard.write('enabled_plugins', f'[{",".join(plugins)}].')
+    guard.write('advanced.config', ADVANCED % token)
+    guard.write('.erlang.cookie', secrets.token_hex(20))
 
 
-def find_server():
-    """Return the folder of rabbitmq-server and the path of epmd; raise NotInstalled."""
+def write_keys(guard: Guard, oauth2: Sequence[str]) -> str:
+    """Write public keys into files; return the settings that name them."""
+    if not oauth2:
+        return ''
+    settings = OAUTH2
+    for number, key in enumerate(oauth2, 1):
+        guard.write(f'k{number}.pem', key)
+        path = f'{guard.folder}/k{number}.pem'
+        settings += f'auth_oauth2.signing_keys.k{number} = {path}\n'
+    return settings
+
+
+def node_environment(
+    folder: str,
+    number: int,
+    ports: Ports,
+    epmd_port: int,
+) -> dict[str, str]:
+    """Return the environment of a node, and of rabbitmqctl for it.
+
+    It keeps none of the settings of an installed RabbitMQ.
+    """
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(('RABBITMQ_', 'ERL_', 'NOTIFY_'))
+    }
+    own = {
+        'HOME': folder,  # of the cookie
+        'ERL_EPMD_ADDRESS': '127.0.0.1',
+        'ERL_EPMD_PORT': str(epmd_port),
+        'ERL_AFLAGS': ERLANG_FLAGS,
+        # rabbitmq-server becomes Erlang instead of waiting for it
+        'RUNNING_UNDER_SYSTEMD': 'true',
+        'RABBITMQ_NODENAME': f'n{number}@localhost',
+        'RABBITMQ_DIST_PORT': str(ports.distribution),
+        'RABBITMQ_CONF_ENV_FILE': f'{folder}/none',
+        'RABBITMQ_CONFIG_FILE': f'{folder}/n{number}.conf',
+        'RABBITMQ_CONFIG_FILES': f'{folder}/none',
+        'RABBITMQ_ADVANCED_CONFIG_FILE': f'{folder}/advanced.config',
+        'RABBITMQ_ENABLED_PLUGINS_FILE': f'{folder}/enabled_plugins',
+        'RABBITMQ_MNESIA_BASE': folder,
+        'RABBITMQ_LOG_BASE': folder,
+        'RABBITMQ_LOGS': '-',
+    }
+    return {**environment, **own}
+
+
+def startup_failure(
+    name: str,
+    problem: str,
+    lines: Sequence[str],
+) -> DidNotStart:
+    """Return the exception for a process that failed, with its log `lines`."""
+    errors = list(filter(says_error, lines))
+    shown = errors[:5] or lines[-5:] or ['(nothing)']
+    head = f'RabbitMQ ({name}) {problem}. Its log says:'
+    message = '\n    '.join([head, *shown])
+    if name == 'epmd' or any(map(says_port_taken, lines)):
+        remedy = 'Another program took one of its ports: start it again.'
+        return PortTaken(f'{message}\n{remedy}')
+    remedy = 'Does `erl` start? Have memory and the disk of TMPDIR room?'
+    return DidNotStart(f'{message}\n{remedy}')
+
+
+def says_port_taken(line: str) -> bool:
+    """Return whether a line of the log says that a port is in use."""
+    return 'eaddrinuse' in line or 'in use' in line
+
+
+def says_error(line: str) -> bool:
+    """Return whether a line of the log tells of an error.
+
+    An empty entry of the log ends with the > of its prefix.
+    """
+    return 'error' in line.lower() and not line.endswith('>')
+
+
+def find_server() -> tuple[str, str]:
+    """Return the folder of rabbitmq-server and the path of epmd.
+
+    Raises NotInstalled.
+    """
     home = os.environ.get('RABBITMQ_HOME')
-    folders = [os.path.abspath(f'{home}/sbin')] if home else [*SERVER_FOLDERS, *os.get_exec_path()]
-    server = shutil.which('rabbitmq-server', path=os.pathsep.join(folders))
-    epmd = shutil.which('epmd', path=os.pathsep.join([*folders, *os.get_exec_path()]))
-    if not server or not epmd:
-        raise NotInstalled(
-            NOT_INSTALLED.format('epmd (part of Erlang)' if server else 'rabbitmq-server')
-        )
+    path = os.get_exec_path()
+    folders = [*SERVER_FOLDERS, *path]
+    if home:
+        folders = [os.path.abspath(f'{home}/sbin')]
+    server = find_program('rabbitmq-server', folders)
+    if not server:
+        raise NotInstalled(NOT_INSTALLED.format('rabbitmq-server'))
+    epmd = find_program('epmd', [*folders, *path])
+    if not epmd:
+        raise NotInstalled(NOT_INSTALLED.format('epmd (part of Erlang)'))
     return os.path.dirname(server), epmd
 
 
-def free_ports(count):
-    """Return `count` free TCP ports of 127.0.0.1 that the system does not give to outgoing connections.
+def find_program(name: str, folders: Sequence[str]) -> str | None:
+    """Return the path of a program in one of the folders, or None."""
+    return shutil.which(name, path=os.pathsep.join(folders))
 
-    A client that keeps trying a dead port of that kind could connect to itself, or occupy it.
+
+def free_ports(count: int) -> list[int]:
+    """Return `count` free TCP ports of 127.0.0.1.
+
+    The system does not give them to outgoing connections. Otherwise a client
+    that keeps trying a closed port could connect to itself, or occupy it.
     """
-    try:
-        with open('/proc/sys/net/ipv4/ip_local_port_range', encoding='ascii') as file:
-            low, high = map(int, file.read().split())
-    except OSError:
-        low, high = 32768, 65535
-    ports = set(range(26000, 65536))  # above those of an installed RabbitMQ
-    ports = list(ports.difference(range(low, high + 1)) or ports)
-    free = []
-    for port in random.SystemRandom().sample(ports, len(ports)):
-        with contextlib.suppress(OSError), socket.socket() as probe:
-            probe.bind(('127.0.0.1', port))
+    low, high = outgoing_ports()
+    wanted = set(range(26000, 65536))  # above those of an installed RabbitMQ
+    safe = wanted.difference(range(low, high + 1))
+    candidates = list(safe or wanted)
+    free: list[int] = []
+    for port in random.SystemRandom().sample(candidates, len(candidates)):
+        if is_free(port):
             free.append(port)
         if len(free) == count:
             break
     return free
 
 
-def ask(port, question):
-    """Return what the server on a port of 127.0.0.1 answers to `question` within 1 s; b'' if nothing."""
-    with (
-        contextlib.suppress(OSError),
-        socket.create_connection(('127.0.0.1', port), timeout=1) as connection,
-    ):
-        connection.sendall(question)
-        return connection.recv(4096)
-    return b''
+def outgoing_ports() -> tuple[int, int]:
+    """Return the first and last port that outgoing connections get."""
+    path = '/proc/sys/net/ipv4/ip_local_port_range'
+    try:
+        with open(path, encoding='ascii') as file:
+            low, high = file.read().split()
+    except OSError:
+        return 32768, 65535
+    return int(low), int(high)
+
+
+def is_free(port: int) -> bool:
+    """Return whether a server could listen on this port of 127.0.0.1."""
+    try:
+        with socket.socket() as probe:
+            probe.bind(('127.0.0.1', port))
+    except OSError:
+        return False
+    return True
+
+
+def ask(port: int, question: bytes) -> bytes:
+    """Return what the server on a port of 127.0.0.1 answers within 1 s.
+
+    It is b'' if there is no answer.
+    """
+    address = ('127.0.0.1', port)
+    try:
+        with socket.create_connection(address, timeout=1) as connection:
+            connection.sendall(question)
+            return connection.recv(4096)
+    except OSError:
+        return b''

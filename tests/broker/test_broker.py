@@ -23,17 +23,25 @@ import psutil
 import pytest
 from support.processes import PATIENCE, wait_until
 
-import broker as script
-from siamese.testbed import rabbitmq as broker
+from siamese import ROOT
+from siamese.testbed import rabbitmq
 
-SCRIPT = os.path.abspath(script.__file__)
+SCRIPT = str(ROOT / 'broker.py')
+COPIED = (
+    'broker.py',
+    'siamese/__init__.py',
+    'siamese/testbed/__init__.py',
+    'siamese/testbed/rabbitmq.py',
+)
 PERSISTENT = pika.BasicProperties(delivery_mode=2)
 # Says on stdout where the broker is and what its own arguments are, and stays until its stdin ends.
 COMMAND = ['sh', '-c', 'echo "$AMQP_URL" "$@"; read -r line; exit 7', 'command']
 
 
 class Place:
-    """Where a test's brokers live: their folder, and a mark in the environment of all their processes."""
+    """Where a test's brokers live: their folder, and a mark in the environment
+    of all their processes.
+    """
 
     def __init__(self, folder):
         self.folder, self.mark = folder, f'TEST_BROKER_MARK={uuid.uuid4()}'
@@ -62,7 +70,9 @@ class Place:
 
 @pytest.fixture
 def place(monkeypatch):
-    """A Place for the brokers this test starts, here or as processes; at the end it must be empty."""
+    """A Place for the brokers this test starts, here or as processes; at the
+    end it must be empty.
+    """
     folder = tempfile.mkdtemp(prefix='test-broker-')
     os.chmod(folder, 0o777)
     place = Place(folder)
@@ -81,7 +91,7 @@ def place(monkeypatch):
 @pytest.fixture(scope='module')
 def one():
     """One node, shared by the tests that leave it running."""
-    with broker.throwaway() as b:
+    with rabbitmq.throwaway() as b:
         yield b
 
 
@@ -97,7 +107,9 @@ def start(*args, prefix=(sys.executable, SCRIPT)):
 
 
 def hammer(kill, process, number):
-    """Send a signal again and again, also while it cleans up, and return the exit status and the log."""
+    """Send a signal again and again, also while it cleans up, and return the
+    exit status and the log.
+    """
     deadline = time.monotonic() + PATIENCE
     while process.poll() is None and time.monotonic() < deadline:
         kill(process.pid, number)
@@ -157,7 +169,7 @@ def is_open(url):
 # As a command
 
 
-def test_command_finds_the_broker_and_its_exit_status_is_passed_on(place):
+def test_a_command_finds_the_broker_and_its_exit_status_is_passed_on(place):
     process = start(*COMMAND, '--count', '3', '--nodes', '9', '--help')
     url, *flags = process.stdout.readline().split()
     assert flags == ['--count', '3', '--nodes', '9', '--help']
@@ -206,13 +218,13 @@ def test_ctrl_c_on_a_terminal_leaves_the_command_time_to_end_by_itself(place):
     os.close(terminal)
 
 
-def test_command_that_does_not_exist():
+def test_a_command_that_does_not_exist_exits_with_127():
     done = run('./no-such-command', '--count', '3')
     assert done.returncode == 127
     assert len(done.stderr.splitlines()) == 1 and './no-such-command' in done.stderr
 
 
-def test_command_that_is_no_program(place):
+def test_a_command_that_is_not_a_program_exits_with_126(place):
     text = os.path.join(place.folder, 'text')
     with open(text, 'w') as file:
         file.write('this is no program')
@@ -235,14 +247,16 @@ def test_command_that_is_no_program(place):
         ['--oauth2', sys.executable],
     ],
 )
-def test_bad_usage(args):
+def test_bad_usage_exits_with_2(args):
     done = run(*args)
     assert done.returncode == 2
     assert done.stderr.startswith('broker.py: error: ')
 
 
-def test_alone_three_at_once_each_ended_by_another_signal(place):
-    """Started at the same moment they do not disturb each other, and even SIGKILL leaves nothing."""
+def test_three_at_once_leave_nothing_behind_whatever_signal_ends_them(place):
+    """Started at the same moment they do not disturb each other, and even
+    SIGKILL leaves nothing.
+    """
     started = {
         number: start('--management') for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
     }
@@ -264,7 +278,7 @@ def test_alone_three_at_once_each_ended_by_another_signal(place):
     wait_until(place.is_empty)
 
 
-def test_ended_while_it_starts(place):
+def test_a_signal_while_it_starts_leaves_nothing_behind(place):
     process = start(*COMMAND)
     wait_until(
         lambda: any(
@@ -275,10 +289,23 @@ def test_ended_while_it_starts(place):
     assert status == 128 + signal.SIGTERM and 'Traceback' not in log
 
 
-def test_as_an_ordinary_user_and_killed(place):
-    """Its command must not be left behind either, trying for ever to reach a broker."""
-    shutil.copy(SCRIPT, place.folder)
-    script = os.path.join(place.folder, 'broker.py')
+def copy_into(folder):
+    """Copy broker.py and the modules it imports; return the path of the copy."""
+    for name in COPIED:
+        path = os.path.join(folder, name)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        shutil.copy(ROOT / name, path)
+    return os.path.join(folder, 'broker.py')
+
+
+def remove_copy(folder):
+    os.remove(os.path.join(folder, 'broker.py'))
+    shutil.rmtree(os.path.join(folder, 'siamese'))
+
+
+def test_an_ordinary_user_can_start_it_and_sigkill_leaves_nothing_behind(place):
+    """Its command must not be left behind either, trying forever to reach a broker."""
+    script = copy_into(place.folder)
     drop = (
         ['setpriv', '--reuid=65534', '--regid=65534', '--clear-groups'] if os.getuid() == 0 else []
     )
@@ -286,14 +313,14 @@ def test_as_an_ordinary_user_and_killed(place):
     assert_works(process.stdout.readline().strip())
     owners = {os.stat(f'/proc/{pid}').st_uid for pid in place.processes()}
     assert owners == {65534 if drop else os.getuid()}
-    os.remove(script)
+    remove_copy(place.folder)
     process.kill()
     process.wait()
     wait_until(place.is_empty)
     process.communicate()
 
 
-def test_not_installed(place, monkeypatch):
+def test_without_rabbitmq_it_says_how_to_install_it(place, monkeypatch):
     monkeypatch.setenv('RABBITMQ_HOME', place.folder)
     done = run('true')
     assert done.returncode == 3
@@ -306,13 +333,13 @@ def test_not_installed(place, monkeypatch):
         assert line in done.stderr
     assert 'Traceback' not in done.stderr and 'guest' not in done.stderr
     with (
-        pytest.raises(broker.NotInstalled, match='rabbitmq-server was not found'),
-        broker.throwaway(),
+        pytest.raises(rabbitmq.NotInstalled, match='rabbitmq-server was not found'),
+        rabbitmq.throwaway(),
     ):
         pass
 
 
-def test_a_server_that_fails(place, monkeypatch):
+def test_the_log_of_a_server_that_fails_is_quoted(place, monkeypatch):
     home = tempfile.mkdtemp()
     os.mkdir(f'{home}/sbin')
     with open(f'{home}/sbin/rabbitmq-server', 'w') as file:
@@ -329,8 +356,10 @@ def test_a_server_that_fails(place, monkeypatch):
 # As a context manager
 
 
-def test_beside_programs_that_hold_the_usual_ports(place, monkeypatch):
-    """Neither they nor the administrator's variables matter; everything listens on loopback only."""
+def test_programs_on_the_usual_ports_do_not_matter(place, monkeypatch):
+    """Neither they nor the administrator's variables matter; everything listens
+    on loopback only.
+    """
     for name, value in {
         'RABBITMQ_NODENAME': 'rabbit@localhost',
         'RABBITMQ_BOOT_MODULE': 'no_such_module',
@@ -343,7 +372,7 @@ def test_beside_programs_that_hold_the_usual_ports(place, monkeypatch):
         for number in (5672, 4369, 25672, 15672):
             with contextlib.suppress(OSError):  # then a real RabbitMQ holds it, even better
                 taken.append(stack.enter_context(socket.create_server(('127.0.0.1', number))))
-        b = stack.enter_context(broker.throwaway(management=True))
+        b = stack.enter_context(rabbitmq.throwaway(management=True))
         assert_works(b.url)
         with urllib.request.urlopen(authorized(f'{b.management_url}/api/overview')) as answer:
             assert json.load(answer)['management_version']
@@ -366,8 +395,8 @@ def authorized(url):
     return urllib.request.HTTPBasicAuthHandler(manager).http_request(request)
 
 
-def test_exception_in_the_body_beside_another_broker(place, one):
-    with pytest.raises(ZeroDivisionError), broker.throwaway(started=False) as b:
+def test_an_exception_in_the_body_leaves_only_the_other_broker(place, one):
+    with pytest.raises(ZeroDivisionError), rabbitmq.throwaway(started=False) as b:
         assert b.urls == [b.url] and b.management_url is None
         assert not is_open(b.url)
         b.start()
@@ -379,7 +408,7 @@ def test_exception_in_the_body_beside_another_broker(place, one):
 
 
 @pytest.mark.parametrize('steps', [['kill'], ['pause', 'stop']], ids=' '.join)
-def test_message_survives(one, steps):
+def test_a_persistent_message_survives_a_restart(one, steps):
     """And a paused node can be stopped gracefully."""
     put(one.url, steps[-1], b'durable and persistent')
     one.ctl('eval', 'mnesia:sync_log().')  # or a queue just declared may be forgotten
@@ -390,12 +419,12 @@ def test_message_survives(one, steps):
     assert get(one.url, steps[-1]) == b'durable and persistent'
 
 
-def test_pause_and_resume(one):
+def test_a_paused_node_answers_after_resume(one):
     with channel(one.url) as ch:
         queue = ch.queue_declare('', exclusive=True).method.queue
         one.pause()
         assert is_open(one.url)
-        assert broker.ask(port(one.url), b'AMQP\0\0\x09\1') == b''
+        assert rabbitmq.ask(port(one.url), b'AMQP\0\0\x09\1') == b''
         timer = threading.Timer(1, one.resume)
         began = time.monotonic()
         timer.start()
@@ -405,7 +434,7 @@ def test_pause_and_resume(one):
     assert_works(one.url)
 
 
-def test_ctl(one):
+def test_ctl_returns_the_output_or_raises(one):
     one.ctl('add_vhost', 'with ctl')
     assert 'with ctl' in one.ctl('list_vhosts', '--quiet').splitlines()
     with pytest.raises(
@@ -415,7 +444,7 @@ def test_ctl(one):
     assert failure.value.returncode != 0
 
 
-def test_a_port_taken_in_between(place):
+def test_it_starts_on_other_ports_if_one_is_taken(place):
     """Somebody is faster at one of the ports: it starts with others."""
     thieves = []
 
@@ -433,16 +462,16 @@ def test_a_port_taken_in_between(place):
 
     thief = threading.Thread(target=steal)
     thief.start()
-    with broker.throwaway() as b:
+    with rabbitmq.throwaway() as b:
         thief.join()
         assert_works(b.url)
         assert b.ports[0][1] != thieves[0].getsockname()[1]
     thieves[0].close()
 
 
-def test_another_rabbitmq_on_its_port(place, one):
+def test_another_rabbitmq_on_its_port_is_not_mistaken_for_it(place, one):
     """It is not mistaken for ours; as the URL is known already, no other port will do."""
-    greeting = broker.ask(port(one.url), b'AMQP\0\0\x09\1')
+    greeting = rabbitmq.ask(port(one.url), b'AMQP\0\0\x09\1')
     assert b'RabbitMQ' in greeting
 
     def greet(listener):
@@ -453,19 +482,19 @@ def test_another_rabbitmq_on_its_port(place, one):
                 connection.close()
 
     with (
-        broker.throwaway(started=False) as b,
+        rabbitmq.throwaway(started=False) as b,
         socket.create_server(('127.0.0.1', port(b.url))) as listener,
     ):
         other = threading.Thread(target=greet, args=[listener])
         other.start()
-        with pytest.raises(broker.DidNotStart, match='(?s)eaddrinuse.*start it again'):
+        with pytest.raises(rabbitmq.DidNotStart, match='(?s)eaddrinuse.*start it again'):
             b.start()
         listener.shutdown(socket.SHUT_RDWR)
         other.join()
 
 
-def test_cluster_of_three(place):
-    with broker.throwaway(nodes=3) as b:
+def test_a_cluster_of_three_survives_the_loss_of_a_node(place):
+    with rabbitmq.throwaway(nodes=3) as b:
 
         def running(node):
             return len(

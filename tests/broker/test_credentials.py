@@ -412,7 +412,7 @@ def test_a_token_that_the_broker_refuses_is_no_fault_of_the_broker(
 ):
     broker = candidate.Candidate(with_token(bare, mint(life, *scopes)), 500)
     broker.folder = tmp_path
-    with pytest.raises(candidate.Away, match=what):
+    with pytest.raises(candidate.Unavailable, match=what):
         broker.run('ack_producer.py', '--count', 1)
 
 
@@ -422,7 +422,7 @@ def test_a_token_that_expires_while_a_script_of_compare_is_at_work(channel, bare
     consumer = broker.ready('validate.py')
     wait_until(lambda: time.time() > broker.endpoint.credentials.expires + 1, 'its end')
     channel.queue_delete('siamese.blocks')  # it declares it again
-    with pytest.raises(candidate.Away, match='the token has expired'):
+    with pytest.raises(candidate.Unavailable, match='the token has expired'):
         broker.end(consumer)
 
 

@@ -73,7 +73,7 @@ def test_a_fault_of_the_network(start, url, tmp_path, fault):
     seconds = (
         10 if fault == 'black hole' else 2
     )  # 10: what scripts use; then it takes 15 to 30 s to notice
-    with proxy.before(f'{url}?heartbeat={seconds}') as between:
+    with proxy.in_front_of(f'{url}?heartbeat={seconds}') as between:
         endure(
             start,
             tmp_path,
@@ -120,7 +120,10 @@ def questions(start, url, client_back=GONE[-1], server_back=GONE[-1]):
 @pytest.mark.parametrize('fault', NETWORK)
 def test_questions_and_a_fault_of_the_network(start, url, fault):
     inject, heal = NETWORK[fault]
-    with proxy.before(f'{url}?heartbeat=2') as between, questions(start, between.url) as running:
+    with (
+        proxy.in_front_of(f'{url}?heartbeat=2') as between,
+        questions(start, between.url) as running,
+    ):
         inject(between)
         for script in running:
             script.wait_for(GONE[0])
@@ -386,11 +389,11 @@ def no_broker(request, url, broker):
     """The URL of something that is no broker, or of nothing at all."""
     kind = request.param
     if kind == 'mute':
-        with proxy.before(url) as between:
+        with proxy.in_front_of(url) as between:
             between.hold()
             yield between.url
     elif kind == 'nothing behind the proxy':
-        with proxy.before('amqp://guest:guest@127.0.0.1:1/%2F') as between:
+        with proxy.in_front_of('amqp://guest:guest@127.0.0.1:1/%2F') as between:
             yield between.url
     else:
         yield {
@@ -452,7 +455,7 @@ def test_twenty_producers_wait_for_a_broker_that_dies_twice_while_it_starts(star
             starting.exception(PATIENCE)  # it ends, in whatever way
 
         port = broker.ports[0][0]
-        dies(lambda: 0 in broker.processes)
+        dies(lambda: 'n0' in broker.processes.started)
         dies(
             lambda: (
                 broker_module.ask(port, b'AMQP')
@@ -507,7 +510,7 @@ def test_what_is_not_republished_is_found(start, url, tmp_path, queue, claims):
     producer, consumer = SCENARIOS[queue]
     driver, ledger = tmp_path / 'careless.py', tmp_path / 'run.jsonl'
     driver.write_text(CARELESS.format(module=producer[0][:-3], claims=claims))
-    with proxy.before(url) as between:
+    with proxy.in_front_of(url) as between:
         careless = start(
             driver,
             *producer,

@@ -335,7 +335,7 @@ def test_a_broker_that_neither_confirms_nor_closes_the_channel(
                 data = re.sub(frame, b'', data, flags=re.DOTALL)
         return data
 
-    with proxy.before(url, alter=swallow) as between:
+    with proxy.in_front_of(url, alter=swallow) as between:
         args = producer.parse_args(['--url', between.url])
         with delivery.connected(args, producer.declare) as link:
             link.publish('', args.queue, b'x', pika.BasicProperties(message_id='m1'))
@@ -357,7 +357,7 @@ def test_tls_is_verified(run, url, tmp_path, channel):
     authority.cert_pem.write_to_path(str(tmp_path / 'ca.pem'))
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert('localhost').configure_cert(tls)
-    with proxy.before(url, tls) as between:
+    with proxy.in_front_of(url, tls) as between:
         secure = between.url.replace('amqp://', 'amqps://').replace('127.0.0.1', 'localhost')
         done = run(
             'producer.py', '--count', 1, '--url', f'{secure}?cacertfile={tmp_path / "ca.pem"}'
@@ -379,7 +379,7 @@ def test_tls_is_verified_at_each_url(run, url, tmp_path, channel):
             authority, tls = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             authority.cert_pem.write_to_path(str(tmp_path / name))
             authority.issue_cert('localhost').configure_cert(tls)
-            betweens.append(stack.enter_context(proxy.before(url, tls)))
+            betweens.append(stack.enter_context(proxy.in_front_of(url, tls)))
             urls.append(
                 betweens[-1].url.replace('amqp://', 'amqps://').replace('127.0.0.1', 'localhost')
             )
@@ -403,7 +403,7 @@ def test_tls_where_there_is_none_or_for_another_name(run, url, tmp_path):
     authority, tls = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.cert_pem.write_to_path(str(tmp_path / 'ca.pem'))
     authority.issue_cert('elsewhere.example').configure_cert(tls)
-    with proxy.before(url, tls) as between:
+    with proxy.in_front_of(url, tls) as between:
         secure = between.url.replace('amqp://', 'amqps://').replace('127.0.0.1', 'localhost')
         done = run(
             'producer.py', '--count', 1, '--url', f'{secure}?cacertfile={tmp_path / "ca.pem"}'
@@ -416,7 +416,7 @@ def test_tls_where_there_is_none_or_for_another_name(run, url, tmp_path):
 
 
 def test_a_duration_ends_it_while_the_broker_is_mute(run, url):
-    with proxy.before(url) as between:
+    with proxy.in_front_of(url) as between:
         between.hold()
         done = run('validate.py', '--duration', 0.5, '--json', '-', '--url', between.url)
     assert json.loads(done.out)['duration_s'] < 10, done.err  # pika waits for 15 s

@@ -170,7 +170,7 @@ def test_dead_letters_whose_acknowledgement_is_lost_count_once(
     channel.queue_declare('twice', arguments={'x-dead-letter-exchange': 'both'})
     for queue in 'twice', 'siamese.dead':
         channel.queue_bind(queue, 'both')
-    with proxy.before(url) as between:
+    with proxy.in_front_of(url) as between:
         monitor, db = watch(start, broker, tmp_path / 'siamese.db', AMQP_URL=between.url)
         between.hold('up')
         for properties in {}, {'message_id': 'with an id'}, {'headers': {'x': 1}}:

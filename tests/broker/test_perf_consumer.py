@@ -85,7 +85,7 @@ def test_a_byte_that_changes_on_the_way_is_caught(run, url, channel, encoding, o
     name = encoding.replace('-le', '')
     assert run('perf_producer.py', '--count', 50, '--encoding', name, '--quiet').status == 0
     flip, _ = replace_once('键'.encode(encoding), '锭'.encode(encoding))
-    with proxy.before(url, alter=flip) as between:
+    with proxy.in_front_of(url, alter=flip) as between:
         done = run('perf_consumer.py', '--count', 50, '--json', '-', '--url', between.url)
     assert done.status == 1 and json.loads(done.out)['corrupt'] == 1
     at = perf.body_of(name, 256)[0].index('键'.encode(encoding)) + of_it

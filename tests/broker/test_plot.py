@@ -11,7 +11,7 @@ def plot(*argv):
     return Running('bench/plot.py', *argv).end()
 
 
-def test_two_runs_of_the_same_name(tmp_path):
+def test_two_runs_of_the_same_name_are_drawn_together(tmp_path):
     for name in 'monday', 'tuesday':
         (tmp_path / name).mkdir()
         (tmp_path / name / 'run.csv').write_text(f'{HEAD}\n1.0,9,9,1,2,3,4,5,6\n2.0,0,0,,,,,,\n')
@@ -30,12 +30,12 @@ def test_two_runs_of_the_same_name(tmp_path):
     assert pictures[0].shape == pictures[1].shape and (pictures[0] != pictures[1]).any()
 
 
-def test_a_run_in_which_nothing_was_confirmed(tmp_path):
+def test_a_run_without_confirms_is_drawn(tmp_path):
     (tmp_path / 'run.csv').write_text(f'{HEAD}\n1.0,200,0,,,,,,\n2.0,0,0\n')
     assert plot(tmp_path / 'run.csv').status == 0
 
 
-def test_a_run_of_the_script(run, tmp_path):
+def test_a_run_of_perf_producer_is_drawn(run, tmp_path):
     assert (
         run(
             'perf_producer.py', '--rate', 50, '--duration', 2.5, '--csv', tmp_path / 'run.csv'
@@ -56,7 +56,7 @@ def test_a_run_of_the_script(run, tmp_path):
         (f'{HEAD}\nnow,9,9,1,2,3,4,5,6\n', 'could not convert'),
     ],
 )
-def test_what_cannot_be_drawn(tmp_path, text, complaint):
+def test_a_file_that_cannot_be_drawn_is_reported(tmp_path, text, complaint):
     if text is not None:
         (tmp_path / 'run.csv').write_text(text)
     done = plot(tmp_path / 'run.csv')
@@ -68,7 +68,7 @@ def test_what_cannot_be_drawn(tmp_path, text, complaint):
     )
 
 
-def test_where_it_cannot_be_written(tmp_path):
+def test_a_picture_that_cannot_be_written_is_reported(tmp_path):
     (tmp_path / 'run.csv').write_text(f'{HEAD}\n1.0,9,9,1,2,3,4,5,6\n')
     done = plot(tmp_path / 'run.csv', '--out', '/none/run.png')
     assert (

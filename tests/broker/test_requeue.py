@@ -125,7 +125,7 @@ def kept(tmp_path):
 def test_only_one_process_requeues_at_a_time(start, run, url, channel, kept):
     _, path = kept(*['work'] * 5)
     channel.queue_declare('work', durable=True)
-    with proxy.before(url) as between:
+    with proxy.in_front_of(url) as between:
         between.hold()
         first = start(
             'monitor.py', '--requeue-dead', 'all', '--history', path, AMQP_URL=between.url

@@ -593,7 +593,7 @@ def held(url):
             gate.wait(PATIENCE)
         return data
 
-    with proxy.before(url, alter=alter) as between:
+    with proxy.in_front_of(url, alter=alter) as between:
         yield between.url, reached, gate
 
 
@@ -633,7 +633,7 @@ def test_what_a_killed_check_left_is_removed(manage, api, url):
 
 def test_a_broker_that_goes_away_during_a_check(manage, api, url):
     manage.run('--create')
-    with proxy.before(url) as between:
+    with proxy.in_front_of(url) as between:
         between.limit = 900  # bytes of each connection: it ends amid the tries
         done = manage.run('--check', AMQP_URL=between.url)
     assert done.status == 3, done

@@ -1,4 +1,6 @@
-"""setup.sh where something is missing and cannot be installed: it says what to do, and exits with 3."""
+"""setup.sh where something is missing and cannot be installed: it says what to
+do, and exits with 3.
+"""
 
 import os
 import shutil
@@ -12,7 +14,9 @@ from siamese import ROOT
 
 @pytest.fixture
 def machine(tmp_path):
-    """A folder with setup.sh, and a function that runs it where `tools` are all there is (no apt-get, no sudo)."""
+    """A folder with setup.sh, and a function that runs it where `tools` are all
+    there is (no apt-get, no sudo).
+    """
     for name in (
         'tools/setup.sh',
         'siamese/__init__.py',
@@ -44,7 +48,7 @@ def machine(tmp_path):
 REAL = f'exec {sys.executable} "$@"'
 
 
-def test_no_rabbitmq(machine):
+def test_without_rabbitmq_it_says_how_to_install_it(machine):
     done = machine(REAL, 'broker', RABBITMQ_HOME='/none')
     assert done.returncode == 3 and 'no RabbitMQ server is installed here' in done.stderr
     for remedy in 'apt-get', 'dnf', 'brew', 'docker':
@@ -52,34 +56,34 @@ def test_no_rabbitmq(machine):
     assert 'Traceback' not in done.stderr
 
 
-def test_no_venv(machine):
+def test_without_venv_it_says_how_to_install_it(machine):
     done = machine(f'[ "$2" = venv ] && exit 1; {REAL}', 'venv', 'requirements.txt')
     assert done.returncode == 3 and 'as root: apt-get install python3-venv' in done.stderr
 
 
-def test_old_python(machine):
+def test_an_old_python_is_refused(machine):
     done = machine('[ "$1" = -c ] && exit 1', 'venv', 'requirements.txt')
     assert done.returncode == 3 and 'Python 3.9 or later is needed' in done.stderr
 
 
-def test_a_broker_that_is_there_needs_nothing(machine):
+def test_with_rabbitmq_there_is_nothing_to_do(machine):
     done = machine(REAL, 'broker', PATH=os.environ['PATH'])
     assert (done.returncode, done.stdout, done.stderr) == (0, '', '')
 
 
-def test_no_browser(machine):
+def test_without_a_browser_it_says_how_to_install_one(machine):
     done = machine(REAL, 'browser')
     assert done.returncode == 3 and 'no Chromium is installed here' in done.stderr
     assert 'apt-get install chromium' in done.stderr
 
 
-def test_no_xmlsec1(machine):
+def test_without_xmlsec1_it_says_how_to_install_it(machine):
     done = machine(REAL, 'saml')
     assert done.returncode == 3 and 'no xmlsec1 is installed here' in done.stderr
     assert 'apt-get install xmlsec1' in done.stderr
 
 
-def test_no_second_broker(machine, tmp_path):
+def test_a_download_that_fails_leaves_no_second_broker(machine, tmp_path):
     (tmp_path / 'bin' / 'debootstrap').write_text('#!/bin/sh\necho no mirror\nexit 1\n')
     (tmp_path / 'bin' / 'debootstrap').chmod(0o755)
     done = machine(REAL, 'rabbitmq4')
@@ -90,7 +94,7 @@ def test_no_second_broker(machine, tmp_path):
     assert 'no mirror' in done.stderr and not (tmp_path / '.rabbitmq4' / 'sbin').exists()
 
 
-def test_peers_that_cannot_be_had_are_named_and_left_out(machine):
+def test_peers_that_cannot_be_installed_are_named_and_left_out(machine):
     done = machine('exit 1', 'peers')
     assert done.returncode == 0
     for peer in 'py-amqp and aio-pika', 'amqplib', 'rabbitmq-c', 'PerfTest':

@@ -1,4 +1,4 @@
-"""soak.py: faults come and go, nothing gets lost, and it notices when something does."""
+"""soak.py: faults come and go, no message gets lost, and it notices when one does."""
 
 import json
 import signal
@@ -6,7 +6,7 @@ import signal
 import pytest
 from support.processes import PATIENCE, replace_once
 
-from siamese.testbed import proxy
+from siamese.testbed.proxy import in_front_of
 
 OF_CLIENTS = {
     'kill a script',
@@ -17,7 +17,7 @@ OF_CLIENTS = {
 }
 
 
-def test_a_broker_of_somebody_else_suffers_what_clients_can_do(run, url, broker):
+def test_on_your_broker_only_clients_suffer(run, url, broker):
     """The same seed makes the same faults; nothing stays behind."""
     orders = []
     for _ in range(2):
@@ -53,9 +53,9 @@ def test_two_signals_leave_nothing_behind(start, url, broker, tmp_path):
     soak = start(
         'soak.py', '--url', url, '--queue-type', 'classic', '--minutes', 5, '--folder', tmp_path
     )
-    soak.wait_for('through again', soak.out)
+    soak.wait_for('flowing again', soak.out)
     soak.send(signal.SIGINT)
-    soak.wait_for('SIGINT: taking out what is left')
+    soak.wait_for('SIGINT: draining the queues')
     done = soak.stop()
     assert (
         done.status == 130
@@ -68,7 +68,7 @@ def test_two_signals_leave_nothing_behind(start, url, broker, tmp_path):
     assert queues == ['siamese.dead']
 
 
-def test_a_cluster_of_its_own(start, tmp_path):
+def test_an_own_cluster_survives_all_faults(start, tmp_path):
     done = start(
         'soak.py',
         '--minutes',
@@ -84,17 +84,17 @@ def test_a_cluster_of_its_own(start, tmp_path):
     summary = json.loads((tmp_path / 'summary').read_text())
     lines = done.out.splitlines()
     assert lines[0].startswith('seed 2, 12 s of faults') and lines[-1] == summary['verdict']
-    assert sum('through again after' in line for line in lines) == len(summary['faults']) > 0
+    assert sum('flowing again after' in line for line in lines) == len(summary['faults']) > 0
     assert '"confirmed"' in (tmp_path / 'kept' / 'run.jsonl').read_text()
 
 
 def test_a_byte_that_changes_on_the_way_is_caught(run, url, tmp_path):
     flip, flipped = replace_once('键'.encode(), '锭'.encode())
-    with proxy.before(url, alter=flip) as between:
+    with in_front_of(url, alter=flip) as proxy:
         done = run(
             'soak.py',
             '--url',
-            between.url,
+            proxy.url,
             '--minutes',
             0.05,
             '--queue-type',
@@ -117,11 +117,11 @@ def test_a_byte_that_changes_on_the_way_is_caught(run, url, tmp_path):
         (['--seed', 'x'], 'invalid'),
     ],
 )
-def test_bad_flags(run, flags, complaint):
+def test_bad_flags_are_reported_in_one_line(run, flags, complaint):
     done = run('soak.py', *flags)
     assert done.status == 2 and complaint in done.err and done.err.count('\n') == 1
 
 
-def test_no_rabbitmq(run):
+def test_without_rabbitmq_it_says_how_to_install_it(run):
     done = run('soak.py', RABBITMQ_HOME='/none')
     assert done.status == 3 and 'Install RabbitMQ' in done.err and 'Traceback' not in done.err

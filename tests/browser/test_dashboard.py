@@ -621,7 +621,7 @@ def test_while_letters_are_sent_back_the_button_rests_and_the_end_ends_that_too(
     db, serve, visit, url
 ):
     bury(db)
-    with proxy.before(url) as between:
+    with proxy.in_front_of(url) as between:
         between.hold()
         tab = visit(serve(AMQP_URL=between.url) + '/login?next=%2Fdead')
         log_in(tab, 'guest', 'guest')

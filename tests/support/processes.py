@@ -34,7 +34,7 @@ def spell(seconds):
 
 
 def replace_once(old, new):
-    """Return a function for proxy.before(alter=) that replaces the first `old` it sees, and a list that then has it."""
+    """Return a function for proxy.in_front_of(alter=) that replaces the first `old` it sees, and a list that then has it."""
     done = []
 
     def alter(data):

@@ -1,4 +1,6 @@
-"""proxy.py: does to a connection what it says, and nothing else. The server says what reached it."""
+"""proxy.py: does to a connection what it says, and nothing else. The server
+says what reached it.
+"""
 
 import contextlib
 import socket
@@ -7,7 +9,7 @@ import threading
 import pytest
 from support.processes import PATIENCE, wait_until
 
-from siamese.testbed import proxy
+from siamese.testbed.proxy import in_front_of
 
 
 @contextlib.contextmanager
@@ -37,8 +39,8 @@ def server():
         yield url, got
 
 
-def client(between):
-    return socket.create_connection(('127.0.0.1', between.port), PATIENCE)
+def client(proxy):
+    return socket.create_connection(('127.0.0.1', proxy.port), PATIENCE)
 
 
 def receive(connection, count):
@@ -60,81 +62,81 @@ def has_ended(connection):
 def test_it_passes_all_bytes_both_ways_and_keeps_the_rest_of_the_url(server):
     url, got = server
     body = bytes(range(256)) * 8192  # 2 MB
-    with proxy.before(url) as between, client(between) as connection:
-        assert between.url == f'amqp://user:secret@127.0.0.1:{between.port}/%2F?heartbeat=3'
+    with in_front_of(url) as proxy, client(proxy) as connection:
+        assert proxy.url == f'amqp://user:secret@127.0.0.1:{proxy.port}/%2F?heartbeat=3'
         threading.Thread(target=connection.sendall, args=(body,), daemon=True).start()
         assert receive(connection, len(body)) == b''.join(got) == body
-        assert between.accepted == 1
+        assert proxy.accepted == 1
 
 
 @pytest.mark.parametrize('reset', [False, True])
-def test_cut(server, reset):
-    with proxy.before(server[0]) as between, client(between) as connection:
+def test_cut_ends_connections_and_accepts_new_ones(server, reset):
+    with in_front_of(server[0]) as proxy, client(proxy) as connection:
         connection.sendall(b'x')
         assert receive(connection, 1) == b'x'
-        between.cut(reset)
+        proxy.cut(reset)
         if reset:
             with pytest.raises(ConnectionResetError):
                 connection.recv(1)
         else:
             assert connection.recv(1) == b''
-        with client(between) as another:  # new ones are welcome
+        with client(proxy) as another:  # new ones are welcome
             another.sendall(b'y')
             assert receive(another, 1) == b'y'
 
 
-def test_hold_keeps_what_comes_until_release(server):
+def test_hold_keeps_data_until_release(server):
     url, got = server
-    with proxy.before(url) as between, client(between) as connection:
-        between.hold('down')
+    with in_front_of(url) as proxy, client(proxy) as connection:
+        proxy.hold('down')
         connection.sendall(b'one')
         wait_until(lambda: b''.join(got) == b'one', 'it at the server')
-        between.hold('up')
+        proxy.hold('up')
         connection.sendall(b'two')
         connection.settimeout(0.2)
         with pytest.raises(TimeoutError):
             connection.recv(1)
         assert b''.join(got) == b'one'
         connection.settimeout(PATIENCE)
-        between.release()
+        proxy.release()
         assert receive(connection, 6) == b'onetwo' == b''.join(got)
 
 
-def test_what_is_held_is_dropped_by_a_cut(server):
+def test_a_cut_drops_held_data(server):
     url, got = server
-    with proxy.before(url) as between:
-        with client(between) as connection:
-            between.hold()
+    with in_front_of(url) as proxy:
+        with client(proxy) as connection:
+            proxy.hold()
             connection.sendall(b'lost')
-            between.cut()
+            proxy.cut()
             assert has_ended(connection)
-        between.release()
-        with client(between) as another:
+        proxy.release()
+        with client(proxy) as another:
             another.sendall(b'new')
             assert receive(another, 3) == b'new' == b''.join(got)
 
 
-def test_refuse_and_accept(server):
-    with proxy.before(server[0]) as between:
-        with client(between) as connection:
+def test_refuse_affects_only_new_connections_until_accept(server):
+    with in_front_of(server[0]) as proxy:
+        with client(proxy) as connection:
             connection.sendall(b'x')
             assert receive(connection, 1) == b'x'
-            between.refuse()
+            proxy.refuse()
             with pytest.raises(ConnectionRefusedError):
-                client(between)
+                client(proxy)
             connection.sendall(b'x')  # those that are there stay
             assert receive(connection, 1) == b'x'
-        between.accept()
-        with client(between) as another:
+        proxy.accept()
+        with client(proxy) as another:
             another.sendall(b'y')
             assert receive(another, 1) == b'y'
 
 
 @pytest.mark.parametrize('limit', [0, 1, 70_000])
-def test_a_limit_in_bytes(server, limit):
-    with proxy.before(server[0]) as between:
-        between.limit = limit
-        with client(between) as connection:
+def test_a_limit_cuts_off_after_so_many_bytes(server, limit):
+    with in_front_of(server[0]) as proxy:
+        proxy.limit = limit
+        with client(proxy) as connection:
             with contextlib.suppress(OSError):  # cut off before it has sent all
                 connection.sendall(b'x' * 100_000)
             assert receive(connection, 100_000) == b'x' * limit
@@ -142,11 +144,11 @@ def test_a_limit_in_bytes(server, limit):
 
 def test_alter_changes_only_what_the_server_sends(server):
     url, got = server
-    with proxy.before(url, alter=bytes.upper) as between, client(between) as connection:
+    with in_front_of(url, alter=bytes.upper) as proxy, client(proxy) as connection:
         connection.sendall(b'abc')
         assert receive(connection, 3) == b'ABC' and b''.join(got) == b'abc'
 
 
-def test_nobody_behind_it():
-    with proxy.before('amqp://127.0.0.1:1') as between, client(between) as connection:
-        assert connection.recv(1) == b'' and between.accepted == 1
+def test_without_a_server_behind_it_connections_end():
+    with in_front_of('amqp://127.0.0.1:1') as proxy, client(proxy) as connection:
+        assert connection.recv(1) == b'' and proxy.accepted == 1

@@ -1,0 +1,276 @@
+"""The workload of soak.py: producers and consumers at work on a broker."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import random
+import secrets
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from typing import IO, Any, NamedTuple
+
+import pika
+
+import common
+from common import Failure
+from siamese import ROOT, script
+from siamese.messaging import blocking
+from siamese.testbed.proxy import Proxy, in_front_of
+from siamese.testbed.rabbitmq import RabbitMQ, throwaway
+
+# Messages that do not get through, or a script that does not end, are a failure
+# after this time.
+FLOW_TIMEOUT_S = 120
+POLL_INTERVAL_S = 0.02
+WAIT_STEP_S = 0.1
+NODES = 3
+
+
+class Worker(NamedTuple):
+    """A script of the workload, its flags, and the last part of its queue."""
+
+    script: str
+    flags: tuple[str, ...]
+    queue: str
+
+
+MINER = Worker('producer.py', ('--difficulty', '2', '--rate', '20'), 'blocks')
+VALIDATOR = Worker('validate.py', ('--difficulty', '2'), 'blocks')
+WRITER = Worker('perf_producer.py', ('--persistent', '--rate', '20'), 'texts')
+READER = Worker('perf_consumer.py', (), 'texts')
+PRODUCERS = {'alice': MINER, 'bob': MINER, 'erin': WRITER, 'frank': WRITER}
+CONSUMERS = {
+    'carol': VALIDATOR,
+    'dave': VALIDATOR,
+    'grace': READER,
+    'heidi': READER,
+}
+# The order belongs to the faults of a seed, and decides who meets which node.
+NAMES = ('alice', 'bob', 'carol', 'dave', 'erin', 'frank', 'grace', 'heidi')
+WORKERS = {**PRODUCERS, **CONSUMERS}
+
+
+class Workload:
+    """Scripts at work on a broker, and what faults do to them.
+
+    cluster: our own broker, or None. proxies: the ways to its nodes; none with
+    TLS. urls: the same as URLs. random: decides over the faults. ledger: the
+    path of the ledger.
+    """
+
+    def __init__(
+        self,
+        cluster: RabbitMQ | None,
+        urls: Sequence[str],
+        proxies: Sequence[Proxy],
+        queue_type: str,
+        folder: str,
+        seed: int,
+    ) -> None:
+        self.cluster = cluster
+        self.proxies = proxies
+        self.urls = list(urls)
+        if proxies:
+            self.urls = [proxy.url for proxy in proxies]
+        self.queue_type = queue_type
+        self.folder = folder
+        self.ledger = ledger_in(folder)
+        self.prefix = f'siamese.soak-{secrets.token_hex(4)}'
+        self.random = random.Random(seed)
+        self.running: dict[str, subprocess.Popen[bytes]] = {}
+
+    @property
+    def broker(self) -> RabbitMQ:
+        """Our own broker, for faults of nodes."""
+        assert self.cluster
+        return self.cluster
+
+    def queue(self, suffix: str) -> str:
+        """Return the name of a queue."""
+        return f'{self.prefix}.{suffix}'
+
+    def queues(self) -> list[str]:
+        """Return the names of all queues."""
+        return [self.queue(suffix) for suffix in ('blocks', 'texts')]
+
+    def start(self, name: str, *flags: str) -> None:
+        """Start a worker."""
+        worker = WORKERS[name]
+        command = [
+            *(sys.executable, f'{ROOT}/{worker.script}'),
+            *worker.flags,
+            *flags,
+            *('--name', name),
+            '--quiet',
+            *('--queue', self.queue(worker.queue)),
+            *('--queue-type', self.queue_type),
+            *('--ledger', self.ledger),
+        ]
+        # Each worker begins with another URL, so that every node has clients.
+        first = NAMES.index(name) % len(self.urls)
+        urls = self.urls[first:] + self.urls[:first]
+        with open(f'{self.folder}/{name}.log', 'a') as log:
+            self.running[name] = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                env={**os.environ, 'AMQP_URL': ','.join(urls)},
+            )
+
+    def kill(self, name: str) -> None:
+        """Kill a worker with SIGKILL, and wait until it has ended."""
+        self.running[name].kill()
+        self.running[name].wait()
+
+    def wait(self, seconds: float) -> None:
+        """Wait; a signal ends that early."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            if script.stop_requested():
+                return
+            time.sleep(WAIT_STEP_S)
+
+    def check_running(self) -> None:
+        """Raise Failure if a worker has ended."""
+        for name, process in self.running.items():
+            if process.poll() is not None:
+                status = process.returncode
+                raise Failure(f'{name} ended with status {status}', 1)
+
+    def stop(self, names: Iterable[str]) -> None:
+        """Let workers finish; raise Failure if one does not, or fails."""
+        for name in names:
+            self.running[name].send_signal(signal.SIGINT)
+        self.finish(names)
+
+    def finish(
+        self,
+        names: Iterable[str],
+        expected: Collection[int] = (0,),
+    ) -> None:
+        """Wait for the end of workers; raise Failure for another exit status."""
+        for name in names:
+            try:
+                status = self.running[name].wait(FLOW_TIMEOUT_S)
+            except subprocess.TimeoutExpired:
+                problem = f'{name} did not end within {FLOW_TIMEOUT_S} s'
+                raise Failure(problem, 1) from None
+            if status not in expected:
+                raise Failure(f'{name} ended with status {status}', 1)
+
+    def drain(self) -> None:
+        """Stop the workers, and take the last messages out of the queues."""
+        self.stop(PRODUCERS)
+        self.stop(CONSUMERS)
+        for name in CONSUMERS:
+            self.start(name, '--idle', '5')
+        # Exit status 3: no message was left for this consumer.
+        self.finish(CONSUMERS, expected=(0, 3))
+
+    def close(self) -> None:
+        """Kill all workers."""
+        for name in self.running:
+            self.kill(name)
+
+
+@contextlib.contextmanager
+def at_work(
+    url: str | None,
+    queue_type: str,
+    folder: str,
+    seed: int,
+) -> Iterator[Workload]:
+    """Yield a Workload with all workers; at the end nothing is left of it.
+
+    `url`: a broker, or several URLs; None for a cluster of our own.
+    """
+    with contextlib.ExitStack() as stack:
+        cluster = None
+        if url is None:
+            cluster = stack.enter_context(throwaway(nodes=NODES))
+            urls = cluster.urls
+        else:
+            urls = url.replace(',', ' ').split()
+        proxies = []
+        if all(each.startswith('amqp:') for each in urls):
+            proxies = [stack.enter_context(in_front_of(each)) for each in urls]
+        world = Workload(cluster, urls, proxies, queue_type, folder, seed)
+        try:
+            for name in NAMES:
+                world.start(name)
+            yield world
+        finally:
+            world.close()
+            if url is not None:
+                endpoints = common.endpoints(url, 'soak.py')
+                remove(endpoints, world.queues())
+
+
+def ledger_in(folder: str) -> str:
+    """Return the path of the ledger in the folder of a workload."""
+    return f'{folder}/run.jsonl'
+
+
+def remove(
+    endpoints: Sequence[pika.ConnectionParameters],
+    queues: Sequence[str],
+) -> None:
+    """Delete queues; log those that are left."""
+    try:
+        endpoint = blocking.first_reachable(endpoints)
+        with blocking.connected(endpoint) as connection:
+            for queue in queues:
+                connection.channel().queue_delete(queue)
+    except Failure as failure:
+        names = ' and '.join(queues)
+        logging.error('%s are left, delete them: %s', names, failure)
+
+
+def new_events(ledger: IO[str]) -> Iterator[dict[str, Any]]:
+    """Yield the events that were appended to an open ledger since last time."""
+    while True:
+        position = ledger.tell()
+        line = ledger.readline()
+        if not line.endswith('\n'):  # it is still being written
+            ledger.seek(position)
+            return
+        yield json.loads(line)
+
+
+def wait_until_flowing(
+    world: Workload,
+    ledger: IO[str],
+    since: float,
+) -> float:
+    """Wait until each producer got a message through; return the seconds.
+
+    Messages published after `since`, in seconds since 1970, count when they are
+    acknowledged. A signal ends that early. Raises Failure.
+    """
+    waiting = set(PRODUCERS)
+    producer_of: dict[str, str] = {}  # by message id
+    last = since
+    while waiting and not script.stop_requested():
+        for event in new_events(ledger):
+            message_id: str = event.get('id', '')
+            if event['event'] == 'attempted' and event['at'] > since:
+                producer_of[message_id] = event['by']
+            if event['event'] == 'acked':
+                producer = producer_of.get(message_id)
+                if producer in waiting:
+                    waiting.remove(producer)
+                    last = event['at']
+        world.check_running()
+        if time.time() - since > FLOW_TIMEOUT_S:
+            names = ', '.join(sorted(waiting))
+            raise Failure(f'no message of {names} got through for {FLOW_TIMEOUT_S} s', 1)
+        time.sleep(POLL_INTERVAL_S)
+    return last - since
