@@ -241,8 +241,7 @@ class Gate:
         if form is None:
             return login_page(target, TOO_LONG, 413)
         user, password = form
-        async with self.turns:
-            return await self.log_in(request, target, user, password)
+        return await self.log_in(request, target, user, password)
 
     async def log_in(
         self,
@@ -252,7 +251,7 @@ class Gate:
         password: str,
     ) -> Response:
         try:
-            name, tags = await asyncio.to_thread(whoami, self.args, user, password)
+            name, tags = await self.ask_broker(user, password)
         except management_api.Refused as refused:
             if refused.status != 401:
                 logging.warning('cannot check logins: %s', refused)
@@ -269,6 +268,20 @@ class Gate:
         )
         session = Session(name, 'administrator' in tags, ends)
         return self.welcome(session, target)
+
+    async def ask_broker(
+        self,
+        user: str,
+        password: str,
+    ) -> tuple[str, set[str]]:
+        """Call whoami() in a thread, for a few logins at a time."""
+        async with self.turns:
+            return await asyncio.to_thread(
+                whoami,
+                self.args,
+                user,
+                password,
+            )
 
     async def refuse(
         self,
