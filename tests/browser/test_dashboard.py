@@ -49,44 +49,55 @@ def browser():
         running.close()
 
 
-def is_knock(request):
-    """Return whether a request is that of a page whose server has ended: it asks whether that is back."""
+def is_reconnect(request):
+    """Return whether a page asks if its server, which has ended, is back."""
     return request.failure == 'net::ERR_CONNECTION_REFUSED' and '/_nicegui_ws/' in request.url
+
+
+def is_local(url):
+    return re.match(r'(http|ws)s?://127\.0\.0\.1:|data:|blob:', url)
+
+
+def note_failures(tab):
+    """Keep in `failed` of a tab what fails.
+
+    These are requests that failed, were refused or left loopback, and errors
+    of scripts.
+    """
+    tab.failed = []
+
+    def on_request(request):
+        if not is_local(request.url):
+            tab.failed.append(f'leaves loopback: {request.url}')
+
+    def on_failure(request):
+        if not is_reconnect(request):
+            tab.failed.append(f'{request.failure} {request.url}')
+
+    def on_response(answer):
+        if answer.status >= 400:
+            tab.failed.append(f'{answer.status} {answer.url}')
+
+    tab.on('request', on_request)
+    tab.on('requestfailed', on_failure)
+    tab.on('response', on_response)
+    tab.on('pageerror', lambda error: tab.failed.append(f'script: {error}'))
 
 
 @pytest.fixture
 def visit(browser):
-    """A function that opens a URL in a browser of its own; at the end nothing it asked for may have failed.
+    """A function that opens a URL in a new browser context.
 
-    The page it returns has `failed`: requests that failed, were refused or left loopback, and errors of scripts.
+    At the end of the test nothing may have failed; see note_failures().
     """
     visits = []
 
     def visit(url, **options):
-        context = browser.new_context(**{'viewport': {'width': 1280, 'height': 900}, **options})
+        size = {'width': 1280, 'height': 900}
+        context = browser.new_context(**{'viewport': size, **options})
         tab = context.new_page()
         tab.set_default_timeout(PATIENCE * 1000)
-        tab.failed = []
-        tab.on(
-            'requestfailed',
-            lambda request: (
-                is_knock(request) or tab.failed.append(f'{request.failure} {request.url}')
-            ),
-        )
-        tab.on(
-            'response',
-            lambda answer: (
-                answer.status >= 400 and tab.failed.append(f'{answer.status} {answer.url}')
-            ),
-        )
-        tab.on(
-            'request',
-            lambda request: (
-                re.match(r'(http|ws)s?://127\.0\.0\.1:|data:|blob:', request.url)
-                or tab.failed.append(f'leaves loopback: {request.url}')
-            ),
-        )
-        tab.on('pageerror', lambda error: tab.failed.append(f'script: {error}'))
+        note_failures(tab)
         visits.append((context, tab))
         tab.goto(url)
         return tab
@@ -165,6 +176,17 @@ def collect(db, *rows, at=None):
     queues.collect(db, at or time.time(), list(rows), 1e6)
 
 
+def client(name, user, does):
+    """Return one client as clients.update() takes it."""
+    return {
+        (name, user): {
+            'does': does,
+            'blocked': False,
+            'connections': {'1': (0, 0)},
+        }
+    }
+
+
 def bury(db, **letter):
     """Store a dead letter."""
     dead_letters.insert(
@@ -205,10 +227,9 @@ def watched(start, url, channel, file, broker):
     channel.confirm_delivery()
     channel.queue_declare('work', durable=True)
     running.wait_for('ready')
-    with contextlib.closing(
-        database.open_for_reading(str(file))
-    ) as db:  # what was before the first look is not counted
-        wait_until(lambda: database.broker(db)['collected'], 'a first look')
+    # Messages before the first collection are not counted.
+    with contextlib.closing(database.open_for_reading(str(file))) as db:
+        wait_until(lambda: database.broker(db)['collected'], 'a first collection')
     return running
 
 
@@ -264,14 +285,12 @@ def test_a_dead_letter_is_shown_unaltered_and_requeued(watched, serve, visit, ch
     tab.get_by_role('button', name='Requeue', exact=True).click()
     expect(tab.get_by_text(re.compile('1 of 1 dead letters (sent back|requeued)'))).to_be_visible()
     can_be_read(tab)
-    ((properties, came),) = wait_until(lambda: back(channel, 'mortal'), 'the requeued message')
+    ((properties, came),) = wait_until(
+        lambda: drain(channel, 'mortal'),
+        'the requeued message',
+    )
     assert came == EVIL.encode() and properties.message_id == 'first'
     assert tab.evaluate('window.hacked') is None
-
-
-def back(channel, queue):
-    """Return what waits in a queue now, for good."""
-    return drain(channel, queue)
 
 
 def test_names_chosen_by_strangers_never_run_as_script(watched, serve, visit, channel, url):
@@ -283,9 +302,8 @@ def test_names_chosen_by_strangers_never_run_as_script(watched, serve, visit, ch
         connection.channel().basic_consume('work', lambda *_: None)
         base = serve('--unread-after', 0)
         tab = visit(base)
-        expect(
-            tab.locator('.note').filter(has_text=EVIL)
-        ).to_be_visible()  # it moves what stands below it
+        # Wait for the note: it moves what stands below it.
+        expect(tab.locator('.note').filter(has_text=EVIL)).to_be_visible()
         tab.get_by_role('row').filter(has_text='onerror').get_by_role('link').click()
         expect(tab.get_by_role('heading', name=EVIL)).to_be_visible()
         expect(tab.locator('.chart svg').last).to_contain_text('published')
@@ -318,9 +336,8 @@ def test_the_broker_decides_who_may_log_in(broker, db, serve, visit):
     log_in(tab, name, 'secret')
     expect(tab.get_by_role('row').filter(has_text='work')).to_be_visible()
     assert tab.url == base + '/dead?queue=work'
-    expect(tab.get_by_role('button', name=re.compile('Requeue'))).to_have_count(
-        0
-    )  # no administrator
+    # This user is not an administrator.
+    expect(tab.get_by_role('button', name=re.compile('Requeue'))).to_have_count(0)
     assert tab.context.cookies()[0]['httpOnly'] and tab.context.cookies()[0]['sameSite'] == 'Lax'
     tab.get_by_role('button', name='Log out').click()
     expect(tab.get_by_role('button', name='Log in')).to_be_visible()
@@ -337,9 +354,8 @@ def test_a_session_ends(broker, db, serve, visit):
     tab = visit(base)
     log_in(tab, 'guest', 'guest')
     (cookie,) = wait_until(tab.context.cookies, 'a session')
-    expect(
-        tab.get_by_text('Your session has ended.')
-    ).to_be_visible()  # the page goes there by itself
+    # The page goes there without a click.
+    expect(tab.get_by_text('Your session has ended.')).to_be_visible()
     answer = ask(
         base, '/', {'Cookie': f'{cookie["name"]}={cookie["value"]}', 'Accept': 'text/html'}
     )
@@ -403,9 +419,8 @@ def test_wrong_passwords_do_not_delay_other_logins(db, serve):
     before = len(answered)
     for thread in threads:
         thread.join(PATIENCE)
-    assert (
-        len(answered) == 40 and before < 30
-    )  # of 4 at a time 37 would have had to be refused, and punished, first
+    # With 4 at a time, 37 would otherwise have had to be delayed first.
+    assert len(answered) == 40 and before < 30
 
 
 def test_another_loopback_address_needs_no_login(db, serve, visit):
@@ -645,17 +660,13 @@ def test_without_a_history_it_says_what_to_do_and_recovers(file, serve, visit):
             tab.goto(tab.url.split('/', 3)[0] + '//' + tab.url.split('/', 3)[2] + path)
             expect(tab.get_by_text(words)).to_be_visible()
         collect(db, queue('work'))
-        clients.update(
-            db,
-            time.time(),
-            {('alice', 'guest'): {'does': 'sends', 'blocked': False, 'connections': {'1': (0, 0)}}},
-        )
+        clients.update(db, time.time(), client('alice', 'guest', 'sends'))
         expect(tab.get_by_role('row').filter(has_text='alice')).to_be_visible()
 
 
 def test_clients_and_their_interruptions(db, serve, visit):
     now = time.time()
-    alice = {('alice', 'guest'): {'does': 'sends', 'blocked': False, 'connections': {'1': (5, 0)}}}
+    alice = client('alice', 'guest', 'sends')
     for at, present in (now - 400, alice), (now - 300, {}), (now - 200, alice):
         clients.update(db, at, present)
     cells = (
@@ -671,9 +682,8 @@ def test_500_queues_are_paged_found_and_sorted(db, serve, visit):
     rows = tab.get_by_role('region', name='queues').get_by_role('row')
     expect(rows).to_have_count(widgets.ROWS_PER_PAGE + 1)
     expect(rows.nth(1).get_by_role('cell').nth(2)).to_have_text('499')
-    tab.wait_for_function(
-        'window.socket && window.socket.connected'
-    )  # what is clicked before that is lost
+    # Clicks before that are lost.
+    tab.wait_for_function('window.socket && window.socket.connected')
     tab.get_by_role('button', name='Queue', exact=True).click()
     expect(rows.nth(1)).to_contain_text('queue.000')
     tab.get_by_label('Next page').click()
@@ -727,9 +737,15 @@ def test_requeue_is_offered_only_if_the_table_shows_all_that_it_requeues(db, ser
 
 def names_of(tab):
     """Return what a screen reader would not be able to name on a page."""
-    return tab.evaluate("""() => [...document.querySelectorAll('button, a, input, [role=img]')].filter(e =>
-        e.offsetParent && !(e.innerText || '').trim() && !e.getAttribute('aria-label') && !(e.labels || []).length
-    ).map(e => e.outerHTML.slice(0, 200))""")
+    return tab.evaluate("""() => {
+        const selector = 'button, a, input, [role=img]'
+        const hasName = e => (e.innerText || '').trim()
+            || e.getAttribute('aria-label')
+            || (e.labels || []).length
+        return [...document.querySelectorAll(selector)]
+            .filter(e => e.offsetParent && !hasName(e))
+            .map(e => e.outerHTML.slice(0, 200))
+    }""")
 
 
 @pytest.mark.parametrize('scheme', ['light', 'dark'])
@@ -744,17 +760,7 @@ def test_on_a_phone_nothing_scrolls_sideways(db, serve, visit, scheme):
         properties={'headers': {'h' * 100: 'v' * 400}, 'app_id': 's' * 90},
     )
     collect(db, queue(long, ready=123_456_789, consumers=0, published=10**9), queue('short'))
-    clients.update(
-        db,
-        time.time(),
-        {
-            (long, 'u' * 80): {
-                'does': f'receives {long}',
-                'blocked': False,
-                'connections': {'1': (0, 0)},
-            }
-        },
-    )
+    clients.update(db, time.time(), client(long, 'u' * 80, f'receives {long}'))
     base = serve('--unread-after', 0)
     tab = visit(base, viewport={'width': 390, 'height': 844}, color_scheme=scheme)
     for path in '/', f'/queue?name={long}', '/clients', '/dead', '/login':
@@ -776,17 +782,7 @@ def test_a_long_name_pushes_no_column_out_of_view(db, serve, visit):
     long = 'q' * 250
     bury(db, queue=long, sender=long, message_id=long)
     collect(db, queue(long, ready=123_456_789, published=10**9), queue('short'))
-    clients.update(
-        db,
-        time.time(),
-        {
-            (long, long): {
-                'does': f'receives {long}',
-                'blocked': False,
-                'connections': {'1': (0, 0)},
-            }
-        },
-    )
+    clients.update(db, time.time(), client(long, long, f'receives {long}'))
     base = serve()
     tab = visit(base)
     for path, name in ('/', 'queues'), ('/dead', 'dead letters'), ('/clients', 'clients'):
@@ -816,10 +812,16 @@ def can_be_read(tab):
     """Assert that notifications and their buttons can be read, in light and in dark."""
     found = tab.evaluate("""() => ['light', 'dark'].flatMap(scheme => {
         document.body.style.colorScheme = scheme
-        const all = [...document.querySelectorAll('.q-notification, .q-notification button')]
-        const hex = text => '#' + text.match(/[0-9]+/g).map(n => (+n).toString(16).padStart(2, '0')).join('')
-        return all.map(e => [getComputedStyle(e).color, getComputedStyle(e.closest('.q-notification')).backgroundColor
-                       ].map(hex))
+        const selector = '.q-notification, .q-notification button'
+        const digits = number => (+number).toString(16).padStart(2, '0')
+        const hex = text => '#' + text.match(/[0-9]+/g).map(digits).join('')
+        return [...document.querySelectorAll(selector)].map(e => {
+            const ground = e.closest('.q-notification')
+            return [
+                hex(getComputedStyle(e).color),
+                hex(getComputedStyle(ground).backgroundColor),
+            ]
+        })
     })""")
     assert len({ground for _, ground in found}) == 2  # light and dark
     assert all(contrast(*pair) >= 4.5 for pair in found), found
@@ -829,7 +831,11 @@ def can_be_read(tab):
 
 
 def test_without_nicegui_it_says_what_to_install():
-    code = 'import sys; sys.modules["nicegui"] = None; import dashboard; from siamese import script; script.run(dashboard.main)'
+    code = (
+        'import sys; sys.modules["nicegui"] = None; '
+        'import dashboard; from siamese import script; '
+        'script.run(dashboard.main)'
+    )
     done = subprocess.run(
         [sys.executable, '-c', code],
         cwd=ROOT,
