@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""Take the pictures of README.md and docs/dashboard.md, in Chromium. See make screenshots.
+"""Take the pictures of README.md and docs/dashboard.md, in Chromium.
 
 make demo is run for its picture; dashboard.py shows the history of an example.
+See make screenshots.
 """
 
 import contextlib
@@ -14,20 +15,65 @@ import subprocess
 import sys
 import tempfile
 import time
+from pathlib import Path
+from typing import NamedTuple
 
 from PIL import Image
 from playwright.sync_api import sync_playwright
 
-ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-sys.path.insert(0, ROOT)
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
 
-from siamese.monitoring import clients, queues  # noqa: E402
-from siamese.monitoring import database as history  # noqa: E402
-from siamese.monitoring import dead_letters as dead  # noqa: E402
+from siamese.monitoring import (  # noqa: E402
+    clients,
+    database,
+    dead_letters,
+    queues,
+)
 
-IMAGES = os.path.join(ROOT, 'docs', 'images')
-HOUR, DAY = 3600, 86_400
-RATES = {
+IMAGES = ROOT / 'docs' / 'images'
+BROWSERS = ('chromium', 'chromium-browser', 'google-chrome')
+HOUR_S = 3600
+DAY_S = 86_400
+RECENT_S = 900
+INTERVAL_S = 5  # of monitor.py
+SETTLE_MS = 1500  # dialogs and charts move in
+COLOURS = 256  # of a picture, so that it is small
+
+
+class Picture(NamedTuple):
+    name: str
+    path: str
+    size: tuple  # width and height
+    scheme: str
+    click: str = ''  # text of the row to open
+
+
+PICTURES = [
+    Picture('queues', '/', (1280, 900), 'light'),
+    Picture('queues-dark', '/', (1280, 900), 'dark'),
+    Picture('queue', '/queue?name=orders.north', (1280, 900), 'light'),
+    Picture('dead-letter', '/dead', (1280, 900), 'light', 'id-2'),
+    Picture('clients', '/clients', (1280, 560), 'light'),
+    Picture('phone', '/', (390, 844), 'dark'),
+]
+TERMINAL_LINES = 34
+TERMINAL = """<!doctype html><meta charset="utf-8"><style>
+body {
+  margin: 0;
+  width: max-content;
+  background: #16181d;
+  color: #d6d9df;
+  padding: 14px 18px;
+}
+pre { font: 13px/1.45 'DejaVu Sans Mono', monospace; margin: 0 }
+b { color: #7ee2a8; font-weight: normal }
+</style><pre>"""
+
+
+# ---- the example: queues
+
+RATES = {  # messages/s
     'siamese.blocks': 8,
     'siamese.perf': 40,
     'siamese.ack': 3,
@@ -38,152 +84,223 @@ RATES = {
     'orders.south': 4,
     'invoices': 0.3,
     'siamese.dead': 0,
-}  # messages/s
-PICTURES = [  # file, page, width and height, colours, what to click
-    ('queues', '/', (1280, 900), 'light', None),
-    ('queues-dark', '/', (1280, 900), 'dark', None),
-    ('queue', '/queue?name=orders.north', (1280, 900), 'light', None),
-    ('dead-letter', '/dead', (1280, 900), 'light', 'id-2'),
-    ('clients', '/clients', (1280, 560), 'light', None),
-    ('phone', '/', (390, 844), 'dark', None),
-]
-LINES = 34  # of the terminal
-TERMINAL = """<!doctype html><meta charset="utf-8"><style>
-body { margin: 0; width: max-content; background: #16181d; color: #d6d9df; padding: 14px 18px }
-pre { font: 13px/1.45 'DejaVu Sans Mono', monospace; margin: 0 }
-b { color: #7ee2a8; font-weight: normal }
-</style><pre>"""
+}
+UNREAD = 'bert'  # this queue has no consumer
+SEED = 7
 
 
-def figures(name, rate, at, total):
-    """Return a queue as queues.collect() takes it, at a time at which `total` messages were sent to it."""
-    now = rate * (1.3 + math.sin(at / 240 + len(name))) / 1.3
-    read = name != 'bert'
-    return {
+def queue_row(name, at, published):
+    """Return a queue as queues.collect() takes it.
+
+    `published` is how many messages it has got until the time `at`.
+    """
+    wave = math.sin(at / 240 + len(name))
+    rate = RATES[name] * (1.3 + wave) / 1.3
+    row = {
         'name': name,
         'type': 'classic',
         'state': 'running',
-        'ready': int(now % 5) if read else 10,
-        'unacked': int(now % 7) if read else 0,
-        'consumers': 2 if read else 0,
-        'publish_rate': now,
-        'deliver_rate': now * read,
-        'ack_rate': now * read,
-        'published': int(total),
-        'delivered': int(total * read),
-        'acked': int(total * read),
-        'redelivered': int(total / 900 * read),
+        'ready': 10,
+        'unacked': 0,
+        'consumers': 0,
+        'publish_rate': rate,
+        'deliver_rate': 0,
+        'ack_rate': 0,
+        'published': int(published),
+        'delivered': 0,
+        'acked': 0,
+        'redelivered': 0,
+    }
+    if name != UNREAD:
+        row.update(
+            ready=int(rate % 5),
+            unacked=int(rate % 7),
+            consumers=2,
+            deliver_rate=rate,
+            ack_rate=rate,
+            delivered=int(published),
+            acked=int(published),
+            redelivered=int(published / 900),
+        )
+    return row
+
+
+def times_until(now):
+    """Return when the example was collected: more and more often."""
+    days = [now - day * DAY_S for day in range(400, 2, -1)]
+    hours = [now - hour * HOUR_S for hour in range(48, 0, -1)]
+    seconds = range(RECENT_S, -1, -INTERVAL_S)
+    return [*days, *hours, *(now - second for second in seconds)]
+
+
+def write_queues(db, now):
+    random.seed(SEED)
+    published = dict.fromkeys(RATES, 0.0)
+    before = None
+    for at in times_until(now):
+        elapsed = at - (before or at - DAY_S)
+        activity = 1
+        if time.gmtime(at).tm_wday >= 5:  # the weekend
+            activity = 0.4
+        for name, rate in RATES.items():
+            chance = random.uniform(0.7, 1.2)
+            published[name] += rate * activity * chance * elapsed
+        rows = [queue_row(name, at, total) for name, total in published.items()]
+        queues.collect(db, at, rows, 1e9 + at)
+        before = at
+
+
+# ---- the example: dead letters
+
+DEATHS = [  # queue, reason, sender, body
+    ('bert', 'expired', 'frank', b'Hello world'),
+    (
+        'orders.north',
+        'rejected',
+        'shop',
+        '{"testdict": {"مفتاح": "قيمة", "键": "值", "キー": "値"}}'.encode(),
+    ),
+    (
+        'invoices',
+        'delivery_limit',
+        'billing',
+        b'\xff\xfe{"amount": 12}\x00<script>alert(1)</script>',
+    ),
+]
+LETTERS = 40
+BETWEEN_LETTERS_S = 2900
+
+
+def dead_letter(number, now):
+    """Return a dead letter as dead_letters.insert() takes it."""
+    queue, reason, sender, body = DEATHS[number % len(DEATHS)]
+    headers = {
+        'x-attempt': 1,
+        'x-first-death-reason': 'rejected',
+    }
+    return {
+        'at': now - number * BETWEEN_LETTERS_S,
+        'queue': queue,
+        'reason': reason,
+        'exchange': 'siamese.fanout',
+        'routing_key': '',
+        'sender': sender,
+        'message_id': f'id-{number}',
+        'body': body,
+        'encoded': b'\0\0',
+        'redelivered': False,
+        'properties': {
+            'content_type': 'application/json',
+            'headers': headers,
+        },
+    }
+
+
+def write_dead_letters(db, now):
+    numbers = range(LETTERS, 0, -1)
+    found = [dead_letter(number, now) for number in numbers]
+    dead_letters.insert(db, found, 'example', now)
+
+
+# ---- the example: clients
+
+
+class Client(NamedTuple):
+    does: str
+    published: int
+    delivered: int
+
+
+CLIENTS = {
+    'alice@north:4711': Client('sends', 4000, 0),
+    'bob@north:4802': Client('sends', 3000, 0),
+    'carol@south:911': Client('receives siamese.blocks', 0, 6900),
+    'frank@south:1204': Client('sends', 900, 0),
+    'shop@web1:20117': Client('sends', 50_000, 0),
+    'till@web2:311': Client('receives orders.north', 0, 48_000),
+}
+ABSENT = {  # seconds before now: who was not connected
+    9000: (),
+    4000: ('carol@south:911', 'till@web2:311'),
+    3800: (),
+    60: ('frank@south:1204',),
+    0: ('frank@south:1204',),
+}
+WORK_S = 10_000  # in which they have published so many
+
+
+def write_clients(db, now):
+    for seconds, absent in ABSENT.items():
+        at = now - seconds
+        done = 1 - seconds / WORK_S
+        present = {}
+        for name, client in CLIENTS.items():
+            if name not in absent:
+                connected = client_of(name, client, at, done)
+                present[name, 'guest'] = connected
+        clients.update(db, at, present)
+
+
+def client_of(name, client, at, done):
+    """Return a client as clients.update() takes it."""
+    connection = f'{name} {at // 5000}'
+    counts = (
+        int(client.published * done),
+        int(client.delivered * done),
+    )
+    return {
+        'does': client.does,
+        'blocked': False,
+        'connections': {connection: counts},
     }
 
 
 def write_example(path):
-    """Write the history of a year, and of the last quarter of an hour, into a file."""
-    random.seed(7)
+    """Write the history of a year, and of the last 15 minutes."""
     now = time.time()
-    times = [now - days * DAY for days in range(400, 2, -1)] + [
-        now - hours * HOUR for hours in range(48, 0, -1)
-    ]
-    times += [now - seconds for seconds in range(900, -1, -5)]
-    totals = dict.fromkeys(RATES, 0.0)
-    with contextlib.closing(history.open_for_writing(path)) as db:
+    opened = database.open_for_writing(path)
+    with contextlib.closing(opened) as db:
         db.execute('PRAGMA synchronous = OFF')
-        for before, at in zip([times[0] - DAY, *times], times):
-            week = 1 if time.gmtime(at).tm_wday < 5 else 0.4
-            for name, rate in RATES.items():
-                totals[name] += rate * week * random.uniform(0.7, 1.2) * (at - before)
-            queues.collect(
-                db,
-                at,
-                [figures(name, rate, at, totals[name]) for name, rate in RATES.items()],
-                1e9 + at,
-            )
-        bodies = [
-            b'Hello world',
-            '{"testdict": {"مفتاح": "قيمة", "键": "值", "キー": "値"}}'.encode(),
-            b'\xff\xfe{"amount": 12}\x00' + b'<script>alert(1)</script>',
-        ]
-        dead.insert(
-            db,
-            [
-                {
-                    'at': now - number * 2900,
-                    'queue': ('bert', 'orders.north', 'invoices')[number % 3],
-                    'reason': ('expired', 'rejected', 'delivery_limit')[number % 3],
-                    'exchange': 'siamese.fanout',
-                    'routing_key': '',
-                    'sender': ('frank', 'shop', 'billing')[number % 3],
-                    'message_id': f'id-{number}',
-                    'body': bodies[number % 3],
-                    'encoded': b'\0\0',
-                    'redelivered': False,
-                    'properties': {
-                        'content_type': 'application/json',
-                        'headers': {'x-attempt': 1, 'x-first-death-reason': 'rejected'},
-                    },
-                }
-                for number in range(40, 0, -1)
-            ],
-            'example',
-            now,
-        )
-        people = {
-            'alice@north:4711': ('sends', 4000, 0),
-            'bob@north:4802': ('sends', 3000, 0),
-            'carol@south:911': ('receives siamese.blocks', 0, 6900),
-            'frank@south:1204': ('sends', 900, 0),
-            'shop@web1:20117': ('sends', 50_000, 0),
-            'till@web2:311': ('receives orders.north', 0, 48_000),
-        }
-        for at, gone in (
-            (now - 9000, ()),
-            (now - 4000, ('carol@south:911', 'till@web2:311')),
-            (now - 3800, ()),
-            (now - 60, ('frank@south:1204',)),
-            (now, ('frank@south:1204',)),
-        ):
-            clients.update(
-                db,
-                at,
-                {
-                    (name, 'guest'): {
-                        'does': does,
-                        'blocked': False,
-                        'connections': {
-                            f'{name} {at // 5000}': (
-                                int(sent * (at - now + 1e4) / 1e4),
-                                int(received * (at - now + 1e4) / 1e4),
-                            )
-                        },
-                    }
-                    for name, (does, sent, received) in people.items()
-                    if name not in gone
-                },
-            )
-        history.set_facts(
+        write_queues(db, now)
+        write_dead_letters(db, now)
+        write_clients(db, now)
+        database.set_facts(
             db,
             state='up',
-            since=now - 3 * DAY,
+            since=now - 3 * DAY_S,
             place='broker.example.org:5672/%2F',
             product='RabbitMQ',
             version='3.10.8',
             collected=now,
-            monitor={'name': 'monitor.py', 'seen': now + HOUR, 'interval': 5},
+            monitor={
+                'name': 'monitor.py',
+                'seen': now + HOUR_S,
+                'interval': INTERVAL_S,
+            },
         )
 
 
-def take(tab, base, name, path, click):
-    """Take a picture, of few colours so that it is small."""
-    tab.goto(base + path)
+# ---- taking pictures
+
+
+def take(browser, base, picture):
+    width, height = picture.size
+    tab = browser.new_page(
+        viewport={'width': width, 'height': height},
+        color_scheme=picture.scheme,
+    )
+    tab.goto(base + picture.path)
     tab.get_by_role('row').nth(1).wait_for()
-    if click:
-        tab.get_by_role('row').filter(has_text=click).first.get_by_role('button').click()
+    if picture.click:
+        row = tab.get_by_role('row').filter(has_text=picture.click)
+        row.first.get_by_role('button').click()
         tab.locator('pre.body').wait_for()
-    tab.wait_for_timeout(1500)  # dialogs and charts move in
-    save(tab, name)
+    tab.wait_for_timeout(SETTLE_MS)
+    save(tab, picture.name)
 
 
 def take_demo(browser):
-    """Take a picture of what a terminal shows after make demo: its last lines."""
+    """Take a picture of the last lines that make demo prints."""
     done = subprocess.run(
         [sys.executable, 'broker.py', 'demos/blocks.sh'],
         cwd=ROOT,
@@ -193,48 +310,51 @@ def take_demo(browser):
         check=True,
     )
     *lines, verdict = done.stdout.splitlines()
-    tab = browser.new_page(viewport={'width': 200, 'height': 100}, device_scale_factor=2)
-    tab.set_content(
-        TERMINAL
-        + html.escape('\n'.join(lines[1 - LINES :]))
-        + f'\n<b>{html.escape(verdict)}</b></pre>'
+    shown = html.escape('\n'.join(lines[1 - TERMINAL_LINES :]))
+    last = html.escape(verdict)
+    tab = browser.new_page(
+        viewport={'width': 200, 'height': 100},
+        device_scale_factor=2,
     )
+    tab.set_content(f'{TERMINAL}{shown}\n<b>{last}</b></pre>')
     save(tab, 'demo', full_page=True)
 
 
 def save(tab, name, **how):
-    file = os.path.join(IMAGES, f'{name}.png')
+    file = IMAGES / f'{name}.png'
     tab.screenshot(path=file, **how)
-    Image.open(file).convert('RGB').quantize(256).save(file, optimize=True)
+    picture = Image.open(file).convert('RGB')
+    picture.quantize(COLOURS).save(file, optimize=True)
     print(f'{file}  {os.path.getsize(file) / 1000:.0f} kB')
 
 
-def main():
-    os.makedirs(IMAGES, exist_ok=True)
-    program = next(
-        filter(None, map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome')))
+@contextlib.contextmanager
+def dashboard(folder):
+    """Run dashboard.py in a folder; yield its URL."""
+    server = subprocess.Popen(
+        [sys.executable, ROOT / 'dashboard.py', '--port', '0'],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        encoding='utf-8',
     )
-    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
-        write_example(f'{folder}/siamese.db')
-        server = subprocess.Popen(
-            [sys.executable, f'{ROOT}/dashboard.py', '--port', '0', '--history', 'siamese.db'],
-            cwd=folder,
-            stdout=subprocess.PIPE,
-            encoding='utf-8',
-        )
-        try:
-            base = server.stdout.readline().split()[0]
+    try:
+        yield server.stdout.readline().split()[0]
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def main():
+    IMAGES.mkdir(exist_ok=True)
+    program = next(filter(None, map(shutil.which, BROWSERS)))
+    with tempfile.TemporaryDirectory() as folder:
+        write_example(f'{folder}/{database.DEFAULT_FILE}')
+        with dashboard(folder) as base, sync_playwright() as playwright:
             browser = playwright.chromium.launch(executable_path=program)
-            for name, path, (width, height), colours, click in PICTURES:
-                tab = browser.new_page(
-                    viewport={'width': width, 'height': height}, color_scheme=colours
-                )
-                take(tab, base, name, path, click)
+            for picture in PICTURES:
+                take(browser, base, picture)
             take_demo(browser)
             browser.close()
-        finally:
-            server.terminate()
-            server.wait()
 
 
 if __name__ == '__main__':

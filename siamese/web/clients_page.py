@@ -1,55 +1,95 @@
 """What the dashboard shows of clients."""
 
+from __future__ import annotations
+
 from siamese.monitoring import clients
 from siamese.text import printable
-from siamese.web.page import read_history
-from siamese.web.widgets import box, column, count, empty, fill, finder, say, since, table, view_of
+from siamese.web.formats import count, since
+from siamese.web.page import Page, read_history
+from siamese.web.widgets import (
+    Row,
+    box,
+    column,
+    empty,
+    fill,
+    finder,
+    paged_table,
+    say,
+    view_of,
+)
 
-CLIENT_COLUMNS = [
+COLUMNS = [
     column('name', 'Client', 'wide', True, first=True),
     column('user', 'User', 'wide'),
     column('state', 'State', 'state'),
     column('does', 'Does', 'wide'),
     column('since', 'Since', 'number', True),
-    column('sent', 'Sent', 'number', True),
-    column('received', 'Received', 'number', True),
+    column('sent', 'Published', 'number', True),
+    column('received', 'Delivered', 'number', True),
     column('interruptions', 'Interruptions', 'number', True),
     column('last_interruption', 'Last interruption', 'number', True),
 ]
+TONES = {
+    'gone': 'off',
+    'blocked': 'bad',
+    'idle': 'off',
+}
 
 
-def client_row(row, now):
-    tone = {'gone': 'off', 'blocked': 'bad', 'idle': 'off'}.get(row['state'], 'good')
+class ClientsView:
+    """The table of clients, and the field that finds some of them."""
+
+    def __init__(self, page: Page) -> None:
+        self.page = page
+        with box('section', 'card'):
+            with box('div', 'head'):
+                say('h2', 'Clients')
+                self.search = finder('Find a client', self.refresh)
+            self.nothing = empty(
+                'No clients yet',
+                'Every client that connects is listed here, and stays listed when it is gone.',
+            )
+            self.table = paged_table(
+                'clients',
+                COLUMNS,
+                self.refresh,
+                sort_by='last_interruption',
+            )
+
+    async def refresh(self) -> None:
+        found, _ = await read_history(self.page, clients.known)
+        if found is None:
+            return
+        self.nothing.set_visibility(not found)
+        self.table.set_visibility(bool(found))
+        matching = [row for row in found if self.is_wanted(row)]
+        now = self.page.now
+        shown = view_of(self.table, matching)
+        rows = [table_row(client, now) for client in shown]
+        fill(self.table, rows, len(matching))
+
+    def is_wanted(self, client: Row) -> bool:
+        wanted = (self.search.value or '').lower()
+        text = f'{client["name"]} {client["user"]} {client["does"]}'
+        return wanted in text.lower()
+
+
+def table_row(client: Row, now: float) -> Row:
+    last = since(client['last_interruption'], now)
     return {
-        'id': f'{row["name"]} {row["user"]}',
-        'tone': tone,
-        **{name: printable(row[name] or '') for name in ('name', 'user', 'state', 'does')},
-        **{name: count(row[name]) for name in ('sent', 'received', 'interruptions')},
-        'since': since(row['since'], now),
-        'last_interruption': since(row['last_interruption'], now) or 'none',
+        'id': f'{client["name"]} {client["user"]}',
+        'tone': TONES.get(client['state'], 'good'),
+        'name': printable(client['name'] or ''),
+        'user': printable(client['user'] or ''),
+        'state': printable(client['state'] or ''),
+        'does': printable(client['does'] or ''),
+        'since': since(client['since'], now),
+        'sent': count(client['sent']),
+        'received': count(client['received']),
+        'interruptions': count(client['interruptions']),
+        'last_interruption': last or 'none',
     }
 
 
-async def show_clients(page):
-    with box('section', 'card'):
-        with box('div', 'head'):
-            say('h2', 'Clients')
-            search = finder('Find a client', lambda: refresh())
-        nothing = empty(
-            'No clients yet', 'Whoever connects is listed here, and stays listed when it is gone.'
-        )
-        rows = table('clients', CLIENT_COLUMNS, lambda: refresh(), 'last_interruption')
-
-    async def refresh():
-        found, _ = await read_history(page, clients.known)
-        if found is None:
-            return
-        wanted = (search.value or '').lower()
-        matching = [
-            row for row in found if wanted in f'{row["name"]} {row["user"]} {row["does"]}'.lower()
-        ]
-        nothing.set_visibility(not found)
-        rows.set_visibility(bool(found))
-        fill(rows, [client_row(row, page.now) for row in view_of(rows, matching)], len(matching))
-
-    page.refreshers.append(refresh)
+def show_clients(page: Page) -> None:
+    page.refreshers.append(ClientsView(page).refresh)

@@ -1,40 +1,37 @@
-"""What the dashboard shows of dead letters: a table, one of them with its body, and how they are sent back."""
+"""What the dashboard shows of dead letters: the table of them."""
 
-import asyncio
-import json
-import os
-import sys
-from urllib.parse import quote
+from __future__ import annotations
 
-from nicegui import ui
+import sqlite3
+from typing import NamedTuple
 
-from siamese import ROOT
-from siamese.monitoring import dead_letters as dead
+from nicegui import events, ui
+
+from siamese.monitoring import dead_letters
 from siamese.text import printable, utc
-from siamese.web.page import read_history
+from siamese.web.dead_letter_dialog import open_dead_letter
+from siamese.web.formats import count, size
+from siamese.web.page import Page, read_history
+from siamese.web.requeue_dialog import ask_and_requeue
 from siamese.web.widgets import (
-    ROWS,
-    SHOWN,
+    ROWS_PER_PAGE,
+    Row,
     box,
     button,
+    change_pagination,
     column,
-    count,
     empty,
     fill,
     finder,
-    forms,
+    first_shown,
+    paged_table,
     say,
-    since,
-    size,
-    table,
-    toggle,
 )
 
-PATIENCE = 10  # s for a broker that is away, while somebody waits
-
-
-DEAD_COLUMNS = [
-    column('at', 'Died (UTC)', 'open', first=True),
+ALL_QUEUES = 'all queues'
+ANY_REASON = 'any reason'
+COLUMNS = [
+    column('at', 'Dead-lettered (UTC)', 'open', first=True),
     column('queue', 'Queue', 'wide'),
     column('reason', 'Reason'),
     column('sender', 'Sender', 'wide'),
@@ -42,248 +39,182 @@ DEAD_COLUMNS = [
     column('size', 'Size', 'number'),
     column('state', 'State', 'state'),
 ]
-DEAD_STATES = {'waiting': False, 'sent back': True, 'all': None}
+REQUEUED = {  # state: the argument of dead_letters.letters()
+    'waiting': False,
+    'requeued': True,
+    'all': None,
+}
 
 
-def letter_row(letter):
+class Found(NamedTuple):
+    """What the page shows."""
+
+    letters: list[Row]  # on the page of the table that is shown
+    total: int
+    by_queue: list[Row]
+
+
+def show_dead_letters(page: Page, queue: str) -> None:
+    """Show the dead letters of a queue, or all ('')."""
+    page.refreshers.append(DeadLettersView(page, queue).refresh)
+
+
+class DeadLettersView:
+    """The table, the filters above it, and the button that requeues."""
+
+    def __init__(self, page: Page, queue: str) -> None:
+        self.page = page
+        self.waiting = 0  # dead letters that the button would requeue
+        with box('section', 'card'):
+            with box('div', 'head'):
+                self.add_head()
+            with box('div', 'filters'):
+                self.add_filters(queue)
+            self.nothing = empty(
+                'No dead letters',
+                'Messages are kept here that expire in a queue, are rejected '
+                'or do not fit into it, if the queue has the dead letter '
+                'exchange siamese.dlx.',
+            )
+            self.table = paged_table('dead letters', COLUMNS, self.refresh)
+            self.table.on('open', self.open)
+
+    def add_head(self) -> None:
+        say('h2', 'Dead letters')
+        self.requeue_button = button('Requeue', self.requeue, 'undo')
+        self.login_hint = ui.link(
+            'Log in as an administrator to requeue them',
+            self.page.login_path(),
+        )
+
+    def add_filters(self, queue: str) -> None:
+        queues = {'': ALL_QUEUES}
+        if queue:
+            queues[queue] = printable(queue)
+        reasons = {'': ANY_REASON}
+        states = {state: state for state in REQUEUED}
+        self.queue = self.add_filter('Queue', queues, queue)
+        self.reason = self.add_filter('Reason', reasons, '')
+        self.state = self.add_filter('State', states, 'waiting')
+        self.search = finder('Find a message', self.restart)
+
+    def add_filter(
+        self,
+        label: str,
+        options: dict[str, str],
+        value: str,
+    ) -> ui.select:
+        element = ui.select(
+            options,
+            label=label,
+            value=value,
+            on_change=self.restart,
+        )
+        element.props('dense outlined options-dense')
+        return element
+
+    async def restart(self) -> None:
+        """Show the first page of what the filters leave."""
+        change_pagination(self.table, page=1)
+        await self.refresh()
+
+    async def refresh(self) -> None:
+        found, _ = await read_history(self.page, self.read)
+        if found is None:
+            return
+        queues = {row['queue'] for row in found.by_queue}
+        reasons = {row['reason'] for row in found.by_queue}
+        set_options(self.queue, ALL_QUEUES, queues)
+        set_options(self.reason, ANY_REASON, reasons)
+        self.show_requeue_button(found)
+        rows = [table_row(letter) for letter in found.letters]
+        fill(self.table, rows, found.total)
+        self.nothing.set_visibility(not found.total)
+        self.table.set_visibility(bool(found.total))
+
+    def read(self, db: sqlite3.Connection) -> Found:
+        letters, total = dead_letters.letters(
+            db,
+            self.queue.value or None,
+            self.reason.value or None,
+            requeued=REQUEUED[self.state.value],
+            search=self.search.value or None,
+            limit=ROWS_PER_PAGE,
+            offset=first_shown(self.table),
+        )
+        return Found(letters, total, dead_letters.by_queue(db))
+
+    def show_requeue_button(self, found: Found) -> None:
+        queue = self.queue.value
+        self.waiting = 0
+        for row in found.by_queue:
+            if queue in ('', row['queue']):
+                self.waiting += row['waiting']
+        text = f'Requeue {count(self.waiting)}'
+        if queue:
+            text += ' to this queue'
+        self.requeue_button.set_text(text)
+        self.requeue_button.set_visibility(self.can_requeue())
+        logged_in = self.page.session() is not None
+        self.login_hint.set_visibility(not logged_in and self.waiting > 0)
+
+    def can_requeue(self) -> bool:
+        """Return whether the button may be shown.
+
+        Its user is an administrator, and the table shows every dead letter
+        that it would requeue.
+        """
+        if not self.waiting or not self.page.is_for_administrator():
+            return False
+        if self.reason.value or self.search.value:
+            return False
+        if self.state.value == 'requeued':
+            return False
+        queue = self.queue.value
+        # monitor.py --requeue-dead would not take these for names of queues.
+        return queue != 'all' and not dead_letters.ONE.fullmatch(queue)
+
+    async def requeue(self) -> None:
+        await ask_and_requeue(
+            self.page,
+            self.requeue_button,
+            self.queue.value or 'all',
+            self.waiting,
+            self.refresh,
+        )
+
+    async def open(self, event: events.GenericEventArguments) -> None:
+        await open_dead_letter(self.page, event.args, self.refresh)
+
+
+def set_options(
+    select: ui.select,
+    everything: str,
+    values: set[str | None],
+) -> None:
+    """Offer the values that the history has, and the one that is chosen."""
+    options = {'': everything}
+    for value in sorted(filter(None, values)):
+        options[value] = printable(value)
+    options.setdefault(select.value, printable(select.value))
+    if select.options != options:
+        select.set_options(options)
+
+
+def table_row(letter: Row) -> Row:
+    state = 'waiting'
+    tone = 'warn'
+    if letter['requeued']:
+        state = 'requeued'
+        tone = 'good'
     return {
-        **{
-            name: printable(letter[name] or '')
-            for name in ('queue', 'reason', 'sender', 'message_id')
-        },
         'id': letter['id'],
         'at': utc(letter['at']),
+        'queue': printable(letter['queue'] or ''),
+        'reason': printable(letter['reason'] or ''),
+        'sender': printable(letter['sender'] or ''),
+        'message_id': printable(letter['message_id'] or ''),
         'size': size(letter['size']),
-        'state': 'sent back' if letter['requeued'] else 'waiting',
-        'tone': 'good' if letter['requeued'] else 'warn',
+        'state': state,
+        'tone': tone,
     }
-
-
-async def show_dead(page, queue):
-    chosen = {'queue': queue or None}
-    with box('section', 'card'):
-        with box('div', 'head'):
-            say('h2', 'Dead letters')
-            again = button(
-                'Send back',
-                lambda: ask_and_requeue(
-                    page, again, chosen['queue'] or 'all', chosen['count'], refresh
-                ),
-                'undo',
-            )
-            hint = ui.link(
-                'Log in as an administrator to send them back',
-                f'/login?next={quote("/dead", safe="")}',
-            )
-        with box('div', 'filters'):
-
-            def chooser(label, options, value):
-                return ui.select(
-                    options, label=label, value=value, on_change=lambda: restart()
-                ).props('dense outlined options-dense')
-
-            queues = chooser(
-                'Queue', {'': 'all queues', **({queue: printable(queue)} if queue else {})}, queue
-            )
-            reasons = chooser('Reason', {'': 'any reason'}, '')
-            states = chooser('State', [*DEAD_STATES], 'waiting')
-            search = finder('Find a message', lambda: restart())
-        nothing = empty(
-            'No dead letters',
-            'What expires in a queue, is rejected or does not fit into it is kept here, '
-            'if the queue has the dead letter exchange siamese.dlx.',
-        )
-        rows = table('dead letters', DEAD_COLUMNS, lambda: refresh())
-        rows.on('open', lambda event: open_letter(page, event.args, refresh))
-
-    def read(db):
-        letters, total = dead.letters(
-            db,
-            queues.value or None,
-            reasons.value or None,
-            requeued=DEAD_STATES[states.value],
-            search=search.value or None,
-            limit=ROWS,
-            offset=(rows.pagination['page'] - 1) * ROWS,
-        )
-        return letters, total, dead.by_queue(db)
-
-    async def restart():
-        rows.pagination = {**rows.pagination, 'page': 1}
-        await refresh()
-
-    async def refresh():
-        found, _ = await read_history(page, read)
-        if not found:
-            return
-        letters, total, known = found
-        for select, name, first in (
-            (queues, 'queue', 'all queues'),
-            (reasons, 'reason', 'any reason'),
-        ):
-            options = {'': first, **{row[name]: printable(row[name]) for row in known if row[name]}}
-            options.setdefault(select.value, printable(select.value))
-            if select.options != options:
-                select.set_options(options)
-        chosen['queue'] = queues.value
-        chosen['count'] = sum(row['waiting'] for row in known if queues.value in ('', row['queue']))
-        administrator = bool(page.session() and page.session().administrator)
-        again.set_text(
-            f'Send {count(chosen["count"])} back' + (' to this queue' if queues.value else '')
-        )
-        unclear = queues.value == 'all' or dead.ONE.fullmatch(
-            queues.value
-        )  # would be something else to monitor.py
-        narrowed = (
-            reasons.value or search.value or states.value == 'sent back'
-        )  # and would not be heeded
-        again.set_visibility(
-            administrator and bool(chosen['count']) and not unclear and not narrowed
-        )
-        hint.set_visibility(not page.session() and bool(chosen['count']))
-        fill(rows, [letter_row(letter) for letter in letters], total)
-        nothing.set_visibility(not total)
-        rows.set_visibility(bool(total))
-
-    page.refreshers.append(refresh)
-
-
-async def open_letter(page, id, refresh):
-    """Show one dead letter: where it comes from, its properties, its body."""
-    letter, _ = await read_history(page, lambda db: dead.letter(db, id))
-    if not letter:
-        return
-    body, properties = letter['body'], dict(letter['properties'])
-    headers = properties.pop('headers', None) or {}
-    shown, remark = forms(body)
-    with ui.dialog(value=True) as dialog, box('div', 'card'):
-        with box('div', 'head'):
-            say('h2', f'Dead letter {id}, {printable(letter["reason"])}')
-            button('', dialog.close, 'close', plain=True, **{'aria-label': 'close'})
-        show_facts(
-            {
-                'died': f'{utc(letter["at"])} UTC, {since(letter["at"], page.now)}',
-                'in queue': letter['queue'],
-                'published to': letter['exchange'] or 'the default exchange',
-                'routing key': letter['routing_key'],
-                'sender': letter['sender'] or 'unknown',
-                **properties,
-                'sent back': f'{utc(letter["requeued"])} UTC' if letter['requeued'] else 'not yet',
-            }
-        )
-        if headers:
-            say('h2', 'Headers').style('margin-top: 14px')
-            show_facts(headers)
-        with box('div', 'head').style('margin: 14px 0 0'):
-            say('h2', f'Body, {size(len(body))}')
-            form = toggle('form', [*shown], next(iter(shown)), lambda: turn())
-        note, text = say('div', '', 'muted'), say('pre', '', 'body')
-        with box('div', 'head').style('margin: 14px 0 0'):
-            button(
-                'Download the body',
-                lambda: ui.download.content(
-                    body, f'dead-letter-{id}.bin', 'application/octet-stream'
-                ),
-                'download',
-                printable=True,
-            )
-            if page.session() and page.session().administrator and not letter['requeued']:
-                one = button(
-                    'Send it back',
-                    lambda: ask_and_requeue(page, one, f'#{id}', 1, refresh, dialog),
-                    'undo',
-                )
-
-    def turn():
-        text.set_text(shown[form.value])
-        text.classes(replace='body hex' if form.value == 'Hex' else 'body')
-        cut = (
-            f', the first {size(SHOWN[form.value])} of it' if len(body) > SHOWN[form.value] else ''
-        )
-        note.set_text(remark + cut)
-
-    turn()
-    dialog.on('hide', dialog.delete)
-
-
-def show_facts(facts):
-    with box('dl', 'facts'):
-        for name, value in facts.items():
-            say('dt', printable(name))
-            say(
-                'dd',
-                printable(
-                    value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-                ),
-            )
-
-
-async def ask_and_requeue(page, pressed, which, number, refresh, above=None):
-    """Ask an administrator, and let monitor.py send dead letters back: those of a queue, 'all', or one ('#17').
-
-    The button that was `pressed` cannot be pressed again meanwhile; the dialog `above` is closed if all went well.
-    """
-    what = '1 dead letter' if number == 1 else f'{count(number)} dead letters'
-    target = (
-        printable(which)
-        if which != 'all' and which[0] != '#'
-        else 'its queue'
-        if number == 1
-        else 'their queues'
-    )
-    with ui.dialog(value=True) as dialog, box('div', 'card'):
-        say('h2', f'Send {what} back to {target}?')
-        say(
-            'p',
-            'They are published again as they were, and ticked off once the broker has confirmed them.',
-            'muted',
-        )
-        with box('div', 'head'):
-            button('Cancel', lambda: dialog.submit(False), plain=True)
-            button('Send back', lambda: dialog.submit(True))
-    sure = await dialog
-    dialog.delete()
-    if not sure or not page.session() or not page.session().administrator:
-        return
-    pressed.disable()
-    wait = ui.notification('sending back ...', textColor='words', spinner=True, timeout=None)
-    try:
-        status, words = await requeue(page.args, which)
-    finally:
-        wait.dismiss()
-        pressed.enable()
-    ui.notify(
-        printable(words),
-        color='bad' if status else 'good',
-        textColor='words',
-        multi_line=True,
-        timeout=8000,
-        close_button='Close',
-    )
-    if above and not status:
-        above.close()
-    await refresh()
-
-
-async def requeue(args, which):
-    """Run monitor.py --requeue-dead; return its exit status and its last line."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        ROOT / 'monitor.py',
-        f'--requeue-dead={which}',
-        f'--history={args.history}',
-        f'--give-up-after={PATIENCE}',
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-        env={**os.environ, 'AMQP_URL': args.url},
-    )  # not as a flag, where others on this machine could read it
-    try:
-        out = (await process.communicate())[0].decode(errors='replace').strip()
-    finally:
-        if process.returncode is None:  # dashboard.py ends, and so does what it began
-            process.terminate()
-            await process.wait()
-    return process.returncode, out.splitlines()[
-        -1
-    ] if out else f'monitor.py ended with status {process.returncode}'

@@ -1,208 +1,391 @@
-"""Who may see the dashboard: a login that the broker judges, sessions that end, nothing for requests from elsewhere.
+"""Who may see the dashboard: logins that the broker checks, and sessions.
 
-Gate stands in front of every request and every websocket. No password is kept: the management API is asked once
-(GET /api/whoami), and a session of limited time begins, known by a random cookie.
+Gate stands in front of every request and every websocket, and refuses those
+that another site sends. No password is kept: the management API is asked once
+(GET /api/whoami), and a session of limited time begins, known by a random
+cookie.
 """
 
+from __future__ import annotations
+
+import argparse
 import asyncio
 import html
 import logging
 import re
 import secrets
 import time
-from collections import Counter, namedtuple
+from collections import Counter
 from types import SimpleNamespace
+from typing import NamedTuple
 from urllib.parse import parse_qs, quote, urlsplit
 
 import pika
 from starlette.requests import HTTPConnection, Request
-from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse
+from starlette.responses import (
+    HTMLResponse,
+    PlainTextResponse,
+    RedirectResponse,
+    Response,
+)
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from siamese.messaging import credentials as tokens
-from siamese.messaging import management_api as management
-from siamese.web import server as listener
+from siamese.messaging import credentials, management_api
+from siamese.web import server
 
-Session = namedtuple('Session', 'user administrator ends')  # ends: time.time()
-
-OPEN_PATHS = ('/dashboard.css',)  # what the login page itself needs
-MAX_FORM = 32_768  # bytes; tokens are long
-PENALTY = 1  # s that a wrong password costs whoever gave it
-TURNS = 4  # passwords looked at at once
+OPEN_PATHS = ('/dashboard.css',)  # the login page itself needs these
+MAX_FORM_BYTES = 32_768  # tokens are long
+WRONG_PASSWORD_DELAY_S = 1
+CONCURRENT_LOGINS = 4
+COOKIE_BYTES = 32
 TAGS = {'monitoring', 'administrator'}
 REFUSAL = (
-    'The broker refuses this user and password, or the user has neither the tag monitoring nor administrator. '
-    'An administrator of the broker can give it: rabbitmqctl set_user_tags USER monitoring'
+    'The broker refuses this user and password, '
+    'or the user has neither the tag monitoring nor administrator. '
+    'An administrator of the broker can give it: '
+    'rabbitmqctl set_user_tags USER monitoring'
+)
+UNAVAILABLE = (
+    'The broker does not answer. Logging in is possible again when its management API answers.'
+)
+TOO_LONG = 'That is too long for a password or a token.'
+
+# NiceGUI compiles its templates in the browser, which needs eval; but nothing
+# may be loaded from elsewhere, or be sent there.
+CONTENT_SECURITY_POLICY = (
+    "default-src 'self'",
+    "script-src 'self' 'unsafe-inline' 'unsafe-eval'",
+    "style-src 'self' 'unsafe-inline'",
+    "img-src 'self' data:",
+    "font-src 'self' data:",
+    "object-src 'none'",
+    "base-uri 'self'",
+    "form-action 'self'",
+    "frame-ancestors 'none'",
 )
 HEADERS = {
-    # NiceGUI compiles its templates in the browser, which needs eval; but nothing may come from, or go, elsewhere.
-    'content-security-policy': "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; "
-    "style-src 'self' 'unsafe-inline'; img-src 'self' data:; font-src 'self' data:; "
-    "object-src 'none'; base-uri 'self'; form-action 'self'; frame-ancestors 'none'",
+    'content-security-policy': '; '.join(CONTENT_SECURITY_POLICY),
     'x-content-type-options': 'nosniff',
     'referrer-policy': 'same-origin',
 }
 PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>Log in - siamese</title><link rel="stylesheet" href="/dashboard.css"></head>
-<body class="login"><main><form method="post" action="/login?next={next}">
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Log in - siamese</title>
+<link rel="stylesheet" href="/dashboard.css">
+</head>
+<body class="login"><main>
+<form method="post" action="/login?next={next}">
 <h1>siamese</h1>
-<p>Log in with your user of the broker; it needs the tag <code>monitoring</code>, to send dead letters back
-<code>administrator</code>.</p>
+<p>Log in with your user of the broker. It needs the tag
+<code>monitoring</code>, or <code>administrator</code> to requeue
+dead letters.</p>
 {message}
 <label for="user">User <small>(none with a token)</small></label>
 <input id="user" name="user" autocomplete="username" autofocus>
 <label for="password">Password or token</label>
-<input id="password" name="password" type="password" autocomplete="current-password" required>
+<input id="password" name="password" type="password"
+  autocomplete="current-password" required>
 <button>Log in</button>
 </form></main></body></html>
 """
 
-_sessions = {}  # cookie: Session
+
+# ---- sessions
 
 
-def whoami(rules, user, password):
-    """Ask the broker who this is; return the name and the set of tags. Raises management.Refused.
-
-    `password` may be a token (JWT), for brokers with the oauth2 backend; `user` is '' then, or anything.
-    """
-    url = rules.management_url
-    if url:  # without the login in it: it is not ours that is in question
-        url = urlsplit(url)._replace(netloc=urlsplit(url).netloc.rpartition('@')[2]).geturl()
-    endpoint = SimpleNamespace(
-        host=rules.endpoints[0].host,
-        ssl_options=rules.endpoints[0].ssl_options,
-        credentials=pika.PlainCredentials(user, password),
-    )
-    about = management.api(endpoint, url)('whoami')
-    tags = about['tags']  # a list since RabbitMQ 3.9, before that and elsewhere a text
-    return about['name'], set(tags if isinstance(tags, list) else tags.split(','))
+class Session(NamedTuple):
+    user: str
+    administrator: bool
+    ends: float  # time.time()
 
 
-def session_of(cookie):
-    """Return the Session that a cookie stands for, or None if it stands for none, or for one that ended."""
+_sessions: dict[str, Session] = {}  # by cookie
+
+
+def session_of(cookie: str) -> Session | None:
+    """Return the session of a cookie; None if there is none or it ended."""
     session = _sessions.get(cookie)
-    return session if session and time.time() < session.ends else None
+    if session is None or time.time() >= session.ends:
+        return None
+    return session
 
 
-def end(cookie):
+def begin(session: Session) -> str:
+    """Keep a session; return its cookie. Sessions that ended are dropped."""
+    for cookie in list(_sessions):
+        if session_of(cookie) is None:
+            end(cookie)
+    cookie = secrets.token_urlsafe(COOKIE_BYTES)
+    _sessions[cookie] = session
+    return cookie
+
+
+def end(cookie: str) -> None:
     """Log out."""
     _sessions.pop(cookie, None)
 
 
-class Gate:
-    """The ASGI middleware in front of all pages. `rules` are the parsed flags of dashboard.py."""
+# ---- the broker's word
 
-    def __init__(self, app, rules):
-        self.app, self.rules = app, rules
-        self.turns = asyncio.Semaphore(TURNS)
+
+def whoami(
+    args: argparse.Namespace,
+    user: str,
+    password: str,
+) -> tuple[str, set[str]]:
+    """Ask the broker for the name and the tags of a user.
+
+    The password may be a token (JWT), for brokers with the oauth2 backend;
+    then the user is '', or anything. Raises management_api.Refused.
+    """
+    broker = args.endpoints[0]
+    endpoint = SimpleNamespace(
+        host=broker.host,
+        ssl_options=broker.ssl_options,
+        credentials=pika.PlainCredentials(user, password),
+    )
+    url = without_login(args.management_url)
+    about = management_api.api(endpoint, url)('whoami')
+    tags = about['tags']
+    if not isinstance(tags, list):  # before RabbitMQ 3.9, and elsewhere
+        tags = tags.split(',')
+    return about['name'], set(tags)
+
+
+def without_login(url: str | None) -> str | None:
+    """Return a URL without the user and password in it.
+
+    The user who logs in must be checked, not that of this script.
+    """
+    if not url:
+        return url
+    parts = urlsplit(url)
+    host = parts.netloc.rpartition('@')[2]
+    return parts._replace(netloc=host).geturl()
+
+
+# ---- the gate
+
+
+class Gate:
+    """The ASGI middleware in front of all pages.
+
+    `args` are the parsed flags of dashboard.py.
+    """
+
+    def __init__(self, app: ASGIApp, args: argparse.Namespace) -> None:
+        self.app = app
+        self.args = args
+        self.turns = asyncio.Semaphore(CONCURRENT_LOGINS)
         self.counts = Counter(logins=0, refused=0)
 
-    async def __call__(self, scope, receive, send):
+    async def __call__(
+        self,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+    ) -> None:
         if scope['type'] not in ('http', 'websocket'):
             await self.app(scope, receive, send)
             return
         try:
-            answer = await self.judge(scope, receive)
+            answer = await self.answer_to(scope, receive)
         except ValueError:  # a Host or an Origin like http://[
-            answer = PlainTextResponse('This makes no sense.', 400)
-        if answer and scope['type'] == 'websocket':
+            answer = PlainTextResponse('This is not a valid request.', 400)
+        if answer is not None and scope['type'] == 'websocket':
             await send({'type': 'websocket.close', 'code': 1008})
             return
 
-        async def send_with_headers(message):
+        async def send_with_headers(message: Message) -> None:
             if message['type'] == 'http.response.start':
-                kinds = dict(message['headers'])
-                more = (
-                    HEADERS
-                    if kinds.get(b'cache-control')
-                    else {**HEADERS, 'cache-control': 'no-store'}
-                )
-                message['headers'] = [
-                    *message['headers'],
-                    *((k.encode(), v.encode()) for k, v in more.items()),
-                ]
+                add_headers(message)
             await send(message)
 
         await (answer or self.app)(scope, receive, send_with_headers)
 
-    async def judge(self, scope, receive):
-        """Return the response that a request gets here, or None for what may pass."""
+    async def answer_to(
+        self,
+        scope: Scope,
+        receive: Receive,
+    ) -> Response | None:
+        """Return the response to a request; None if it may pass."""
         asked = HTTPConnection(scope)
-        host, origin = asked.headers.get('host', ''), asked.headers.get('origin')
-        if origin and urlsplit(origin).netloc != host:
+        if is_from_another_site(asked):
             return PlainTextResponse('This comes from another site.', 403)
-        # A name of somebody else's that leads to this address would let a strange site read what is open here.
-        if not self.rules.login and not listener.is_loopback(urlsplit(f'//{host}').hostname):
-            return PlainTextResponse('Without --login only as http://localhost.', 403)
-        if asked.url.path == '/login':
+        if not self.args.login and not is_at_loopback(asked):
+            text = 'Without --login only as http://localhost.'
+            return PlainTextResponse(text, 403)
+        path = asked.url.path
+        if path == '/login':
             return await self.login(Request(scope, receive))
-        if (
-            asked.url.path in OPEN_PATHS
-            or not self.rules.login
-            or session_of(asked.cookies.get(self.rules.cookie))
-        ):
+        if not self.args.login or path in OPEN_PATHS:
             return None
-        if (
-            scope['type'] == 'http'
-            and scope['method'] == 'GET'
-            and 'text/html' in asked.headers.get('accept', '')
-        ):
-            where = asked.url.path + ('?' + asked.url.query if asked.url.query else '')
-            return RedirectResponse(f'/login?next={quote(where, safe="")}', 303)
+        if session_of(asked.cookies.get(self.args.cookie, '')):
+            return None
+        if is_for_a_page(asked):
+            return redirect_to_login(asked)
         return PlainTextResponse('Log in first, at /login.', 401)
 
-    async def login(self, request):
-        """Show the form, or look at what was filled in and begin a session."""
-        target = request.query_params.get('next', '/')
-        if not re.fullmatch(r'/(?![/\\])[^\\\s]*', target):  # only to ourselves
-            target = '/'
+    async def login(self, request: Request) -> Response:
+        """Show the form, or check what was filled in and begin a session."""
+        target = target_of(request)
         if request.method != 'POST':
-            ended = 'Your session has ended.' if 'ended' in request.query_params else ''
-            return show(target, ended)
-        form = b''
-        async for chunk in request.stream():
-            form += chunk
-            if len(form) > MAX_FORM:
-                return show(target, 'That is too long for a password or a token.', 413)
-        fields = parse_qs(form.decode(errors='replace'))
-        user, password = fields.get('user', [''])[0], fields.get('password', [''])[0]
-        async with self.turns:
-            try:
-                name, tags = await asyncio.to_thread(whoami, self.rules, user, password)
-            except management.Refused as refused:
-                if refused.status != 401:
-                    logging.warning('nobody can log in: %s', refused)
-                    return show(
-                        target,
-                        'The broker does not answer. Nobody can log in until its management API does.',
-                        503,
-                    )
-                name, tags = user, ()
-        if not TAGS.intersection(tags):
-            logging.warning('login of %s from %s refused', ascii(name[:100]), request.client.host)
-            self.counts['refused'] += 1
-            await asyncio.sleep(PENALTY)
-            return show(target, REFUSAL, 403)
+            message = ''
+            if 'ended' in request.query_params:
+                message = 'Your session has ended.'
+            return login_page(target, message)
+        form = await read_form(request)
+        if form is None:
+            return login_page(target, TOO_LONG, 413)
+        user, password = form
+        return await self.log_in(request, target, user, password)
+
+    async def log_in(
+        self,
+        request: Request,
+        target: str,
+        user: str,
+        password: str,
+    ) -> Response:
+        try:
+            name, tags = await self.ask_broker(user, password)
+        except management_api.Refused as refused:
+            if refused.status != 401:
+                logging.warning('cannot check logins: %s', refused)
+                return login_page(target, UNAVAILABLE, 503)
+            name = user
+            tags = set()
+        if TAGS.isdisjoint(tags):
+            return await self.refuse(request, target, name)
         self.counts['logins'] += 1
         logging.info('%s logged in', ascii(name))
-        for cookie in [cookie for cookie in _sessions if not session_of(cookie)]:
-            end(cookie)
-        cookie = secrets.token_urlsafe(32)
-        ends = min(time.time() + self.rules.session, tokens.expiry(password))
-        _sessions[cookie] = Session(name, 'administrator' in tags, ends)
+        ends = min(
+            time.time() + self.args.session,
+            credentials.expiry(password),
+        )
+        session = Session(name, 'administrator' in tags, ends)
+        return self.welcome(session, target)
+
+    async def ask_broker(
+        self,
+        user: str,
+        password: str,
+    ) -> tuple[str, set[str]]:
+        """Call whoami() in a thread, for a few logins at a time."""
+        async with self.turns:
+            return await asyncio.to_thread(
+                whoami,
+                self.args,
+                user,
+                password,
+            )
+
+    async def refuse(
+        self,
+        request: Request,
+        target: str,
+        name: str,
+    ) -> Response:
+        """Refuse a login; the delay makes guessing passwords slow."""
+        address = ''
+        if request.client:
+            address = request.client.host
+        shown = ascii(name[:100])
+        logging.warning('login of %s from %s refused', shown, address)
+        self.counts['refused'] += 1
+        await asyncio.sleep(WRONG_PASSWORD_DELAY_S)
+        return login_page(target, REFUSAL, 403)
+
+    def welcome(self, session: Session, target: str) -> Response:
         answer = RedirectResponse(target, 303)
         answer.set_cookie(
-            self.rules.cookie,
-            cookie,
-            max_age=int(ends - time.time()),
+            self.args.cookie,
+            begin(session),
+            max_age=int(session.ends - time.time()),
             httponly=True,
             samesite='lax',
-            secure=bool(self.rules.certfile),
+            secure=bool(self.args.certfile),
         )
         return answer
 
 
-def show(target, message='', status=200):
+# ---- requests
+
+
+def is_from_another_site(asked: HTTPConnection) -> bool:
+    origin = asked.headers.get('origin')
+    if not origin:
+        return False
+    return urlsplit(origin).netloc != asked.headers.get('host', '')
+
+
+def is_at_loopback(asked: HTTPConnection) -> bool:
+    """Return whether a request names this machine.
+
+    A foreign name that leads to this address would let its site read the
+    pages.
+    """
+    host = asked.headers.get('host', '')
+    return server.is_loopback(urlsplit(f'//{host}').hostname or '')
+
+
+def is_for_a_page(asked: HTTPConnection) -> bool:
+    """Return whether a browser asks for a page, and not for a part of one."""
+    if asked.scope['type'] != 'http' or asked.scope['method'] != 'GET':
+        return False
+    return 'text/html' in asked.headers.get('accept', '')
+
+
+def redirect_to_login(asked: HTTPConnection) -> Response:
+    here = asked.url.path
+    if asked.url.query:
+        here += f'?{asked.url.query}'
+    return RedirectResponse(f'/login?next={quote(here, safe="")}', 303)
+
+
+def target_of(request: Request) -> str:
+    """Return the path to show after the login; never another site."""
+    target = request.query_params.get('next', '/')
+    if re.fullmatch(r'/(?![/\\])[^\\\s]*', target):
+        return target
+    return '/'
+
+
+async def read_form(request: Request) -> tuple[str, str] | None:
+    """Return the user and the password of a form; None if it is too long."""
+    form = b''
+    async for chunk in request.stream():
+        form += chunk
+        if len(form) > MAX_FORM_BYTES:
+            return None
+    fields = parse_qs(form.decode(errors='replace'))
+    user = fields.get('user', [''])[0]
+    password = fields.get('password', [''])[0]
+    return user, password
+
+
+# ---- responses
+
+
+def add_headers(message: Message) -> None:
+    """Add HEADERS to a response, and no-store where it says nothing else."""
+    headers = list(message['headers'])
+    names = {name for name, _ in headers}
+    for name, value in HEADERS.items():
+        headers.append((name.encode(), value.encode()))
+    if b'cache-control' not in names:
+        headers.append((b'cache-control', b'no-store'))
+    message['headers'] = headers
+
+
+def login_page(target: str, message: str = '', status: int = 200) -> Response:
     """Return the login page, which leads to the path `target`."""
-    message = f'<p class="refused" role="alert">{html.escape(message)}</p>' if message else ''
-    return HTMLResponse(PAGE.format(next=quote(target, safe=''), message=message), status)
+    if message:
+        text = html.escape(message)
+        message = f'<p class="refused" role="alert">{text}</p>'
+    next_path = quote(target, safe='')
+    page = PAGE.format(next=next_path, message=message)
+    return HTMLResponse(page, status)

@@ -1,209 +1,388 @@
-"""The frame of each page of the dashboard: its header, the state of the broker, what needs a look, and its clock."""
+"""The frame of each page: its header, the state of the broker, and its clock.
 
+Above the content stand the notes: what somebody should look at.
+"""
+
+from __future__ import annotations
+
+import argparse
 import asyncio
 import contextlib
 import re
 import sqlite3
 import time
-from types import SimpleNamespace
+from collections.abc import AsyncIterator, Callable
+from typing import Any, NamedTuple, TypeVar
 from urllib.parse import quote
 
+from fastapi import Request
 from nicegui import ui
 
 from common import Failure
-from siamese.monitoring import alerts as notices
-from siamese.monitoring import database as history
-from siamese.monitoring import dead_letters as dead
+from siamese.monitoring import alerts, database, dead_letters
 from siamese.text import duration, printable
 from siamese.web import login
-from siamese.web.widgets import box, button, count, say, since
+from siamese.web.formats import count, since
+from siamese.web.widgets import Refresh, box, button, say
 
-PERIOD = 2.0  # s between two looks at the history
-DAY = 86_400  # s
-NOTES = 5  # warnings shown at once
+REFRESH_PERIOD_S = 2.0
+DAY_S = 86_400
+MAX_NOTES = 5  # shown at once
+MONITOR_GRACE_S = 10  # beyond three intervals, until monitor.py is silent
+
+# What monitor.py says first of the two things it may have to do without.
+NO_METRICS = ('no metrics', 'no metrics')
+NO_EXCHANGE = 'no exchange'
+
+TABS = {
+    '/': 'Queues',
+    '/dead': 'Dead letters',
+    '/clients': 'Clients',
+}
+
+Found = TypeVar('Found')
+
+
+class Theme(NamedTuple):
+    dark: bool | None  # None: as the system says
+    icon: str
+    following: str
+
+
 THEMES = {
-    'auto': (None, 'brightness_auto', 'light'),
-    'light': (False, 'light_mode', 'dark'),
-    'dark': (True, 'dark_mode', 'auto'),
+    'auto': Theme(None, 'brightness_auto', 'light'),
+    'light': Theme(False, 'light_mode', 'dark'),
+    'dark': Theme(True, 'dark_mode', 'auto'),
 }
 
 
-# -------------------------------------------------------------------------------------- what is true now
+class Page:
+    """One page in one browser: the time it shows, and who looks at it."""
+
+    def __init__(
+        self,
+        args: argparse.Namespace,
+        cookie: str,
+        here: str,
+    ) -> None:
+        self.args = args
+        self.cookie = cookie
+        self.here = here  # its path and query
+        self.now = time.time()
+        self.refreshers: list[Refresh] = []
+        self.takes_login = args.login or self.session() is not None
+
+    def session(self) -> login.Session | None:
+        return login.session_of(self.cookie)
+
+    def is_open(self) -> bool:
+        """Return whether this page may be shown: its session may end."""
+        return not self.takes_login or self.session() is not None
+
+    def is_for_administrator(self) -> bool:
+        session = self.session()
+        return session is not None and session.administrator
+
+    def login_path(self) -> str:
+        return f'/login?next={quote(self.here, safe="")}'
 
 
-def situation(db, args, now):
-    """Return what every page shows of the broker: its facts, the words and tone of its state, and the notes."""
-    known = history.broker(db)
-    monitor = known['monitor'] or {'seen': None, 'interval': 0}
-    silent = now - (monitor['seen'] or 0)
-    warnings = notices.warnings(db, args.unread_after, now - DAY, now)
-    notes = [
-        (warning['kind'] in ('broker', 'alarm'), warning['text'], link_of(warning))
-        for warning in warnings
-    ]
-    name = f'{known["product"] or "broker"} {known["version"] or ""}'.strip()
-    if monitor['seen'] is None or silent > 3 * monitor['interval'] + 10:
-        when = f'for {duration(silent)}' if monitor['seen'] else 'yet'
-        notes.insert(
-            0,
-            (
-                True,
-                f'monitor.py has written nothing {when}, so this is how it was then. Start it: '
-                f'./monitor.py --history {args.history}',
-                '',
-            ),
-        )
-        words, tone = 'monitor silent', 'warn'
-    elif known['state'] == 'up':
-        words, tone = f'{name} up', 'good'
-        notes += [
-            (text.startswith('no metrics'), text, '')
-            for text in known['missing'] or []
-            if not text.startswith('no exchange')
-        ]  # that one is not to be had in most virtual hosts
-    elif known['state'] == 'unavailable':
-        words, tone = f'{name} away for {duration(now - known["since"])}', 'bad'
+# ---- what is true now
+
+
+class Note(NamedTuple):
+    """One line above the content of a page; the link may be ''."""
+
+    urgent: bool
+    text: str
+    link: str = ''
+
+
+class Situation(NamedTuple):
+    """What every page shows of the broker."""
+
+    state: str
+    tone: str  # good, warn, bad or off
+    notes: list[Note]  # the urgent ones first
+    dead_letters: int  # not requeued
+    place: str
+    collected: float | None
+
+
+def situation(
+    db: sqlite3.Connection,
+    args: argparse.Namespace,
+    now: float,
+) -> Situation:
+    known = database.broker(db)
+    warnings = alerts.warnings(db, args.unread_after, now - DAY_S, now)
+    notes = [note_of(warning) for warning in warnings]
+    silence = silence_of_monitor(known, now)
+    if silence:
+        notes.insert(0, note_of_silence(silence, args.history))
+        state = 'monitor silent'
+        tone = 'warn'
     else:
-        words, tone = 'looking for the broker', 'off'
-    notes.sort(key=lambda note: not note[0])
-    return SimpleNamespace(
-        known=known,
-        words=words,
+        if known['state'] == 'up':
+            notes += notes_of_missing(known['missing'] or [])
+        state, tone = broker_state(known, now)
+    _, waiting = dead_letters.letters(db, requeued=False, limit=0)
+    return Situation(
+        state=state,
         tone=tone,
-        notes=notes,
-        now=now,
-        dead=dead.letters(db, requeued=False, limit=0)[1],
+        notes=sorted(notes, key=lambda note: not note.urgent),
+        dead_letters=waiting,
+        place=known['place'] or '',
+        collected=known['collected'],
     )
 
 
-def link_of(warning):
+def note_of(warning: dict[str, Any]) -> Note:
+    """Return a warning of alerts.warnings() as a note."""
+    kind = warning['kind']
     name = quote(warning['name'], safe='')
-    return {
+    links = {
         'unread': f'/queue?name={name}',
         'dead': f'/dead?queue={name}',
         'interrupted': '/clients',
-    }.get(warning['kind'], '')
+    }
+    urgent = kind in ('broker', 'alarm')
+    return Note(urgent, warning['text'], links.get(kind, ''))
 
 
-async def look(page, read):
-    """Return read(db) of the history, and None; or None and why it cannot be read. In a thread, for others wait.
+def silence_of_monitor(known: dict[str, Any], now: float) -> str:
+    """Return for how long monitor.py has written nothing; '' if it writes."""
+    monitor = known['monitor']
+    if not monitor or monitor['seen'] is None:
+        return 'yet'
+    silent_s = now - monitor['seen']
+    if silent_s <= 3 * monitor['interval'] + MONITOR_GRACE_S:
+        return ''
+    return f'for {duration(silent_s)}'
 
-    Whatever a page shows comes through here, so nothing is read for a session that has ended.
+
+def note_of_silence(silence: str, history: str) -> Note:
+    text = (
+        f'monitor.py has written nothing {silence}; '
+        'this page shows the state of that time. '
+        f'Start it: ./monitor.py --history {history}'
+    )
+    return Note(True, text)
+
+
+def notes_of_missing(missing: list[str]) -> list[Note]:
+    """Return as notes what the broker lacks.
+
+    The event exchange is left out: most virtual hosts do not have it.
+    """
+    return [
+        Note(text.startswith(NO_METRICS), text)
+        for text in missing
+        if not text.startswith(NO_EXCHANGE)
+    ]
+
+
+def broker_state(known: dict[str, Any], now: float) -> tuple[str, str]:
+    """Return the state of the broker in words, and its tone."""
+    product = known['product'] or 'broker'
+    version = known['version'] or ''
+    name = f'{product} {version}'.strip()
+    if known['state'] is None:
+        return 'looking for the broker', 'off'
+    if known['state'] == 'up':
+        return f'{name} up', 'good'
+    since_then = duration(now - known['since'])
+    return f'{name} unavailable for {since_then}', 'bad'
+
+
+async def read_history(
+    page: Page,
+    read: Callable[[sqlite3.Connection], Found],
+) -> tuple[Found | None, str | None]:
+    """Return read(db) and None; or None and why the history is not readable.
+
+    It is read in a thread, so that other pages need not wait. Whatever a page
+    shows is read here, so nothing is read for a session that has ended.
     """
 
-    def reading():
-        with contextlib.closing(history.open_for_reading(page.args.history)) as db:
+    def read_it() -> Found:
+        opened = database.open_for_reading(page.args.history)
+        with contextlib.closing(opened) as db:
             return read(db)
 
     if not page.is_open():
         return None, 'Log in again.'
     try:
-        return await asyncio.to_thread(reading), None
+        return await asyncio.to_thread(read_it), None
     except Failure as failure:
         return None, str(failure)
     except sqlite3.Error as error:
         return None, f'cannot read {page.args.history}: {error}'
 
 
-# --------------------------------------------------------------------------------- the frame of each page
+# ---- the frame
 
 
 @contextlib.asynccontextmanager
-async def frame(args, request, here):
-    """Make the header of a page and what stands above its content; yield a Page, and refresh it from then on."""
-    cookie = request.cookies.get(args.cookie)
-    theme = request.cookies.get('theme') if request.cookies.get('theme') in THEMES else 'auto'
+async def frame(
+    args: argparse.Namespace,
+    request: Request,
+    here: str,
+) -> AsyncIterator[Page]:
+    """Make a page: yield it where its content belongs, then refresh it."""
+    cookie = request.cookies.get(args.cookie, '')
+    page = Page(args, cookie, here)
     ui.colors(primary='#2468d6')
     ui.add_head_html('<link rel="stylesheet" href="/dashboard.css">')
-    dark = ui.dark_mode(THEMES[theme][0])
-    takes_login = args.login or login.session_of(cookie) is not None
-    page = SimpleNamespace(
-        args=args,
-        refreshers=[],
-        now=time.time(),
-        session=lambda: login.session_of(cookie),
-        is_open=lambda: not takes_login or login.session_of(cookie) is not None,
-    )
-
-    def turn():
-        nonlocal theme
-        theme = THEMES[theme][2]
-        dark.value = THEMES[theme][0]
-        light.props['icon'] = THEMES[theme][1]
-        light.props['aria-label'] = light.props['title'] = f'colours: {theme}'
-        ui.run_javascript(f"document.cookie = 'theme={theme};path=/;max-age=31536000;samesite=lax'")
-
-    def leave():
-        login.end(cookie)
-        ui.navigate.to('/login')
-
-    with box('header', 'top'):
-        ui.link('siamese', '/').classes('brand')
-        state = say('span', '', 'state')
-        with box('nav', 'tabs') as tabs:
-            tabs.props['aria-label'] = 'pages'
-            links = [
-                ui.link(text, path)
-                for text, path in (
-                    ('Queues', '/'),
-                    ('Dead letters', '/dead'),
-                    ('Clients', '/clients'),
-                )
-            ]
-            for link in links:
-                if link.props['href'] == re.sub('^/queue.*', '/', here):
-                    link.props['aria-current'] = 'page'
-        with box('div', 'who'):
-            light = button('', turn, THEMES[theme][1], True, round=True)
-            light.props['aria-label'] = light.props['title'] = f'colours: {theme}'
-            session = page.session()
-            if session:
-                say('span', printable(session.user), 'muted')
-                button('Log out', leave, plain=True)
-            else:
-                ui.link('Log in', f'/login?next={quote(here, safe="")}')
+    header = Header(page, request.cookies.get('theme', ''))
     with box('main', 'main'):
-        notes = box('div', 'notes')
+        notes = Notes()
         yield page
         foot = say('div', '', 'foot')
-    shown = None
 
-    async def tick():
-        nonlocal shown
+    async def show_situation() -> bool:
+        """Return whether the history can be read."""
+        found, failure = await read_history(page, lambda db: situation(db, args, page.now))
+        if found is None:
+            header.show_failure()
+            notes.show([Note(True, failure or '')])
+            return False
+        header.show(found)
+        notes.show(notes_for(found, here))
+        foot.set_text(footer(found, page))
+        return True
+
+    async def tick() -> None:
         page.now = time.time()
         if not page.is_open():
             timer.deactivate()
-            ui.navigate.to(f'/login?ended&next={quote(here, safe="")}')
+            ui.navigate.to(page.login_path() + '&ended')
             return
-        found, failure = await look(page, lambda db: situation(db, args, page.now))
-        if failure:
-            wanted = [(True, failure, '')]
-            state.set_text('no history')
-            state.classes(replace='state off')
-        else:
-            notable = [note for note in found.notes if note[0] or here == '/']
-            wanted = notable[:NOTES]
-            if len(notable) > NOTES:
-                wanted.append(
-                    (False, f'and {len(notable) - NOTES} more: ./monitor.py --once lists them', '')
-                )
-            state.set_text(found.words)
-            state.classes(replace=f'state {found.tone}')
-            links[1].set_text(f'Dead letters {count(found.dead)}' if found.dead else 'Dead letters')
-            collected = since(found.known['collected'], page.now) or 'never'
-            foot.set_text(
-                f'{found.known["place"] or ""} · collected {collected} · all times are UTC · {args.history}'
-            )
-        if wanted != shown:
-            shown = wanted
-            notes.clear()
-            with notes:
-                for bad, text, link in shown:
-                    with box('div', 'note bad' if bad else 'note').props('role=status'):
-                        ui.link(printable(text), link) if link else say('span', printable(text))
-        if not failure:
+        if await show_situation():
             for refresh in page.refreshers:
                 await refresh()
 
-    timer = ui.timer(PERIOD, tick, immediate=False)
+    timer = ui.timer(REFRESH_PERIOD_S, tick, immediate=False)
     await tick()
+
+
+def notes_for(found: Situation, here: str) -> list[Note]:
+    """Return the notes of a page: all on the first one, else urgent ones."""
+    notes = found.notes
+    if here != '/':
+        notes = [note for note in notes if note.urgent]
+    more = len(notes) - MAX_NOTES
+    if more <= 0:
+        return notes
+    remark = f'and {more} more: ./monitor.py --once lists them'
+    return [*notes[:MAX_NOTES], Note(False, remark)]
+
+
+def footer(found: Situation, page: Page) -> str:
+    collected = since(found.collected, page.now) or 'never'
+    parts = [
+        found.place,
+        f'collected {collected}',
+        'all times are UTC',
+        page.args.history,
+    ]
+    return ' · '.join(parts)
+
+
+class Header:
+    """The line on top: the broker's state, the pages, colours, the login."""
+
+    def __init__(self, page: Page, theme: str) -> None:
+        self.page = page
+        self.theme = 'auto'
+        if theme in THEMES:
+            self.theme = theme
+        self.dark_mode = ui.dark_mode(THEMES[self.theme].dark)
+        with box('header', 'top'):
+            ui.link('siamese', '/').classes('brand')
+            self.state = say('span', '', 'state')
+            self.add_tabs()
+            with box('div', 'who'):
+                self.theme_button = button(
+                    '',
+                    self.change_theme,
+                    plain=True,
+                    round=True,
+                )
+                self.show_theme()
+                self.add_login()
+
+    def add_tabs(self) -> None:
+        self.tabs = {}
+        with box('nav', 'tabs') as nav:
+            nav.props['aria-label'] = 'pages'
+            for path, text in TABS.items():
+                self.tabs[path] = ui.link(text, path)
+        current = re.sub('^/queue.*', '/', self.page.here)
+        self.tabs[current].props['aria-current'] = 'page'
+
+    def add_login(self) -> None:
+        session = self.page.session()
+        if session is None:
+            ui.link('Log in', self.page.login_path())
+            return
+        say('span', printable(session.user), 'muted')
+        button('Log out', self.log_out, plain=True)
+
+    def log_out(self) -> None:
+        login.end(self.page.cookie)
+        ui.navigate.to('/login')
+
+    def change_theme(self) -> None:
+        self.theme = THEMES[self.theme].following
+        self.dark_mode.value = THEMES[self.theme].dark
+        self.show_theme()
+        cookie = f'theme={self.theme};path=/;max-age=31536000;samesite=lax'
+        ui.run_javascript(f"document.cookie = '{cookie}'")
+
+    def show_theme(self) -> None:
+        title = f'colours: {self.theme}'
+        props = self.theme_button.props
+        props['icon'] = THEMES[self.theme].icon
+        props['title'] = title
+        props['aria-label'] = title
+
+    def show(self, found: Situation) -> None:
+        self.state.set_text(found.state)
+        self.state.classes(replace=f'state {found.tone}')
+        text = TABS['/dead']
+        if found.dead_letters:
+            text += f' {count(found.dead_letters)}'
+        self.tabs['/dead'].set_text(text)
+
+    def show_failure(self) -> None:
+        self.state.set_text('no history')
+        self.state.classes(replace='state off')
+
+
+class Notes:
+    """The lines above the content of a page that somebody should look at."""
+
+    def __init__(self) -> None:
+        self.element = box('div', 'notes')
+        self.shown: list[Note] = []
+
+    def show(self, notes: list[Note]) -> None:
+        if notes == self.shown:
+            return
+        self.shown = notes
+        self.element.clear()
+        with self.element:
+            for note in notes:
+                self.add(note)
+
+    def add(self, note: Note) -> None:
+        classes = 'note'
+        if note.urgent:
+            classes = 'note bad'
+        with box('div', classes).props('role=status'):
+            text = printable(note.text)
+            if note.link:
+                ui.link(text, note.link)
+            else:
+                say('span', text)

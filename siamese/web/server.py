@@ -1,53 +1,90 @@
 """Where a script answers over HTTP: at loopback, elsewhere only with TLS."""
 
+from __future__ import annotations
+
+import argparse
 import asyncio
 import ipaddress
 import socket
 import ssl
+from types import FrameType
+from typing import TYPE_CHECKING, Any
 
 from common import Failure
 from siamese import flags
 
+if TYPE_CHECKING:  # both take long to import, for --help
+    import uvicorn
+    from starlette.types import ASGIApp
 
-def add_flags(parser, port):
-    """Add the flags; `port` is the default of --port."""
-    parser.add_argument(
-        '--host', default='127.0.0.1', metavar='ADDRESS', help='default: %(default)s'
+SHUTDOWN_TIMEOUT_S = 2
+
+
+def add_flags(parser: argparse.ArgumentParser, port: int) -> None:
+    """Add the flags in a group; `port` is the default of --port."""
+    group = parser.add_argument_group('server')
+    group.add_argument(
+        '--host',
+        default='127.0.0.1',
+        metavar='ADDRESS',
+        help='listen at this address (default: %(default)s)',
     )
-    parser.add_argument(
+    group.add_argument(
         '--port',
         type=flags.number(int, 0, 65535),
         default=port,
         metavar='N',
-        help='0 is a free one (default: %(default)s)',
+        help='listen at this port; 0 picks a free one (default: %(default)s)',
     )
-    parser.add_argument('--certfile', metavar='FILE', help='certificate of this server: https')
-    parser.add_argument('--keyfile', metavar='FILE', help='its key, if it is not in the same file')
-    parser.add_argument(
-        '--no-tls', action='store_true', help='http also beyond loopback: a proxy does TLS'
+    group.add_argument(
+        '--certfile',
+        metavar='FILE',
+        help='certificate of this server; it then uses https (default: http)',
     )
-    parser.add_argument(
-        '--duration', type=flags.number(float, 0), metavar='S', help='stop after S seconds'
+    group.add_argument(
+        '--keyfile',
+        metavar='FILE',
+        help='private key of the certificate (default: it is in --certfile)',
+    )
+    group.add_argument(
+        '--no-tls',
+        action='store_true',
+        help='allow http beyond loopback, behind a proxy that does TLS',
+    )
+    stopping = parser.add_argument_group('when to stop')
+    stopping.add_argument(
+        '--duration',
+        type=flags.number(float, 0),
+        metavar='S',
+        help='stop after S seconds (default: run until Ctrl-C)',
     )
 
 
-def check(parser, args, secrets):
-    """End with exit status 2 where `secrets` (passwords, say) would cross the network in clear, or TLS cannot work."""
+def check(
+    parser: argparse.ArgumentParser,
+    args: argparse.Namespace,
+    secrets: str,
+) -> None:
+    """End with exit status 2 where secrets would travel unencrypted.
+
+    `secrets` names them for the error, such as 'passwords'. A certificate
+    that cannot be used is an error too.
+    """
     try:
         if args.certfile:
-            ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(
-                args.certfile, args.keyfile
-            )
+            context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+            context.load_cert_chain(args.certfile, args.keyfile)
     except OSError as error:
         parser.error(f'cannot use --certfile and --keyfile: {error}')
-    if not is_loopback(args.host) and not args.certfile and not args.no_tls:
-        parser.error(
-            f'at {args.host} {secrets} would cross the network in clear: give --certfile and --keyfile, '
-            'or --no-tls if a proxy does TLS'
-        )
+    if is_loopback(args.host) or args.certfile or args.no_tls:
+        return
+    parser.error(
+        f'at {args.host} {secrets} would cross the network in clear: '
+        'give --certfile and --keyfile, or --no-tls if a proxy does TLS'
+    )
 
 
-def is_loopback(host):
+def is_loopback(host: str) -> bool:
     """Return whether an address is reached from this machine only."""
     try:
         return ipaddress.ip_address(host).is_loopback
@@ -55,53 +92,81 @@ def is_loopback(host):
         return host == 'localhost'
 
 
-def listen(args):
-    """Return a socket that listens there, so that whoever reads our first line can connect, and its URL; or raise
-    Failure."""
+def listen(args: argparse.Namespace) -> tuple[socket.socket, str]:
+    """Return a listening socket and its URL.
+
+    It listens already, so that a program that reads the URL can connect at
+    once. Raises Failure.
+    """
+    address = (args.host, args.port)
     try:
-        family = socket.getaddrinfo(args.host, args.port, type=socket.SOCK_STREAM)[0][0]
-        listening = socket.create_server((args.host, args.port), family=family)
+        found = socket.getaddrinfo(*address, type=socket.SOCK_STREAM)
+        family = found[0][0]
+        listening = socket.create_server(address, family=family)
     except OSError as error:
         raise Failure(
-            f'cannot listen at {args.host}, port {args.port}: {error.strerror}; see --host and --port',
+            f'cannot listen at {args.host}, port {args.port}: '
+            f'{error.strerror}; see --host and --port',
             3,
         ) from None
-    host = f'[{args.host}]' if ':' in args.host else args.host
-    return (
-        listening,
-        f'{"https" if args.certfile else "http"}://{host}:{listening.getsockname()[1]}',
-    )
+    return listening, url_of(args, listening)
 
 
-async def serve(args, listening, site, **settings):
-    """Let the ASGI application `site` answer at a socket until --duration is over or a signal comes.
+def url_of(args: argparse.Namespace, listening: socket.socket) -> str:
+    scheme = 'http'
+    if args.certfile:
+        scheme = 'https'
+    host = args.host
+    if ':' in host:  # IPv6
+        host = f'[{host}]'
+    port = listening.getsockname()[1]
+    return f'{scheme}://{host}:{port}'
+
+
+async def serve(
+    args: argparse.Namespace,
+    listening: socket.socket,
+    site: ASGIApp,
+    **settings: Any,
+) -> None:
+    """Serve an ASGI application until --duration is over or a signal comes.
 
     `settings` are more of uvicorn's.
     """
-    import uvicorn
+    server = make_server(args, site, settings)
 
-    server = uvicorn.Server(
-        uvicorn.Config(
-            site,
-            log_config=None,
-            log_level='info' if args.verbose else 'warning',
-            ssl_certfile=args.certfile,
-            ssl_keyfile=args.keyfile,
-            timeout_graceful_shutdown=2,
-            **settings,
-        )
-    )
-
-    def stop():
+    def stop() -> None:
         server.should_exit = True
 
-    def on_signal(
-        number, frame
-    ):  # uvicorn raises all of them again when it has ended, and script.run() wants one
-        server.__class__.handle_exit(server, number, frame)
+    def on_signal(sig: int, frame: FrameType | None) -> None:
+        type(server).handle_exit(server, sig, frame)
+        # uvicorn raises all captured signals again when it has ended, but
+        # script.run() takes a second one as the demand to stop immediately.
         del server._captured_signals[1:]
 
-    server.handle_exit = on_signal
+    server.handle_exit = on_signal  # type: ignore[method-assign]
     if args.duration is not None:
         asyncio.get_running_loop().call_later(args.duration, stop)
     await server.serve(sockets=[listening])
+
+
+def make_server(
+    args: argparse.Namespace,
+    site: ASGIApp,
+    settings: dict[str, Any],
+) -> uvicorn.Server:
+    import uvicorn
+
+    level = 'warning'
+    if args.verbose:
+        level = 'info'
+    config = uvicorn.Config(
+        site,
+        log_config=None,
+        log_level=level,
+        ssl_certfile=args.certfile,
+        ssl_keyfile=args.keyfile,
+        timeout_graceful_shutdown=SHUTDOWN_TIMEOUT_S,
+        **settings,
+    )
+    return uvicorn.Server(config)

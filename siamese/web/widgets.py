@@ -1,201 +1,170 @@
-"""The elements of the dashboard's pages: tiles, tables, charts, and bodies of messages as text.
+"""The elements of the dashboard's pages: tiles, tables, buttons, charts.
 
-Whatever comes from the broker is shown as text: through NiceGUI's text elements and Vue's {{ }}, never as HTML, and
-never as the name of a property (NiceGUI takes one that begins with a colon for JavaScript).
+Whatever comes from the broker is shown as text: through NiceGUI's text
+elements and Vue's {{ }}, never as HTML, and never as the name of a property
+(NiceGUI takes a name that begins with a colon for JavaScript).
 """
 
-import contextlib
-import json
+from __future__ import annotations
 
-from nicegui import ui
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
+
+from nicegui import events, ui
 from nicegui.elements.mixins.text_element import TextElement
 
-from siamese.text import duration, printable
+ROWS_PER_PAGE = 25
 
-ROWS = 25  # of a table at once
-SHOWN = {'Text': 65_536, 'JSON': 65_536, 'Hex': 4_096}  # bytes of a body
-SPARK = 120, 26  # pixels
-WINDOW = 15  # s
+Row = dict[str, Any]  # of a table: texts, numbers, and what CELL needs
+Refresh = Callable[[], Awaitable[None]]
 
-# A cell by the kind of its column: see table(). Every value is a text or a number.
+# A cell by the kind of its column; see column(). Values are texts or numbers.
 CELL = """
-<q-td :props="props" :data-label="props.col.label"
-      :class="['is-' + props.col.kind, {first: props.col.first, zero: props.value === '0'}]">
-  <a v-if="props.col.kind == 'link'" :href="props.row.href">{{ props.value }}</a>
-  <button v-else-if="props.col.kind == 'open'" type="button" class="link"
-          @click="$parent.$emit('open', props.row.id)">{{ props.value }}</button>
-  <span v-else-if="props.col.kind == 'state'" :class="['state', props.row.tone]">{{ props.value }}</span>
-  <svg v-else-if="props.col.kind == 'spark'" class="spark" viewBox="0 0 120 26" preserveAspectRatio="none" role="img"
-       :aria-label="props.row.peak"><polyline :points="props.value"/></svg>
+<q-td
+  :props="props"
+  :data-label="props.col.label"
+  :class="[
+    'is-' + props.col.kind,
+    {first: props.col.first, zero: props.value === '0'},
+  ]"
+>
+  <a
+    v-if="props.col.kind == 'link'"
+    :href="props.row.href"
+  >{{ props.value }}</a>
+  <button
+    v-else-if="props.col.kind == 'open'"
+    type="button"
+    class="link"
+    @click="$parent.$emit('open', props.row.id)"
+  >{{ props.value }}</button>
+  <span
+    v-else-if="props.col.kind == 'state'"
+    :class="['state', props.row.tone]"
+  >{{ props.value }}</span>
+  <svg
+    v-else-if="props.col.kind == 'spark'"
+    class="spark"
+    viewBox="0 0 120 26"
+    preserveAspectRatio="none"
+    role="img"
+    :aria-label="props.row.peak"
+  ><polyline :points="props.value"/></svg>
   <template v-else>{{ props.value }}</template>
-</q-td>"""
+</q-td>
+"""
 HEADING = """
 <q-th :props="props" scope="col">
-  <button v-if="props.col.sortable" type="button" :title="'sort by ' + props.col.label">{{ props.col.label }}</button>
+  <button
+    v-if="props.col.sortable"
+    type="button"
+    :title="'sort by ' + props.col.label"
+  >{{ props.col.label }}</button>
   <template v-else>{{ props.col.label }}</template>
-</q-th>"""
+</q-th>
+"""
 
 
-# ------------------------------------------------------------------------------------- texts for people
+# ---- texts and buttons
 
 
-def visible(text):
-    """Return a text of several lines as they are, but with escapes for what cannot be seen or changes its direction."""
-    return ''.join(char if char in '\n\t' else printable(char) for char in text)
-
-
-def count(number):
-    return f'{number:,}'
-
-
-def since(at, now):
-    return '' if at is None else f'{duration(now - at)} ago'
-
-
-def rate(number):
-    """Return a rate, in messages/s, as people read it: 0, 0.25, 7.3, 1,234."""
-    return (
-        f'{number:,.0f}'
-        if number >= 100 or not number
-        else f'{number:.1f}'
-        if number >= 1
-        else f'{number:.2g}'
-    )
-
-
-def size(number):
-    return f'{number:,} B' if number < 10_000 else f'{number / 1000:,.0f} kB'
-
-
-def forms(body):
-    """Return the ways to show a body as {'Text' | 'JSON' | 'Hex': text}, the best one first, and a remark."""
-    hexed = hex_dump(body[: SHOWN['Hex']])
-    cut = body[: SHOWN['Text']]
-    try:
-        body.decode()
-    except UnicodeDecodeError as error:
-        return (
-            {'Hex': hexed, 'Text': visible(cut.decode(errors='backslashreplace'))},
-            f'not UTF-8 at byte {error.start:,}',
-        )
-    found = {'Text': visible(cut.decode(errors='ignore')), 'Hex': hexed}
-    with contextlib.suppress(ValueError, RecursionError):
-        value = json.loads(body) if body[:1] in b'{[' and len(body) <= SHOWN['JSON'] else None
-        if value:
-            found = {'JSON': visible(json.dumps(value, indent=2, ensure_ascii=False)), **found}
-    return found, 'empty' if not body else 'UTF-8'
-
-
-def hex_dump(body):
-    """Return bytes as people read them: offset, 16 bytes in hexadecimal, and what of them is ASCII."""
-    rows = ((at, body[at : at + 16]) for at in range(0, len(body), 16))
-    return '\n'.join(
-        f'{at:08x}  {row[:8].hex(" "):23}  {row[8:].hex(" "):23}  '
-        f'{"".join(chr(byte) if 32 <= byte < 127 else "." for byte in row)}'
-        for at, row in rows
-    )
-
-
-def smooth(samples):
-    """Return samples of history.py, with their rates as means over WINDOW s.
-
-    The broker brings its counters up to date every 5 s, so that collections see them stand still, and then jump.
-    """
-    found = []
-    for number, sample in enumerate(samples):
-        near = [
-            other
-            for other in samples[max(0, number - WINDOW) : number + 1]
-            if other[0] > sample[0] - WINDOW
-        ]
-        found.append(
-            (
-                *sample[:3],
-                *(sum(values) / len(near) for values in zip(*(other[3:] for other in near))),
-            )
-        )
-    return found
-
-
-def spark(values):
-    """Return the points of a sparkline through values >= 0 as SVG wants them."""
-    width, height = SPARK
-    peak = max(values, default=0) or 1
-    step = width / max(1, len(values) - 1)
-    return ' '.join(
-        f'{n * step:.1f},{height - 2 - value / peak * (height - 4):.1f}'
-        for n, value in enumerate(values)
-    )
-
-
-# ---------------------------------------------------------------------------------- elements used again
-
-
-def say(tag, text='', classes=''):
+def say(tag: str, text: str = '', classes: str = '') -> TextElement:
     """Add an HTML element that shows a text."""
     return TextElement(tag=tag, text=text).classes(classes)
 
 
-def box(tag='div', classes=''):
+def box(tag: str = 'div', classes: str = '') -> ui.element:
     return ui.element(tag).classes(classes)
 
 
-def button(text, on_click, icon=None, plain=False, **props):
-    """Add a button: in the accent colour or, where it is `plain`, only its text."""
-    element = (
-        ui.button(text, on_click=on_click, icon=icon, color=None)
-        .props('dense')
-        .props(
-            'flat text-color=siamese'
-            if printable
-            else 'unelevated color=siamese text-color=ground padding="4px 12px"'
-        )
-    )
+def button(
+    text: str,
+    on_click: Callable[..., Any],
+    icon: str | None = None,
+    plain: bool = False,
+    **props: Any,
+) -> ui.button:
+    """Add a button in the accent colour; a plain one shows only its text."""
+    element = ui.button(text, on_click=on_click, icon=icon, color=None)
+    element.props('dense')
+    if plain:
+        element.props('flat text-color=siamese')
+    else:
+        element.props('unelevated color=siamese text-color=ground')
+        element.props('padding="4px 12px"')
     element.props.update(props)
     return element
 
 
-def toggle(name, options, value, on_change):
+def toggle(
+    name: str,
+    options: list[str] | dict[str, str],
+    value: str,
+    on_change: Callable[..., Any],
+) -> ui.toggle:
     """Add buttons of which one is chosen."""
-    element = ui.toggle(options, value=value, on_change=on_change).props(
-        'dense no-caps unelevated padding="4px 12px" toggle-color=siamese toggle-text-color=ground'
-    )
+    element = ui.toggle(options, value=value, on_change=on_change)
+    element.props('dense no-caps unelevated padding="4px 12px"')
+    element.props('toggle-color=siamese toggle-text-color=ground')
     element.props['aria-label'] = name
     return element
 
 
-def finder(name, on_change):
+def finder(name: str, on_change: Callable[..., Any]) -> ui.input:
     """Add a field for a text to look for."""
-    element = ui.input(placeholder=name, on_change=on_change).props(
-        'dense outlined clearable debounce=200 type=search'
-    )
+    element = ui.input(placeholder=name, on_change=on_change)
+    element.props('dense outlined clearable debounce=200 type=search')
     element.props['aria-label'] = name
     return element
 
 
-def tile(name, unit=''):
-    """Add a tile; return a function that sets its value and what stands below it."""
-    with box('div', 'tile'):
-        say('div', name, 'name')
-        value, below = say('div', '–', 'value'), say('div', unit, 'unit')
+class Tile:
+    """A number with its name above it and its unit or a remark below it."""
 
-    def show(text, remark=unit):
-        value.set_text(text)
-        below.set_text(remark)
+    def __init__(self, name: str, unit: str = '') -> None:
+        self.unit = unit
+        with box('div', 'tile'):
+            say('div', name, 'name')
+            self.value = say('div', '–', 'value')
+            self.below = say('div', unit, 'unit')
 
-    return show
+    def show(self, text: str, remark: str | None = None) -> None:
+        """Set the value and the remark, which stands in place of the unit."""
+        self.value.set_text(text)
+        if remark is None:
+            remark = self.unit
+        self.below.set_text(remark)
 
 
-def empty(title, remark):
-    """Add what is shown in place of a table without rows; `remark` says what to do."""
+def empty(title: str, remark: str) -> ui.element:
+    """Add what is shown in place of a table without rows.
+
+    The remark says what to do.
+    """
     with box('div', 'empty') as element:
         say('b', title)
         say('span', remark)
     return element
 
 
-def column(name, label, kind='text', sortable=False, first=False):
-    """Return a column of a table. kind: text, number, wide (may wrap), preview, or what CELL makes of it."""
+# ---- tables
+
+
+def column(
+    name: str,
+    label: str,
+    kind: str = 'text',
+    sortable: bool = False,
+    first: bool = False,
+) -> dict[str, Any]:
+    """Return a column of a table.
+
+    Its kind is text, number, wide (may wrap), or one of those in CELL: link,
+    open, state, spark.
+    """
+    align = 'left'
+    if kind == 'number':
+        align = 'right'
     return {
         'name': name,
         'field': name,
@@ -203,114 +172,193 @@ def column(name, label, kind='text', sortable=False, first=False):
         'kind': kind,
         'sortable': sortable,
         'first': first,
-        'align': 'right' if kind == 'number' else 'left',
+        'align': align,
     }
 
 
-def table(name, columns, on_change=None, sort=''):
-    """Add a table. With `on_change` it is paged, sorted by `sort` first, and filled with fill(); see view_of()."""
-    paging = {
-        'rowsPerPage': ROWS,
+def table(name: str, columns: list[dict[str, Any]]) -> ui.table:
+    """Add a table that shows all its rows."""
+    element = ui.table(
+        rows=[],
+        columns=columns,
+        row_key='id',
+        pagination=0,
+    )
+    dress(element, name)
+    return element
+
+
+def paged_table(
+    name: str,
+    columns: list[dict[str, Any]],
+    on_change: Refresh,
+    sort_by: str = '',
+) -> ui.table:
+    """Add a table that shows ROWS_PER_PAGE rows; see fill() and view_of().
+
+    It is sorted by the column `sort_by` first, the largest value on top.
+    """
+    pagination = {
+        'rowsPerPage': ROWS_PER_PAGE,
         'page': 1,
-        'sortBy': sort,
-        'descending': bool(sort),
+        'sortBy': sort_by,
+        'descending': bool(sort_by),
         'rowsNumber': 0,
     }
     element = ui.table(
-        rows=[], columns=columns, row_key='id', pagination=paging if on_change else 0
+        rows=[],
+        columns=columns,
+        row_key='id',
+        pagination=pagination,
     )
-    element.props(f'flat hide-bottom :rows-per-page-options="[{ROWS}]" binary-state-sort')
+    dress(element, name)
+
+    async def on_request(event: events.GenericEventArguments) -> None:
+        change_pagination(element, **event.args['pagination'])
+        await on_change()
+
+    element.on('request', on_request, ['pagination'])
+    return element
+
+
+def dress(element: ui.table, name: str) -> None:
+    """Give a table its looks, its name for screen readers, and its cells."""
+    element.props('flat hide-bottom binary-state-sort')
+    element.props(f':rows-per-page-options="[{ROWS_PER_PAGE}]"')
     element.props.update({'role': 'region', 'aria-label': name})
     element.classes('cards')
     element.add_slot('body-cell', CELL)
     element.add_slot('header-cell', HEADING)
-    if on_change:
-
-        async def changed(event):
-            element.pagination = {**element.pagination, **event.args['pagination']}
-            await on_change()
-
-        element.on('request', changed, ['pagination'])
-    return element
 
 
-def fill(element, rows, total):
-    """Show rows in a table that is paged; `total` is how many there are on all its pages."""
+def change_pagination(element: ui.table, **changes: Any) -> None:
+    element.pagination = {**element.pagination, **changes}
+
+
+def first_shown(element: ui.table) -> int:
+    """Return how many rows are on the pages before the one that is shown."""
+    return (element.pagination['page'] - 1) * ROWS_PER_PAGE
+
+
+def fill(element: ui.table, rows: list[Row], total: int) -> None:
+    """Show rows in a paged table that has `total` rows on all its pages."""
     element.rows = rows
     if element.pagination['rowsNumber'] != total:
-        element.pagination = {**element.pagination, 'rowsNumber': total}
-    element.props['hide-bottom'] = total <= ROWS
+        change_pagination(element, rowsNumber=total)
+    element.props['hide-bottom'] = total <= ROWS_PER_PAGE
 
 
-def view_of(element, rows):
-    """Return of all `rows` those that a table shows, sorted as it says."""
-    view = element.pagination
-    if view['sortBy']:
-        rows = sorted(
-            rows,
-            key=lambda row: row[view['sortBy']] or 0 if view['sortBy'] != 'name' else row['name'],
-            reverse=view['descending'],
-        )
-    first = (view['page'] - 1) * ROWS
-    return rows[first : first + ROWS]
+def view_of(element: ui.table, rows: Sequence[Row]) -> Sequence[Row]:
+    """Return the rows that a paged table shows now, in its order."""
+    name = element.pagination['sortBy']
+
+    def sort_key(row: Row) -> Any:
+        if name == 'name':
+            return row[name]
+        return row[name] or 0
+
+    if name:
+        descending = element.pagination['descending']
+        rows = sorted(rows, key=sort_key, reverse=descending)
+    first = first_shown(element)
+    return rows[first : first + ROWS_PER_PAGE]
 
 
-def chart(name, kind, series, labels=()):
-    """Add a chart: `kind` is bar (over `labels`) or line (over time), `series` maps names to colours."""
-    element = ui.echart(
-        {
-            'animation': False,
-            'useUTC': True,
-            'textStyle': {'fontFamily': 'system-ui, sans-serif'},
-            'grid': {'left': 8, 'right': 12, 'top': 34, 'bottom': 4, 'containLabel': True},
-            'legend': {
-                'top': 0,
-                'left': 0,
-                'itemWidth': 12,
-                'itemHeight': 8,
-                'icon': 'roundRect',
-                'selectedMode': kind == 'bar',
-            },
-            'tooltip': {
-                'trigger': 'axis',
-                'confine': True,
-                'backgroundColor': 'var(--card)',
-                'borderColor': 'var(--line)',
-                'textStyle': {'color': 'var(--text)'},
-                'axisPointer': {'type': 'none'},
-            },
-            'xAxis': {
-                'type': 'category' if kind == 'bar' else 'time',
-                'data': [*labels],
-                'axisTick': {'show': False},
-                'axisLine': {'lineStyle': {'color': 'var(--line)'}},
-                'splitLine': {'show': False},
-                'axisLabel': {
-                    'hideOverlap': True,
-                    **({} if kind == 'bar' else {'formatter': '{HH}:{mm}'}),
-                },
-            },
-            'yAxis': {
-                'type': 'value',
-                'minInterval': 1 if kind == 'bar' else 0,
-                'splitNumber': 4,
-                'splitLine': {'lineStyle': {'color': 'var(--line)'}},
-            },
-            'series': [
-                {
-                    'type': kind,
-                    'name': label,
-                    'data': [],
-                    'itemStyle': {'color': colour},
-                    'showSymbol': False,
-                    'lineStyle': {'color': colour, 'width': width},
-                    'barMaxWidth': 16,
-                    'emphasis': {'disabled': True},
-                }
-                for (label, colour), width in zip(series.items(), (4, 2.5, 1))
-            ],  # lines that are equal stay visible
-        },
-        renderer='svg',
-    ).classes('chart')
+# ---- charts
+
+LINE_WIDTHS = (4, 2.5, 1)  # lines that are equal stay visible
+GRID = {
+    'left': 8,
+    'right': 12,
+    'top': 34,
+    'bottom': 4,
+    'containLabel': True,
+}
+LEGEND = {
+    'top': 0,
+    'left': 0,
+    'itemWidth': 12,
+    'itemHeight': 8,
+    'icon': 'roundRect',
+}
+TOOLTIP = {
+    'trigger': 'axis',
+    'confine': True,
+    'backgroundColor': 'var(--card)',
+    'borderColor': 'var(--line)',
+    'textStyle': {'color': 'var(--text)'},
+    'axisPointer': {'type': 'none'},
+}
+RULE = {'lineStyle': {'color': 'var(--line)'}}
+
+
+def bar_chart(name: str, series: Mapping[str, str]) -> ui.echart:
+    """Add a bar chart; `series` maps the names of the bars to colours."""
+    options = chart_options('bar', series)
+    options['legend']['selectedMode'] = True
+    options['xAxis']['type'] = 'category'
+    options['yAxis']['minInterval'] = 1
+    return chart(name, options)
+
+
+def line_chart(name: str, series: Mapping[str, str]) -> ui.echart:
+    """Add lines over time; `series` maps the names of lines to colours."""
+    options = chart_options('line', series)
+    options['legend']['selectedMode'] = False
+    options['xAxis']['type'] = 'time'
+    options['xAxis']['axisLabel']['formatter'] = '{HH}:{mm}'
+    return chart(name, options)
+
+
+def chart(name: str, options: dict[str, Any]) -> ui.echart:
+    element = ui.echart(options, renderer='svg')
+    element.classes('chart')
     element.props.update({'role': 'img', 'aria-label': name})
     return element
+
+
+def chart_options(kind: str, colours: Mapping[str, str]) -> dict[str, Any]:
+    """Return what both kinds of charts have in common, for ECharts."""
+    series = []
+    for (name, colour), width in zip(colours.items(), LINE_WIDTHS):
+        series.append(one_series(kind, name, colour, width))
+    return {
+        'animation': False,
+        'useUTC': True,
+        'textStyle': {'fontFamily': 'system-ui, sans-serif'},
+        'grid': GRID,
+        'legend': dict(LEGEND),
+        'tooltip': TOOLTIP,
+        'xAxis': {
+            'data': [],
+            'axisTick': {'show': False},
+            'axisLine': RULE,
+            'splitLine': {'show': False},
+            'axisLabel': {'hideOverlap': True},
+        },
+        'yAxis': {
+            'type': 'value',
+            'minInterval': 0,
+            'splitNumber': 4,
+            'splitLine': RULE,
+        },
+        'series': series,
+    }
+
+
+def one_series(
+    kind: str,
+    name: str,
+    colour: str,
+    width: float,
+) -> dict[str, Any]:
+    return {
+        'type': kind,
+        'name': name,
+        'data': [],
+        'itemStyle': {'color': colour},
+        'showSymbol': False,
+        'lineStyle': {'color': colour, 'width': width},
+        'barMaxWidth': 16,
+        'emphasis': {'disabled': True},
+    }

@@ -1,8 +1,10 @@
-"""dashboard.py in a real browser, which reaches nothing but loopback, before a real broker that monitor.py watches."""
+"""dashboard.py in a real browser, which reaches nothing but loopback.
+
+Behind it is a real broker that monitor.py watches, or a history that the test writes.
+"""
 
 import contextlib
 import http.client
-import math
 import re
 import shutil
 import signal
@@ -17,24 +19,17 @@ import pika
 import psutil
 import pytest
 import trustme
-from hypothesis import given
-from hypothesis import strategies as st
 from playwright.sync_api import expect, sync_playwright
+from support.colours import contrast
 from support.processes import PATIENCE, wait_until
 from support.queues import drain
 
 from siamese import ROOT
-from siamese.messaging import credentials as tokens
-from siamese.monitoring import clients, queues
-from siamese.monitoring import database as history
-from siamese.monitoring import dead_letters as dead
+from siamese.monitoring import clients, database, dead_letters, queues
 from siamese.testbed import proxy
-from siamese.web import login, widgets
-from siamese.web import queues_page as view_queues
-from siamese.web import server as listener
+from siamese.web import login, queues_page, widgets
 
 EVIL = '<img src=x onerror="window.hacked=1"><script>window.hacked=1</script>'
-NOW = 1_790_000_000  # 2026-09-21 13:33:20 UTC
 HOUR = 3600
 expect.set_options(timeout=PATIENCE * 1000)
 
@@ -54,44 +49,55 @@ def browser():
         running.close()
 
 
-def is_knock(request):
-    """Return whether a request is that of a page whose server has ended: it asks whether that is back."""
+def is_reconnect(request):
+    """Return whether a page asks if its server, which has ended, is back."""
     return request.failure == 'net::ERR_CONNECTION_REFUSED' and '/_nicegui_ws/' in request.url
+
+
+def is_local(url):
+    return re.match(r'(http|ws)s?://127\.0\.0\.1:|data:|blob:', url)
+
+
+def note_failures(tab):
+    """Keep in `failed` of a tab what fails.
+
+    These are requests that failed, were refused or left loopback, and errors
+    of scripts.
+    """
+    tab.failed = []
+
+    def on_request(request):
+        if not is_local(request.url):
+            tab.failed.append(f'leaves loopback: {request.url}')
+
+    def on_failure(request):
+        if not is_reconnect(request):
+            tab.failed.append(f'{request.failure} {request.url}')
+
+    def on_response(answer):
+        if answer.status >= 400:
+            tab.failed.append(f'{answer.status} {answer.url}')
+
+    tab.on('request', on_request)
+    tab.on('requestfailed', on_failure)
+    tab.on('response', on_response)
+    tab.on('pageerror', lambda error: tab.failed.append(f'script: {error}'))
 
 
 @pytest.fixture
 def visit(browser):
-    """A function that opens a URL in a browser of its own; at the end nothing it asked for may have failed.
+    """A function that opens a URL in a new browser context.
 
-    The page it returns has `failed`: requests that failed, were refused or left loopback, and errors of scripts.
+    At the end of the test nothing may have failed; see note_failures().
     """
     visits = []
 
     def visit(url, **options):
-        context = browser.new_context(**{'viewport': {'width': 1280, 'height': 900}, **options})
+        size = {'width': 1280, 'height': 900}
+        context = browser.new_context(**{'viewport': size, **options})
         tab = context.new_page()
         tab.set_default_timeout(PATIENCE * 1000)
-        tab.failed = []
-        tab.on(
-            'requestfailed',
-            lambda request: (
-                is_knock(request) or tab.failed.append(f'{request.failure} {request.url}')
-            ),
-        )
-        tab.on(
-            'response',
-            lambda answer: (
-                answer.status >= 400 and tab.failed.append(f'{answer.status} {answer.url}')
-            ),
-        )
-        tab.on(
-            'request',
-            lambda request: (
-                re.match(r'(http|ws)s?://127\.0\.0\.1:|data:|blob:', request.url)
-                or tab.failed.append(f'leaves loopback: {request.url}')
-            ),
-        )
-        tab.on('pageerror', lambda error: tab.failed.append(f'script: {error}'))
+        note_failures(tab)
         visits.append((context, tab))
         tab.goto(url)
         return tab
@@ -111,7 +117,7 @@ def file(tmp_path):
 @pytest.fixture
 def db(file):
     """A history that the test writes in place of monitor.py."""
-    with contextlib.closing(history.open_for_writing(str(file))) as db:
+    with contextlib.closing(database.open_for_writing(str(file))) as db:
         seen_now(db)
         yield db
 
@@ -138,7 +144,7 @@ def serve(start, file, broker):
 
 def seen_now(db, **facts):
     now = time.time()
-    history.set_facts(
+    database.set_facts(
         db,
         state='up',
         since=now - 90,
@@ -160,8 +166,8 @@ def queue(name, ready=0, unacked=0, consumers=1, **more):
         'ready': ready,
         'unacked': unacked,
         'consumers': consumers,
-        **dict.fromkeys(history.RATES, 0),
-        **dict.fromkeys(history.COUNTED, 0),
+        **dict.fromkeys(database.RATES, 0),
+        **dict.fromkeys(database.COUNTED, 0),
         **more,
     }
 
@@ -170,9 +176,20 @@ def collect(db, *rows, at=None):
     queues.collect(db, at or time.time(), list(rows), 1e6)
 
 
+def client(name, user, does):
+    """Return one client as clients.update() takes it."""
+    return {
+        (name, user): {
+            'does': does,
+            'blocked': False,
+            'connections': {'1': (0, 0)},
+        }
+    }
+
+
 def bury(db, **letter):
     """Store a dead letter."""
-    dead.insert(
+    dead_letters.insert(
         db,
         [
             {
@@ -203,32 +220,31 @@ def log_in(tab, user, password):
 
 @pytest.fixture
 def watched(start, url, channel, file, broker):
-    """A broker that monitor.py watches, with queue `work`, whose messages die after 10 ms without a consumer."""
+    """A broker that monitor.py watches, and its queue `work`."""
     running = start(
         'monitor.py', '--history', file, '--interval', 1, MANAGEMENT_URL=broker.management_url
     )
     channel.confirm_delivery()
     channel.queue_declare('work', durable=True)
     running.wait_for('ready')
-    with contextlib.closing(
-        history.open_for_reading(str(file))
-    ) as db:  # what was before the first look is not counted
-        wait_until(lambda: history.broker(db)['collected'], 'a first look')
+    # Messages before the first collection are not counted.
+    with contextlib.closing(database.open_for_reading(str(file))) as db:
+        wait_until(lambda: database.broker(db)['collected'], 'a first collection')
     return running
 
 
-def die(channel, body, properties=None, queue='mortal'):
-    """Publish a message that dies unread at once."""
+def dead_letter(channel, body, properties=None, queue='mortal'):
+    """Publish a message that is dead-lettered after 10 ms."""
     channel.queue_declare(queue, durable=True, arguments={'x-dead-letter-exchange': 'siamese.dlx'})
     properties = properties or pika.BasicProperties()
     properties.expiration = '10'
     channel.basic_publish('', queue, body, properties, mandatory=True)
 
 
-# ------------------------------------------------------------------------------------- with a real broker
+# ---- with a real broker
 
 
-def test_numbers_move_by_themselves(watched, serve, visit, channel):
+def test_the_numbers_on_a_page_update_without_a_reload(watched, serve, visit, channel):
     tab = visit(serve())
     row = tab.get_by_role('row').filter(has_text='work')
     for number in 3, 7:
@@ -242,15 +258,15 @@ def test_numbers_move_by_themselves(watched, serve, visit, channel):
     expect(tab.get_by_role('region', name='history')).to_contain_text('10')  # published today
 
 
-def test_a_dead_letter_is_shown_as_it_is_and_sent_back(watched, serve, visit, channel):
-    die(
+def test_a_dead_letter_is_shown_unaltered_and_requeued(watched, serve, visit, channel):
+    dead_letter(
         channel,
         EVIL.encode(),
         pika.BasicProperties(
             headers={EVIL: EVIL, ':onclick': 'window.hacked=1'}, app_id=EVIL, message_id='first'
         ),
     )
-    die(channel, b'\xff\xfe<b>', pika.BasicProperties(message_id='second'))
+    dead_letter(channel, b'\xff\xfe<b>', pika.BasicProperties(message_id='second'))
     tab = visit(serve() + '/dead')
     tab.get_by_role('link', name='Log in', exact=True).click()
     log_in(tab, 'guest', 'guest')  # an administrator
@@ -265,21 +281,19 @@ def test_a_dead_letter_is_shown_as_it_is_and_sent_back(watched, serve, visit, ch
     tab.get_by_role('row').filter(has_text='first').get_by_role('button').click()
     expect(body).to_have_text(EVIL)
     expect(tab.locator('dt').filter(has_text='onerror')).to_have_text(EVIL)
-    tab.get_by_role('button', name='Send it back').click()
-    tab.get_by_role('button', name='Send back', exact=True).click()
-    expect(tab.get_by_text('1 of 1 dead letters requeued')).to_be_visible()
+    tab.get_by_role('button', name='Requeue this one').click()
+    tab.get_by_role('button', name='Requeue', exact=True).click()
+    expect(tab.get_by_text(re.compile('1 of 1 dead letters (sent back|requeued)'))).to_be_visible()
     can_be_read(tab)
-    ((properties, came),) = wait_until(lambda: back(channel, 'mortal'), 'the letter sent back')
+    ((properties, came),) = wait_until(
+        lambda: drain(channel, 'mortal'),
+        'the requeued message',
+    )
     assert came == EVIL.encode() and properties.message_id == 'first'
     assert tab.evaluate('window.hacked') is None
 
 
-def back(channel, queue):
-    """Return what waits in a queue now, for good."""
-    return drain(channel, queue)
-
-
-def test_nothing_a_stranger_names_becomes_script(watched, serve, visit, channel, url):
+def test_names_chosen_by_strangers_never_run_as_script(watched, serve, visit, channel, url):
     parameters = pika.URLParameters(url)
     parameters.client_properties = {'connection_name': EVIL}
     channel.queue_declare(EVIL, durable=True)
@@ -288,19 +302,18 @@ def test_nothing_a_stranger_names_becomes_script(watched, serve, visit, channel,
         connection.channel().basic_consume('work', lambda *_: None)
         base = serve('--unread-after', 0)
         tab = visit(base)
-        expect(
-            tab.locator('.note').filter(has_text=EVIL)
-        ).to_be_visible()  # it moves what stands below it
+        # Wait for the note: it moves what stands below it.
+        expect(tab.locator('.note').filter(has_text=EVIL)).to_be_visible()
         tab.get_by_role('row').filter(has_text='onerror').get_by_role('link').click()
         expect(tab.get_by_role('heading', name=EVIL)).to_be_visible()
-        expect(tab.locator('.chart svg').last).to_contain_text('sent')
+        expect(tab.locator('.chart svg').last).to_contain_text('published')
         for path in '/clients', '/':
             tab.goto(base + path)
             expect(tab.get_by_role('row').filter(has_text=EVIL)).to_be_visible()
         assert tab.evaluate('window.hacked') is None
 
 
-# ------------------------------------------------------------------------------------------- the login
+# ---- the login
 
 
 def user(broker, name, tag):
@@ -309,13 +322,13 @@ def user(broker, name, tag):
     return name
 
 
-def test_login_is_the_brokers(broker, db, serve, visit):
+def test_the_broker_decides_who_may_log_in(broker, db, serve, visit):
     bury(db)
     name = user(broker, f'm{time.monotonic_ns()}', ['monitoring'])
-    nobody = user(broker, f'n{time.monotonic_ns()}', [])
+    untagged = user(broker, f'n{time.monotonic_ns()}', [])
     base = serve('--login')
     tab = visit(base + '/dead?queue=work')
-    for who, password in (nobody, 'secret'), (name, 'wrong'), ('guest', EVIL):
+    for who, password in (untagged, 'secret'), (name, 'wrong'), ('guest', EVIL):
         log_in(tab, who, password)
         expect(tab.get_by_role('alert')).to_contain_text('refuses')
     assert {failed[:4] for failed in tab.failed} == {'403 '}
@@ -323,9 +336,8 @@ def test_login_is_the_brokers(broker, db, serve, visit):
     log_in(tab, name, 'secret')
     expect(tab.get_by_role('row').filter(has_text='work')).to_be_visible()
     assert tab.url == base + '/dead?queue=work'
-    expect(tab.get_by_role('button', name=re.compile('Send.*back'))).to_have_count(
-        0
-    )  # no administrator
+    # This user is not an administrator.
+    expect(tab.get_by_role('button', name=re.compile('Requeue'))).to_have_count(0)
     assert tab.context.cookies()[0]['httpOnly'] and tab.context.cookies()[0]['sameSite'] == 'Lax'
     tab.get_by_role('button', name='Log out').click()
     expect(tab.get_by_role('button', name='Log in')).to_be_visible()
@@ -342,9 +354,8 @@ def test_a_session_ends(broker, db, serve, visit):
     tab = visit(base)
     log_in(tab, 'guest', 'guest')
     (cookie,) = wait_until(tab.context.cookies, 'a session')
-    expect(
-        tab.get_by_text('Your session has ended.')
-    ).to_be_visible()  # the page goes there by itself
+    # The page goes there without a click.
+    expect(tab.get_by_text('Your session has ended.')).to_be_visible()
     answer = ask(
         base, '/', {'Cookie': f'{cookie["name"]}={cookie["value"]}', 'Accept': 'text/html'}
     )
@@ -353,7 +364,7 @@ def test_a_session_ends(broker, db, serve, visit):
     tab.failed.clear()  # on a slow machine it ends before all of the page is loaded
 
 
-def test_without_the_broker_nobody_logs_in(db, serve, visit):
+def test_without_the_management_api_a_login_says_why_it_fails(db, serve, visit):
     with socket.socket() as closed:
         closed.bind(('127.0.0.1', 0))
         tab = visit(serve('--login', MANAGEMENT_URL=f'http://127.0.0.1:{closed.getsockname()[1]}'))
@@ -386,7 +397,7 @@ def upgrade(**headers):
 SOCKET = '/_nicegui_ws/socket.io/?EIO=4&transport=websocket'
 
 
-def test_wrong_passwords_keep_nobody_else_waiting(db, serve):
+def test_wrong_passwords_do_not_delay_other_logins(db, serve):
     def send(password):
         connection = http.client.HTTPConnection(serve.base, timeout=PATIENCE)
         connection.request('POST', '/login', f'user=guest&password={password}')
@@ -408,18 +419,17 @@ def test_wrong_passwords_keep_nobody_else_waiting(db, serve):
     before = len(answered)
     for thread in threads:
         thread.join(PATIENCE)
-    assert (
-        len(answered) == 40 and before < 30
-    )  # of 4 at a time 37 would have had to be refused, and punished, first
+    # With 4 at a time, 37 would otherwise have had to be delayed first.
+    assert len(answered) == 40 and before < 30
 
 
-def test_another_loopback_address(db, serve, visit):
+def test_another_loopback_address_needs_no_login(db, serve, visit):
     base = serve('--host', '127.0.0.2')
     assert base.startswith('http://127.0.0.2:') and ask(base, '/').status == 200
     assert ask(base, '/', {'Host': '192.0.2.1'}).status == 403
 
 
-def test_strangers_are_refused(db, serve):
+def test_requests_of_other_sites_are_refused(db, serve):
     base = serve()
     assert ask(base, '/').status == 200
     assert ask(base, SOCKET, upgrade(Origin=base)).status == 101
@@ -451,7 +461,7 @@ def test_strangers_are_refused(db, serve):
     assert answer.getheader('cache-control') == 'no-store'
 
 
-def test_with_tls(db, serve, visit, broker, tmp_path):
+def test_with_a_certificate_it_uses_https_and_a_secure_cookie(db, serve, visit, broker, tmp_path):
     authority = trustme.CA()
     authority.issue_cert('127.0.0.1').private_key_and_cert_chain_pem.write_to_path(
         tmp_path / 'server.pem'
@@ -473,7 +483,7 @@ def test_with_tls(db, serve, visit, broker, tmp_path):
         (['--session', '0'], '--session'),
     ],
 )
-def test_bad_flags(run, flags, words):
+def test_bad_flags_are_reported_on_one_line(run, flags, words):
     done = run('dashboard.py', *flags)
     assert (
         done.status == 2
@@ -483,14 +493,7 @@ def test_bad_flags(run, flags, words):
     )
 
 
-def test_a_token_ends_the_session_early():
-    token = 'eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJhbGljZSIsImV4cCI6MTc5MDAwMDMwMH0.c2ln'  # {"sub":"alice","exp":1790000300}
-    assert tokens.expiry(token) == 1790000300
-    for text in 'guest', 'a.b.c', 'a.bnVsbA.c', 'a.eyJleHAiOiJ4In0.c', '..':
-        assert tokens.expiry(text) == math.inf
-
-
-# ------------------------------------------------------------------------------------- what the pages show
+# ---- what the pages show
 
 
 def test_history_by_hour_day_month_and_year(db, serve, visit):
@@ -512,22 +515,22 @@ def test_history_by_hour_day_month_and_year(db, serve, visit):
     bars = tab.locator('.history svg')
     for period in 'Hour', 'Month', 'Year', 'Day':
         tab.get_by_role('button', name=period, exact=True).click()
-        expected = history.report(
-            db, period.lower(), 'work', view_queues.periods(period.lower(), now)[0]
+        expected = database.report(
+            db, period.lower(), 'work', queues_page.periods(period.lower(), now)[0]
         )
         expect(rows).to_have_count(len(expected) + 1)
         for shown, row in zip(rows.all()[1:], reversed(expected)):
             expect(shown.get_by_role('cell').nth(1)).to_have_text(f'{row["published"]:,}')
             expect(shown.get_by_role('cell').nth(2)).to_have_text(f'{row["delivered"]:,}')
         expect(rows.nth(1).get_by_role('cell').nth(5)).to_have_text('1')  # expired
-        first = view_queues.periods(period.lower(), now)[0]
+        first = queues_page.periods(period.lower(), now)[0]
         expect(bars).to_contain_text(
-            time.strftime(view_queues.SPANS[period.lower()][2], time.gmtime(first))
+            time.strftime(queues_page.SPANS[period.lower()].time_format, time.gmtime(first))
         )
-    assert len({len(history.report(db, period, 'work')) for period in history.PERIODS}) > 1
+    assert len({len(database.report(db, period, 'work')) for period in database.PERIODS}) > 1
 
 
-def test_what_no_queue_took_is_in_the_history_of_all_queues(db, serve, visit):
+def test_unroutable_messages_are_in_the_history_of_all_queues(db, serve, visit):
     for returned, dropped in (0, 0), (1234, 5):
         queues.collect(
             db,
@@ -554,26 +557,26 @@ def test_what_no_queue_took_is_in_the_history_of_all_queues(db, serve, visit):
     expect(tab.get_by_text('Returned')).to_have_count(0)
 
 
-def test_states(db, serve, visit):
+def test_the_state_of_the_broker_and_what_is_missing(db, serve, visit):
     collect(db, queue('lonely', ready=5, consumers=0))
     tab = visit(serve())
     state = tab.locator('header .state')
     expect(state).to_have_text('RabbitMQ 3.10.8 up')
-    history.set_facts(
+    database.set_facts(
         db,
         state='unavailable',
         since=time.time() - 300,
         alarms={'memory alarm on n0@localhost': time.time()},
     )
-    expect(state).to_have_text('RabbitMQ 3.10.8 away for 5 min')
+    expect(state).to_have_text('RabbitMQ 3.10.8 unavailable for 5 min')
     expect(tab.locator('.note.bad').filter(has_text='memory alarm on n0@localhost')).to_be_visible()
-    history.set_facts(db, monitor={'name': 'm', 'seen': time.time() - 600, 'interval': 5})
+    database.set_facts(db, monitor={'name': 'm', 'seen': time.time() - 600, 'interval': 5})
     expect(state).to_have_text('monitor silent')
     expect(tab.locator('.note').first).to_contain_text('./monitor.py --history')
     seen_now(db, alarms={})
     expect(state).to_have_text('RabbitMQ 3.10.8 up')
     expect(tab.locator('.note')).to_have_count(0)
-    history.set_facts(
+    database.set_facts(
         db, missing=['no metrics of queues and clients: ...', 'no exchange amq.rabbitmq.event ...']
     )
     expect(tab.locator('.note.bad')).to_have_text('no metrics of queues and clients: ...')
@@ -606,35 +609,35 @@ def test_the_state_of_each_queue(db, serve, visit):
         ).to_have_text(state)
 
 
-def test_a_broker_that_is_away_is_not_waited_for_to_send_back(db, serve, visit, file):
+def test_requeuing_does_not_wait_for_an_unavailable_broker(db, serve, visit, file):
     bury(db, encoded=b'\0\0')
     tab = visit(serve(AMQP_URL='amqp://127.0.0.1:1') + '/login?next=%2Fdead')
     log_in(tab, 'guest', 'guest')
-    tab.get_by_role('button', name='Send 1 back').click()
-    tab.get_by_role('button', name='Send back', exact=True).click()
-    expect(tab.get_by_text('0 of 1 dead letters requeued')).to_be_visible()
+    tab.get_by_role('button', name='Requeue 1').click()
+    tab.get_by_role('button', name='Requeue', exact=True).click()
+    expect(tab.get_by_text(re.compile('0 of 1 dead letters (sent back|requeued)'))).to_be_visible()
     can_be_read(tab)
-    assert dead.ids(db, 'all') == [1]
+    assert dead_letters.ids(db, 'all') == [1]
 
 
-def test_while_letters_are_sent_back_the_button_rests_and_the_end_ends_that_too(
+def test_while_it_requeues_the_button_is_disabled_and_stopping_stops_monitor_py(
     db, serve, visit, url
 ):
     bury(db)
-    with proxy.in_front_of(url) as between:
+    with proxy.before(url) as between:
         between.hold()
         tab = visit(serve(AMQP_URL=between.url) + '/login?next=%2Fdead')
         log_in(tab, 'guest', 'guest')
-        tab.get_by_role('button', name='Send 1 back').click()
-        tab.get_by_role('button', name='Send back', exact=True).click()
-        expect(tab.get_by_role('button', name='Send 1 back')).to_be_disabled()
-        expect(tab.get_by_text('sending back ...')).to_be_visible()
+        tab.get_by_role('button', name='Requeue 1').click()
+        tab.get_by_role('button', name='Requeue', exact=True).click()
+        expect(tab.get_by_role('button', name='Requeue 1')).to_be_disabled()
+        expect(tab.get_by_text('requeuing ...')).to_be_visible()
         can_be_read(tab)
         wait_until(lambda: between.accepted, 'monitor.py')
         (sending,) = psutil.Process(serve.running.process.pid).children()
         done = serve.running.stop()
         assert done.status == 0 and 'Traceback' not in done.err and not sending.is_running()
-    assert dead.ids(db, 'all') == [1]
+    assert dead_letters.ids(db, 'all') == [1]
 
 
 def test_a_second_signal_ends_it_without_a_traceback(db, serve, visit):
@@ -650,24 +653,20 @@ def test_without_a_history_it_says_what_to_do_and_recovers(file, serve, visit):
     tab = visit(serve())
     expect(tab.locator('.note')).to_contain_text('monitor.py')
     expect(tab.locator('header .state')).to_have_text('no history')
-    with contextlib.closing(history.open_for_writing(str(file))) as db:
+    with contextlib.closing(database.open_for_writing(str(file))) as db:
         seen_now(db)
         expect(tab.get_by_text('No queues yet')).to_be_visible()
         for path, words in ('/dead', 'No dead letters'), ('/clients', 'No clients yet'):
             tab.goto(tab.url.split('/', 3)[0] + '//' + tab.url.split('/', 3)[2] + path)
             expect(tab.get_by_text(words)).to_be_visible()
         collect(db, queue('work'))
-        clients.update(
-            db,
-            time.time(),
-            {('alice', 'guest'): {'does': 'sends', 'blocked': False, 'connections': {'1': (0, 0)}}},
-        )
+        clients.update(db, time.time(), client('alice', 'guest', 'sends'))
         expect(tab.get_by_role('row').filter(has_text='alice')).to_be_visible()
 
 
 def test_clients_and_their_interruptions(db, serve, visit):
     now = time.time()
-    alice = {('alice', 'guest'): {'does': 'sends', 'blocked': False, 'connections': {'1': (5, 0)}}}
+    alice = client('alice', 'guest', 'sends')
     for at, present in (now - 400, alice), (now - 300, {}), (now - 200, alice):
         clients.update(db, at, present)
     cells = (
@@ -681,11 +680,10 @@ def test_500_queues_are_paged_found_and_sorted(db, serve, visit):
     collect(db, *(queue(f'queue.{number:03}', ready=number * 7 % 500) for number in range(500)))
     tab = visit(serve())
     rows = tab.get_by_role('region', name='queues').get_by_role('row')
-    expect(rows).to_have_count(widgets.ROWS + 1)
+    expect(rows).to_have_count(widgets.ROWS_PER_PAGE + 1)
     expect(rows.nth(1).get_by_role('cell').nth(2)).to_have_text('499')
-    tab.wait_for_function(
-        'window.socket && window.socket.connected'
-    )  # what is clicked before that is lost
+    # Clicks before that are lost.
+    tab.wait_for_function('window.socket && window.socket.connected')
     tab.get_by_role('button', name='Queue', exact=True).click()
     expect(rows.nth(1)).to_contain_text('queue.000')
     tab.get_by_label('Next page').click()
@@ -695,7 +693,7 @@ def test_500_queues_are_paged_found_and_sorted(db, serve, visit):
     expect(rows.nth(1)).to_contain_text('queue.321')
 
 
-def test_dead_letters_can_be_found(db, serve, visit):
+def test_dead_letters_are_found_by_queue_reason_and_text(db, serve, visit):
     for number in range(60):
         bury(
             db,
@@ -714,17 +712,17 @@ def test_dead_letters_can_be_found(db, serve, visit):
     expect(rows.nth(1)).to_contain_text('id-37')
 
 
-def test_letters_are_sent_back_only_where_all_that_go_are_shown(db, serve, visit):
+def test_requeue_is_offered_only_if_the_table_shows_all_that_it_requeues(db, serve, visit):
     for number in range(5):
         bury(db, reason=('expired', 'rejected')[number % 2], message_id=f'id-{number}')
-    dead.mark_requeued(db, [1], time.time())
+    dead_letters.mark_requeued(db, [1], time.time())
     tab = visit(serve() + '/login?next=%2Fdead')
     log_in(tab, 'guest', 'guest')
-    again, rows = tab.get_by_role('button', name='Send 4 back'), tab.get_by_role('row')
+    again, rows = tab.get_by_role('button', name='Requeue 4'), tab.get_by_role('row')
     expect(again).to_be_visible()
     for label, narrow, wide in (
         ('Reason', 'rejected', 'any reason'),
-        ('State', 'sent back', 'waiting'),
+        ('State', 'requeued', 'waiting'),
     ):
         for option, count in (narrow, 1 if label == 'State' else 2), (wide, 4):
             tab.get_by_label(label).click()
@@ -739,9 +737,15 @@ def test_letters_are_sent_back_only_where_all_that_go_are_shown(db, serve, visit
 
 def names_of(tab):
     """Return what a screen reader would not be able to name on a page."""
-    return tab.evaluate("""() => [...document.querySelectorAll('button, a, input, [role=img]')].filter(e =>
-        e.offsetParent && !(e.innerText || '').trim() && !e.getAttribute('aria-label') && !(e.labels || []).length
-    ).map(e => e.outerHTML.slice(0, 200))""")
+    return tab.evaluate("""() => {
+        const selector = 'button, a, input, [role=img]'
+        const hasName = e => (e.innerText || '').trim()
+            || e.getAttribute('aria-label')
+            || (e.labels || []).length
+        return [...document.querySelectorAll(selector)]
+            .filter(e => e.offsetParent && !hasName(e))
+            .map(e => e.outerHTML.slice(0, 200))
+    }""")
 
 
 @pytest.mark.parametrize('scheme', ['light', 'dark'])
@@ -756,17 +760,7 @@ def test_on_a_phone_nothing_scrolls_sideways(db, serve, visit, scheme):
         properties={'headers': {'h' * 100: 'v' * 400}, 'app_id': 's' * 90},
     )
     collect(db, queue(long, ready=123_456_789, consumers=0, published=10**9), queue('short'))
-    clients.update(
-        db,
-        time.time(),
-        {
-            (long, 'u' * 80): {
-                'does': f'receives {long}',
-                'blocked': False,
-                'connections': {'1': (0, 0)},
-            }
-        },
-    )
+    clients.update(db, time.time(), client(long, 'u' * 80, f'receives {long}'))
     base = serve('--unread-after', 0)
     tab = visit(base, viewport={'width': 390, 'height': 844}, color_scheme=scheme)
     for path in '/', f'/queue?name={long}', '/clients', '/dead', '/login':
@@ -788,17 +782,7 @@ def test_a_long_name_pushes_no_column_out_of_view(db, serve, visit):
     long = 'q' * 250
     bury(db, queue=long, sender=long, message_id=long)
     collect(db, queue(long, ready=123_456_789, published=10**9), queue('short'))
-    clients.update(
-        db,
-        time.time(),
-        {
-            (long, long): {
-                'does': f'receives {long}',
-                'blocked': False,
-                'connections': {'1': (0, 0)},
-            }
-        },
-    )
+    clients.update(db, time.time(), client(long, long, f'receives {long}'))
     base = serve()
     tab = visit(base)
     for path, name in ('/', 'queues'), ('/dead', 'dead letters'), ('/clients', 'clients'):
@@ -824,79 +808,34 @@ def test_the_colours_chosen_are_kept(db, serve, visit):
     expect(tab.locator('body')).to_have_css('background-color', background)
 
 
-def luminance(colour):
-    parts = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
-    parts = [part / 12.92 if part <= 0.03928 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
-    return sum(weight * part for weight, part in zip((0.2126, 0.7152, 0.0722), parts))
-
-
-def contrast(one, other):
-    low, high = sorted((luminance(one), luminance(other)))
-    return (high + 0.05) / (low + 0.05)
-
-
 def can_be_read(tab):
-    """Assert that the texts and the buttons of notifications can be read, in light and in dark."""
+    """Assert that notifications and their buttons can be read, in light and in dark."""
     found = tab.evaluate("""() => ['light', 'dark'].flatMap(scheme => {
         document.body.style.colorScheme = scheme
-        const all = [...document.querySelectorAll('.q-notification, .q-notification button')]
-        const hex = text => '#' + text.match(/[0-9]+/g).map(n => (+n).toString(16).padStart(2, '0')).join('')
-        return all.map(e => [getComputedStyle(e).color, getComputedStyle(e.closest('.q-notification')).backgroundColor
-                       ].map(hex))
+        const selector = '.q-notification, .q-notification button'
+        const digits = number => (+number).toString(16).padStart(2, '0')
+        const hex = text => '#' + text.match(/[0-9]+/g).map(digits).join('')
+        return [...document.querySelectorAll(selector)].map(e => {
+            const ground = e.closest('.q-notification')
+            return [
+                hex(getComputedStyle(e).color),
+                hex(getComputedStyle(ground).backgroundColor),
+            ]
+        })
     })""")
     assert len({ground for _, ground in found}) == 2  # light and dark
     assert all(contrast(*pair) >= 4.5 for pair in found), found
 
 
-def test_every_colour_can_be_read():
-    found = re.findall(
-        r'--(\w+): light-dark\((#\w{6}), (#\w{6})\)', (ROOT / 'dashboard.css').read_text()
-    )
-    for mode in 1, 2:
-        colours = {row[0]: row[mode] for row in found}
-        for name in 'text', 'muted', 'accent', 'good', 'warn', 'bad':
-            for ground in 'card', 'page':
-                assert contrast(colours[name], colours[ground]) >= 4.5, (
-                    f'{name} on {ground}'
-                )  # WCAG 2.1, level AA
-
-
-# ------------------------------------------------------------------------------------ parts without a browser
-
-
-@given(st.binary(max_size=400))
-def test_a_body_is_shown_without_anything_hidden(body):
-    shown, remark = widgets.forms(body)
-    for text in shown.values():
-        assert all(c.isprintable() or c in '\n\t' for c in text)
-    in_hex = ''.join(line[10:58] for line in shown['Hex'].splitlines())
-    assert bytes.fromhex(in_hex) == body
-    assert ('UTF-8' in remark) or not body
-
-
-def test_a_text_that_turns_the_reading_direction_is_spelled_out():
-    assert widgets.visible('a\u202eb\x1b[0m\x00é値') == 'a\\u202eb\\x1b[0m\\x00é値'
-
-
-@pytest.mark.parametrize(
-    'host, yes',
-    [
-        ('127.0.0.1', True),
-        ('127.1.2.3', True),
-        ('::1', True),
-        ('localhost', True),
-        ('0.0.0.0', False),
-        ('::', False),
-        ('10.0.0.1', False),
-        ('example.org', False),
-    ],
-)
-def test_loopback(host, yes):
-    assert listener.is_loopback(host) is yes
+# ---- without a browser
 
 
 def test_without_nicegui_it_says_what_to_install():
-    code = 'import sys; sys.modules["nicegui"] = None; import dashboard, script; script.run(dashboard.main)'
+    code = (
+        'import sys; sys.modules["nicegui"] = None; '
+        'import dashboard; from siamese import script; '
+        'script.run(dashboard.main)'
+    )
     done = subprocess.run(
         [sys.executable, '-c', code],
         cwd=ROOT,
@@ -908,7 +847,7 @@ def test_without_nicegui_it_says_what_to_install():
     assert 'Traceback' not in done.stderr
 
 
-def test_dashboard_sh_ends_on_one_signal_with_all_that_it_began(start, broker):
+def test_dashboard_sh_ends_on_one_signal_with_everything_it_started(start, broker):
     running = start('demos/dashboard.sh', '--port', 0, MANAGEMENT_URL=broker.management_url)
     running.wait_for(' shows ', running.out)
     begun = psutil.Process(running.process.pid).children(recursive=True)
@@ -920,7 +859,7 @@ def test_dashboard_sh_ends_on_one_signal_with_all_that_it_began(start, broker):
     assert not left and running.end().status == 0
 
 
-def test_a_taken_port(run, serve):
+def test_a_taken_port_is_reported_on_one_line(run, serve):
     base = serve()
     done = run('dashboard.py', '--port', base.rpartition(':')[2])
     assert (

@@ -1,4 +1,8 @@
-"""make pdf, as in a clean clone: what the documents say is on its pages, the diagrams are drawn, links stay inside."""
+"""make pdf, in a clean clone.
+
+All headings and code of the documents are on its pages, the diagrams are drawn,
+and the links lead to places in the PDF.
+"""
 
 import re
 import subprocess
@@ -10,8 +14,9 @@ from support.processes import PATIENCE
 
 from siamese import ROOT
 
-PRINTS = 'for word; do case $word in --print*) : >"${word#*=}"; esac; done'  # a browser that makes an empty PDF
-MARGIN = 30  # points: less than that from the edge there is nothing
+# A browser that makes an empty PDF.
+PRINTS = 'for word; do case $word in --print*) : >"${word#*=}"; esac; done'
+MARGIN_PT = 30  # at the right edge
 
 
 @pytest.fixture(scope='module')
@@ -36,12 +41,12 @@ def pdf(made):
 
 
 def squeezed(text):
-    """Return text without blanks: a PDF has none, only places."""
+    """Return text without blanks: a PDF has none, it places its words."""
     return re.sub(r'\s', '', text)
 
 
 def text_of(pdf):
-    """Return the text of all pages without blanks and without the page numbers, which come first on each."""
+    """Return the text of all pages, without blanks and page numbers."""
     return squeezed(
         ''.join(
             page.extract_text().lstrip().removeprefix(str(number))
@@ -55,7 +60,7 @@ def documents():
     return [ROOT / name for name in ['README.md', *re.findall(r'\]\(([^)]+\.md)\)', more)]]
 
 
-def test_it_says_what_the_answers_show(made):
+def test_it_prints_what_the_documents_show(made):
     assert made[1] == answer_of('make pdf')
 
 
@@ -76,7 +81,7 @@ def test_it_says_what_the_answers_show(made):
         (f'{PRINTS}; echo d >&2', ['x.pdf'], 1, 'diagrams not drawn; chromium says: d'),
     ],
 )
-def test_what_goes_wrong_is_one_line(made, tmp_path, browser, flags, status, words):
+def test_an_error_takes_one_line(made, tmp_path, browser, flags, status, words):
     (tmp_path / 'chromium').write_text(f'#!/bin/sh\n{browser}')
     (tmp_path / 'chromium').chmod(0o755)
     path = f'{tmp_path}:{environment()["PATH"]}'
@@ -107,7 +112,7 @@ def test_without_mermaid_it_says_how_to_get_it(copy):
     assert not (copy / 'x.pdf').exists()
 
 
-def test_its_help(tmp_path):
+def test_its_help_shows_how_to_call_it(tmp_path):
     done = subprocess.run(
         ['python', ROOT / 'tools/pdf.py', '--help'],
         cwd=tmp_path,
@@ -122,7 +127,7 @@ def test_its_help(tmp_path):
     )
 
 
-def test_every_document_is_in_it():
+def test_every_document_is_in_the_list_more():
     assert set(documents()) >= {ROOT / 'README.md', *(ROOT / 'docs').glob('*.md')}
 
 
@@ -130,15 +135,26 @@ def test_all_headings_and_all_code_are_on_the_pages(pdf):
     text = text_of(pdf)
     for path in documents():
         source = path.read_text()
-        for heading in re.findall(
-            r'^#+ (.*)', re.sub(r'```.*?```', '', source, flags=re.DOTALL), re.MULTILINE
-        ):
-            assert squeezed(heading.replace('`', '')) in text, f'{path.name}: {heading}'
-        for kind, block in re.findall(
-            r'^ *```(\w*)\n(.*?)^ *```', source, re.MULTILINE | re.DOTALL
-        ):
-            for line in block.splitlines() if kind != 'mermaid' else ():
-                assert not line.isascii() or squeezed(line) in text, f'{path.name}: {line}'
+        for heading in headings_of(source):
+            assert squeezed(heading) in text, f'{path.name}: {heading}'
+        for line in code_of(source):
+            assert squeezed(line) in text, f'{path.name}: {line}'
+
+
+def headings_of(source):
+    prose = re.sub(r'```.*?```', '', source, flags=re.DOTALL)
+    found = re.findall(r'^#+ (.*)', prose, re.MULTILINE)
+    return [heading.replace('`', '') for heading in found]
+
+
+def code_of(source):
+    """Return the lines of code of a document that are ASCII; not diagrams."""
+    fence = r'^ *```(\w*)\n(.*?)^ *```'
+    lines = []
+    for kind, block in re.findall(fence, source, re.MULTILINE | re.DOTALL):
+        if kind != 'mermaid':
+            lines += block.splitlines()
+    return [line for line in lines if line.isascii()]
 
 
 def test_nothing_runs_over_the_edge(pdf):
@@ -156,12 +172,12 @@ def test_nothing_runs_over_the_edge(pdf):
                 )
 
         page.extract_text(visitor_text=look)
-        assert all(end < width - MARGIN for end, _ in ends), max(ends)
+        assert all(end < width - MARGIN_PT for end, _ in ends), max(ends)
 
 
 def test_no_glyph_is_missing(pdf):
     text = ''.join(page.extract_text() for page in pdf.pages)
-    for character in '键值キー値𝄞𠮷🐇…µ':  # of one that no font has, the text is lost
+    for character in '键值キー値𝄞𠮷🐇…µ':  # the text of a missing glyph is lost
         assert character in text, character
     assert any(
         font['/BaseFont'].endswith('DejaVuSansMono')

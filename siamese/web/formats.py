@@ -1,0 +1,169 @@
+"""Numbers, times and message bodies as text for people, and sparklines.
+
+Nothing here needs NiceGUI.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+from siamese.text import duration, printable
+
+SHOWN_BYTES = {  # of a body
+    'Text': 65_536,
+    'JSON': 65_536,
+    'Hex': 4_096,
+}
+SPARK_WIDTH_PX = 120
+SPARK_HEIGHT_PX = 26
+SPARK_MARGIN_PX = 2  # above and below the line
+RATE_WINDOW_S = 15
+FIRST_RATE = 3  # of a sample: (at, ready, unacked, rates ...)
+
+Sample = Sequence[float]
+
+
+# ---- numbers and times
+
+
+def count(number: int) -> str:
+    return f'{number:,}'
+
+
+def size(number_of_bytes: int) -> str:
+    if number_of_bytes < 10_000:
+        return f'{number_of_bytes:,} B'
+    return f'{number_of_bytes / 1000:,.0f} kB'
+
+
+def since(at: float | None, now: float) -> str:
+    """Return how long ago a time was, '' for None."""
+    if at is None:
+        return ''
+    return f'{duration(now - at)} ago'
+
+
+def rate(per_second: float) -> str:
+    """Return a rate as people read it: 0, 0.25, 7.3, 1,234."""
+    if per_second == 0 or per_second >= 100:
+        return f'{per_second:,.0f}'
+    if per_second >= 1:
+        return f'{per_second:.1f}'
+    return f'{per_second:.2g}'
+
+
+# ---- bodies of messages
+
+
+def visible(text: str) -> str:
+    """Return a text of several lines with its invisible characters escaped.
+
+    Characters that change the reading direction are escaped too.
+    """
+    return ''.join(map(visible_character, text))
+
+
+def visible_character(character: str) -> str:
+    if character in '\n\t':
+        return character
+    return printable(character)
+
+
+def forms(body: bytes) -> tuple[dict[str, str], str]:
+    """Return the ways to show a body, the best one first, and a remark.
+
+    The ways are {'Text' | 'JSON' | 'Hex': text}.
+    """
+    beginning = body[: SHOWN_BYTES['Text']]
+    hexadecimal = hex_dump(body[: SHOWN_BYTES['Hex']])
+    try:
+        body.decode()
+    except UnicodeDecodeError as error:
+        text = beginning.decode(errors='backslashreplace')
+        shown = {'Hex': hexadecimal, 'Text': visible(text)}
+        return shown, f'not UTF-8 at byte {error.start:,}'
+    text = beginning.decode(errors='ignore')
+    shown = {'Text': visible(text), 'Hex': hexadecimal}
+    indented = indented_json(body)
+    if indented:
+        shown = {'JSON': visible(indented), **shown}
+    if not body:
+        return shown, 'empty'
+    return shown, 'UTF-8'
+
+
+def indented_json(body: bytes) -> str:
+    """Return a JSON object or array on several lines.
+
+    Return '' if the body is not one, is an empty one, or is too large.
+    """
+    if not body.startswith((b'{', b'[')):
+        return ''
+    if len(body) > SHOWN_BYTES['JSON']:
+        return ''
+    try:
+        value = json.loads(body)
+        if not value:
+            return ''
+        return json.dumps(value, indent=2, ensure_ascii=False)
+    except (ValueError, RecursionError):
+        return ''
+
+
+def hex_dump(body: bytes) -> str:
+    """Return lines of offset, 16 bytes in hexadecimal, and their ASCII."""
+    lines = []
+    for offset in range(0, len(body), 16):
+        row = body[offset : offset + 16]
+        left = row[:8].hex(' ')
+        right = row[8:].hex(' ')
+        ascii_part = ''.join(map(ascii_character, row))
+        lines.append(f'{offset:08x}  {left:23}  {right:23}  {ascii_part}')
+    return '\n'.join(lines)
+
+
+def ascii_character(byte: int) -> str:
+    if 32 <= byte < 127:
+        return chr(byte)
+    return '.'
+
+
+# ---- rates over time
+
+
+def smooth(samples: Sequence[Sample]) -> list[Sample]:
+    """Return samples of queues.samples() with mean rates over RATE_WINDOW_S.
+
+    RabbitMQ updates its counters every 5 s: single collections see them
+    stand still, and then jump.
+    """
+    smoothed: list[Sample] = []
+    first = 0  # of the window
+    for number, sample in enumerate(samples):
+        at = sample[0]
+        while samples[first][0] <= at - RATE_WINDOW_S:
+            first += 1
+        window = samples[first : number + 1]
+        means = mean_rates(window)
+        smoothed.append((*sample[:FIRST_RATE], *means))
+    return smoothed
+
+
+def mean_rates(samples: Sequence[Sample]) -> list[float]:
+    columns = zip(*(sample[FIRST_RATE:] for sample in samples))
+    return [sum(column) / len(samples) for column in columns]
+
+
+def spark(values: Sequence[float]) -> str:
+    """Return the points of an SVG polyline through values >= 0."""
+    peak = max(values, default=0) or 1
+    step = SPARK_WIDTH_PX / max(1, len(values) - 1)
+    bottom = SPARK_HEIGHT_PX - SPARK_MARGIN_PX
+    height = SPARK_HEIGHT_PX - 2 * SPARK_MARGIN_PX
+    points = []
+    for number, value in enumerate(values):
+        x = number * step
+        y = bottom - value / peak * height
+        points.append(f'{x:.1f},{y:.1f}')
+    return ' '.join(points)
