@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from math import gcd
 
 import pika
 
@@ -10,6 +11,7 @@ GOLDEN = {
     'hash': '00004913ba4dc384985524eda948b9b66d9b43fb9be10c9be55c60a9809fe887',
     'proof': 909451,
 }  # the wiki's
+SMALL_PRIMES = 2 * 3 * 5 * 7  # no proof in the tests is as small
 
 
 def is_prime(number):
@@ -22,10 +24,16 @@ def sha(previous, proof):
     ).hexdigest()
 
 
+def is_next(previous, proof, zeros):
+    if gcd(proof, SMALL_PRIMES) > 1:  # this spares three of four hashes
+        return False
+    return sha(previous, proof).startswith('0' * zeros) and is_prime(proof)
+
+
 def follow(previous, zeros=1, start=100_001):
     """Return {'hash', 'proof'} of a block after `previous`, found by trying one prime after the other."""
     proof = start
-    while not (sha(previous, proof).startswith('0' * zeros) and is_prime(proof)):
+    while not is_next(previous, proof, zeros):
         proof += 1
     return {'hash': sha(previous, proof), 'proof': proof}
 
