@@ -1,7 +1,4 @@
-"""link.py through the scripts that use it.
-
-What a fault looks like, and that no confirmed message is lost by it.
-"""
+"""delivery.py through the scripts that use it: what a fault looks like, and that nothing accepted gets lost by it."""
 
 import contextlib
 import json
@@ -292,8 +289,7 @@ def test_what_is_no_broker_is_told_from_one_that_is_away(words):
     assert done.err.count('\n') == 2 and 'Traceback' not in done.err
 
 
-# Frames of channel 1, as in the AMQP 0-9-1 grammar.
-ACK = b'\x01\x00\x01\x00\x00\x00\x0d\x00\x3c\x00\x50.{9}\xce'
+ACK = b'\x01\x00\x01\x00\x00\x00\x0d\x00\x3c\x00\x50.{9}\xce'  # frames of channel 1, as in the AMQP 0-9-1 grammar
 CLOSE_OK = re.escape(b'\x01\x00\x01\x00\x00\x00\x04\x00\x14\x00\x29\xce')
 POISON = {
     'header larger than a frame': {'headers': {'a': 'z' * 200_000}},
@@ -325,10 +321,7 @@ def test_a_poison_message_is_named_and_the_others_arrive(url, channel, capfd, tm
 def test_a_broker_that_neither_confirms_nor_closes_the_channel(
     url, channel, monkeypatch, capfd, closes, connections
 ):
-    """A new channel is opened after the deadline.
-
-    Where the broker does not answer even that, a new connection is.
-    """
+    """A new channel is opened after the deadline, and a new connection where the broker does not answer even that."""
     monkeypatch.setattr(delivery, 'CONFIRM_DEADLINE', 1)
     swallowed = []
 

@@ -1,7 +1,4 @@
-"""Malformed messages, as a stranger may send them to any consumer.
-
-Each is named, rejected and dead-lettered, and the consumer goes on.
-"""
+"""What a stranger sends to any consumer: it is rejected into the dead letters and named, and the consumer lives on."""
 
 import json
 
