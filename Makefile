@@ -1,6 +1,8 @@
 # Targets for people and for .ci/run. ARGS=... is passed on to pytest, and to dashboard.py.
 ACTIVATE = . .venv/bin/activate &&
 MINUTES = 10
+# More than cores: many tests wait rather than work.
+WORKERS = 5
 ifdef BROKER # rabbitmq4
 export RABBITMQ_HOME := $(CURDIR)/.$(BROKER)
 endif
@@ -21,7 +23,10 @@ shell: .venv/run $(BROKER) ## A shell with a throwaway broker: AMQP_URL is set, 
 	@$(ACTIVATE) ./tools/setup.sh broker && ./broker.py $${SHELL:-sh}
 
 test: .venv/dev $(BROKER) ## Every test, on real brokers.
-	@$(ACTIVATE) for part in broker pdf saml strangers; do ./tools/setup.sh $$part || exit; done && python -m pytest -n 2 --dist loadscope $(ARGS)
+	@$(ACTIVATE) for part in broker pdf saml strangers; do ./tools/setup.sh $$part || exit; done && python -m pytest -n $(WORKERS) --dist loadgroup $(ARGS)
+
+unit: .venv/dev ## The tests that need neither a broker nor a process: 20 s.
+	@$(ACTIVATE) python -m pytest -q tests/unit $(ARGS)
 
 rabbitmq4: ## RabbitMQ 4.x beside the one installed, in .rabbitmq4; then: make demo|shell|test|soak BROKER=rabbitmq4.
 	@./tools/setup.sh rabbitmq4
@@ -29,8 +34,11 @@ rabbitmq4: ## RabbitMQ 4.x beside the one installed, in .rabbitmq4; then: make d
 soak: .venv/run $(BROKER) ## Random faults for MINUTES=10 on a cluster of three nodes, and the verdict.
 	@$(ACTIVATE) ./tools/setup.sh broker && ./soak.py --minutes $(MINUTES)
 
-lint: .venv/dev ## Check the style.
-	@$(ACTIVATE) ruff check .
+lint: .venv/dev ## Check the style, the format and the types.
+	@$(ACTIVATE) ruff check . && ruff format --check . && mypy
+
+density: ## Count how folded the code is, against the limits of tests/unit/test_house.py.
+	@python3 tools/density.py $(ARGS)
 
 vulnerabilities: .venv/dev ## Ask PyPI for known vulnerabilities in what the requirements bring.
 	@$(ACTIVATE) pip install -q --disable-pip-version-check 'pip-audit>=2.7,<3' && \
@@ -49,7 +57,7 @@ screenshots: .venv/dev ## Take the pictures of README.md and docs/dashboard.md a
 	@$(ACTIVATE) ./tools/setup.sh broker && ./tools/setup.sh browser && python tools/screenshots.py
 
 clean: ## Remove what make made (not what apt installed).
-	rm -rf .venv .rabbitmq4 siamese.pdf docs/.mermaid bench/.peers .hypothesis .pytest_cache .ruff_cache __pycache__ */__pycache__
+	rm -rf .venv .rabbitmq4 siamese.pdf docs/.mermaid bench/.peers .hypothesis .pytest_cache .ruff_cache .mypy_cache __pycache__ */__pycache__
 
 .venv/run: requirements.txt tools/setup.sh
 	@./tools/setup.sh venv requirements.txt && touch $@
@@ -63,4 +71,4 @@ clean: ## Remove what make made (not what apt installed).
 .venv/dev: requirements.txt $(wildcard requirements/*.txt) tools/setup.sh
 	@./tools/setup.sh venv requirements/dev.txt && touch $@ .venv/run .venv/page .venv/pdf
 
-.PHONY: help demo dashboard demo-saml shell test rabbitmq4 soak lint vulnerabilities pdf bench screenshots clean
+.PHONY: help demo dashboard demo-saml shell test unit rabbitmq4 soak lint density vulnerabilities pdf bench screenshots clean

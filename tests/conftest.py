@@ -1,4 +1,4 @@
-"""What tests share: one RabbitMQ for all of them, a virtual host for each, and scripts as processes."""
+"""What tests share: a RabbitMQ per worker, a virtual host for each, and scripts as processes."""
 
 import contextlib
 import os
@@ -18,9 +18,23 @@ settings.register_profile('patient', deadline=None)  # a stalled machine must no
 settings.load_profile('patient')
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Keep tests that share a fixture of their module (a cluster, a browser) on one worker."""
+    for item in items:
+        fixtures = item._fixtureinfo.name2fixturedefs.values()
+        own = [each[-1] for each in fixtures if each[-1].baseid == item.parent.nodeid]
+        if any(fixture.scope != 'function' for fixture in own):
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+
+
 @pytest.fixture(scope='session')
 def broker():
-    """The RabbitMQ of this test run, with the management plugin."""
+    """The RabbitMQ of this worker, with the management plugin.
+
+    One for all workers would be cheaper by 5 s of CPU each, but a test that raises an alarm or
+    closes all connections would then disturb the others.
+    """
     for variable in ('AMQP_URL', 'MANAGEMENT_URL'):
         os.environ.pop(variable, None)
     with broker_module.throwaway(management=True) as throwaway:
@@ -38,7 +52,10 @@ def url(broker, request):
 
 @pytest.fixture
 def start(url):
-    """A function that starts a script against this test's virtual host; what still runs at the end is killed."""
+    """A function that starts a script against this test's virtual host.
+
+    What still runs at the end of the test is killed.
+    """
     started = []
 
     def start(*argv, **env):

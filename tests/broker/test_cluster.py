@@ -1,4 +1,7 @@
-"""A cluster of three nodes: what was confirmed survives the loss of a node, of the majority, and of the one in use."""
+"""A cluster of three nodes.
+
+Confirmed messages survive the loss of a node, of the majority, and of the node in use.
+"""
 
 import pika
 import pytest
@@ -24,7 +27,10 @@ def cluster():
 
 @pytest.fixture
 def urls(cluster, request):
-    """The URLs of the three nodes, with a virtual host of the test's own; afterwards all three run again."""
+    """The URLs of the three nodes, with a virtual host for this test.
+
+    After the test all three nodes run again.
+    """
     vhost = request.node.originalname
     cluster.ctl('add_vhost', vhost)
     cluster.ctl('set_permissions', '-p', vhost, 'guest', '.*', '.*', '.*')
@@ -47,14 +53,14 @@ def declare(url, kind):
 
 @pytest.mark.parametrize('fault', ['kill', 'stop'])
 def test_the_node_in_use_that_leads_the_queues(start, tmp_path, cluster, urls, fault):
-    """The next URL is taken while the node is still away."""
+    """The next URL is used while the node is still down."""
     endure(
         start, tmp_path, ','.join(urls), lambda _: getattr(cluster, fault)(0), also=NACKS, **QUORUM
     )
 
 
 def test_a_leader_elsewhere_is_killed(start, tmp_path, cluster, urls):
-    """Nobody notices."""
+    """The scripts notice nothing."""
     declare(urls[2], 'quorum')
     endure(
         start,
@@ -69,7 +75,7 @@ def test_a_leader_elsewhere_is_killed(start, tmp_path, cluster, urls):
 
 
 def test_the_majority_is_lost_for_a_while(start, tmp_path, cluster, urls):
-    """What is sent meanwhile waits for its confirm, on an open connection."""
+    """Messages published meanwhile wait for their confirm, on an open connection."""
 
     def inject(_):
         cluster.kill(1)
@@ -94,7 +100,10 @@ def test_the_node_in_use_freezes(start, tmp_path, cluster, urls):
 
 
 def test_the_network_between_the_nodes_is_cut(start, tmp_path, cluster, urls):
-    """The node in use is left alone, and pauses until it sees the others again; the next URL is taken meanwhile."""
+    """The node in use pauses until it sees the others again.
+
+    Meanwhile the scripts use the next URL.
+    """
     endure(
         start,
         tmp_path,
@@ -107,7 +116,10 @@ def test_the_network_between_the_nodes_is_cut(start, tmp_path, cluster, urls):
 
 
 def test_the_leader_is_cut_off_from_consumers_elsewhere(start, tmp_path, cluster, urls):
-    """What they acknowledge may be lost on its way to the leader, and come again, on connections that stay open."""
+    """Their acknowledgements may be lost on the way to the leader.
+
+    The messages are then redelivered, on connections that stay open.
+    """
     declare(urls[0], 'quorum')
     ledger, ways = tmp_path / 'run.jsonl', [','.join(urls[at:] + urls[:at]) for at in (1, 2)]
     flags = (
@@ -150,7 +162,7 @@ def test_the_leader_is_cut_off_from_consumers_elsewhere(start, tmp_path, cluster
 
 
 def test_a_classic_queue_whose_home_is_killed(start, tmp_path, cluster, urls):
-    """It is away as long as its home; then everything is there."""
+    """The queue is unavailable as long as its home; then every message is there."""
     declare(urls[2], 'classic')
     nacks = (
         int(cluster.ctl('version').split('.')[0]) > 3

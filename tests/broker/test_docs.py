@@ -1,4 +1,7 @@
-"""What README and docstrings show is what happens: their commands are run, their sample output is compared."""
+"""What README and docstrings show is what happens.
+
+Their commands are run, and their sample output is compared.
+"""
 
 import ast
 import re
@@ -58,10 +61,12 @@ Scenario 5 - RPC Example
 Scenario 6 - Queue instance not available
 What happens if the queue is not available?
 What are the concepts/available options in regards to business continuity and (high) availability?
-Start up stress test: broker was down, but during start up, producer continuously tries to send messages.
+Start up stress test: broker was down, but during start up, producer continuously tries \
+to send messages.
 Shall the script keep trying to send messages or not?
 Scenario 7 - Message producer/consumer not available
-Which information is stored in the message queue if subscribers have not been able to pick up messages?
+Which information is stored in the message queue if subscribers have not been able to \
+pick up messages?
 Can we report such situation automatically in a dashboard or via e-mail?
 Simple approach: just run one producer, but no consumers.
 Complex approach: run one producer and some (but not all) consumers.
@@ -71,15 +76,19 @@ User/Role and privilege concept
 General introduction to the role - and user concept
 Authentication/authorization shall be performed via claims based SAML 2.0
 Prioritization and validity of messages (TTL)
-Is it possible to send messages with higher priority in order to make sure it's delivered as fast as possible, in case \
+Is it possible to send messages with higher priority in order to make sure it's delivered \
+as fast as possible, in case \
 there are already several messages in the queue?
-Is setting TTL on individual messages possible in order specify how long a specific message is valid?
+Is setting TTL on individual messages possible in order specify how long a specific \
+message is valid?
 Is the message then automatically removed from the queue?
 Acknowledgement (fire and forget vs. guaranteed delivery/processing)
 Show how consumer can acknowledge or not acknowledge message delivery/processing.
-Is the message queue able to show which consumer has fetched a message and if it has been acknowledged by this \
+Is the message queue able to show which consumer has fetched a message and if it has been \
+acknowledged by this \
 specific consumer?
-Different states shall be available to show the specific state each consumer/producer has; Eg. Sends information, \
+Different states shall be available to show the specific state each consumer/producer \
+has; Eg. Sends information, \
 receives information, last connection interrupt, etc.
 Dashboard
 Comparison
@@ -128,7 +137,10 @@ def test_the_samples_in_the_docstrings(copy, broker, variables, run):
 
 
 def in_one_shell(steps, folder, **more):
-    """Run the commands of `steps` in one shell, as a person would; return what each of them showed on stdout."""
+    """Run the commands of `steps` in one shell, as a person would.
+
+    Return what each of them showed on stdout.
+    """
     shell = [
         'set -e',
         *(f'echo "=== {number}"\n{command}' for number, (command, _) in enumerate(steps)),

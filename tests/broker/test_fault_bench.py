@@ -1,4 +1,6 @@
-"""The fault bench: each fault, with producers and consumers at work. The verdict is audit.py's over their ledgers.
+"""The fault bench: each fault, with producers and consumers at work.
+
+The verdict is what audit.py finds in their ledgers.
 
 A fault is a line of NETWORK or a test of its own; the scenarios are in scenarios.py.
 """
@@ -143,7 +145,10 @@ def signal_all(processes, number):
 
 
 def stop_with_empty_queues(scenarios):
-    """SIGSTOP producers, and consumers when they have settled everything; return [producer, consumer, producer ...]."""
+    """SIGSTOP producers, and consumers when they have settled everything.
+
+    Return [producer, consumer, producer ...].
+    """
 
     def settled(scenario):
         ids = {
@@ -409,7 +414,10 @@ def no_broker(request, url, broker):
     indirect=True,
 )
 def test_no_broker_at_all(start, no_broker):
-    """Each script tries again and again, with one line; --give-up-after ends it with another and status 3."""
+    """Each script tries again and again, and logs that once.
+
+    --give-up-after ends it with another line and status 3.
+    """
     scripts = [
         start(*command, '--url', no_broker, '--give-up-after', 2)
         for pair in SCENARIOS.values()
@@ -423,7 +431,10 @@ def test_no_broker_at_all(start, no_broker):
 
 
 def test_twenty_producers_wait_for_a_broker_that_dies_twice_while_it_starts(start, tmp_path):
-    """All they sent is accepted and comes out; while it is away they take next to no CPU and little memory."""
+    """All that they publish is confirmed and comes out.
+
+    While there is no broker they take next to no CPU and little memory.
+    """
     ledger, count = tmp_path / 'run.jsonl', 50
     with broker_module.throwaway(started=False) as broker, ThreadPoolExecutor() as pool:
         flags = [
@@ -506,7 +517,10 @@ script.run(producer.main)
 @pytest.mark.parametrize('claims', [True, False])
 @pytest.mark.parametrize('queue', PROOFS)
 def test_what_is_not_republished_is_found(start, url, tmp_path, queue, claims):
-    """Republishing switched off: lost if the producer claims that it was accepted, in doubt if it just forgets."""
+    """Republishing is switched off.
+
+    A message is lost if the producer claims its confirm, in doubt if it just forgets it.
+    """
     producer, consumer = SCENARIOS[queue]
     driver, ledger = tmp_path / 'careless.py', tmp_path / 'run.jsonl'
     driver.write_text(CARELESS.format(module=producer[0][:-3], claims=claims))

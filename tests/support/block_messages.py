@@ -5,6 +5,7 @@ They have their own hash and primality test, not those of common.py.
 
 import hashlib
 import json
+from math import gcd
 
 import pika
 
@@ -13,6 +14,7 @@ GOLDEN = {
     'hash': '00004913ba4dc384985524eda948b9b66d9b43fb9be10c9be55c60a9809fe887',
     'proof': 909451,
 }  # the wiki's
+SMALL_PRIMES = 2 * 3 * 5 * 7  # no proof in the tests is as small
 
 
 def is_prime(number):
@@ -25,10 +27,16 @@ def sha(previous, proof):
     ).hexdigest()
 
 
+def is_next(previous, proof, zeros):
+    if gcd(proof, SMALL_PRIMES) > 1:  # this spares three of four hashes
+        return False
+    return sha(previous, proof).startswith('0' * zeros) and is_prime(proof)
+
+
 def follow(previous, zeros=1, start=100_001):
     """Return {'hash', 'proof'} of a block after `previous`, by trying one prime after the other."""
     proof = start
-    while not (sha(previous, proof).startswith('0' * zeros) and is_prime(proof)):
+    while not is_next(previous, proof, zeros):
         proof += 1
     return {'hash': sha(previous, proof), 'proof': proof}
 

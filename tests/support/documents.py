@@ -28,7 +28,10 @@ def normal(text):
 
 
 def sessions(text):
-    """Yield (command, output) of each '$ ' line in a text, its '> ' lines, and the lines below them."""
+    """Yield (command, output) of each '$ ' line in a text.
+
+    The command goes on in '> ' lines; the output is the lines below.
+    """
     for block in re.split(r'^\$ ', text, flags=re.MULTILINE)[1:]:
         command, _, output = block.partition('\n')
         while output.startswith('> '):

@@ -47,7 +47,10 @@ def replace_once(old, new):
 
 
 class Running:
-    """A script as a process. What it prints is read as it comes, so that a test can wait for a line."""
+    """A script as a process.
+
+    Its output is read as it comes, so that a test can wait for a line.
+    """
 
     def __init__(self, *argv, env=None, cwd=ROOT):
         argv = [sys.executable, *argv] if str(argv[0]).endswith('.py') else argv

@@ -21,8 +21,11 @@ def manage(broker, method, path):
 
 
 def sync(broker):
-    """Have the broker write to disk what was declared. When RabbitMQ dies a moment after a declaration, it forgets the
-    queue, and with it what was confirmed."""
+    """Have the broker write its declarations to disk.
+
+    When RabbitMQ dies a moment after a declaration, it forgets the queue, and
+    with it the confirmed messages.
+    """
     assert broker.ctl('eval', 'mnesia:sync_log().').strip() == 'ok'
 
 
