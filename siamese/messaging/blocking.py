@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import pika
@@ -82,7 +82,7 @@ def _failure(what: str, error: Exception, endpoint: pika.ConnectionParameters) -
 
 
 def first_reachable(
-    endpoints: list[pika.ConnectionParameters],
+    endpoints: Sequence[pika.ConnectionParameters],
 ) -> pika.ConnectionParameters:
     """Return the first of the endpoints that accepts us; raise the Failure of the last."""
     endpoint, *others = endpoints

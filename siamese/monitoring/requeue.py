@@ -115,8 +115,9 @@ class Requeuer:
         if link.outbox.unconfirmed:
             why = link.problem or f'no confirm for {CONFIRM_TIMEOUT_S} s'
             kept = f'{count_of(left, "dead letter")} not requeued'
-            link.failure = Failure(f'{kept}: {why}; try again later', 3)
-            raise link.failure  # the link does not wait for its confirm
+            failure = Failure(f'{kept}: {why}; try again later', 3)
+            link.failure = failure  # the link does not wait for its confirm
+            raise failure
         is_full = link.outbox.backlog and not script.stop_requested()
         link.outbox.backlog.clear()
         return not is_full
@@ -128,8 +129,8 @@ class Requeuer:
             return True
         if not link.outbox.unconfirmed:
             return bool(script.stop_requested())
-        waited = time.monotonic() - link.outbox.oldest().sent_at
-        return waited > CONFIRM_TIMEOUT_S
+        oldest = link.outbox.oldest()
+        return bool(oldest) and time.monotonic() - oldest.sent_at > CONFIRM_TIMEOUT_S
 
     def mark_confirmed(self) -> None:
         """Mark the dead letter that was published, if the broker has confirmed it."""

@@ -137,7 +137,7 @@ def situation(
     )
 
 
-def note_of(warning: dict[str, Any]) -> Note:
+def note_of(warning: alerts.Alert) -> Note:
     """Return a warning of alerts.warnings() as a note."""
     kind = warning['kind']
     name = quote(warning['name'], safe='')
@@ -150,7 +150,7 @@ def note_of(warning: dict[str, Any]) -> Note:
     return Note(urgent, warning['text'], links.get(kind, ''))
 
 
-def silence_of_monitor(known: dict[str, Any], now: float) -> str:
+def silence_of_monitor(known: database.Broker, now: float) -> str:
     """Return for how long monitor.py has written nothing; '' if it writes."""
     monitor = known['monitor']
     if not monitor or monitor['seen'] is None:
@@ -182,7 +182,7 @@ def notes_of_missing(missing: list[str]) -> list[Note]:
     ]
 
 
-def broker_state(known: dict[str, Any], now: float) -> tuple[str, str]:
+def broker_state(known: database.Broker, now: float) -> tuple[str, str]:
     """Return the state of the broker in words, and its tone."""
     product = known['product'] or 'broker'
     version = known['version'] or ''

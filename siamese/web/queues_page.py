@@ -163,8 +163,7 @@ def with_age(row: Row, now: float) -> Row:
 
 
 def recent_samples(db: sqlite3.Connection, name: str) -> list[Sample]:
-    found: list[Sample] = queues.samples(db, name).get(name, [])
-    return found
+    return list(queues.samples(db, name).get(name, []))
 
 
 def table_row(row: Row, recent: list[Sample], now: float) -> Row:
