@@ -56,7 +56,9 @@ def claims(token: str) -> dict[str, Any]:
         found = json.loads(base64.urlsafe_b64decode(payload + padding))
     except (IndexError, ValueError, RecursionError):
         return {}
-    return found if isinstance(found, dict) else {}
+    if not isinstance(found, dict):
+        return {}
+    return found
 
 
 def expiry(token: str) -> float:
@@ -99,7 +101,7 @@ def with_tokens(endpoint: pika.ConnectionParameters) -> None:
 
 
 def login_name(login: pika.PlainCredentials) -> str:
-    """Return how messages name the owner of credentials; a token has no user name."""
+    """Return how messages name a login; a token has no user name."""
     if not login.username:
         return 'this token'
     return f'user {login.username!r}'
@@ -148,11 +150,17 @@ class Credentials(pika.PlainCredentials):
         self.late_at = self.expires - min(EXPIRY_MARGIN_S, life / 4)
 
     def renew(self) -> str:
-        """Return the token; after half of its life, fetch the next in the background."""
+        """Return the token.
+
+        After half of its life, fetch the next one in the background.
+        """
         is_running = self.thread and self.thread.is_alive()
-        if self.command and time.time() >= self.renew_at and not is_running:
+        is_due = time.time() >= self.renew_at
+        if self.command and is_due and not is_running:
             self.thread = threading.Thread(
-                target=self._fetch_or_warn, args=(self.command,), daemon=True
+                target=self._fetch_or_warn,
+                args=(self.command,),
+                daemon=True,
             )
             self.thread.start()
         return self.token
@@ -162,7 +170,8 @@ class Credentials(pika.PlainCredentials):
 
         Return whether the command may bring a better one.
         """
-        if not self.command or time.monotonic() < self.fetched_at + FRESH_S:
+        age = time.monotonic() - self.fetched_at
+        if not self.command or age < FRESH_S:
             return False
         self.password = ''
         return True
@@ -184,7 +193,8 @@ class Credentials(pika.PlainCredentials):
             self.is_failing = True
             now = time.time()
             wait = abs(self.expires - now) / 10
-            self.renew_at = now + max(FIRST_RETRY_S, min(LAST_RETRY_S, wait))
+            wait = min(max(wait, FIRST_RETRY_S), LAST_RETRY_S)
+            self.renew_at = now + wait
 
     def _fetch(self, command: str) -> None:
         token = printed_by(command)

@@ -1,4 +1,4 @@
-"""What an error of pika means: its cause in a few words, and whether waiting can heal it."""
+"""What an error of pika means: its cause, and whether waiting can heal it."""
 
 from __future__ import annotations
 
@@ -39,12 +39,19 @@ CODES_OF_BAD_FRAMES = (
 )
 
 # PRECONDITION_FAILED for another reason than a message says one of these.
-NOT_ABOUT_A_MESSAGE = ('inequivalent', 'invalid arg', 'timed out', 'delivery tag', 'disk')
+NOT_ABOUT_A_MESSAGE = (
+    'inequivalent',
+    'invalid arg',
+    'timed out',
+    'delivery tag',
+    'disk',
+)
 
 # ACCESS_REFUSED for another reason than a missing permission says one of these.
 NOT_ABOUT_PERMISSIONS = ('reserved', 'exclusive')
 
-# In what pika turned into text: ConnectionResetError(104, 'Connection reset by peer')
+# In errors that pika turned into text, for example
+# ConnectionResetError(104, 'Connection reset by peer')
 QUOTED = re.compile(
     r"""\w+\(-?\d+, '(.*?)'"""
     r"""|(no AMQP 0-9-1: [^"']*)"""
@@ -60,7 +67,9 @@ PIKA_TIMEOUT = re.compile('Timeout (while|during) ')
 def cause(error: BaseException) -> str:
     """Return in a few words why a connection or a channel failed."""
     error = innermost(error)
-    text = getattr(error, 'reply_text', None) or getattr(error, 'strerror', None) or str(error)
+    text = getattr(error, 'reply_text', None)
+    text = text or getattr(error, 'strerror', None)
+    text = text or str(error)
     if 'Transport indicated EOF' in text:
         return 'closed by the other side'
     if PIKA_TIMEOUT.search(text):
@@ -92,7 +101,10 @@ def _inner(error: BaseException) -> object:
 
 
 def is_poison(error: BaseException) -> bool:
-    """Return whether the broker closed because of a message: its properties or its size."""
+    """Return whether the broker closed because of a message.
+
+    Its properties, its headers or its size can be the cause.
+    """
     if isinstance(error, ChannelClosedByBroker):
         is_precondition = error.reply_code == PRECONDITION_FAILED
         return is_precondition and not _says(error, *NOT_ABOUT_A_MESSAGE)
@@ -101,8 +113,11 @@ def is_poison(error: BaseException) -> bool:
     return False
 
 
-def permission_denied(error: BaseException, login: PlainCredentials) -> bool:
-    """Return whether the broker closed a channel because `login` lacks a permission."""
+def permission_denied(
+    error: BaseException,
+    login: PlainCredentials,
+) -> bool:
+    """Return whether a channel was closed because `login` lacks a permission."""
     return (
         isinstance(error, ChannelClosedByBroker)
         and error.reply_code == ACCESS_REFUSED
@@ -112,13 +127,15 @@ def permission_denied(error: BaseException, login: PlainCredentials) -> bool:
 
 
 def token_expired(error: BaseException, login: PlainCredentials) -> bool:
-    """Return whether the broker closed a channel because the token `login` has expired."""
+    """Return whether a channel was closed because the token has expired."""
     if not isinstance(login, credentials.Credentials):
         return False
     if getattr(error, 'reply_code', 0) != ACCESS_REFUSED:
         return False
     # A reply has 255 bytes. After a long name the reason does not fit into it.
-    return _says(error, 'oauth2 returned an error') or time.time() >= login.expires
+    if _says(error, 'oauth2 returned an error'):
+        return True
+    return time.time() >= login.expires
 
 
 def _says(error: BaseException, *words: str) -> bool:
@@ -130,7 +147,9 @@ def _says(error: BaseException, *words: str) -> bool:
 
 
 def fatal_failure(
-    error: BaseException, endpoint: pika.ConnectionParameters, failures: int = 0
+    error: BaseException,
+    endpoint: pika.ConnectionParameters,
+    failures: int = 0,
 ) -> Failure | None:
     """Return the Failure that ends the run if waiting cannot heal `error`, else None.
 
@@ -138,13 +157,18 @@ def fatal_failure(
     """
     if isinstance(error, ChannelClosedByBroker):
         return _channel_failure(error, endpoint.credentials)
-    failure = _login_failure(error, endpoint) or _certificate_failure(error, endpoint)
+    failure = _login_failure(error, endpoint)
+    if not failure:
+        failure = _certificate_failure(error, endpoint)
     if not failure and failures >= PROTOCOL_FAILURES:
         failure = _protocol_failure(error, endpoint)
     return failure
 
 
-def _login_failure(error: BaseException, endpoint: pika.ConnectionParameters) -> Failure | None:
+def _login_failure(
+    error: BaseException,
+    endpoint: pika.ConnectionParameters,
+) -> Failure | None:
     """The broker refuses the login, or access to the virtual host.
 
     pika's exception classes guess: ProbableAuthenticationError also stands for a
@@ -152,22 +176,30 @@ def _login_failure(error: BaseException, endpoint: pika.ConnectionParameters) ->
     """
     login = endpoint.credentials
     user = credentials.login_name(login)
-    if isinstance(error, ProbableAuthenticationError) and _says(error, '(403)'):
+    is_login = isinstance(error, ProbableAuthenticationError)
+    if is_login and _says(error, '(403)'):
         if isinstance(login, credentials.Credentials):
             return Failure(login.refusal(), 1)
-        return Failure(f'the broker refuses {user}: wrong name or password; see AMQP_URL', 1)
-    is_access = isinstance(error, ProbableAccessDeniedError) and _says(error, '(530)')
-    if is_access and not _says(error, 'limit'):
         return Failure(
-            f'no virtual host {endpoint.virtual_host!r}, or no permission for {user} to use it; '
-            f'see AMQP_URL, rabbitmqctl add_vhost, {_where_permissions_are(login)}',
+            f'the broker refuses {user}: wrong name or password; see AMQP_URL',
+            1,
+        )
+    is_access = isinstance(error, ProbableAccessDeniedError)
+    is_limit = _says(error, 'limit')
+    if is_access and _says(error, '(530)') and not is_limit:
+        return Failure(
+            f'no virtual host {endpoint.virtual_host!r}, '
+            f'or no permission for {user} to use it; '
+            'see AMQP_URL, rabbitmqctl add_vhost, '
+            f'{_where_permissions_are(login)}',
             1,
         )
     return None
 
 
 def _certificate_failure(
-    error: BaseException, endpoint: pika.ConnectionParameters
+    error: BaseException,
+    endpoint: pika.ConnectionParameters,
 ) -> Failure | None:
     why = cause(error)
     if 'CERTIFICATE_VERIFY_FAILED' not in why:
@@ -181,34 +213,52 @@ def _certificate_failure(
     )
 
 
-def _protocol_failure(error: BaseException, endpoint: pika.ConnectionParameters) -> Failure | None:
+def _protocol_failure(
+    error: BaseException,
+    endpoint: pika.ConnectionParameters,
+) -> Failure | None:
     """The server at this port speaks another protocol."""
     why = cause(error)
     server = f'{endpoint.host}:{endpoint.port}'
     if 'WRONG_VERSION_NUMBER' in why:
-        return Failure(f'{server} speaks no TLS; is the port right, or is it amqp://?', 3)
+        return Failure(
+            f'{server} speaks no TLS; is the port right, or is it amqp://?',
+            3,
+        )
     if 'no AMQP 0-9-1' in why:
-        return Failure(f'{server} speaks {why}; is the port right, or amqps?', 3)
+        return Failure(
+            f'{server} speaks {why}; is the port right, or amqps?',
+            3,
+        )
     return None
 
 
-def _channel_failure(error: ChannelClosedByBroker, login: PlainCredentials) -> Failure | None:
-    """The broker closed a channel because of what was declared, consumed or published."""
+def _channel_failure(
+    error: ChannelClosedByBroker,
+    login: PlainCredentials,
+) -> Failure | None:
+    """The broker closed a channel because of one of our requests."""
     message = ''
     if error.reply_code == ACCESS_REFUSED:
         message = _access_refused(error, login)
     elif error.reply_code == PRECONDITION_FAILED:
         message = _precondition_failed(error)
-    return Failure(message, 1) if message else None
+    if not message:
+        return None
+    return Failure(message, 1)
 
 
-def _access_refused(error: ChannelClosedByBroker, login: PlainCredentials) -> str:
+def _access_refused(
+    error: ChannelClosedByBroker,
+    login: PlainCredentials,
+) -> str:
     reply = error.reply_text
     if _says(error, 'reserved'):
         return f'the broker refuses the name: {reply}; choose another'
     if permission_denied(error, login):
         user = credentials.login_name(login)
-        return f'{user} lacks permission: {reply}; see {_where_permissions_are(login)}'
+        where = _where_permissions_are(login)
+        return f'{user} lacks permission: {reply}; see {where}'
     if token_expired(error, login) and not login.command:
         return f'the token has expired; {credentials.REMEDY}'
     return ''

@@ -31,7 +31,12 @@ FRAME_HEADER = spec.FRAME_HEADER
 FRAME_BODY = spec.FRAME_BODY
 FRAME_END = spec.FRAME_END
 FRAME_END_BYTE = bytes([FRAME_END])
-FRAME_TYPES = (FRAME_METHOD, FRAME_HEADER, FRAME_BODY, spec.FRAME_HEARTBEAT)
+FRAME_TYPES = (
+    FRAME_METHOD,
+    FRAME_HEADER,
+    FRAME_BODY,
+    spec.FRAME_HEARTBEAT,
+)
 
 # frame type, channel number, payload size
 FRAME_PREFIX = struct.Struct('>BHL')
@@ -86,9 +91,10 @@ class PropertiesDecoder:
         decoded = pika.BasicProperties()
         try:
             decoded = decoded.decode(encoded)
-        except Exception as error:  # noqa: BLE001  pika may raise anything on invalid bytes
+        except Exception as error:  # noqa: BLE001  as invalid bytes may raise any
             why = error or type(error).__name__
-            decoded = pika.BasicProperties(content_type=f'undecodable: {why}')
+            content_type = f'undecodable: {why}'
+            decoded = pika.BasicProperties(content_type)
         self._remember(encoded, decoded)
         return decoded
 
@@ -111,9 +117,14 @@ class Properties(pika.BasicProperties):
     If they cannot be decoded, content_type says why, and the others are None.
     """
 
-    __slots__ = ('decoder', 'encoded')  # so vars() has what is decoded, and only that
+    # As slots they are not among the decoded attributes in vars().
+    __slots__ = ('decoder', 'encoded')
 
-    def __init__(self, encoded: bytes, decoder: PropertiesDecoder | None = None) -> None:
+    def __init__(
+        self,
+        encoded: bytes,
+        decoder: PropertiesDecoder | None = None,
+    ) -> None:
         self.encoded = encoded
         self.decoder = decoder
 
@@ -129,14 +140,17 @@ class Properties(pika.BasicProperties):
         if size == decoder.size and encoded.startswith(head) and encoded.endswith(tail):
             attributes.update(decoder.attributes)
             message_id = encoded[len(head) : size - len(tail)]
-            attributes['message_id'] = message_id.decode(errors='backslashreplace')
+            attributes['message_id'] = message_id.decode(
+                errors='backslashreplace',
+            )
         else:
             attributes.update(vars(decoder.decode(encoded)))
         return attributes[name]
 
 
 def template(
-    id_length: int, properties: pika.BasicProperties
+    id_length: int,
+    properties: pika.BasicProperties,
 ) -> Callable[[str], pika.BasicProperties]:
     """Return a function that makes the properties of a message from its message_id.
 
@@ -162,9 +176,13 @@ def template(
     return Templated
 
 
-def encode_with(properties: pika.BasicProperties, **changed: Any) -> list[bytes]:
+def encode_with(
+    properties: pika.BasicProperties,
+    **changed: Any,
+) -> list[bytes]:
     """Encode properties with some of them changed."""
-    return pika.BasicProperties(**{**vars(properties), **changed}).encode()
+    attributes = {**vars(properties), **changed}
+    return pika.BasicProperties(**attributes).encode()
 
 
 # ---- channel and connection
@@ -196,7 +214,13 @@ class Channel(pika.channel.Channel):
         size = len(body)
         fits_one_frame = 0 < size <= connection._body_max_length
         if not self.is_open or not properties or not fits_one_frame:
-            super().basic_publish(exchange, routing_key, body, properties, mandatory)
+            super().basic_publish(
+                exchange,
+                routing_key,
+                body,
+                properties,
+                mandatory,
+            )
             return
         number = self.channel_number
         content = CONTENT_PREFIX.pack(spec.Basic.INDEX, 0, size)
@@ -232,18 +256,25 @@ class Connection(pika.SelectConnection):
 
         It all stays here while the transport has much left to send.
         """
-        if self.emitted and self._transport and self._get_write_buffer_size() < CHUNK_BYTES:
+        if not self.emitted or not self._transport:
+            return
+        if self._get_write_buffer_size() < CHUNK_BYTES:
             data = b''.join(self.emitted)
             self.emitted = []
             self.emitted_size = 0
             super()._adapter_emit_data(data)
 
     def abort(self, why: str) -> None:
-        """Drop the connection to a broker that does not answer; `why` becomes its reason."""
+        """Drop the connection to a broker that does not answer.
+
+        `why` becomes the reason of the loss.
+        """
         self._terminate_stream(pika.exceptions.StreamLostError(why))
 
     def _create_channel(
-        self, channel_number: int, on_open_callback: Callable[[Any], None] | None
+        self,
+        channel_number: int,
+        on_open_callback: Callable[[Any], None] | None,
     ) -> Channel:
         return Channel(self, channel_number, on_open_callback)
 
@@ -270,7 +301,8 @@ class Connection(pika.SelectConnection):
         Return how many bytes that were, or 0 if the buffer does not hold all.
         """
         start = at + PREFIX_BYTES
-        if buffer.startswith(DELIVER, start) and buffer[at] == FRAME_METHOD:
+        is_deliver = buffer.startswith(DELIVER, start)
+        if is_deliver and buffer[at] == FRAME_METHOD:
             taken = self._take_delivery(buffer, at)
             if taken:
                 return taken
@@ -285,8 +317,9 @@ class Connection(pika.SelectConnection):
         elif kind == FRAME_METHOD and buffer.startswith(ACK, start):
             channel = self._channels.get(number)
             if channel and channel.on_ack:
-                bits = TAG_AND_BIT.unpack_from(buffer, start + METHOD_ID_BYTES)
-                channel.on_ack(frame.Method(number, spec.Basic.Ack(*bits)))
+                tag = start + METHOD_ID_BYTES
+                ack = spec.Basic.Ack(*TAG_AND_BIT.unpack_from(buffer, tag))
+                channel.on_ack(frame.Method(number, ack))
                 return size + OVERHEAD_BYTES
         elif kind == FRAME_HEADER:
             self._take_header(number, buffer[start:end])
@@ -297,15 +330,16 @@ class Connection(pika.SelectConnection):
         return taken
 
     def _take_header(self, number: int, payload: bytes) -> None:
-        """Process a content header that does not arrive together with its delivery."""
+        """Process a content header that arrives apart from its delivery."""
         _, _, body_size = CONTENT_PREFIX.unpack_from(payload)
         properties = Properties(payload[CONTENT_BYTES:], self.decoder)
         self._process_frame(frame.Header(number, body_size, properties))
 
     def _take_delivery(self, buffer: bytes, at: int) -> int:
-        """Hand the delivery at `at` to its consumer, if the buffer holds its three frames.
+        """Hand the delivery at `at` to its consumer.
 
-        Return how many bytes they have, else 0.
+        Return how many bytes its three frames have, or 0 if the buffer does not
+        hold them all.
         """
         # Where frames begin: method at `at`, then header, then body.
         _, number, size = FRAME_PREFIX.unpack_from(buffer, at)
@@ -321,34 +355,51 @@ class Connection(pika.SelectConnection):
             len(buffer) < end
             or kind != FRAME_HEADER
             or header_number != number
-            or FRAME_PREFIX.unpack_from(buffer, body) != (FRAME_BODY, number, body_size)
             or buffer[end - 1] != FRAME_END
+            or FRAME_PREFIX.unpack_from(buffer, body) != (FRAME_BODY, number, body_size)
         ):
             return 0
         channel = self._channels.get(number)
-        method = deliver_method(buffer, at + PREFIX_BYTES + METHOD_ID_BYTES, header - 1)
+        arguments = at + PREFIX_BYTES + METHOD_ID_BYTES
+        method = deliver_method(buffer, arguments, header - 1)
         consumer = channel and channel._consumers.get(method.consumer_tag)
         if not consumer:
             return 0
-        properties = Properties(buffer[content + CONTENT_BYTES : body - 1], self.decoder)
-        consumer(channel, method, properties, buffer[body + PREFIX_BYTES : end - 1])
+        encoded = buffer[content + CONTENT_BYTES : body - 1]
+        consumer(
+            channel,
+            method,
+            Properties(encoded, self.decoder),
+            buffer[body + PREFIX_BYTES : end - 1],
+        )
         return end - at
 
 
 def check_protocol(buffer: bytes, at: int) -> None:
-    """Raise InvalidFrameError, unless the broker names the version of AMQP that it speaks."""
+    """Raise InvalidFrameError, unless the broker names its version of AMQP."""
     if not buffer.startswith(b'AMQP'):
         begin = str(buffer[at : at + 20])[2:-1]
-        raise pika.exceptions.InvalidFrameError(f'no AMQP 0-9-1: {begin}')
+        why = f'no AMQP 0-9-1: {begin}'
+        raise pika.exceptions.InvalidFrameError(why)
 
 
-def deliver_method(buffer: bytes, start: int, end: int) -> spec.Basic.Deliver:
+def deliver_method(
+    buffer: bytes,
+    start: int,
+    end: int,
+) -> spec.Basic.Deliver:
     """Decode the arguments of a basic.deliver, which stand from `start` to `end`."""
     tag = start + 1 + buffer[start]
     (consumer_tag,) = short_strings(buffer[start:tag])
     delivery_tag, redelivered = TAG_AND_BIT.unpack_from(buffer, tag)
     exchange, routing_key = short_strings(buffer[tag + TAG_AND_BIT_BYTES : end])
-    return spec.Basic.Deliver(consumer_tag, delivery_tag, redelivered, exchange, routing_key)
+    return spec.Basic.Deliver(
+        consumer_tag,
+        delivery_tag,
+        redelivered,
+        exchange,
+        routing_key,
+    )
 
 
 @lru_cache(maxsize=1000)
@@ -358,13 +409,23 @@ def short_strings(encoded: bytes) -> list[str]:
     at = 0
     while at < len(encoded):
         end = at + 1 + encoded[at]
-        texts.append(encoded[at + 1 : end].decode(errors='backslashreplace'))
+        text = encoded[at + 1 : end]
+        texts.append(text.decode(errors='backslashreplace'))
         at = end
     return texts
 
 
 @lru_cache(maxsize=1000)
-def publish_frame(number: int, exchange: str, routing_key: str, mandatory: bool) -> bytes:
+def publish_frame(
+    number: int,
+    exchange: str,
+    routing_key: str,
+    mandatory: bool,
+) -> bytes:
     """Return the method frame of a basic.publish on the channel `number`."""
-    method = spec.Basic.Publish(exchange=exchange, routing_key=routing_key, mandatory=mandatory)
+    method = spec.Basic.Publish(
+        exchange=exchange,
+        routing_key=routing_key,
+        mandatory=mandatory,
+    )
     return frame.Method(number, method).marshal()

@@ -28,9 +28,10 @@ BAD_URL = 'bad management URL: expected http://user:password@host:port'
 
 
 class Refused(Exception):
-    """The API did not do what it was asked to; the message is one line for people.
+    """The API did not do what it was asked to.
 
-    `status` is the HTTP status, 0 if there was no answer.
+    The message is one line for people. `status` is the HTTP status, 0 if there
+    was no answer.
     """
 
     def __init__(self, message: str, status: int) -> None:
@@ -45,7 +46,8 @@ def add_flag(parser: argparse.ArgumentParser) -> None:
         default=os.environ.get('MANAGEMENT_URL'),
         metavar='URL',
         help='http://user:password@host:port of the management API '
-        '(default: MANAGEMENT_URL, else port 15672 at the host and with the login of the broker)',
+        '(default: MANAGEMENT_URL, '
+        'else port 15672 at the host and with the login of the broker)',
     )
 
 
@@ -53,7 +55,10 @@ class ManagementApi:
     """The management API at one URL, with one login."""
 
     def __init__(
-        self, base: str, login: pika.PlainCredentials, tls_context: ssl.SSLContext
+        self,
+        base: str,
+        login: pika.PlainCredentials,
+        tls_context: ssl.SSLContext,
     ) -> None:
         self.base = base
         self.login = login
@@ -62,20 +67,24 @@ class ManagementApi:
             urllib.request.HTTPSHandler(context=tls_context),
         )
 
-    def __call__(self, path: str, method: str = 'GET', body: object = None) -> Any:
+    def __call__(
+        self,
+        path: str,
+        method: str = 'GET',
+        body: object = None,
+    ) -> Any:
         """Return what the API answers, decoded, or None; raise Refused.
 
         A path begins after /api/; its parts are percent-encoded, see part().
         """
         try:
             request = self._request(path, method, body)
-            with self.opener.open(request, timeout=REQUEST_TIMEOUT_S) as response:
-                answer = response.read()
-                return json.loads(answer) if answer else None
+            answer = self._open(request)
+            return json.loads(answer) if answer else None
         except urllib.error.HTTPError as error:
             user = credentials.login_name(self.login)
-            answer = f'{error.code} {error.reason}'
-            why = f'the management API at {self.base} answers {answer} to {user}'
+            status = f'{error.code} {error.reason}'
+            why = f'the management API at {self.base} answers {status} to {user}'
             raise Refused(why, error.code) from None
         except credentials.NoToken as error:
             why = f'no login for the management API at {self.base} ({error})'
@@ -84,31 +93,47 @@ class ManagementApi:
             cause = getattr(error, 'reason', None) or error
             raise Refused(f'no management API at {self.base} ({cause})', 0) from None
 
-    def _request(self, path: str, method: str, body: object) -> urllib.request.Request:
+    def _open(self, request: urllib.request.Request) -> bytes:
+        timeout = REQUEST_TIMEOUT_S
+        with self.opener.open(request, timeout=timeout) as response:
+            return response.read()
+
+    def _request(
+        self,
+        path: str,
+        method: str,
+        body: object,
+    ) -> urllib.request.Request:
         data = None
         if body is not None:
             data = json.dumps(body).encode()
-        secret = f'{self.login.username}:{self.login.password}'.encode()
+        pair = f'{self.login.username}:{self.login.password}'
+        secret = base64.b64encode(pair.encode()).decode()
         headers = {
             'Content-Type': 'application/json',
-            'Authorization': f'Basic {base64.b64encode(secret).decode()}',
+            'Authorization': f'Basic {secret}',
         }
         url = f'{self.base}/api/{path}'
         return urllib.request.Request(url, data, headers, method=method)
 
 
-def api(endpoint: pika.ConnectionParameters, url: str | None = None) -> ManagementApi:
-    """Return the management API as a function: call(path, method='GET', body=None).
+def api(
+    endpoint: pika.ConnectionParameters,
+    url: str | None = None,
+) -> ManagementApi:
+    """Return the management API, to be called like a function.
 
-    The host, login and TLS settings of `endpoint` are used where `url` names none.
-    Raises ValueError for a bad URL, without repeating it.
+    The host, login and TLS settings of `endpoint` are used where `url` names
+    none. Raises ValueError for a bad URL, without repeating it.
     """
     parts = _split(endpoint, url)
     credentials.with_tokens(endpoint)
     login = endpoint.credentials
     if parts.username or parts.password:
-        user = unquote(parts.username or '')
-        login = credentials.credentials(user, unquote(parts.password or ''))
+        login = credentials.credentials(
+            unquote(parts.username or ''),
+            unquote(parts.password or ''),
+        )
     if endpoint.ssl_options:
         tls_context = endpoint.ssl_options.context
     else:
@@ -116,7 +141,10 @@ def api(endpoint: pika.ConnectionParameters, url: str | None = None) -> Manageme
     return ManagementApi(_base(parts), login, tls_context)
 
 
-def _split(endpoint: pika.ConnectionParameters, url: str | None) -> SplitResult:
+def _split(
+    endpoint: pika.ConnectionParameters,
+    url: str | None,
+) -> SplitResult:
     """Return the parts of the URL, or of the usual URL of the endpoint."""
     if not url:
         scheme = 'http'
@@ -128,7 +156,8 @@ def _split(endpoint: pika.ConnectionParameters, url: str | None) -> SplitResult:
         parts.port  # noqa: B018  the property parses
     except ValueError:
         raise ValueError(BAD_URL) from None
-    if not parts.hostname or parts.scheme not in PORTS or '@' in parts.path:
+    is_complete = parts.hostname and parts.scheme in PORTS
+    if not is_complete or '@' in parts.path:
         raise ValueError(BAD_URL)
     return parts
 
@@ -138,14 +167,17 @@ def _base(parts: SplitResult) -> str:
     host = parts.hostname or ''
     ports = CLOUD_PORTS if host.endswith(CLOUD) else PORTS
     port = parts.port or ports[parts.scheme]
-    return f'{parts.scheme}://{bracketed(host)}:{port}{parts.path.rstrip("/")}'
+    path = parts.path.rstrip('/')
+    return f'{parts.scheme}://{bracketed(host)}:{port}{path}'
 
 
 def bracketed(host: str) -> str:
     """Return a host as it stands in a URL: an IPv6 address in brackets."""
-    return f'[{host}]' if ':' in host else host
+    if ':' in host:
+        return f'[{host}]'
+    return host
 
 
 def part(text: str) -> str:
-    """Return `text`, for example the name of a virtual host, as one part of a path."""
+    """Return `text`, for example the name of a queue, as one part of a path."""
     return quote(text, safe='')
