@@ -35,6 +35,7 @@ import common
 from siamese import flags, script
 from siamese.messaging.link import connected
 from siamese.messaging.topology import DEAD_LETTER_EXCHANGE, declare_dead_letters
+from siamese.scenarios import mining
 
 LINE = '{producer} {tally}  {hash:.16}…  proof {proof:8}  {attempts:8,} attempts  {took:.2f} s'
 SUMMARY = (
@@ -72,7 +73,7 @@ def publish(link, block):
 
 def parse_args(argv):
     parser = flags.parser(__doc__)
-    flags.add_proof_flags(parser)
+    mining.add_proof_flags(parser)
     flags.add_rate_flag(parser)
     flags.add_broker_flags(parser, queue='siamese.blocks')
     return flags.parse(parser, argv)
@@ -80,9 +81,9 @@ def parse_args(argv):
 
 def main(argv=None):
     args = parse_args(argv)
-    doubt = common.doubt(args.difficulty, args.min, args.max)
-    if doubt:
-        logging.warning(doubt)
+    warning = mining.warn_if_unsolvable(args.difficulty, args.min, args.max)
+    if warning:
+        logging.warning(warning)
     found = common.GENESIS
     mined = 0
     attempts = 0
@@ -91,7 +92,7 @@ def main(argv=None):
         for height in link.paced(args.rate):
             previous = found
             started = time.monotonic()
-            found, tried = common.mine(
+            found, tried = mining.mine(
                 previous, args.difficulty, args.min, args.max, idle=link.process_events
             )
             took = time.monotonic() - started

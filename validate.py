@@ -38,6 +38,7 @@ from siamese import copies, flags, script
 from siamese.messaging.deliveries import Invalid
 from siamese.messaging.link import connected
 from siamese.messaging.topology import DEAD_LETTER_EXCHANGE, declare_dead_letters
+from siamese.scenarios import mining
 from siamese.scenarios.performance import Span
 
 MAX_BODY_BYTES = 4096  # a block has about 350
@@ -196,7 +197,7 @@ class Chains:
 
 def parse_args(argv):
     parser = flags.parser(__doc__)
-    flags.add_proof_flags(parser)
+    mining.add_proof_flags(parser)
     flags.add_consumer_flags(parser, prefetch=200)
     flags.add_broker_flags(parser, queue='siamese.blocks')
     return flags.parse(parser, argv)
@@ -204,7 +205,7 @@ def parse_args(argv):
 
 def main(argv=None):
     args = parse_args(argv)
-    highest = common.next_prime(args.max)
+    highest = mining.next_prime(args.max)
     counts = Counter()
     span = Span()
     with connected(args, declare) as link:

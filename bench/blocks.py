@@ -19,6 +19,7 @@ from pathlib import Path
 from harness import machine, put, table, weigh
 
 import common
+from siamese.scenarios import mining
 from siamese.testbed import rabbitmq as broker
 
 ROUNDS = 5
@@ -32,7 +33,7 @@ def obvious_loop():
 
     attempts, previous, end = 0, common.GENESIS, time.perf_counter() + SECONDS
     while time.perf_counter() < end:
-        proof = sympy.nextprime(random.randint(common.MIN_PROOF, common.MAX_PROOF))
+        proof = sympy.nextprime(random.randint(mining.MIN_PROOF, mining.MAX_PROOF))
         digest = hashlib.sha256(
             f'{previous["hash"]}{previous["proof"]}{proof}'.encode()
         ).hexdigest()
@@ -43,10 +44,10 @@ def obvious_loop():
 
 
 def our_miner():
-    """Mine a chain with common.mine at four zeros; return attempts/s."""
+    """Mine a chain with mining.mine at four zeros; return attempts/s."""
     attempts, block, start = 0, common.GENESIS, time.perf_counter()
     while time.perf_counter() < start + SECONDS:
-        block, tries = common.mine(block, 4)
+        block, tries = mining.mine(block, 4)
         attempts += tries
     return attempts / (time.perf_counter() - start)
 
@@ -70,14 +71,14 @@ def script(name, *flags):
 def mining():
     """Return the rows of the mining table."""
     prepared = [
-        b'0' * 64 + b'909451%d' % proof for proof in common.odd_primes(10_000_001, 10_400_000)
+        b'0' * 64 + b'909451%d' % proof for proof in mining.odd_primes(10_000_001, 10_400_000)
     ]
     our_miner()  # sieves the range once, as a producer's first second does
     rounds = [(obvious_loop(), our_miner(), bare_sha256(prepared)) for _ in range(ROUNDS)]
     obvious, ours, bare = map(statistics.median, zip(*rounds))
     return [
         ('the obvious loop: sympy.nextprime(randint), sha256 of the text', obvious, 1.0),
-        ('common.mine, as producer.py calls it', ours, ours / obvious),
+        ('mining.mine, as producer.py calls it', ours, ours / obvious),
         ('bare sha256 over prepared bytes, the limit', bare, bare / obvious),
     ]
 
@@ -114,7 +115,7 @@ def main():
         [
             f'{conditions}, RabbitMQ {version} on the same machine; {ROUNDS} rounds.',
             '',
-            f'Mining: one core, four zeros, proofs from {common.MIN_PROOF:,} to {common.MAX_PROOF:,}, {SECONDS} s a round.',
+            f'Mining: one core, four zeros, proofs from {mining.MIN_PROOF:,} to {mining.MAX_PROOF:,}, {SECONDS} s a round.',
             '',
             *table(('', 'attempts/s', 'ratio'), mined),
             '',

@@ -1,37 +1,68 @@
 """Flags that mean the same in every script, and the types of their values."""
 
+from __future__ import annotations
+
 import argparse
 import logging
 import math
 import os
 import re
 import socket
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import common
 
-LONGEST_TTL = 315_360_000  # s: ten years, the most that RabbitMQ takes
+LONGEST_TTL_S = 315_360_000  # ten years, the most that RabbitMQ takes
+LONGEST_NAME = 200  # bytes; AMQP short strings hold 255, and some names get a suffix
+QUEUE_TYPES = ('classic', 'quorum')
+
+STOP = 'when to stop'
+BROKER = 'broker'
+OUTPUT = 'output'
 
 
 class Parser(argparse.ArgumentParser):
-    """An ArgumentParser whose errors take one line and never repeat a password."""
+    """An ArgumentParser with groups of flags, whose errors never repeat a password.
 
-    def error(self, message):
-        if message.startswith(
-            'unrecognized arguments'
-        ):  # they may be the pieces of a URL that was not quoted
-            message = ' '.join(
-                ['unrecognized arguments', *re.findall(r'(?<!\S)--?[a-z][a-z-]*', message)]
-            )
-        self.exit(
-            2, f'{self.prog}: {re.sub(r"//.*@", "//***@", message)}; see {self.prog} --help\n'
-        )
+    `title` is that of the group of the script's own flags. Errors take one line.
+    """
+
+    def __init__(self, title: str, **kind: Any) -> None:
+        self.groups: dict[str, Any] = {}
+        self.title = title
+        super().__init__(**kind)
+
+    def group(self, title: str) -> Any:
+        """Return the group of flags with this title."""
+        if title not in self.groups:
+            self.groups[title] = self.add_argument_group(title)
+        return self.groups[title]
+
+    def add_argument(self, *names: str, **how: Any) -> Any:
+        """Add a flag of the script itself, or a positional argument."""
+        if names[0].startswith('-') and '--help' not in names:
+            return self.group(self.title).add_argument(*names, **how)
+        return super().add_argument(*names, **how)
+
+    def error(self, message: str) -> Any:
+        """End with one line, in which no URL keeps its password."""
+        if message.startswith('unrecognized arguments'):
+            # They may be the pieces of a URL that was not quoted.
+            flags = re.findall(r'(?<!\S)--?[a-z][a-z-]*', message)
+            message = ' '.join(['unrecognized arguments', *flags])
+        message = re.sub(r'//.*@', '//***@', message)
+        self.exit(2, f'{self.prog}: {message}; see {self.prog} --help\n')
 
 
-def parser(doc, **kind):
-    """Return a Parser whose help opens with the docstring `doc` and ends with the part from 'Examples:' on."""
-    about, _, examples = doc.partition('Examples:\n')
+def parser(doc: str | None, title: str = 'scenario', **kind: Any) -> Parser:
+    """Return a Parser whose help has the docstring `doc`.
+
+    It ends with the part of the docstring from 'Examples:' on.
+    """
+    about, _, examples = (doc or '').partition('Examples:\n')
     return Parser(
-        usage=argparse.SUPPRESS,
+        title,
         description=about,
         epilog='examples:\n' + examples,
         allow_abbrev=False,
@@ -40,27 +71,32 @@ def parser(doc, **kind):
     )
 
 
-def add_output_flags(parser, library='pika'):
-    parser.add_argument(
+def add_output_flags(parser: Parser, library: str = 'pika') -> None:
+    """Add --json, --quiet and --verbose, which logs what `library` does."""
+    group = parser.group(OUTPUT)
+    group.add_argument(
         '--json',
         metavar='FILE',
         type=writable_or_stdout,
-        help='write the summary as JSON (- is stdout, in place of all lines)',
+        help='write the summary as JSON to FILE; - is stdout, in place of all lines',
     )
-    parser.add_argument(
-        '--quiet', action='store_true', help='no line per message, only the summary'
+    group.add_argument(
+        '--quiet', action='store_true', help='print only the summary, no line per message'
     )
-    parser.add_argument('--verbose', action='store_true', help=f'log what {library} does')
+    group.add_argument('--verbose', action='store_true', help=f'log what {library} does')
 
 
-def add_url_flags(parser):
-    parser.add_argument(
+def add_url_flags(parser: Parser) -> None:
+    """Add --url and --name."""
+    group = parser.group(BROKER)
+    group.add_argument(
         '--url',
         default=os.environ.get('AMQP_URL') or common.DEFAULT_URL,
         metavar='URL[,URL]',
-        help='broker, or several in failover order (default: AMQP_URL, else guest at localhost)',
+        help='broker, or several in failover order '
+        f'(default: AMQP_URL, or else {common.DEFAULT_URL.replace("%", "%%")})',
     )
-    parser.add_argument(
+    group.add_argument(
         '--name',
         type=name,
         default=f'{parser.prog}@{socket.gethostname()}:{os.getpid()}',
@@ -68,118 +104,128 @@ def add_url_flags(parser):
     )
 
 
-def add_broker_flags(parser, queue=None, types=('classic', 'quorum')):
-    """Add the flags that mean the same in every script that moves messages; `queue` is the default of --queue."""
-    add_url_flags(parser)
+def add_broker_flags(
+    parser: Parser, queue: str | None = None, types: Sequence[str] = QUEUE_TYPES
+) -> None:
+    """Add the flags of every script that moves messages; `queue` is the default of --queue."""
     if queue:
-        parser.add_argument('--queue', type=name, default=queue, help='default: %(default)s')
+        parser.add_argument(
+            '--queue', type=name, default=queue, help='name of the queue (default: %(default)s)'
+        )
         add_queue_type_flag(parser, types)
-    parser.add_argument('--count', type=number(int, 1), metavar='N', help='stop after N messages')
-    parser.add_argument(
-        '--duration', type=number(float, 0), metavar='S', help='stop after S seconds'
-    )
-    parser.add_argument(
+    add_stop_flags(parser)
+    add_url_flags(parser)
+    parser.group(BROKER).add_argument(
         '--give-up-after',
         type=number(float, 0),
         metavar='S',
-        help='exit 3 when the broker is away for S seconds (default: keep trying)',
+        help='exit with status 3 when the broker is unavailable for S seconds '
+        '(default: keep trying)',
     )
-    parser.add_argument(
-        '--ledger', metavar='FILE', type=writable, help='append the books of this run, for audit.py'
+    parser.group(OUTPUT).add_argument(
+        '--ledger',
+        metavar='FILE',
+        type=writable,
+        help='append what this run does to FILE, for audit.py',
     )
     add_output_flags(parser)
 
 
-def add_queue_type_flag(parser, types=('classic', 'quorum')):
-    parser.add_argument(
-        '--queue-type', choices=types, default='classic', help='default: %(default)s'
+def add_stop_flags(parser: Parser) -> None:
+    """Add --count and --duration."""
+    group = parser.group(STOP)
+    group.add_argument(
+        '--count',
+        type=number(int, 1),
+        metavar='N',
+        help='stop after N messages (default: unlimited)',
+    )
+    group.add_argument(
+        '--duration',
+        type=number(float, 0),
+        metavar='S',
+        help='stop after S seconds (default: unlimited)',
     )
 
 
-def add_rate_flag(parser, default=None):
+def add_queue_type_flag(parser: Parser, types: Sequence[str] = QUEUE_TYPES) -> None:
+    """Add --queue-type."""
+    parser.add_argument(
+        '--queue-type',
+        choices=types,
+        default='classic',
+        help='type of the queue (default: %(default)s)',
+    )
+
+
+def add_rate_flag(parser: Parser, default: float | None = None) -> None:
+    """Add --rate."""
     parser.add_argument(
         '--rate',
         type=number(float, 0.001),
         default=default,
         metavar='R',
-        help=f'R messages/s; what is late is made up for (default: {default or "no limit"})',
+        help='publish R messages per second, catching up after a delay '
+        f'(default: {default or "unlimited"})',
     )
 
 
-def add_ttl_flag(parser, default=None):
+def add_ttl_flag(parser: Parser, default: float | None = None) -> None:
+    """Add --ttl."""
     parser.add_argument(
         '--ttl',
-        type=number(float, 0.001, LONGEST_TTL),
+        type=number(float, 0.001, LONGEST_TTL_S),
         default=default,
         metavar='S',
-        help=f'time to live (default: {default or "for ever"})',
+        help=f'messages expire after S seconds (default: {default or "never"})',
     )
 
 
-def add_consumer_flags(parser, prefetch):
+def add_consumer_flags(parser: Parser, prefetch: int) -> None:
+    """Add --prefetch and --idle."""
     parser.add_argument(
         '--prefetch',
         type=number(int, 1, 65535),
         default=prefetch,
         metavar='N',
-        help='messages delivered ahead of the work (default: %(default)s)',
+        help='messages that the broker delivers ahead of their acknowledgement '
+        '(default: %(default)s)',
     )
-    parser.add_argument(
+    parser.group(STOP).add_argument(
         '--idle',
         type=number(float, 0.001),
         metavar='S',
-        help='stop when nothing came for S seconds',
+        help='stop when the broker delivers nothing for S seconds (default: wait)',
     )
 
 
-def add_proof_flags(parser):
-    parser.add_argument(
-        '--difficulty',
-        type=number(int, 0, 64),
-        default=4,
-        metavar='N',
-        help='zeros a hash begins with (default: %(default)s)',
-    )
-    parser.add_argument(
-        '--min',
-        type=number(int, 2, common.HIGHEST_PROOF),
-        default=common.MIN_PROOF,
-        metavar='P',
-        help='a proof is the next prime after a number from here ... (default: %(default)s)',
-    )
-    parser.add_argument(
-        '--max',
-        type=number(int, 2, common.HIGHEST_PROOF),
-        default=common.MAX_PROOF,
-        metavar='P',
-        help='... to here (default: %(default)s)',
-    )
+# ---- types of values
 
 
-def number(kind, low, high=math.inf):
+def number(kind: type, low: float, high: float = math.inf) -> Callable[[str], Any]:
     """Return an argparse type: a number of `kind` (int or float) from `low` to `high`."""
 
-    def parse(text):
+    def parse(text: str) -> Any:
         value = kind(text)
         if not low <= value <= high or value == math.inf:
-            to = 'up' if high == math.inf else f'to {high}'
-            raise argparse.ArgumentTypeError(f'{text} is not from {low} {to}')
+            limit = 'up' if high == math.inf else f'to {high}'
+            raise argparse.ArgumentTypeError(f'{text} is not from {low} {limit}')
         return value
 
     parse.__name__ = 'whole number' if kind is int else 'number'
     return parse
 
 
-def name(text):
-    """An argparse type: what may name a client or a queue (AMQP short strings hold 255 bytes)."""
-    if not text.isprintable() or not 0 < len(text.encode()) <= 200:
+def name(text: str) -> str:
+    """An argparse type: the name of a client, an exchange or a queue."""
+    if not text.isprintable() or not 0 < len(text.encode()) <= LONGEST_NAME:
         raise argparse.ArgumentTypeError('a name has 1 to 200 printable characters')
     if '://' in text:  # it may hold a password
-        raise argparse.ArgumentTypeError('this is a URL and no name; see --url')
+        raise argparse.ArgumentTypeError('this is a URL, not a name; see --url')
     return text
 
 
-def writable(path):
+def writable(path: str) -> str:
     """An argparse type: the path of a file that can be appended to."""
     if path == '-':
         raise argparse.ArgumentTypeError('this takes the name of a file')
@@ -190,29 +236,22 @@ def writable(path):
     return path
 
 
-def writable_or_stdout(path):
+def writable_or_stdout(path: str) -> str:
     """An argparse type: the same, or - for stdout."""
     return path if path == '-' else writable(path)
 
 
-def parse(parser, argv):
-    """Parse the flags, set up the log, and turn args.url into args.endpoints; bad ones exit 2 with one line."""
-    if (
-        '_ARGCOMPLETE' in os.environ
-    ):  # the shell asks what may come next, and has argcomplete (docs/answers.md)
-        import argcomplete
+# ---- parsing
 
-        argcomplete.autocomplete(parser)
+
+def parse(parser: Parser, argv: Sequence[str] | None) -> argparse.Namespace:
+    """Parse the flags, set up the log, and turn args.url into args.endpoints.
+
+    Bad flags end the script with status 2 and one line.
+    """
+    complete(parser)
     args = parser.parse_args(argv)
-    log_name = getattr(args, 'name', parser.prog).replace('%', '%%')
-    logging.basicConfig(
-        format=f'%(asctime)s {log_name} %(message)s',
-        datefmt='%H:%M:%S',
-        force=True,
-        level=logging.INFO,
-    )
-    # To pika even a frame is critical that RabbitMQ sends after it has closed a channel.
-    logging.getLogger('pika').setLevel(logging.INFO if args.verbose else logging.CRITICAL + 1)
+    set_up_log(getattr(args, 'name', parser.prog), args.verbose)
     args.quiet = args.quiet or args.json == '-'
     if 'max' in args and args.max < args.min:
         parser.error(f'--max {args.max} is below --min {args.min}')
@@ -222,3 +261,25 @@ def parse(parser, argv):
         except ValueError as error:
             parser.error(str(error))
     return args
+
+
+def complete(parser: argparse.ArgumentParser) -> None:
+    """Answer the shell that asks what may come next, where argcomplete is installed."""
+    if '_ARGCOMPLETE' in os.environ:
+        import argcomplete
+
+        argcomplete.autocomplete(parser)
+
+
+def set_up_log(name: str, verbose: bool) -> None:
+    """Log to stderr, as HH:MM:SS NAME message."""
+    escaped = name.replace('%', '%%')
+    logging.basicConfig(
+        format=f'%(asctime)s {escaped} %(message)s',
+        datefmt='%H:%M:%S',
+        force=True,
+        level=logging.INFO,
+    )
+    # To pika even a frame is critical that RabbitMQ sends after it has closed a channel.
+    silent = logging.CRITICAL + 1
+    logging.getLogger('pika').setLevel(logging.INFO if verbose else silent)

@@ -1,7 +1,10 @@
-"""A connection that waits for each answer, but not for ever (pika's BlockingConnection); what fails is a Failure."""
+"""BlockingConnection as a context manager that raises Failure."""
+
+from __future__ import annotations
 
 import copy
 import logging
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pika
@@ -10,47 +13,76 @@ from pika.exceptions import AMQPError, ChannelClosedByBroker, ConnectionBlockedT
 
 import common
 from common import Failure
-from siamese.messaging import errors as faults
+from siamese.messaging.errors import cause, fatal_failure
 
-PATIENCE = (
-    10  # s that the broker may block publishers, unless the URL says blocked_connection_timeout
-)
-ERRORS = (AMQPError, AMQPConnectorException, OSError)  # what pika raises when a connection fails
+# How long the broker may block publishers, unless the URL says it (s).
+BLOCKED_TIMEOUT_S = 10
+
+# What pika raises when a connection fails.
+ERRORS = (AMQPError, AMQPConnectorException, OSError)
 
 
 @contextmanager
-def connected(endpoint):
-    """Be connected; raise Failure, with status 1 if the broker does not let us in, with 3 if it is away, or goes."""
-    endpoint, connection = copy.copy(endpoint), None
-    endpoint.blocked_connection_timeout = endpoint.blocked_connection_timeout or PATIENCE
+def connected(endpoint: pika.ConnectionParameters) -> Iterator[pika.BlockingConnection]:
+    """Connect for as long as the with-block runs.
+
+    Raises Failure: status 1 if access is refused, 3 if the broker is or becomes
+    unreachable.
+    """
+    endpoint = copy.copy(endpoint)
+    endpoint.blocked_connection_timeout = endpoint.blocked_connection_timeout or BLOCKED_TIMEOUT_S
+    what = 'broker unreachable'
     try:
-        try:
-            connection = pika.BlockingConnection(endpoint)
+        connection = pika.BlockingConnection(endpoint)
+        what = 'cannot go on'
+        with closing(connection):
             yield connection
-        except KeyboardInterrupt:
-            connection = None  # amid a verb pika cannot close it in good order
-            raise
-        finally:
-            if connection and connection.is_open:
-                connection.close()
     except ConnectionBlockedTimeout:
         raise Failure(
-            f'{common.display_address(endpoint)} blocks publishers; is there a memory or disk alarm? see rabbitmqctl '
-            'status',
+            f'{common.display_address(endpoint)} blocks publishers; '
+            'is there a memory or disk alarm? see rabbitmqctl status',
             3,
         ) from None
     except ERRORS as error:
-        what = 'cannot go on' if connection else 'no broker'
-        raise (
-            not isinstance(error, ChannelClosedByBroker) and faults.fatal_failure(error, endpoint)
-        ) or Failure(
-            f'{what} at {common.display_address(endpoint)} ({faults.cause(error)}); is it running, is AMQP_URL right?',
-            3,
-        ) from None
+        raise _failure(what, error, endpoint) from None
 
 
-def first_reachable(endpoints):
-    """Return the first of the endpoints that lets us in; raise the Failure of the last."""
+@contextmanager
+def closing(connection: pika.BlockingConnection) -> Iterator[None]:
+    """Close the connection after the with-block, unless Ctrl-C ended that."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        # pika cannot close a connection while it waits for an answer.
+        raise
+    except BaseException:
+        close(connection)
+        raise
+    close(connection)
+
+
+def close(connection: pika.BlockingConnection) -> None:
+    if connection.is_open:
+        connection.close()
+
+
+def _failure(what: str, error: Exception, endpoint: pika.ConnectionParameters) -> Failure:
+    # The caller knows what a closed channel means, see errors.permission_denied().
+    if not isinstance(error, ChannelClosedByBroker):
+        failure = fatal_failure(error, endpoint)
+        if failure:
+            return failure
+    address = common.display_address(endpoint)
+    return Failure(
+        f'{what} at {address} ({cause(error)}); is it running, is AMQP_URL right?',
+        3,
+    )
+
+
+def first_reachable(
+    endpoints: list[pika.ConnectionParameters],
+) -> pika.ConnectionParameters:
+    """Return the first of the endpoints that accepts us; raise the Failure of the last."""
     endpoint, *others = endpoints
     try:
         with connected(endpoint):

@@ -1,7 +1,11 @@
-"""Tokens as passwords, for URLs without a user name: they expire, and AMQP_TOKEN_COMMAND prints the next one.
+"""Tokens as passwords, for URLs without a user name.
 
-RabbitMQ takes them with rabbitmq_auth_backend_oauth2. A token is never printed, nor what the command says on stderr.
+Tokens expire, and the shell command in AMQP_TOKEN_COMMAND prints the next one.
+RabbitMQ accepts them with its plugin rabbitmq_auth_backend_oauth2. Neither a
+token nor what the command writes to stderr is ever printed.
 """
+
+from __future__ import annotations
 
 import base64
 import json
@@ -13,134 +17,180 @@ import subprocess
 import threading
 import time
 from contextlib import suppress
+from typing import Any
 
 import pika
 
 COMMAND = 'AMQP_TOKEN_COMMAND'
 REMEDY = f'see AMQP_URL, or let {COMMAND} print fresh ones'
-PATIENCE = 10  # s that the command may take; RabbitMQ waits as long for a login
-FRESH = 10  # s; who refuses a token as young as that will refuse the next one too
+
+# How long the command may take. RabbitMQ waits as long for a login.
+COMMAND_TIMEOUT_S = 10
+
+# A broker that refuses a token as young as this will refuse the next one too.
+FRESH_S = 10
+
+# A token is replaced so long before it expires, or a quarter of its life if
+# that is shorter.
+EXPIRY_MARGIN_S = 5
+
+# After a failure of the command the next attempt follows within these limits.
+FIRST_RETRY_S = 1
+LAST_RETRY_S = 60
 
 
 class NoToken(OSError):
     """The command brought no token; the message is one line for people."""
 
 
-def claims(token):
-    """Return what a JWT claims as a dict, unverified; {} for what is none."""
+# ---- what a token says
+
+
+def claims(token: str) -> dict[str, Any]:
+    """Return the unverified claims of a JWT; {} if `token` is not a JWT."""
     try:
         payload = token.split('.')[1]
-        found = json.loads(base64.urlsafe_b64decode(payload + '=' * (-len(payload) % 4)))
+        padding = '=' * (-len(payload) % 4)
+        found = json.loads(base64.urlsafe_b64decode(payload + padding))
     except (IndexError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
 
 
-def expiry(token):
-    """Return when a JWT expires (s since 1970), inf for what is none. Whether it is genuine the broker knows."""
+def expiry(token: str) -> float:
+    """Return when a JWT expires (s since 1970); inf if `token` is not a JWT.
+
+    Only the broker knows whether the token is genuine.
+    """
     try:
         return float(claims(token)['exp'])
     except (KeyError, ValueError, TypeError, OverflowError):
         return math.inf
 
 
-def credentials(user, password):
-    """Return pika's credentials for the user and the password of a URL; without a user they are a token's."""
+# ---- credentials for pika
+
+
+def credentials(user: str, password: str) -> pika.PlainCredentials:
+    """Return pika's credentials for the user and the password of a URL.
+
+    Without a user the password is a token.
+    """
     command = os.environ.get(COMMAND)
-    return (
-        Credentials(password, command)
-        if not user and (password or command)
-        else pika.PlainCredentials(user, password)
-    )
+    if not user and (password or command):
+        return Credentials(password, command)
+    return pika.PlainCredentials(user, password)
 
 
-def login_name(login):
-    """Return what people read of whose credentials these are: a token says nothing of it."""
-    return f'user {login.username!r}' if login.username else 'this token'
+def login_name(login: pika.PlainCredentials) -> str:
+    """Return how messages name the owner of credentials; a token has no user name."""
+    if not login.username:
+        return 'this token'
+    return f'user {login.username!r}'
 
 
 class Credentials(pika.PlainCredentials):
-    """A token in place of user and password: the one of the URL, then those that the command prints, if there is one.
+    """A token in place of user and password.
 
-    `password` is always one that lives: where the last is about to expire, who asks waits for the command. `token` is
-    the last, without waiting, and renew() looks for the next one in the background.
+    It begins with the token of the URL. The command, if there is one, prints the
+    next ones.
+
+    `password` is always a valid token; if the current one is about to expire,
+    reading it runs the command first, and raises NoToken if that fails. `token`
+    is the current one, without waiting. renew() fetches the next one in the
+    background.
     """
 
-    def __init__(self, token, command):
-        self.command, self.thread, self.failing = command, None, False
-        super().__init__('', token)
+    def __init__(self, token: str, command: str | None) -> None:
+        self.command = command
+        self.thread: threading.Thread | None = None
+        self.is_failing = False
         self.fetched_at = -math.inf  # time.monotonic()
+        super().__init__('', token)
 
-    def __deepcopy__(self, _memo):
-        return self  # pika copies parameters, and the next connection is to have the latest token
+    def __deepcopy__(self, _memo: dict[int, Any]) -> Credentials:
+        # pika copies its parameters. The next connection needs the latest token.
+        return self
 
     @property
-    def password(self):
+    def password(self) -> str:
         if self.command and time.time() >= self.late_at:
             try:
-                self._fetch()
+                self._fetch(self.command)
             except NoToken:
                 if time.time() > self.expires:
                     raise
         return self.token
 
     @password.setter
-    def password(self, token):
+    def password(self, token: str) -> None:
         now = time.time()
-        self.token, self.expires = token, expiry(token) if token else now
+        self.token = token
+        self.expires = expiry(token) if token else now
         life = self.expires - now
-        self.renew_at, self.late_at = now + life / 2, self.expires - min(5, life / 4)
+        self.renew_at = now + life / 2
+        self.late_at = self.expires - min(EXPIRY_MARGIN_S, life / 4)
 
-    def renew(self):
-        """Return the token; when half of its life is over, have the command run in the background for the next one."""
-        if (
-            self.command
-            and time.time() >= self.renew_at
-            and not (self.thread and self.thread.is_alive())
-        ):
-            self.thread = threading.Thread(target=self._fetch_or_tell, daemon=True)
+    def renew(self) -> str:
+        """Return the token; after half of its life, fetch the next in the background."""
+        is_running = self.thread and self.thread.is_alive()
+        if self.command and time.time() >= self.renew_at and not is_running:
+            self.thread = threading.Thread(
+                target=self._fetch_or_warn, args=(self.command,), daemon=True
+            )
             self.thread.start()
         return self.token
 
-    def reject(self):
-        """Forget a token that the broker refuses; return whether the command may bring a better one."""
-        if not self.command or time.monotonic() < self.fetched_at + FRESH:
+    def reject(self) -> bool:
+        """Forget a token that the broker refuses.
+
+        Return whether the command may bring a better one.
+        """
+        if not self.command or time.monotonic() < self.fetched_at + FRESH_S:
             return False
         self.password = ''
         return True
 
-    def refusal(self):
-        """Return in one line why the broker may have refused the token when we logged in."""
-        over = time.time() - self.expires
-        why = (
-            f'it expired {over:.0f} s ago'
-            if over > 0
-            else 'signed by somebody else, not for this broker, or withdrawn'
-        )
+    def refusal(self) -> str:
+        """Return in one line why the broker may have refused the token at login."""
+        expired_s = time.time() - self.expires
+        why = 'signed by somebody else, not for this broker, or withdrawn'
+        if expired_s > 0:
+            why = f'it expired {expired_s:.0f} s ago'
         return f'the broker refuses this token: {why}; {REMEDY}'
 
-    def _fetch_or_tell(self):
+    def _fetch_or_warn(self, command: str) -> None:
         try:
-            self._fetch()
+            self._fetch(command)
         except NoToken as error:
-            if not self.failing:
-                logging.warning('%s, trying again', error)
-            self.failing = True
+            if not self.is_failing:
+                logging.warning('%s, retrying', error)
+            self.is_failing = True
             now = time.time()
-            self.renew_at = now + max(1, min(60, abs(self.expires - now) / 10))
+            wait = abs(self.expires - now) / 10
+            self.renew_at = now + max(FIRST_RETRY_S, min(LAST_RETRY_S, wait))
 
-    def _fetch(self):
-        token = printed_by(self.command)
+    def _fetch(self, command: str) -> None:
+        token = printed_by(command)
         if expiry(token) <= time.time():
             raise NoToken(f'{COMMAND} prints a token that has expired; or is this clock wrong?')
-        if self.failing:
+        if self.is_failing:
             logging.info('%s works again', COMMAND)
-        self.password, self.fetched_at, self.failing = token, time.monotonic(), False
+        self.password = token
+        self.fetched_at = time.monotonic()
+        self.is_failing = False
 
 
-def printed_by(command):
-    """Run a shell command, and return the token that it prints; raise NoToken if it does not in time."""
-    # In a session of its own, so that Ctrl-C leaves it alone, and what it started can be ended with it.
+# ---- the command
+
+
+def printed_by(command: str) -> str:
+    """Run a shell command, and return the token that it prints.
+
+    Raises NoToken if it fails, takes too long, or prints something else.
+    """
+    # A session of its own: Ctrl-C does not reach the command, and everything
+    # that the command started can be killed with it.
     with subprocess.Popen(
         command,
         shell=True,
@@ -149,17 +199,29 @@ def printed_by(command):
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     ) as process:
-        try:
-            printed, _ = process.communicate(timeout=PATIENCE)
-        except BaseException as error:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            if isinstance(error, subprocess.TimeoutExpired):
-                raise NoToken(f'{COMMAND} takes longer than {PATIENCE} s; run it by hand') from None
-            raise
+        printed = _output_of(process)
     if process.returncode:
         raise NoToken(f'{COMMAND} fails with status {process.returncode}; run it by hand')
     token = printed.decode(errors='replace').strip()
     if not token.isascii() or len(token.split()) != 1:
         raise NoToken(f'{COMMAND} prints no token, or more than that; run it by hand')
     return token
+
+
+def _output_of(process: subprocess.Popen[bytes]) -> bytes:
+    """Wait for the output of a process; kill its session if that fails."""
+    try:
+        printed, _ = process.communicate(timeout=COMMAND_TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        _kill_session(process)
+        why = f'takes longer than {COMMAND_TIMEOUT_S} s'
+        raise NoToken(f'{COMMAND} {why}; run it by hand') from None
+    except BaseException:
+        _kill_session(process)
+        raise
+    return printed
+
+
+def _kill_session(process: subprocess.Popen[bytes]) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)

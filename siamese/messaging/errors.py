@@ -1,8 +1,12 @@
 """What an error of pika means: its cause in a few words, and whether waiting can heal it."""
 
+from __future__ import annotations
+
 import re
 import time
 
+import pika
+from pika.credentials import PlainCredentials
 from pika.exceptions import (
     ChannelClosedByBroker,
     ConnectionClosedByBroker,
@@ -11,127 +15,218 @@ from pika.exceptions import (
 )
 
 from common import Failure
-from siamese.messaging import credentials as tokens
+from siamese.messaging import credentials
 
-PATIENCE = 4  # failures
+# A load balancer may answer for a broker that is unavailable. So a server that
+# does not speak our protocol ends the run only after that many failures.
+PROTOCOL_FAILURES = 4
+
+ACCESS_REFUSED = 403
+PRECONDITION_FAILED = 406
+FRAME_ERROR = 501
+SYNTAX_ERROR = 502
+COMMAND_INVALID = 503
+UNEXPECTED_FRAME = 505
+NOT_IMPLEMENTED = 540
+
+# With these the broker closes a connection because of what it was sent.
+CODES_OF_BAD_FRAMES = (
+    FRAME_ERROR,
+    SYNTAX_ERROR,
+    COMMAND_INVALID,
+    UNEXPECTED_FRAME,
+    NOT_IMPLEMENTED,
+)
+
+# PRECONDITION_FAILED for another reason than a message says one of these.
+NOT_ABOUT_A_MESSAGE = ('inequivalent', 'invalid arg', 'timed out', 'delivery tag', 'disk')
+
+# ACCESS_REFUSED for another reason than a missing permission says one of these.
+NOT_ABOUT_PERMISSIONS = ('reserved', 'exclusive')
+
+# In what pika turned into text: ConnectionResetError(104, 'Connection reset by peer')
+QUOTED = re.compile(
+    r"""\w+\(-?\d+, '(.*?)'"""
+    r"""|(no AMQP 0-9-1: [^"']*)"""
+)
+
+# pika's own words. RabbitMQ's 'Timeout value' is that of acknowledgements.
+PIKA_TIMEOUT = re.compile('Timeout (while|during) ')
 
 
-def cause(error):
-    """Return in a few words why a connection or a channel failed, from the innermost of pika's nested exceptions."""
-    while True:
-        inner = (
-            getattr(error, 'exception', None)
-            or (getattr(error, 'exceptions', None) or error.args or [''])[-1]
-        )
-        if not isinstance(inner, BaseException):
-            break
-        error = inner
+# ---- the cause in a few words
+
+
+def cause(error: BaseException) -> str:
+    """Return in a few words why a connection or a channel failed."""
+    error = innermost(error)
     text = getattr(error, 'reply_text', None) or getattr(error, 'strerror', None) or str(error)
     if 'Transport indicated EOF' in text:
         return 'closed by the other side'
-    if re.search(
-        'Timeout (while|during) ', text
-    ):  # pika's; RabbitMQ tells the 'Timeout value' of acknowledgements
+    if PIKA_TIMEOUT.search(text):
         return 'no answer'
-    quoted = re.search(
-        r"""\w+\(-?\d+, '(.*?)'|(no AMQP 0-9-1: [^"']*)""", text
-    )  # in what pika turned into text
-    return quoted[1] or quoted[2] if quoted else text or type(error).__name__
+    quoted = QUOTED.search(text)
+    if quoted:
+        return quoted[1] or quoted[2]
+    return text or type(error).__name__
 
 
-def is_poison(error):
-    """Return whether the broker closed because it does not take a message: its properties, its headers or its size."""
-    text = str(error.args)
-    if isinstance(error, ChannelClosedByBroker) and error.reply_code == 406:
-        return not any(
-            other in text
-            for other in ('inequivalent', 'invalid arg', 'timed out', 'delivery tag', 'disk')
-        )
-    return isinstance(error, ConnectionClosedByBroker) and error.reply_code in (
-        501,
-        502,
-        503,
-        505,
-        540,
-    )
+def innermost(error: BaseException) -> BaseException:
+    """Return the innermost of pika's nested exceptions."""
+    inner = _inner(error)
+    while isinstance(inner, BaseException):
+        error = inner
+        inner = _inner(error)
+    return error
 
 
-def permission_denied(error, login):
-    """Return whether the broker closed a channel because the user, with the credentials `login`, may not do that."""
+def _inner(error: BaseException) -> object:
+    single = getattr(error, 'exception', None)
+    if single:
+        return single
+    several = getattr(error, 'exceptions', None) or error.args
+    return several[-1] if several else None
+
+
+# ---- what kind of error it is
+
+
+def is_poison(error: BaseException) -> bool:
+    """Return whether the broker closed because of a message: its properties or its size."""
+    if isinstance(error, ChannelClosedByBroker):
+        is_precondition = error.reply_code == PRECONDITION_FAILED
+        return is_precondition and not _says(error, *NOT_ABOUT_A_MESSAGE)
+    if isinstance(error, ConnectionClosedByBroker):
+        return error.reply_code in CODES_OF_BAD_FRAMES
+    return False
+
+
+def permission_denied(error: BaseException, login: PlainCredentials) -> bool:
+    """Return whether the broker closed a channel because `login` lacks a permission."""
     return (
         isinstance(error, ChannelClosedByBroker)
-        and error.reply_code == 403
+        and error.reply_code == ACCESS_REFUSED
         and not token_expired(error, login)
-        and not any(other in str(error.args) for other in ('reserved', 'exclusive'))
+        and not _says(error, *NOT_ABOUT_PERMISSIONS)
     )
 
 
-def token_expired(error, login):
+def token_expired(error: BaseException, login: PlainCredentials) -> bool:
     """Return whether the broker closed a channel because the token `login` has expired."""
-    if not isinstance(login, tokens.Credentials) or getattr(error, 'reply_code', 0) != 403:
+    if not isinstance(login, credentials.Credentials):
         return False
-    # A reply has 255 bytes; after a long name there is no room in it for the reason.
-    return 'oauth2 returned an error' in str(error.args) or time.time() >= login.expires
+    if getattr(error, 'reply_code', 0) != ACCESS_REFUSED:
+        return False
+    # A reply has 255 bytes. After a long name the reason does not fit into it.
+    return _says(error, 'oauth2 returned an error') or time.time() >= login.expires
 
 
-def fatal_failure(error, endpoint, failures=0):
+def _says(error: BaseException, *words: str) -> bool:
+    text = str(error.args)
+    return any(word in text for word in words)
+
+
+# ---- the errors that waiting cannot heal
+
+
+def fatal_failure(
+    error: BaseException, endpoint: pika.ConnectionParameters, failures: int = 0
+) -> Failure | None:
     """Return the Failure that ends the run if waiting cannot heal `error`, else None.
 
-    pika's exception classes guess: ProbableAuthenticationError also stands for a connection cut in the handshake.
-    The reply code in the text decides. A load balancer may answer for a broker that is away, so what does not speak
-    AMQP is refused only after several `failures`.
+    `failures` is how many attempts to connect have failed before this one.
     """
-    text, login = str(error.args), endpoint.credentials
-    user, is_token = tokens.login_name(login), isinstance(login, tokens.Credentials)
-    rights = 'the scopes of the token' if is_token else 'rabbitmqctl set_permissions'
-    if isinstance(error, ProbableAuthenticationError) and '(403)' in text:
-        return Failure(
-            login.refusal()
-            if is_token
-            else f'the broker refuses {user}: wrong name or password; see AMQP_URL',
-            1,
-        )
-    if isinstance(error, ProbableAccessDeniedError) and '(530)' in text and 'limit' not in text:
-        return Failure(
-            f'no virtual host {endpoint.virtual_host!r}, or no right for {user} to use it; '
-            f'see AMQP_URL, rabbitmqctl add_vhost, {rights}',
-            1,
-        )
-    if 'CERTIFICATE_VERIFY_FAILED' in cause(error):
-        remedy = (
-            'is that its name? see ?server_name_indication=NAME'
-            if 'mismatch' in cause(error)
-            else 'add ?cacertfile=FILE to the URL'
-        )
-        return Failure(
-            f'the certificate of {endpoint.host} cannot be verified ({cause(error)}); {remedy}', 1
-        )
-    if 'WRONG_VERSION_NUMBER' in cause(error) and failures >= PATIENCE:
-        return Failure(
-            f'{endpoint.host}:{endpoint.port} speaks no TLS; is the port right, or is it amqp://?',
-            3,
-        )
-    if 'no AMQP 0-9-1' in cause(error) and failures >= PATIENCE:
-        return Failure(
-            f'{endpoint.host}:{endpoint.port} speaks {cause(error)}; is the port right, or amqps?',
-            3,
-        )
     if isinstance(error, ChannelClosedByBroker):
-        if error.reply_code == 403 and 'reserved' in text:
-            return Failure(f'the broker refuses the name: {error.reply_text}; choose another', 1)
-        if permission_denied(error, login):
-            return Failure(f'{user} lacks a right: {error.reply_text}; see {rights}', 1)
-        if token_expired(error, login) and not login.command:
-            return Failure(f'the token has expired; {tokens.REMEDY}', 1)
-        if error.reply_code == 406 and 'invalid arg' in text:
-            return Failure(
-                f'the broker refuses the queue: {error.reply_text}; see --queue-arg and --queue-type',
-                1,
-            )
-        if error.reply_code == 406 and 'inequivalent' in text:
-            return Failure(
-                f'it exists with other properties: {error.reply_text}; '
-                'delete it, or choose another name or --queue-type',
-                1,
-            )
+        return _channel_failure(error, endpoint.credentials)
+    failure = _login_failure(error, endpoint) or _certificate_failure(error, endpoint)
+    if not failure and failures >= PROTOCOL_FAILURES:
+        failure = _protocol_failure(error, endpoint)
+    return failure
+
+
+def _login_failure(error: BaseException, endpoint: pika.ConnectionParameters) -> Failure | None:
+    """The broker refuses the login, or access to the virtual host.
+
+    pika's exception classes guess: ProbableAuthenticationError also stands for a
+    connection that broke during the handshake. The reply code in the text decides.
+    """
+    login = endpoint.credentials
+    user = credentials.login_name(login)
+    if isinstance(error, ProbableAuthenticationError) and _says(error, '(403)'):
+        if isinstance(login, credentials.Credentials):
+            return Failure(login.refusal(), 1)
+        return Failure(f'the broker refuses {user}: wrong name or password; see AMQP_URL', 1)
+    is_access = isinstance(error, ProbableAccessDeniedError) and _says(error, '(530)')
+    if is_access and not _says(error, 'limit'):
+        return Failure(
+            f'no virtual host {endpoint.virtual_host!r}, or no permission for {user} to use it; '
+            f'see AMQP_URL, rabbitmqctl add_vhost, {_where_permissions_are(login)}',
+            1,
+        )
     return None
+
+
+def _certificate_failure(
+    error: BaseException, endpoint: pika.ConnectionParameters
+) -> Failure | None:
+    why = cause(error)
+    if 'CERTIFICATE_VERIFY_FAILED' not in why:
+        return None
+    remedy = 'add ?cacertfile=FILE to the URL'
+    if 'mismatch' in why:
+        remedy = 'is that its name? see ?server_name_indication=NAME'
+    return Failure(
+        f'the certificate of {endpoint.host} cannot be verified ({why}); {remedy}',
+        1,
+    )
+
+
+def _protocol_failure(error: BaseException, endpoint: pika.ConnectionParameters) -> Failure | None:
+    """The server at this port speaks another protocol."""
+    why = cause(error)
+    server = f'{endpoint.host}:{endpoint.port}'
+    if 'WRONG_VERSION_NUMBER' in why:
+        return Failure(f'{server} speaks no TLS; is the port right, or is it amqp://?', 3)
+    if 'no AMQP 0-9-1' in why:
+        return Failure(f'{server} speaks {why}; is the port right, or amqps?', 3)
+    return None
+
+
+def _channel_failure(error: ChannelClosedByBroker, login: PlainCredentials) -> Failure | None:
+    """The broker closed a channel because of what was declared, consumed or published."""
+    message = ''
+    if error.reply_code == ACCESS_REFUSED:
+        message = _access_refused(error, login)
+    elif error.reply_code == PRECONDITION_FAILED:
+        message = _precondition_failed(error)
+    return Failure(message, 1) if message else None
+
+
+def _access_refused(error: ChannelClosedByBroker, login: PlainCredentials) -> str:
+    reply = error.reply_text
+    if _says(error, 'reserved'):
+        return f'the broker refuses the name: {reply}; choose another'
+    if permission_denied(error, login):
+        user = credentials.login_name(login)
+        return f'{user} lacks permission: {reply}; see {_where_permissions_are(login)}'
+    if token_expired(error, login) and not login.command:
+        return f'the token has expired; {credentials.REMEDY}'
+    return ''
+
+
+def _precondition_failed(error: ChannelClosedByBroker) -> str:
+    reply = error.reply_text
+    if _says(error, 'invalid arg'):
+        return f'the broker refuses the queue: {reply}; see --queue-arg and --queue-type'
+    if _says(error, 'inequivalent'):
+        return (
+            f'it exists with other properties: {reply}; '
+            'delete it, or choose another name or --queue-type'
+        )
+    return ''
+
+
+def _where_permissions_are(login: PlainCredentials) -> str:
+    if isinstance(login, credentials.Credentials):
+        return 'the scopes of the token'
+    return 'rabbitmqctl set_permissions'

@@ -1,270 +1,361 @@
-"""pika's connection, made cheaper where messages pass, and safe from message properties that cannot be decoded.
+"""A faster pika connection that also survives message properties pika cannot decode.
 
-pika 1.4 writes method, header and body of a message to the socket one by one, reads 4 kB at a time, cuts what it read
-anew for every frame, and decodes all properties; one it cannot decode (a timestamp header in milliseconds, a NaN) ends
-the connection, again and again, for the broker redelivers it. Here frames travel together, and properties are decoded
-when a script looks at them. bench/RESULTS.md shows what it gains. It rests on methods of pika that begin with an
-underscore, so requirements.txt pins its minor version.
+pika 1.4 writes method, header and body of a message to the socket one by one,
+reads 4 kB at a time, and copies the rest of what it read for every frame. It
+decodes all properties, and properties that it cannot decode (a timestamp header
+in milliseconds, a NaN) end the connection, again and again, because the broker
+redelivers the message.
+
+Here frames travel together, and properties are decoded when a script looks at
+them. bench/RESULTS.md shows the gain. This module overrides methods of pika
+whose names begin with an underscore, so requirements.txt pins pika's minor
+version.
 """
+
+from __future__ import annotations
 
 import struct
 from functools import lru_cache
+from typing import Any, Callable
 
 import pika
 from pika import frame, spec
 from pika.adapters import select_connection
 
-AT_ONCE = (
-    1 << 18
-)  # bytes read from the socket at a time, at the most; with fewer left to write, more is handed to it
-FRAME, CONTENT = (
-    struct.Struct('>BHL'),
-    struct.Struct('>HHQ'),
-)  # type, channel, size; class, weight, size of the body
-DELIVER, ACK = struct.pack('>L', spec.Basic.Deliver.INDEX), struct.pack('>L', spec.Basic.Ack.INDEX)
-TAG = struct.Struct('>Q?')  # delivery tag, and redelivered or multiple
-FRAME_TYPES, END = (
-    (spec.FRAME_METHOD, spec.FRAME_HEADER, spec.FRAME_BODY, spec.FRAME_HEARTBEAT),
-    b'\xce',
-)
+# At most this much is read from the socket at a time. More is handed to the
+# transport when it has less than this left to write.
+CHUNK_BYTES = 1 << 18
+
+FRAME_METHOD = spec.FRAME_METHOD
+FRAME_HEADER = spec.FRAME_HEADER
+FRAME_BODY = spec.FRAME_BODY
+FRAME_END = spec.FRAME_END
+FRAME_END_BYTE = bytes([FRAME_END])
+FRAME_TYPES = (FRAME_METHOD, FRAME_HEADER, FRAME_BODY, spec.FRAME_HEARTBEAT)
+
+# frame type, channel number, payload size
+FRAME_PREFIX = struct.Struct('>BHL')
+PREFIX_BYTES = FRAME_PREFIX.size
+OVERHEAD_BYTES = PREFIX_BYTES + 1  # of a frame: the prefix and the end byte
+
+# class, weight, body size: the begin of a content header, before the properties
+CONTENT_PREFIX = struct.Struct('>HHQ')
+CONTENT_BYTES = CONTENT_PREFIX.size
+
+# delivery tag, and the bit "redelivered" (basic.deliver) or "multiple" (basic.ack)
+TAG_AND_BIT = struct.Struct('>Q?')
+TAG_AND_BIT_BYTES = TAG_AND_BIT.size
+
+METHOD_ID_BYTES = 4
+DELIVER = struct.pack('>L', spec.Basic.Deliver.INDEX)
+ACK = struct.pack('>L', spec.Basic.Ack.INDEX)
 
 
-def loop():
+def loop() -> select_connection.IOLoop:
     """Return an IOLoop that is ready for use."""
-    select_connection.SELECT_TYPE = (
-        'select'  # waits to the microsecond, epoll to the millisecond above it
-    )
+    # select waits to the microsecond, epoll to the next millisecond.
+    select_connection.SELECT_TYPE = 'select'
     ioloop = select_connection.IOLoop()
     ioloop.activate_poller()
     return ioloop
 
 
-class Properties(pika.BasicProperties):
-    """Properties that are decoded on first use; content_type tells if they cannot be, and the rest is None.
+# ---- properties
 
-    Most messages of a run differ from the one before in the message_id only: then only that is decoded.
+
+class PropertiesDecoder:
+    """Decodes the properties of one connection, and remembers the last ones.
+
+    Most messages of a run differ from the one before in the message_id only.
+    Then the message_id is all that is decoded.
     """
 
-    before = (
-        None,
-        b'',
-        b'',
-        {},
-    )  # of the last one: length, what comes before the message_id, what after, as attributes
+    __slots__ = ('attributes', 'head', 'size', 'tail')
 
-    def __init__(self, encoded):
-        self.encoded = encoded
+    def __init__(self) -> None:
+        self.size = -1  # bytes of the last properties; -1: none are remembered
+        self.head = b''  # their bytes before the text of the message_id
+        self.tail = b''  # their bytes after it
+        self.attributes: dict[str, Any] = {}
 
-    def __getattr__(self, name):
-        if name.startswith('_') or name == 'encoded':
-            raise AttributeError(name)
-        length, head, tail, attributes = Properties.before
-        encoded = self.encoded
-        if len(encoded) == length and encoded.startswith(head) and encoded.endswith(tail):
-            self.__dict__.update(attributes)
-            self.message_id = encoded[len(head) : length - len(tail)].decode(
-                errors='backslashreplace'
-            )
-        else:
-            self._decode()
-        return self.__dict__[name]
+    def decode(self, encoded: bytes) -> pika.BasicProperties:
+        """Decode all properties, and remember them.
 
-    def _decode(self):
+        Properties that cannot be decoded get a content_type that says why.
+        """
+        decoded = pika.BasicProperties()
         try:
-            decoded = pika.BasicProperties().decode(self.encoded)
-        except Exception as error:  # noqa: BLE001  whatever a stranger's bytes make pika stumble over
-            decoded = pika.BasicProperties(
-                content_type=f'undecodable: {error or type(error).__name__}'
-            )
-        self.__dict__.update(vars(decoded))
-        id = decoded.message_id
-        if (
-            isinstance(id, str)
-            and id.isascii()
-            and self.encoded.count(short := bytes([len(id)]) + id.encode()) == 1
-        ):
-            at = self.encoded.index(short) + 1
-            Properties.before = (
-                len(self.encoded),
-                self.encoded[:at],
-                self.encoded[at + len(id) :],
-                vars(decoded),
-            )
+            decoded = decoded.decode(encoded)
+        except Exception as error:  # noqa: BLE001  pika may raise anything on invalid bytes
+            why = error or type(error).__name__
+            decoded = pika.BasicProperties(content_type=f'undecodable: {why}')
+        self._remember(encoded, decoded)
+        return decoded
+
+    def _remember(self, encoded: bytes, decoded: pika.BasicProperties) -> None:
+        message_id = decoded.message_id
+        if not isinstance(message_id, str) or not message_id.isascii():
+            return
+        short_string = bytes([len(message_id)]) + message_id.encode()
+        if encoded.count(short_string) != 1:
+            return
+        head, _, self.tail = encoded.partition(short_string)
+        self.head = head + short_string[:1]
+        self.size = len(encoded)
+        self.attributes = vars(decoded)
 
 
-def template(id_length, properties):
-    """Return a function that makes the properties of a message from its message_id, of `id_length` ASCII characters.
+class Properties(pika.BasicProperties):
+    """Properties that are decoded when one of them is first looked at.
 
-    They are as `properties`, a pika.BasicProperties without headers, but quick to encode.
+    If they cannot be decoded, content_type says why, and the others are None.
     """
-    mark = '\0' * id_length
-    head, _, tail = b''.join(
-        pika.BasicProperties(**{**vars(properties), 'message_id': mark}).encode()
-    ).partition(mark.encode())
+
+    __slots__ = ('decoder', 'encoded')  # so vars() has what is decoded, and only that
+
+    def __init__(self, encoded: bytes, decoder: PropertiesDecoder | None = None) -> None:
+        self.encoded = encoded
+        self.decoder = decoder
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith('_') or name in ('encoded', 'decoder'):
+            raise AttributeError(name)
+        encoded = self.encoded
+        decoder = self.decoder or PropertiesDecoder()
+        attributes = self.__dict__
+        head = decoder.head
+        tail = decoder.tail
+        size = len(encoded)
+        if size == decoder.size and encoded.startswith(head) and encoded.endswith(tail):
+            attributes.update(decoder.attributes)
+            message_id = encoded[len(head) : size - len(tail)]
+            attributes['message_id'] = message_id.decode(errors='backslashreplace')
+        else:
+            attributes.update(vars(decoder.decode(encoded)))
+        return attributes[name]
+
+
+def template(
+    id_length: int, properties: pika.BasicProperties
+) -> Callable[[str], pika.BasicProperties]:
+    """Return a function that makes the properties of a message from its message_id.
+
+    They are like `properties`, which have no headers, but quick to encode. The
+    message_id has `id_length` ASCII characters.
+    """
+    placeholder = '\0' * id_length
+    encoded = encode_with(properties, message_id=placeholder)
+    head, _, tail = b''.join(encoded).partition(placeholder.encode())
 
     class Templated(pika.BasicProperties):
-        def __init__(self, message_id):
+        def __init__(self, message_id: str) -> None:
             self.message_id = message_id
 
-        def __getattr__(self, name):
+        def __getattr__(self, name: str) -> Any:
             return getattr(properties, name)
 
-        def encode(self):
-            if 'headers' in self.__dict__:  # it is republished
-                return pika.BasicProperties(**{**vars(properties), **vars(self)}).encode()
+        def encode(self) -> list[bytes]:
+            if 'headers' in self.__dict__:  # the message is republished
+                return encode_with(properties, **vars(self))
             return [head, self.message_id.encode(), tail]
 
     return Templated
 
 
+def encode_with(properties: pika.BasicProperties, **changed: Any) -> list[bytes]:
+    """Encode properties with some of them changed."""
+    return pika.BasicProperties(**{**vars(properties), **changed}).encode()
+
+
+# ---- channel and connection
+
+
 class Channel(pika.channel.Channel):
-    """A Channel that remembers whom to tell of confirms, and writes a message in one piece."""
+    """A Channel that writes a message in one piece, and hands out confirms directly."""
 
-    on_ack = None
+    connection: Connection
+    on_ack: Callable[[frame.Method], None] | None = None
 
-    def confirm_delivery(self, ack_nack_callback, callback=None):
+    def confirm_delivery(
+        self,
+        ack_nack_callback: Callable[[frame.Method], None],
+        callback: Callable[[frame.Method], None] | None = None,
+    ) -> None:
         self.on_ack = ack_nack_callback
         super().confirm_delivery(ack_nack_callback, callback)
 
-    def basic_publish(self, exchange, routing_key, body, properties=None, mandatory=False):
-        if (
-            not self.is_open
-            or not properties
-            or not 0 < len(body) <= self.connection._body_max_length
-        ):
+    def basic_publish(
+        self,
+        exchange: str,
+        routing_key: str,
+        body: bytes,
+        properties: pika.BasicProperties | None = None,
+        mandatory: bool = False,
+    ) -> None:
+        connection = self.connection
+        size = len(body)
+        fits_one_frame = 0 < size <= connection._body_max_length
+        if not self.is_open or not properties or not fits_one_frame:
             super().basic_publish(exchange, routing_key, body, properties, mandatory)
             return
         number = self.channel_number
-        header = CONTENT.pack(spec.Basic.INDEX, 0, len(body)) + b''.join(properties.encode())
-        self.connection._adapter_emit_data(
-            b''.join(
-                (
-                    publish_frame(number, exchange, routing_key, mandatory),
-                    FRAME.pack(spec.FRAME_HEADER, number, len(header)),
-                    header,
-                    END,
-                    FRAME.pack(spec.FRAME_BODY, number, len(body)),
-                    body,
-                    END,
-                )
-            )
+        content = CONTENT_PREFIX.pack(spec.Basic.INDEX, 0, size)
+        header = content + b''.join(properties.encode())
+        pieces = (
+            publish_frame(number, exchange, routing_key, mandatory),
+            FRAME_PREFIX.pack(FRAME_HEADER, number, len(header)),
+            header,
+            FRAME_END_BYTE,
+            FRAME_PREFIX.pack(FRAME_BODY, number, size),
+            body,
+            FRAME_END_BYTE,
         )
+        connection._adapter_emit_data(b''.join(pieces))
 
 
 class Connection(pika.SelectConnection):
-    """A SelectConnection whose owner calls flush() before and after each turn of the loop.
+    """A SelectConnection that collects what it has to write.
 
-    emitted_size: how many bytes wait for flush().
+    Its owner calls flush() before and after each turn of the loop.
+    `emitted_size` is how many bytes wait for flush().
     """
 
-    def __init__(self, *args, **kwargs):
-        self.emitted, self.emitted_size = [], 0
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.emitted: list[bytes] = []
+        self.emitted_size = 0
+        self.decoder = PropertiesDecoder()
+        self._frame_buffer = b''
         super().__init__(*args, **kwargs)
 
-    def flush(self):
-        """Hand the transport what was emitted since the last time, in one piece, if it has sent most of what it had."""
-        if self.emitted and self._transport and self._get_write_buffer_size() < AT_ONCE:
+    def flush(self) -> None:
+        """Hand the transport what was emitted since the last flush, in one piece.
+
+        It all stays here while the transport has much left to send.
+        """
+        if self.emitted and self._transport and self._get_write_buffer_size() < CHUNK_BYTES:
             data = b''.join(self.emitted)
-            self.emitted, self.emitted_size = [], 0
+            self.emitted = []
+            self.emitted_size = 0
             super()._adapter_emit_data(data)
 
-    def abort(self, why):
-        """Drop the connection without a word to a broker that does not answer; it is lost for the reason `why`."""
+    def abort(self, why: str) -> None:
+        """Drop the connection to a broker that does not answer; `why` becomes its reason."""
         self._terminate_stream(pika.exceptions.StreamLostError(why))
 
-    def _create_channel(self, channel_number, on_open_callback):
+    def _create_channel(
+        self, channel_number: int, on_open_callback: Callable[[Any], None] | None
+    ) -> Channel:
         return Channel(self, channel_number, on_open_callback)
 
-    def _adapter_emit_data(self, data):
+    def _adapter_emit_data(self, data: bytes) -> None:
         self.emitted.append(data)
         self.emitted_size += len(data)
 
-    def _proto_connection_made(self, transport):
-        transport._MAX_RECV_BYTES = AT_ONCE
+    def _proto_connection_made(self, transport: Any) -> None:
+        transport._MAX_RECV_BYTES = CHUNK_BYTES
         super()._proto_connection_made(transport)
 
-    def _on_data_available(self, data_in):
-        buffer, at = self._frame_buffer + data_in, 0
+    def _on_data_available(self, data_in: bytes) -> None:
+        buffer = self._frame_buffer + data_in
         self.bytes_received += len(data_in)
         self._frame_buffer = b''
+        at = 0
         while taken := self._take(buffer, at):
             at += taken
         self._frame_buffer = buffer[at:]
 
-    def _take(self, buffer, at):
-        """Process one frame, or those of one delivery, of the buffer; return their length, 0 if some are missing."""
-        if buffer.startswith(DELIVER, at + FRAME.size) and buffer[at] == spec.FRAME_METHOD:
+    def _take(self, buffer: bytes, at: int) -> int:
+        """Process the frame at `at`, or the three frames of a delivery.
+
+        Return how many bytes that were, or 0 if the buffer does not hold all.
+        """
+        start = at + PREFIX_BYTES
+        if buffer.startswith(DELIVER, start) and buffer[at] == FRAME_METHOD:
             taken = self._take_delivery(buffer, at)
             if taken:
                 return taken
-        if len(buffer) < at + FRAME.size:
+        if len(buffer) < start:
             return 0
-        kind, channel_number, size = FRAME.unpack_from(buffer, at)
-        start, end = at + FRAME.size, at + FRAME.size + size
-        if kind not in FRAME_TYPES and not buffer.startswith(b'AMQP'):
-            raise pika.exceptions.InvalidFrameError(
-                f'no AMQP 0-9-1: {str(buffer[at : at + 20])[2:-1]}'
-            )
-        if kind == spec.FRAME_METHOD and len(buffer) > end and buffer.startswith(ACK, start):
-            channel = self._channels.get(channel_number)
+        kind, number, size = FRAME_PREFIX.unpack_from(buffer, at)
+        end = start + size
+        if kind not in FRAME_TYPES:
+            check_protocol(buffer, at)
+        elif len(buffer) <= end:
+            return 0
+        elif kind == FRAME_METHOD and buffer.startswith(ACK, start):
+            channel = self._channels.get(number)
             if channel and channel.on_ack:
-                channel.on_ack(
-                    frame.Method(
-                        channel_number, spec.Basic.Ack(*TAG.unpack_from(buffer, start + 4))
-                    )
-                )
-                return end + 1 - at
-        if kind == spec.FRAME_HEADER and len(buffer) > end:
-            _, _, body_size = CONTENT.unpack_from(buffer, start)
-            value = frame.Header(
-                channel_number, body_size, Properties(buffer[start + CONTENT.size : end])
-            )
-            self._process_frame(value)
-            return end + 1 - at
+                bits = TAG_AND_BIT.unpack_from(buffer, start + METHOD_ID_BYTES)
+                channel.on_ack(frame.Method(number, spec.Basic.Ack(*bits)))
+                return size + OVERHEAD_BYTES
+        elif kind == FRAME_HEADER:
+            self._take_header(number, buffer[start:end])
+            return size + OVERHEAD_BYTES
         taken, value = frame.decode_frame(buffer[at : end + 1])
         if value:
             self._process_frame(value)
         return taken
 
-    def _take_delivery(self, buffer, at):
-        """Hand out the delivery that begins here if the buffer holds its three frames; return their length, or 0."""
-        _, number, size = FRAME.unpack_from(buffer, at)
-        header = at + size + 8
-        if len(buffer) < header + FRAME.size + CONTENT.size:
+    def _take_header(self, number: int, payload: bytes) -> None:
+        """Process a content header that does not arrive together with its delivery."""
+        _, _, body_size = CONTENT_PREFIX.unpack_from(payload)
+        properties = Properties(payload[CONTENT_BYTES:], self.decoder)
+        self._process_frame(frame.Header(number, body_size, properties))
+
+    def _take_delivery(self, buffer: bytes, at: int) -> int:
+        """Hand the delivery at `at` to its consumer, if the buffer holds its three frames.
+
+        Return how many bytes they have, else 0.
+        """
+        # Where frames begin: method at `at`, then header, then body.
+        _, number, size = FRAME_PREFIX.unpack_from(buffer, at)
+        header = at + size + OVERHEAD_BYTES
+        content = header + PREFIX_BYTES
+        if len(buffer) < content + CONTENT_BYTES:
             return 0
-        header_kind, header_number, header_size = FRAME.unpack_from(buffer, header)
-        _, _, body_size = CONTENT.unpack_from(buffer, header + FRAME.size)
-        body = header + header_size + 8
-        end = body + body_size + 8
+        kind, header_number, size = FRAME_PREFIX.unpack_from(buffer, header)
+        _, _, body_size = CONTENT_PREFIX.unpack_from(buffer, content)
+        body = header + size + OVERHEAD_BYTES
+        end = body + body_size + OVERHEAD_BYTES
         if (
             len(buffer) < end
-            or (header_kind, header_number) != (spec.FRAME_HEADER, number)
-            or FRAME.unpack_from(buffer, body) != (spec.FRAME_BODY, number, body_size)
-            or buffer[end - 1] != spec.FRAME_END
+            or kind != FRAME_HEADER
+            or header_number != number
+            or FRAME_PREFIX.unpack_from(buffer, body) != (FRAME_BODY, number, body_size)
+            or buffer[end - 1] != FRAME_END
         ):
             return 0
-        start = at + FRAME.size + 4
-        after = start + 1 + buffer[start]
-        (consumer_tag,) = short_strings(buffer[start:after])
-        delivery_tag, redelivered = TAG.unpack_from(buffer, after)
-        exchange, routing_key = short_strings(buffer[after + TAG.size : header - 1])
         channel = self._channels.get(number)
-        consumer = channel and channel._consumers.get(consumer_tag)
+        method = deliver_method(buffer, at + PREFIX_BYTES + METHOD_ID_BYTES, header - 1)
+        consumer = channel and channel._consumers.get(method.consumer_tag)
         if not consumer:
             return 0
-        consumer(
-            channel,
-            spec.Basic.Deliver(consumer_tag, delivery_tag, redelivered, exchange, routing_key),
-            Properties(buffer[header + FRAME.size + CONTENT.size : body - 1]),
-            buffer[body + FRAME.size : end - 1],
-        )
+        properties = Properties(buffer[content + CONTENT_BYTES : body - 1], self.decoder)
+        consumer(channel, method, properties, buffer[body + PREFIX_BYTES : end - 1])
         return end - at
 
 
+def check_protocol(buffer: bytes, at: int) -> None:
+    """Raise InvalidFrameError, unless the broker names the version of AMQP that it speaks."""
+    if not buffer.startswith(b'AMQP'):
+        begin = str(buffer[at : at + 20])[2:-1]
+        raise pika.exceptions.InvalidFrameError(f'no AMQP 0-9-1: {begin}')
+
+
+def deliver_method(buffer: bytes, start: int, end: int) -> spec.Basic.Deliver:
+    """Decode the arguments of a basic.deliver, which stand from `start` to `end`."""
+    tag = start + 1 + buffer[start]
+    (consumer_tag,) = short_strings(buffer[start:tag])
+    delivery_tag, redelivered = TAG_AND_BIT.unpack_from(buffer, tag)
+    exchange, routing_key = short_strings(buffer[tag + TAG_AND_BIT_BYTES : end])
+    return spec.Basic.Deliver(consumer_tag, delivery_tag, redelivered, exchange, routing_key)
+
+
 @lru_cache(maxsize=1000)
-def short_strings(encoded):
-    """Return the AMQP short strings that bytes consist of; what is no UTF-8 in them is escaped."""
-    texts, at = [], 0
+def short_strings(encoded: bytes) -> list[str]:
+    """Decode consecutive AMQP short strings; bytes that are not UTF-8 are escaped."""
+    texts = []
+    at = 0
     while at < len(encoded):
         end = at + 1 + encoded[at]
         texts.append(encoded[at + 1 : end].decode(errors='backslashreplace'))
@@ -273,7 +364,7 @@ def short_strings(encoded):
 
 
 @lru_cache(maxsize=1000)
-def publish_frame(channel_number, exchange, routing_key, mandatory):
-    """Return the method frame of a basic.publish."""
+def publish_frame(number: int, exchange: str, routing_key: str, mandatory: bool) -> bytes:
+    """Return the method frame of a basic.publish on the channel `number`."""
     method = spec.Basic.Publish(exchange=exchange, routing_key=routing_key, mandatory=mandatory)
-    return frame.Method(channel_number, method).marshal()
+    return frame.Method(number, method).marshal()

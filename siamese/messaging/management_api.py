@@ -1,5 +1,8 @@
 """The management API of a broker: GET, PUT and the like, as JSON."""
 
+from __future__ import annotations
+
+import argparse
 import base64
 import http.client
 import json
@@ -7,23 +10,36 @@ import os
 import ssl
 import urllib.error
 import urllib.request
-from urllib.parse import quote, unquote, urlsplit
+from typing import Any
+from urllib.parse import SplitResult, quote, unquote, urlsplit
 
-from siamese.messaging import credentials as tokens
+import pika
 
-PATIENCE = 5  # s
-CLOUD = '.cloudamqp.com'  # has it at the usual port of https
+from siamese.messaging import credentials
+
+REQUEST_TIMEOUT_S = 5
+
+# CloudAMQP serves the management API at the usual ports of HTTP.
+CLOUD = '.cloudamqp.com'
+CLOUD_PORTS = {'http': 80, 'https': 443}
+PORTS = {'http': 15672, 'https': 15671}
+
+BAD_URL = 'bad management URL: expected http://user:password@host:port'
 
 
 class Refused(Exception):
-    """The API did not do it: the message is one line for people, `status` the HTTP status, 0 if there was no answer."""
+    """The API did not do what it was asked to; the message is one line for people.
 
-    def __init__(self, message, status):
+    `status` is the HTTP status, 0 if there was no answer.
+    """
+
+    def __init__(self, message: str, status: int) -> None:
         super().__init__(message)
         self.status = status
 
 
-def add_flag(parser):
+def add_flag(parser: argparse.ArgumentParser) -> None:
+    """Add the flag --management-url."""
     parser.add_argument(
         '--management-url',
         default=os.environ.get('MANAGEMENT_URL'),
@@ -33,69 +49,102 @@ def add_flag(parser):
     )
 
 
-def api(endpoint, url=None):
-    """Return call(path, method='GET', body=None), which returns what the API answers, decoded; it raises Refused.
+class ManagementApi:
+    """The management API at one URL, with one login."""
 
-    `endpoint` are the pika parameters of the broker: its host, login and TLS settings are used where `url` names none.
-    A path begins after /api/, with its parts percent-encoded. Raises ValueError for a bad URL, without repeating it.
-    No proxy is used.
-    """
-    secure = endpoint.ssl_options
-    try:
-        usual = 'https' if secure or endpoint.host.endswith(CLOUD) else 'http'
-        parts = urlsplit(url or f'{usual}://{bracketed(endpoint.host)}')
-        ports = (
-            {'http': 80, 'https': 443}
-            if parts.hostname.endswith(CLOUD)
-            else {'http': 15672, 'https': 15671}
+    def __init__(
+        self, base: str, login: pika.PlainCredentials, tls_context: ssl.SSLContext
+    ) -> None:
+        self.base = base
+        self.login = login
+        self.opener = urllib.request.build_opener(
+            urllib.request.ProxyHandler({}),  # no proxy
+            urllib.request.HTTPSHandler(context=tls_context),
         )
-        host = f'{bracketed(parts.hostname)}:{parts.port or ports[parts.scheme]}'
-    except (ValueError, KeyError, AttributeError):
-        raise ValueError('bad management URL: expected http://user:password@host:port') from None
-    if not parts.hostname or '@' in parts.path:
-        raise ValueError('bad management URL: expected http://user:password@host:port')
-    login = (
-        tokens.credentials(unquote(parts.username or ''), unquote(parts.password or ''))
-        if parts.username or parts.password
-        else endpoint.credentials
-    )
-    base = f'{parts.scheme}://{host}{parts.path.rstrip("/")}'
-    context = secure.context if secure else ssl.create_default_context()
-    opener = urllib.request.build_opener(
-        urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context)
-    )
 
-    def call(path, method='GET', body=None):
-        request = urllib.request.Request(
-            f'{base}/api/{path}',
-            None if body is None else json.dumps(body).encode(),
-            {'Content-Type': 'application/json'},
-            method=method,
-        )
+    def __call__(self, path: str, method: str = 'GET', body: object = None) -> Any:
+        """Return what the API answers, decoded, or None; raise Refused.
+
+        A path begins after /api/; its parts are percent-encoded, see part().
+        """
         try:
-            secret = base64.b64encode(f'{login.username}:{login.password}'.encode()).decode()
-            request.add_header('Authorization', f'Basic {secret}')
-            with opener.open(request, timeout=PATIENCE) as response:
+            request = self._request(path, method, body)
+            with self.opener.open(request, timeout=REQUEST_TIMEOUT_S) as response:
                 answer = response.read()
                 return json.loads(answer) if answer else None
         except urllib.error.HTTPError as error:
-            why = f'the management API at {base} answers {error.code} {error.reason} to {tokens.login_name(login)}'
+            user = credentials.login_name(self.login)
+            answer = f'{error.code} {error.reason}'
+            why = f'the management API at {self.base} answers {answer} to {user}'
             raise Refused(why, error.code) from None
-        except tokens.NoToken as error:
-            raise Refused(f'no login for the management API at {base} ({error})', 0) from None
+        except credentials.NoToken as error:
+            why = f'no login for the management API at {self.base} ({error})'
+            raise Refused(why, 0) from None
         except (OSError, ValueError, http.client.HTTPException) as error:
-            raise Refused(
-                f'no management API at {base} ({getattr(error, "reason", None) or error})', 0
-            ) from None
+            cause = getattr(error, 'reason', None) or error
+            raise Refused(f'no management API at {self.base} ({cause})', 0) from None
 
-    return call
+    def _request(self, path: str, method: str, body: object) -> urllib.request.Request:
+        data = None
+        if body is not None:
+            data = json.dumps(body).encode()
+        secret = f'{self.login.username}:{self.login.password}'.encode()
+        headers = {
+            'Content-Type': 'application/json',
+            'Authorization': f'Basic {base64.b64encode(secret).decode()}',
+        }
+        url = f'{self.base}/api/{path}'
+        return urllib.request.Request(url, data, headers, method=method)
 
 
-def bracketed(host):
-    """Return a host as it stands in a URL: an address of IPv6 in brackets."""
+def api(endpoint: pika.ConnectionParameters, url: str | None = None) -> ManagementApi:
+    """Return the management API as a function: call(path, method='GET', body=None).
+
+    The host, login and TLS settings of `endpoint` are used where `url` names none.
+    Raises ValueError for a bad URL, without repeating it.
+    """
+    parts = _split(endpoint, url)
+    login = endpoint.credentials
+    if parts.username or parts.password:
+        user = unquote(parts.username or '')
+        login = credentials.credentials(user, unquote(parts.password or ''))
+    if endpoint.ssl_options:
+        tls_context = endpoint.ssl_options.context
+    else:
+        tls_context = ssl.create_default_context()
+    return ManagementApi(_base(parts), login, tls_context)
+
+
+def _split(endpoint: pika.ConnectionParameters, url: str | None) -> SplitResult:
+    """Return the parts of the URL, or of the usual URL of the endpoint."""
+    if not url:
+        scheme = 'http'
+        if endpoint.ssl_options or endpoint.host.endswith(CLOUD):
+            scheme = 'https'
+        url = f'{scheme}://{bracketed(endpoint.host)}'
+    try:
+        parts = urlsplit(url)
+        parts.port  # noqa: B018  the property parses
+    except ValueError:
+        raise ValueError(BAD_URL) from None
+    if not parts.hostname or parts.scheme not in PORTS or '@' in parts.path:
+        raise ValueError(BAD_URL)
+    return parts
+
+
+def _base(parts: SplitResult) -> str:
+    """Return the URL without its login, and with a port."""
+    host = parts.hostname or ''
+    ports = CLOUD_PORTS if host.endswith(CLOUD) else PORTS
+    port = parts.port or ports[parts.scheme]
+    return f'{parts.scheme}://{bracketed(host)}:{port}{parts.path.rstrip("/")}'
+
+
+def bracketed(host: str) -> str:
+    """Return a host as it stands in a URL: an IPv6 address in brackets."""
     return f'[{host}]' if ':' in host else host
 
 
-def part(text):
-    """Return `text`, the name of a virtual host or a queue say, as a part of a path."""
+def part(text: str) -> str:
+    """Return `text`, for example the name of a virtual host, as one part of a path."""
     return quote(text, safe='')

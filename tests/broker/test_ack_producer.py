@@ -78,7 +78,7 @@ def test_a_time_to_live_ends_in_the_dead_letters(run, channel):
 
 
 def test_the_longest_time_to_live_is_taken(run, channel):
-    assert run('ack_producer.py', '--count', 1, '--ttl', flags.LONGEST_TTL).status == 0
+    assert run('ack_producer.py', '--count', 1, '--ttl', flags.LONGEST_TTL_S).status == 0
     assert [properties.expiration for properties, _ in drain(channel, 'siamese.ack')] == [
         '315360000000'
     ]
@@ -93,7 +93,7 @@ def test_the_longest_time_to_live_is_taken(run, channel):
         ('--ttl', 0),
         ('--ttl', 'x'),
         ('--ttl', 'inf'),
-        ('--ttl', flags.LONGEST_TTL + 1),
+        ('--ttl', flags.LONGEST_TTL_S + 1),
         ('--rate', 0),
     ],
 )

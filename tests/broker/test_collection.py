@@ -50,7 +50,9 @@ def test_its_help_is_its_docstring_and_ends_with_examples(name):
     docstring = ast.get_docstring(ast.parse((ROOT / name).read_text()))
     about, _, examples = docstring.partition('Examples:\n')
     assert done.status == 0 and done.err == ''
-    assert done.out.startswith(about.rstrip())
+    usage, _, rest = done.out.partition('\n\n')
+    assert usage.startswith(f'usage: {name} ')
+    assert rest.startswith(about.rstrip())
     assert done.out.rstrip().endswith(examples.rstrip()) and examples
     library = 'uvicorn' if 'siamese.web' in (ROOT / name).read_text() else 'pika'
     assert '--verbose' not in done.out or f'log what {library} does' in done.out

@@ -82,7 +82,11 @@ def test_a_fault_of_the_network(start, url, tmp_path, fault):
             lambda: heal(between),
         )
     for queue in SCENARIOS:
-        lost = [event['at'] for event in books.read([tmp_path / queue]) if event['event'] == 'disconnected']
+        lost = [
+            event['at']
+            for event in books.read([tmp_path / queue])
+            if event['event'] == 'disconnected'
+        ]
         assert lost and all(at - began[0] < 30 for at in lost)
 
 

@@ -66,7 +66,9 @@ def test_what_limits_a_run_need_not_wait_for_the_next_message(run, command, limi
 def test_to_give_up_at_once(run, url):
     done = run('validate.py', '--give-up-after', 0, '--url', re.sub(':[0-9]+/', ':1/', url))
     assert (
-        done.status == 3 and 'broker unreachable at 127.0.0.1:1/' in done.err and 'Traceback' not in done.err
+        done.status == 3
+        and 'broker unreachable at 127.0.0.1:1/' in done.err
+        and 'Traceback' not in done.err
     )
 
 

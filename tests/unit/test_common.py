@@ -13,6 +13,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 import common
+from siamese.scenarios import mining
 
 GOLDEN = {
     'hash': '00004913ba4dc384985524eda948b9b66d9b43fb9be10c9be55c60a9809fe887',
@@ -26,7 +27,7 @@ def is_prime(number):
 
 def test_the_wikis_block():
     assert common.block_hash({'hash': '', 'proof': 100003}, 909451) == GOLDEN['hash']
-    assert common.mine(common.GENESIS, 4, 909_450, 909_451) == (GOLDEN, 1)
+    assert mining.mine(common.GENESIS, 4, 909_450, 909_451) == (GOLDEN, 1)
 
 
 @given(
@@ -36,7 +37,7 @@ def test_the_wikis_block():
     st.integers(2, 10**6),
 )
 def test_a_mined_block_stands_an_independent_check(parent, proof, zeros, low):
-    block, attempts = common.mine({'hash': parent, 'proof': proof}, zeros, low, low + 200_000)
+    block, attempts = mining.mine({'hash': parent, 'proof': proof}, zeros, low, low + 200_000)
     assert (
         block['hash']
         == hashlib.sha256((parent + str(proof) + str(block['proof'])).encode()).hexdigest()
@@ -47,30 +48,30 @@ def test_a_mined_block_stands_an_independent_check(parent, proof, zeros, low):
 
 
 def test_proofs_are_spread_over_the_range():
-    proofs = {common.mine(common.GENESIS, 1)[0]['proof'] for _ in range(50)}
+    proofs = {mining.mine(common.GENESIS, 1)[0]['proof'] for _ in range(50)}
     assert len(proofs) > 40 and min(proofs) < 8_000_000 and max(proofs) > 17_000_000
 
 
-@given(st.integers(0, 60 * common.WINDOW), st.integers(0, 3000))
+@given(st.integers(0, 60 * mining.WINDOW_SIZE), st.integers(0, 3000))
 @example(0, 100)
-@example(common.WINDOW - 50, 100)
-@example(10**12 // common.WINDOW * common.WINDOW + 7, 500)
+@example(mining.WINDOW_SIZE - 50, 100)
+@example(10**12 // mining.WINDOW_SIZE * mining.WINDOW_SIZE + 7, 500)
 def test_odd_primes_are_those_of_sympy(first, length):
-    stop = min(first + length, (first // common.WINDOW + 1) * common.WINDOW)
-    assert list(common.odd_primes(first, stop)) == [
+    stop = min(first + length, (first // mining.WINDOW_SIZE + 1) * mining.WINDOW_SIZE)
+    assert list(mining.odd_primes(first, stop)) == [
         p for p in sympy.primerange(first, stop) if p > 2
     ]
 
 
-@given(st.integers(2, 3 * common.WINDOW), st.integers(0, 2 * common.WINDOW))
-@example(100, common.WINDOW)
+@given(st.integers(2, 3 * mining.WINDOW_SIZE), st.integers(0, 2 * mining.WINDOW_SIZE))
+@example(100, mining.WINDOW_SIZE)
 def test_the_windows_cover_a_range_once(first, length):
-    windows = list(common._windows(first, first + length))
+    windows = list(mining._windows(first, first + length))
     assert [n for pair in windows for n in pair][1:-1:2] == [n for pair in windows for n in pair][
         2::2
     ]
     assert not length or (windows[0][0], windows[-1][1]) == (first, first + length)
-    assert all(a // common.WINDOW == (b - 1) // common.WINDOW for a, b in windows)
+    assert all(a // mining.WINDOW_SIZE == (b - 1) // mining.WINDOW_SIZE for a, b in windows)
 
 
 def test_a_range_without_solution_is_tried_once_and_noticed():
@@ -78,24 +79,24 @@ def test_a_range_without_solution_is_tried_once_and_noticed():
     with pytest.raises(
         common.Failure, match='none of the 8392 primes .* use a smaller --difficulty'
     ) as caught:
-        common.mine(common.GENESIS, 16, 100_000, 200_000, idle=lambda: turns.append(1) or True)
+        mining.mine(common.GENESIS, 16, 100_000, 200_000, idle=lambda: turns.append(1) or True)
     assert caught.value.status == 2 and turns
     assert sum(1 for n in range(100_001, 200_001) if is_prime(n)) == 8392
 
 
 def test_a_range_without_primes_is_noticed():
     with pytest.raises(common.Failure, match='no prime lies between 24 and 27; use a larger --max'):
-        common.mine(common.GENESIS, 0, 24, 27)
+        mining.mine(common.GENESIS, 0, 24, 27)
 
 
 def test_a_search_can_be_ended():
-    assert common.mine(common.GENESIS, 64, 10**11, 10**12, idle=lambda: False)[0] is None
+    assert mining.mine(common.GENESIS, 64, 10**11, 10**12, idle=lambda: False)[0] is None
 
 
 def test_the_widest_range_takes_no_memory():
     tracemalloc.start()
     try:
-        common.mine(common.GENESIS, 64, 2, 10**12, idle=lambda: False)
+        mining.mine(common.GENESIS, 64, 2, 10**12, idle=lambda: False)
         assert tracemalloc.get_traced_memory()[1] < 30_000_000
     finally:
         tracemalloc.stop()
@@ -104,21 +105,21 @@ def test_the_widest_range_takes_no_memory():
 @pytest.mark.parametrize(
     'zeros, low, high, warning',
     [
-        (4, common.MIN_PROOF, common.MAX_PROOF, ''),
+        (4, mining.MIN_PROOF, mining.MAX_PROOF, ''),
         (4, 100_000, 999_999, 'one block in 3 has no solution .* use --max 25600000'),  # e**-1.05
-        (5, common.MIN_PROOF, common.MAX_PROOF, 'one block in 4 .* use --max 409600000'),
+        (5, mining.MIN_PROOF, mining.MAX_PROOF, 'one block in 4 .* use --max 409600000'),
         (20, 2, 10**12, 'one block in 1 .* use a smaller --difficulty'),
         (0, 2, 1000, ''),
     ],
 )
 def test_a_doubtful_range_is_doubted(zeros, low, high, warning):
-    assert re.match(warning + '$', common.doubt(zeros, low, high))
+    assert re.match(warning + '$', mining.warn_if_unsolvable(zeros, low, high))
 
 
 @pytest.mark.parametrize('number', [0, 1, 2, 3, 4, 100_003, 909_451, 909_453, 2**61 - 1, -7])
 def test_prime_checks(number):
     assert common.is_prime(number) == sympy.isprime(number)
-    assert sympy.isprime(common.next_prime(number)) and common.next_prime(number) > number
+    assert sympy.isprime(mining.next_prime(number)) and mining.next_prime(number) > number
 
 
 # ------------------------------------------------------------------------------------------------ URLs

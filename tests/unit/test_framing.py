@@ -1,4 +1,4 @@
-"""wire.py: whatever way the bytes of deliveries are cut, the same messages come out; what it writes, pika reads."""
+"""framing.py reads the same messages however the stream is cut, and writes what pika reads."""
 
 import struct
 from types import SimpleNamespace
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pika import frame, spec
 from pika.callback import CallbackManager
 
-from siamese.messaging import framing as wire
+from siamese.messaging import framing
 
 FRAME_MAX = 4096
 BODIES = st.lists(st.integers(0, 3 * FRAME_MAX), min_size=1, max_size=6)
@@ -45,22 +45,35 @@ def connection():
             )
         )
 
-    one = wire.Connection.__new__(wire.Connection)
-    one.callbacks, one.connection_state = CallbackManager(), one.CONNECTION_OPEN
-    channel = wire.Channel(one, 1, None)
+    one = framing.Connection.__new__(framing.Connection)
+    one.callbacks = CallbackManager()
+    one.connection_state = one.CONNECTION_OPEN
+    one.decoder = framing.PropertiesDecoder()
+    one.emitted = []
+    one.emitted_size = 0
+    one.bytes_received = 0
+    one.bytes_sent = 0
+    one.frames_sent = 0
+    one._frame_buffer = b''
+    one._body_max_length = FRAME_MAX - 8
+
+    channel = framing.Channel(one, 1, None)
     channel._set_state(channel.OPEN)
-    channel._consumers, channel._cancelled = {'ctag': consume}, set()
-    one._channels, one._frame_buffer, one.bytes_received, one.emitted = {1: channel}, b'', 0, []
-    one._process_frame = lambda value: (
-        channel._handle_content_frame(value) if value.channel_number else None
-    )
-    one._body_max_length, one.bytes_sent, one.frames_sent, one.emitted_size = FRAME_MAX - 8, 0, 0, 0
+    channel._consumers = {'ctag': consume}
+    channel._cancelled = set()
+    one._channels = {1: channel}
+
+    def process_frame(value):
+        if value.channel_number:
+            channel._handle_content_frame(value)
+
+    one._process_frame = process_frame
     return one, delivered
 
 
 @given(BODIES, st.lists(st.integers(1, 5000), max_size=20), st.booleans())
 @example([0, 1, FRAME_MAX - 8, FRAME_MAX - 7], [1] * 20, True)
-def test_deliveries_come_out_whole_however_they_are_cut(sizes, cuts, heartbeats):
+def test_deliveries_are_whole_however_the_stream_is_cut(sizes, cuts, heartbeats):
     sent, stream = [], b''
     for number, size in enumerate(sizes, 1):
         body = bytes(byte % 256 for byte in range(number, number + size))
@@ -91,7 +104,7 @@ def test_deliveries_come_out_whole_however_they_are_cut(sizes, cuts, heartbeats)
 
 
 @given(st.binary(max_size=3 * FRAME_MAX), st.text(max_size=20), st.text(max_size=20), st.booleans())
-def test_pika_reads_what_it_writes(body, exchange, routing_key, mandatory):
+def test_pika_reads_the_frames_of_basic_publish(body, exchange, routing_key, mandatory):
     one, _ = connection()
     properties = pika.BasicProperties(message_id='m', content_type='text/plain')
     one._channels[1].basic_publish(exchange, routing_key, body, properties, mandatory)
@@ -111,7 +124,7 @@ def test_pika_reads_what_it_writes(body, exchange, routing_key, mandatory):
     assert all(len(value.fragment) <= FRAME_MAX - 8 for value in bodies)
 
 
-def test_a_frame_without_its_end_is_noticed():
+def test_a_frame_without_its_end_byte_raises():
     one, delivered = connection()
     frames = b''.join(frames_of(1, b'body', pika.BasicProperties()))
     with pytest.raises(pika.exceptions.InvalidFrameError):
@@ -131,43 +144,57 @@ PROPERTIES = st.builds(
 
 
 @given(st.lists(PROPERTIES, min_size=2, max_size=8), st.lists(st.integers(0, 7), max_size=30))
-def test_properties_are_what_pika_decodes_in_whatever_order_they_come(kinds, order):
-    for kind in (kinds[n % len(kinds)] for n in order):
-        encoded = b''.join(kind.encode())
-        properties, by_pika = wire.Properties(encoded), pika.BasicProperties().decode(encoded)
+def test_properties_are_what_pika_decodes_in_any_order(kinds, order):
+    decoder = framing.PropertiesDecoder()
+    for number in order:
+        encoded = b''.join(kinds[number % len(kinds)].encode())
+        properties = framing.Properties(encoded, decoder)
+        by_pika = pika.BasicProperties().decode(encoded)
         assert all(getattr(properties, name) == value for name, value in vars(by_pika).items())
 
 
 @given(PROPERTIES, st.lists(st.text('0123-ab', min_size=5, max_size=5), min_size=1))
 def test_a_template_encodes_as_pika_does(common, ids):
     common.headers = None
-    make = wire.template(5, common)
-    for id in ids:
-        properties = make(id)
+    make = framing.template(5, common)
+    for message_id in ids:
+        properties = make(message_id)
         assert (properties.message_id, properties.app_id, properties.headers) == (
-            id,
+            message_id,
             common.app_id,
             None,
         )
-        common.message_id = id
+        common.message_id = message_id
         assert b''.join(properties.encode()) == b''.join(common.encode())
         properties.headers = {'x-attempt': 2}
         decoded = pika.BasicProperties().decode(b''.join(properties.encode()))
         assert (decoded.headers, decoded.message_id, decoded.app_id) == (
             {'x-attempt': 2},
-            id,
+            message_id,
             common.app_id,
         )
 
 
 @given(st.binary(max_size=60))
-def test_properties_of_any_bytes_can_be_looked_at(encoded):
-    properties = wire.Properties(encoded)
+def test_properties_made_of_any_bytes_can_be_read(encoded):
+    properties = framing.Properties(encoded)
     assert isinstance(properties.content_type, (str, bytes, type(None)))
     assert SimpleNamespace(**vars(properties)).message_id == properties.message_id
 
 
-def test_properties_tell_why_they_cannot_be_decoded():
+def test_undecodable_properties_say_why():
     table = b'\x04when' + b'T' + struct.pack('>Q', 2**63)
-    properties = wire.Properties(struct.pack('>HL', 1 << 13, len(table)) + table)
+    properties = framing.Properties(struct.pack('>HL', 1 << 13, len(table)) + table)
     assert properties.content_type.startswith('undecodable: ') and properties.headers is None
+
+
+def test_the_last_properties_remembered_are_those_of_the_same_connection():
+    encoded = [
+        b''.join(pika.BasicProperties(app_id=app_id, message_id=message_id).encode())
+        for app_id, message_id in (('a', '1'), ('b', '2'))
+    ]
+    decoders = [framing.PropertiesDecoder(), framing.PropertiesDecoder()]
+    for _ in range(2):
+        for data, decoder, app_id in zip(encoded, decoders, 'ab'):
+            assert framing.Properties(data, decoder).app_id == app_id
+    assert [decoder.attributes['app_id'] for decoder in decoders] == ['a', 'b']
