@@ -82,11 +82,10 @@ def declare(channel, link):
 
 def parse_args(argv):
     parser = flags.parser(__doc__)
-    scenario = parser.add_argument_group('scenario')
-    add_percent_flag(scenario, '--ack', 'acknowledge (default: 60, or the rest)')
-    add_percent_flag(scenario, '--reject', 'reject (default: 30, or 0 if one is given)')
-    add_percent_flag(scenario, '--lose', 'lose (default: 10, or 0 if one is given)')
-    scenario.add_argument(
+    add_percent_flag(parser, '--ack', 'acknowledge (default: 60, or the rest)')
+    add_percent_flag(parser, '--reject', 'reject (default: 30, or 0 if one is given)')
+    add_percent_flag(parser, '--lose', 'lose (default: 10, or 0 if one is given)')
+    parser.add_argument(
         '--seed',
         type=int,
         metavar='N',
@@ -102,8 +101,8 @@ def parse_args(argv):
     return args
 
 
-def add_percent_flag(group, flag, what):
-    group.add_argument(
+def add_percent_flag(parser, flag, what):
+    parser.add_argument(
         flag,
         type=flags.number(float, 0, 100),
         metavar='PERCENT',

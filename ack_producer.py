@@ -60,8 +60,7 @@ def priority(text):
 
 def parse_args(argv):
     parser = flags.parser(__doc__)
-    scenario = parser.add_argument_group('scenario')
-    scenario.add_argument(
+    parser.add_argument(
         '--priority',
         type=priority,
         default=0,

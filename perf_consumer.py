@@ -99,21 +99,20 @@ def first_difference(right, body):
 
 def parse_args(argv):
     parser = flags.parser(__doc__)
-    scenario = parser.add_argument_group('scenario')
-    scenario.add_argument(
+    parser.add_argument(
         '--ack-every',
         type=flags.number(int, 1),
         default=100,
         metavar='N',
         help='messages acknowledged at once, at most half of --prefetch (default: %(default)s)',
     )
-    scenario.add_argument(
+    parser.add_argument(
         '--auto-ack',
         action='store_true',
         help='the broker forgets a message once it is delivered, also a corrupt one '
         '(default: manual acknowledgements)',
     )
-    scenario.add_argument(
+    parser.group(flags.STOP).add_argument(
         '--exit-when-empty',
         action='store_true',
         help='stop when the queue is empty (default: wait for more)',

@@ -60,33 +60,32 @@ def declare(channel, link):
 
 
 def add_scenario_flags(parser):
-    scenario = parser.add_argument_group('scenario')
-    scenario.add_argument(
+    parser.add_argument(
         '--confirm',
         type=flags.number(int, 0),
         default=200,
         metavar='N',
         help='messages that may wait for their confirm; 0: no confirms (default: %(default)s)',
     )
-    scenario.add_argument(
+    parser.add_argument(
         '--encoding',
         choices=performance.ENCODINGS,
         default='utf-8',
         help='encoding of the body (default: %(default)s)',
     )
-    scenario.add_argument(
+    parser.add_argument(
         '--size',
         type=flags.number(int, performance.LEAST_SIZE, 2**27),
         default=performance.LEAST_SIZE,
         metavar='B',
         help='bytes of the body (default: %(default)s)',
     )
-    scenario.add_argument(
+    parser.add_argument(
         '--persistent',
         action='store_true',
         help='the broker writes messages to disk (default: transient)',
     )
-    scenario.add_argument(
+    parser.add_argument(
         '--priority',
         type=flags.number(int, 0, 255),
         metavar='P',

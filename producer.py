@@ -81,9 +81,9 @@ def parse_args(argv):
 
 def main(argv=None):
     args = parse_args(argv)
-    doubt = mining.warn_if_unsolvable(args.difficulty, args.min, args.max)
-    if doubt:
-        logging.warning(doubt)
+    warning = mining.warn_if_unsolvable(args.difficulty, args.min, args.max)
+    if warning:
+        logging.warning(warning)
     found = common.GENESIS
     mined = 0
     attempts = 0

@@ -241,27 +241,26 @@ def show(question, answer, took):
 
 def parse_args(argv):
     parser = flags.parser(__doc__)
-    scenario = parser.add_argument_group('scenario')
-    scenario.add_argument(
+    parser.add_argument(
         '--window',
         type=flags.number(int, 1, 1000),
         default=1,
         metavar='N',
         help='questions that wait for their answers at once (default: %(default)s)',
     )
-    scenario.add_argument(
+    parser.add_argument(
         '--timeout',
         type=flags.number(float, 0.001),
         default=5,
         metavar='S',
         help='retry a question after S seconds without an answer (default: %(default)s)',
     )
-    scenario.add_argument(
+    parser.add_argument(
         '--verify',
         action='store_true',
         help='check the answers (default: believe them)',
     )
-    scenario.add_argument(
+    parser.add_argument(
         '--queue',
         type=flags.name,
         default='siamese.rpc',

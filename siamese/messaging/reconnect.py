@@ -120,8 +120,6 @@ class Reconnector:
     ) -> None:
         self.endpoint_count = len(args.endpoints)
         self.endpoints = cycle(args.endpoints)
-        for endpoint in args.endpoints:
-            credentials.with_tokens(endpoint)
         self.counts = counts
         self.record = record
         self.on_lost = on_lost
@@ -218,6 +216,7 @@ class Reconnector:
 
     def _connect(self) -> None:
         self.endpoint: pika.ConnectionParameters = next(self.endpoints)
+        credentials.with_tokens(self.endpoint)
         self.passive_only = None
         self.connection = framing.Connection(
             self.endpoint,

@@ -145,10 +145,7 @@ def start_thread(args: argparse.Namespace) -> Callable[[], int]:
 
 
 def send_if_due(
-    db: Connection,
-    args: argparse.Namespace,
-    mail: dict[str, float],
-    retry_s: float,
+    db: Connection, args: argparse.Namespace, mail: dict[str, float], retry_s: float
 ) -> list[EmailMessage]:
     """Send the mail that is due, if there is something to tell; return what was sent.
 

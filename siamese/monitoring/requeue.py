@@ -127,10 +127,10 @@ class Requeuer:
         link = self.link
         if not link.unconfirmed_count or link.counts['nacked'] >= full_at:
             return True
-        if not link.outbox.unconfirmed:
-            return bool(script.stop_requested())
         oldest = link.outbox.oldest()
-        return bool(oldest) and time.monotonic() - oldest.sent_at > CONFIRM_TIMEOUT_S
+        if not oldest:
+            return bool(script.stop_requested())
+        return time.monotonic() - oldest.sent_at > CONFIRM_TIMEOUT_S
 
     def mark_confirmed(self) -> None:
         """Mark the dead letter that was published, if the broker has confirmed it."""

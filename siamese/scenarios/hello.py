@@ -5,7 +5,6 @@ What makes such a message invalid, which copies of it are explained, which are m
 
 from __future__ import annotations
 
-import argparse
 import re
 import time
 from collections import Counter, OrderedDict
@@ -39,8 +38,8 @@ class Hello(NamedTuple):
     overdue: bool  # older than its time to live
 
 
-def add_exchange_flag(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument_group('scenario').add_argument(
+def add_exchange_flag(parser: flags.Parser) -> None:
+    parser.add_argument(
         '--exchange',
         type=flags.name,
         default='siamese.fanout',

@@ -60,22 +60,22 @@ def body_of(encoding: str, size: int) -> tuple[bytes, str]:
     return body, body.decode(codec)
 
 
-def add_flags(parser: argparse.ArgumentParser) -> None:
-    scenario = parser.add_argument_group('measuring')
-    scenario.add_argument(
+def add_flags(parser: flags.Parser) -> None:
+    group = parser.group('measuring')
+    group.add_argument(
         '--warm-up',
         type=flags.number(float, 0),
         default=0,
         metavar='S',
         help='leave the first S seconds out of the summary (default: 0)',
     )
-    scenario.add_argument(
+    group.add_argument(
         '--csv',
         metavar='FILE',
         type=flags.writable,
         help='write a row each second (default: none)',
     )
-    scenario.add_argument(
+    parser.add_argument(
         '--queue-arg',
         action='append',
         default=[],

@@ -12,7 +12,7 @@ import re
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 from urllib.parse import quote
 
 from fastapi import Request
@@ -191,6 +191,8 @@ def broker_state(known: database.Broker, now: float) -> tuple[str, str]:
         return 'looking for the broker', 'off'
     if known['state'] == 'up':
         return f'{name} up', 'good'
+    if known['since'] is None:
+        return f'{name} unavailable', 'bad'
     since_then = duration(now - known['since'])
     return f'{name} unavailable for {since_then}', 'bad'
 

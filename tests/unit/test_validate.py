@@ -9,6 +9,7 @@ from support.block_messages import GENESIS, GOLDEN, chain, follow, message
 import common
 import validate
 from siamese.messaging import framing
+from siamese.scenarios import mining
 
 
 def new_chains(queue_type='classic'):
@@ -41,7 +42,7 @@ def test_bad_blocks(case):
 
 
 def test_the_range_is_that_of_the_next_prime():
-    last = common.next_prime(25_000_000)
+    last = mining.next_prime(25_000_000)
     for proof, verdict in (
         (100_000, 'proof out of range'),
         (100_003, 'valid'),
