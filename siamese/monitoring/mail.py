@@ -171,17 +171,22 @@ def send_if_due(
     except sqlite3.Error:
         raise
     except Exception as error:  # noqa: BLE001  the next mail will tell it, whatever failed
-        if 'retry' not in mail:
-            text = 'mail not sent, retrying every %g s: %s'
-            logging.warning(text, retry_s, reason(error))
-        mail['retry'] = time.time() + retry_s
-        database.set_facts(db, mail=mail)
+        _postpone(db, mail, error, retry_s)
         return []
     _log_sent(message, refused)
     mail.update(until=now, sent=now)
     mail.pop('retry', None)
     database.set_facts(db, mail=mail)
     return [message]
+
+
+def _postpone(db: Connection, mail: dict[str, float], error: Exception, retry_s: float) -> None:
+    """Note when a mail that could not be sent is retried; log the first failure."""
+    if 'retry' not in mail:
+        text = 'mail not sent, retrying every %g s: %s'
+        logging.warning(text, retry_s, reason(error))
+    mail['retry'] = time.time() + retry_s
+    database.set_facts(db, mail=mail)
 
 
 def _log_sent(message: EmailMessage, refused: Refusals) -> None:

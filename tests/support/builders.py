@@ -1,4 +1,4 @@
-"""What a history is made of in tests: queues as the broker tells of them, dead letters, clients."""
+"""What a history is made of in tests: queues, dead letters and clients."""
 
 from siamese.monitoring import clients, database
 
