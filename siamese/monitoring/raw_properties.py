@@ -204,7 +204,6 @@ def _time(death: dict[str, Any], now: float) -> float:
 
 def _readable(properties: framing.Properties) -> dict[str, Any]:
     found = {'content_type': properties.content_type, **vars(properties)}
-    del found['encoded']
     present = {name: value for name, value in found.items() if value is not None}
     present['content_type'] = properties.content_type
     try:

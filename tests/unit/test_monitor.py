@@ -27,11 +27,10 @@ def delivery(number, headers=None, **method):
     facts = {'exchange': 'x', 'routing_key': 'k', 'redelivered': False, 'consumer_tag': 'dead'}
     properties = pika.BasicProperties(message_id=f'm-{number}', headers=headers or {})
     encoded = raw_properties.RawProperties(b''.join(properties.encode()))
-    return (
-        None,
-        SimpleNamespace(**{**facts, 'delivery_tag': number, **method}),
-        encoded,
-        b'Hello',
+    return SimpleNamespace(
+        method=SimpleNamespace(**{**facts, 'delivery_tag': number, **method}),
+        properties=encoded,
+        body=b'Hello',
     )
 
 
