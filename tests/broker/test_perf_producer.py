@@ -304,7 +304,7 @@ def test_a_broker_that_never_comes_back_spoils_the_run(start, tmp_path):
             'perf_producer.py', '--rate', 100, '--json', tmp_path / 'summary', AMQP_URL=broker.url
         )
         consumer.wait_for('ready')
-        producer.wait_for(' 1 s  sent ', producer.out)
+        producer.wait_for(' 1 s  published ', producer.out)
         broker.kill()
         for running in consumer, producer:
             running.wait_for('connection lost')
