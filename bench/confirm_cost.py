@@ -26,7 +26,7 @@ WAYS = {  # what is promised: (nodes, flags of perf_producer.py)
         ['--persistent', '--queue-type', 'quorum'],
     ),
 }
-RATE_KEYS = ('confirmed_per_s', 'published_per_s', 'sent_per_s')
+RATE_KEYS = ('confirmed_per_s', 'published_per_s')
 
 
 def rate_of(run):

@@ -34,21 +34,20 @@ IDLE_S = 1
 # A script says that the plan or the permissions do not allow something: that is
 # not a fault of the broker.
 NOT_ALLOWED = re.compile(
-    r'lacks (?:a right|permission).*?: (.*?);'
+    r'lacks permission.*?: (.*?);'
     r'|refuses the (?:queue|name): (.*?);'
     r'|\((.*limit .*)\)'
 )
 # A script says that the broker is unavailable, or does not let it in.
 UNAVAILABLE = re.compile(
-    r'no broker at'
-    r'|broker unreachable at'
+    r'broker unreachable at'
     r'|login refused'
-    r'|(?:no right for|no permission for|refuses) (?:user|this token)'
+    r'|(?:no permission for|refuses) (?:user|this token)'
     r'|the token has expired'
 )
 # Each script counts the messages it published under one of these keys, and those
 # it published again under one of the others.
-PUBLISHED_KEYS = ('published', 'sent', 'mined', 'answered')
+PUBLISHED_KEYS = ('published', 'mined', 'answered')
 REPUBLISHED_KEYS = ('republished', 'retried', 'again')
 
 Summary = dict[str, Any]  # what a script writes with --json
@@ -441,7 +440,7 @@ def published_count(summary: Summary) -> int:
 
 def rejections(summary: Summary) -> dict[str, int]:
     """Return how many messages a script rejected, by reason."""
-    return summary.get('rejections') or summary.get('reasons') or {}
+    return summary.get('rejections') or {}
 
 
 def check_end(

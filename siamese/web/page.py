@@ -31,7 +31,7 @@ MAX_NOTES = 5  # shown at once
 MONITOR_GRACE_S = 10  # beyond three intervals, until monitor.py is silent
 
 # What monitor.py says first of the two things it may have to do without.
-NO_METRICS = ('no metrics', 'no metrics')
+NO_METRICS = 'no metrics'
 NO_EXCHANGE = 'no exchange'
 
 TABS = {

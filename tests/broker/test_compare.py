@@ -25,7 +25,7 @@ BUDGET = 500
 # Facts about a broker.
 LARGE = 'message of 20 MiB'
 SHARED = 'shared queue that is not durable'
-UNREACHABLE = re.compile('(?:no broker|broker unreachable) at')
+UNREACHABLE = re.compile('broker unreachable at')
 
 
 @pytest.fixture(scope='module')

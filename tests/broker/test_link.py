@@ -60,7 +60,7 @@ def test_a_wrong_password_and_a_missing_virtual_host_end_at_once(run, url):
 @pytest.mark.parametrize('limit', [('--count', 1), ('--duration', 0.5)])
 def test_what_limits_a_run_need_not_wait_for_the_next_message(run, command, limit):
     done = run(*command, '--rate', 0.001, '--json', '-', *limit)  # one message in 17 minutes
-    assert json.loads(done.out)['sent' if command[0] != 'producer.py' else 'mined'] == 1, done.err
+    assert json.loads(done.out)['published' if command[0] != 'producer.py' else 'mined'] == 1, done.err
 
 
 def test_to_give_up_at_once(run, url):

@@ -566,7 +566,7 @@ def test_a_broker_that_is_away_is_waited_for_or_delivery_limit(run, tmp_path):
     )
     assert (
         done.status == 3
-        and 'no broker at' in done.err
+        and 'broker unreachable at' in done.err
         and done.out.startswith('0 dead letters stored')
     )
     assert (

@@ -220,7 +220,7 @@ def test_while_the_broker_is_unreachable_one_signal_ends_it(start, kept):
     sending = start(
         'monitor.py', '--requeue-dead', 'all', '--history', path, AMQP_URL='amqp://127.0.0.1:1'
     )
-    sending.wait_for('no broker at')
+    sending.wait_for('broker unreachable at')
     done = sending.stop()
     assert (
         done.status == 1

@@ -69,12 +69,12 @@ def test_one_signal_ends_a_script_that_is_connecting():
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
 def test_two_signals_end_a_script_that_cannot_finish(number):
     running = Running('producer.py', '--url', 'amqp://127.0.0.1:1', '--count', '1')
-    running.wait_for('trying again')
+    running.wait_for('retrying')
     running.wait_for(' 1 of 1 ', running.out)
     running.send(number)
     running.wait_for(f'{number.name}: finishing')
     done = running.stop(number)
-    assert done.status == 130 and '1 not accepted' in done.out and 'Traceback' not in done.err
+    assert done.status == 130 and '1 not confirmed' in done.out and 'Traceback' not in done.err
 
 
 def test_the_reader_of_a_pipe_may_leave(run, url):

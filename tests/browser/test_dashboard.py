@@ -283,7 +283,7 @@ def test_a_dead_letter_is_shown_unaltered_and_requeued(watched, serve, visit, ch
     expect(tab.locator('dt').filter(has_text='onerror')).to_have_text(EVIL)
     tab.get_by_role('button', name='Requeue this one').click()
     tab.get_by_role('button', name='Requeue', exact=True).click()
-    expect(tab.get_by_text(re.compile('1 of 1 dead letters (sent back|requeued)'))).to_be_visible()
+    expect(tab.get_by_text(re.compile('1 of 1 dead letters requeued'))).to_be_visible()
     can_be_read(tab)
     ((properties, came),) = wait_until(
         lambda: drain(channel, 'mortal'),
@@ -615,7 +615,7 @@ def test_requeuing_does_not_wait_for_an_unavailable_broker(db, serve, visit, fil
     log_in(tab, 'guest', 'guest')
     tab.get_by_role('button', name='Requeue 1').click()
     tab.get_by_role('button', name='Requeue', exact=True).click()
-    expect(tab.get_by_text(re.compile('0 of 1 dead letters (sent back|requeued)'))).to_be_visible()
+    expect(tab.get_by_text(re.compile('0 of 1 dead letters requeued'))).to_be_visible()
     can_be_read(tab)
     assert dead_letters.ids(db, 'all') == [1]
 
