@@ -48,7 +48,7 @@ UNAVAILABLE = re.compile(
 # Each script counts the messages it published under one of these keys, and those
 # it published again under one of the others.
 PUBLISHED_KEYS = ('published', 'mined', 'answered')
-REPUBLISHED_KEYS = ('republished', 'retried', 'again')
+REPUBLISHED_KEYS = ('republished', 'retried')
 
 Summary = dict[str, Any]  # what a script writes with --json
 

@@ -67,7 +67,8 @@ def test_its_help_costs_no_sympy(name):
 
 @pytest.mark.parametrize('name', [*MODULES, *SCRIPTS])
 def test_importing_it_does_nothing(name):
-    code = f'import {dotted(name)}, threading, signal; print(threading.active_count(), signal.getsignal(signal.SIGTERM))'
+    shown = 'threading.active_count(), signal.getsignal(signal.SIGTERM)'
+    code = f'import {dotted(name)}, threading, signal; print({shown})'
     done = subprocess.run(
         [sys.executable, '-c', code], cwd=ROOT, capture_output=True, check=True, encoding='utf-8'
     )

@@ -1,4 +1,7 @@
-"""Tokens as passwords, on a real broker with rabbitmq_auth_backend_oauth2; made with PyJWT, another implementation."""
+"""Tokens as passwords, on a real broker with rabbitmq_auth_backend_oauth2.
+
+PyJWT makes them: another implementation.
+"""
 
 import base64
 import json
@@ -33,7 +36,8 @@ KIDS = 'k1', 'k2', 'k1'  # the last key is a stranger's, who uses our name for i
 MINT = """
 import jwt, sys, time
 life, key, kid, calls, *scopes = sys.argv[1:]
-print(jwt.encode({'sub': 'alice', 'aud': ['siamese'], 'exp': int(time.time() + float(life)), 'scope': scopes},
+print(jwt.encode({'sub': 'alice', 'aud': ['siamese'],
+                  'exp': int(time.time() + float(life)), 'scope': scopes},
                  open(key).read(), 'RS256', headers={'kid': kid}))
 print(end='x', file=open(calls, 'a'))
 """
@@ -41,7 +45,7 @@ print(end='x', file=open(calls, 'a'))
 
 @pytest.fixture(scope='module')
 def keys(tmp_path_factory):
-    """The files of two private keys, and one that no broker knows, and the public halves of the first two, as text."""
+    """The files of two private keys, of one that no broker knows, and the public halves of two."""
     files, public = [], []
     for name in 'k1', 'k2', 'stranger':
         key = rsa.generate_private_key(65537, 2048)
@@ -72,7 +76,10 @@ def broker(keys):
 
 @pytest.fixture
 def mint(keys, tmp_path):
-    """A function that makes a token; command() of the same makes an AMQP_TOKEN_COMMAND, how often it ran is in calls()."""
+    """A function that makes a token.
+
+    Its command() makes an AMQP_TOKEN_COMMAND; calls() tells how often that ran.
+    """
     made = tmp_path / 'made'
     made.touch()
     (tmp_path / 'mint.py').write_text(MINT)
@@ -114,7 +121,7 @@ def with_token(bare, token):
     return bare.replace('//', f'//:{token}@')
 
 
-# ------------------------------------------------------------------------------------------ a token in the URL
+# ---- a token in the URL
 
 
 def test_every_script_works_with_a_token(start, bare, mint):
@@ -185,7 +192,7 @@ def test_a_token_that_expires_on_an_open_connection(start, channel, url, bare, m
     assert len(done.err.splitlines()) == 3  # ready, consumer cancelled, and that
 
 
-# ------------------------------------------------------------------------------------------ AMQP_TOKEN_COMMAND
+# ---- AMQP_TOKEN_COMMAND
 
 
 def renewals(broker):
@@ -345,7 +352,7 @@ def test_an_expired_token_of_the_command_raises(mint):
         tokens.Credentials('', mint.command(-5)).password  # noqa: B018  it asks the command
 
 
-# ------------------------------------------------------------------------------------------ the management API
+# ---- the management API
 
 
 def endpoint(broker, token='', command=None):
@@ -391,7 +398,7 @@ def test_monitor_and_roles_with_a_token(run, broker, bare, mint):
     assert run('roles.py', '--remove', '--prefix', 'token', **env).status == 0
 
 
-# ------------------------------------------------------------------------------------------------- compare.py
+# ---- compare.py
 
 
 def test_compare_logs_in_with_tokens_only(run, broker, bare, mint):
@@ -454,7 +461,7 @@ def test_a_token_that_expires_before_compare_has_finished(run, bare, mint):
     assert 'Traceback' not in done.err and token not in done.err + done.out
 
 
-# ------------------------------------------------------------------------------------------------- the parts
+# ---- the parts
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
@@ -473,7 +480,9 @@ def test_claims_are_read_as_they_were_written(claims):
     | st.lists(st.text(), min_size=3, max_size=3).map('.'.join)
     | JSON.map(
         lambda exp: (
-            f'e30.{base64.urlsafe_b64encode(json.dumps({"exp": exp}).encode()).decode().rstrip("=")}.x'
+            'e30.'
+            + base64.urlsafe_b64encode(json.dumps({'exp': exp}).encode()).decode().rstrip('=')
+            + '.x'
         )
     )
 )

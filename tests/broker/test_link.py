@@ -1,4 +1,4 @@
-"""The link through the scripts that use it: what a fault looks like, and that no confirmed message gets lost by it."""
+"""The link through its scripts: what a fault looks like, and that no confirmed message is lost."""
 
 import contextlib
 import json
@@ -60,7 +60,8 @@ def test_a_wrong_password_and_a_missing_virtual_host_end_at_once(run, url):
 @pytest.mark.parametrize('limit', [('--count', 1), ('--duration', 0.5)])
 def test_what_limits_a_run_need_not_wait_for_the_next_message(run, command, limit):
     done = run(*command, '--rate', 0.001, '--json', '-', *limit)  # one message in 17 minutes
-    assert json.loads(done.out)['published' if command[0] != 'producer.py' else 'mined'] == 1, done.err
+    counted = 'mined' if command[0] == 'producer.py' else 'published'
+    assert json.loads(done.out)[counted] == 1, done.err
 
 
 def test_to_give_up_at_once(run, url):
@@ -292,7 +293,8 @@ def test_what_is_no_broker_is_told_from_one_that_is_away(words):
     assert done.err.count('\n') == 2 and 'Traceback' not in done.err
 
 
-ACK = b'\x01\x00\x01\x00\x00\x00\x0d\x00\x3c\x00\x50.{9}\xce'  # frames of channel 1, as in the AMQP 0-9-1 grammar
+# A frame of channel 1, as in the AMQP 0-9-1 grammar.
+ACK = b'\x01\x00\x01\x00\x00\x00\x0d\x00\x3c\x00\x50.{9}\xce'
 CLOSE_OK = re.escape(b'\x01\x00\x01\x00\x00\x00\x04\x00\x14\x00\x29\xce')
 POISON = {
     'header larger than a frame': {'headers': {'a': 'z' * 200_000}},
@@ -324,7 +326,7 @@ def test_a_poison_message_is_named_and_the_others_arrive(url, channel, capfd, tm
 def test_a_broker_that_neither_confirms_nor_closes_the_channel(
     url, channel, monkeypatch, capfd, closes, connections
 ):
-    """A new channel is opened after the deadline, and a new connection where the broker does not answer even that."""
+    """A new channel is opened after the deadline; a new connection if that is not answered."""
     monkeypatch.setattr(session, 'CONFIRM_TIMEOUT_S', 1)
     swallowed = []
 

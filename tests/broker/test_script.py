@@ -163,7 +163,8 @@ def test_summary_as_line_and_as_json(tmp_path, capsys):
 def test_what_pika_says_is_for_verbose(flags, lines):
     code = (
         'import logging, sys, validate; validate.parse_args(sys.argv[1:]); '
-        'logging.getLogger("pika.connection").critical("Received METHOD frame for unregistered channel 1")'
+        'logging.getLogger("pika.connection").critical('
+        '"Received METHOD frame for unregistered channel 1")'
     )
     assert Running(sys.executable, '-c', code, *flags).end().err.count('unregistered') == lines
 

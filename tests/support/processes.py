@@ -34,7 +34,10 @@ def spell(seconds):
 
 
 def replace_once(old, new):
-    """Return a function for proxy.in_front_of(alter=) that replaces the first `old` it sees, and a list that then has it."""
+    """Return a function for proxy.in_front_of(alter=), and a list.
+
+    The function replaces the first `old` that it sees, and puts it into the list.
+    """
     done = []
 
     def alter(data):

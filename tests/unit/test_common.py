@@ -122,7 +122,7 @@ def test_prime_checks(number):
     assert sympy.isprime(mining.next_prime(number)) and mining.next_prime(number) > number
 
 
-# ------------------------------------------------------------------------------------------------ URLs
+# ---- URLs
 
 
 @pytest.mark.parametrize(
@@ -229,7 +229,10 @@ def test_the_printable_form_of_a_url_has_no_password():
 
 
 def test_nothing_costly_is_imported():
-    code = 'import sys, json, common, siamese.messaging.link, siamese.verdict; print(json.dumps(sorted(sys.modules)))'
+    code = (
+        'import sys, json, common, siamese.messaging.link, siamese.verdict;'
+        'print(json.dumps(sorted(sys.modules)))'
+    )
     modules = json.loads(
         subprocess.run([sys.executable, '-c', code], stdout=subprocess.PIPE, check=True).stdout
     )
