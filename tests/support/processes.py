@@ -12,9 +12,8 @@ import pytest
 
 from siamese import ROOT
 
-PATIENCE = (
-    120  # s until a test that waits for something gives up; a stalled machine must not fail it
-)
+# s until a test that waits for something gives up; a stalled machine must not fail it.
+PATIENCE = 120
 
 
 def wait_until(condition, what='condition', patience=PATIENCE):
