@@ -23,6 +23,7 @@ import common
 from common import Failure
 from siamese import ROOT, script
 from siamese.messaging import blocking, errors
+from siamese.messaging.credentials import with_tokens
 
 GIVE_UP_AFTER_S = 10  # without the broker; then a script ends
 SCRIPT_TIMEOUT_S = 120  # for one script, and for one condition
@@ -96,6 +97,12 @@ class Script:
         return self.process.poll() is not None
 
 
+def take_tokens(endpoints: list[pika.URLParameters]) -> None:
+    """Replace the logins of endpoints by tokens, where their URLs name no user."""
+    for endpoint in endpoints:
+        with_tokens(endpoint)
+
+
 class Candidate:
     """A broker under comparison: own names on it, and scripts that run there.
 
@@ -109,6 +116,7 @@ class Candidate:
     def __init__(self, urls: str, budget: int) -> None:
         name = f'compare.py@{os.getpid()}'
         self.endpoints = common.endpoints(urls, name)
+        take_tokens(self.endpoints)
         self.endpoint = self.endpoints[0]
         self.urls = [url for url in re.split(r'[,\s]+', urls) if url]
         self.budget = budget

@@ -206,7 +206,7 @@ def renewals(broker):
 
 
 def log_of(broker):
-    return (Path(broker.folder) / '0.log').read_text()
+    return (Path(broker.folder) / 'n0.log').read_text()
 
 
 @pytest.mark.pair

@@ -173,7 +173,7 @@ def test_the_commands_in_the_readme(copy):
         ]
         demo = in_one_shell(steps, copy)[0]
     assert demo.rstrip().endswith(
-        'valid: all that was accepted came out, unaltered, every copy explained'
+        'valid: every confirmed message came out unaltered, and every copy is explained'
     )
     for name in 'alice', 'bob', 'carol', 'dave':
         assert re.search(rf'^{name} +\| ', demo, re.MULTILINE)

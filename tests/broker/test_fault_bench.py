@@ -27,7 +27,7 @@ from siamese.testbed import rabbitmq as broker_module
 
 
 def cut_in_the_handshake(between, limit):
-    between.limit, clients = limit, len(between.ends) // 2
+    between.limit, clients = limit, len(between.writers) // 2
     between.cut()
     tries = between.accepted + 2 * clients
     wait_until(lambda: between.accepted >= tries, 'two more tries of each script')
