@@ -16,7 +16,7 @@ BAD_FLAGS = [
     (['--nonsense'], 'unrecognized'),
     (['--name', 'a\nb'], 'printable'),
     (['--url', 'amqp://u:secret@h:x'], 'port'),
-    (['--name', 'amqp://u:secret@h'], 'no name; see --url'),
+    (['--name', 'amqp://u:secret@h'], 'not a name; see --url'),
     (['amqp://u:secret@h'], ''),
     (['--ledger', '/none/x'], 'cannot write /none/x'),
 ]
