@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections import deque
-from typing import TYPE_CHECKING
+from argparse import Namespace
+from collections import Counter, deque
+from typing import Protocol
 
 import pika
 from pika.channel import Channel
 from pika.spec import Basic
-
-if TYPE_CHECKING:
-    from siamese.messaging.session import Session
 
 
 class Invalid(Exception):
@@ -22,6 +20,19 @@ class Invalid(Exception):
     """
 
 
+class Receiver(Protocol):
+    """What a delivery needs of the link over which it came."""
+
+    args: Namespace
+    inbox: Inbox
+    rejections: Counter[str]
+    auto_ack: bool
+    is_stream: bool
+
+    def record(self, event: str, **facts: object) -> None:
+        """Write into the ledger."""
+
+
 class Delivery:
     """One message that the broker delivered: channel, method, properties and body."""
 
@@ -29,7 +40,7 @@ class Delivery:
 
     def __init__(
         self,
-        link: Session,
+        link: Receiver,
         channel: Channel,
         method: Basic.Deliver,
         properties: pika.BasicProperties,

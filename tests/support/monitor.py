@@ -6,6 +6,7 @@ import time
 import pika
 from support.processes import wait_until
 
+from common import Failure
 from siamese.monitoring import database, dead_letters
 from siamese.testbed import rabbitmq as broker_module
 
@@ -15,10 +16,12 @@ FIGURES = ('published', 'delivered', 'acked', 'redelivered', 'expired', 'rejecte
 def reader(path):
     """Return the history that a monitor writes, once it is there."""
     wait_until(path.exists, path)
-    wait_until(
-        lambda: path.stat().st_size and (path.parent / f'{path.name}-wal').exists(), 'a history'
-    )
-    return database.open_for_reading(str(path))
+
+    def opened():
+        with contextlib.suppress(Failure):  # monitor.py has not written its tables yet
+            return database.open_for_reading(str(path))
+
+    return wait_until(opened, 'a history')
 
 
 def totals(db, period='day'):
