@@ -624,7 +624,7 @@ def test_while_it_requeues_the_button_is_disabled_and_stopping_stops_monitor_py(
     db, serve, visit, url
 ):
     bury(db)
-    with proxy.before(url) as between:
+    with proxy.in_front_of(url) as between:
         between.hold()
         tab = visit(serve(AMQP_URL=between.url) + '/login?next=%2Fdead')
         log_in(tab, 'guest', 'guest')

@@ -60,7 +60,7 @@ def a_broker(*plugins):
     with broker_module.throwaway(
         management='rabbitmq_management' in plugins, started=False
     ) as broker:
-        broker.guard.write('enabled_plugins', f'[{",".join(plugins)}].')
+        broker.processes.guard.write('enabled_plugins', f'[{",".join(plugins)}].')
         broker.start()
         yield broker
 
