@@ -272,14 +272,15 @@ def test_every_confirmed_message_survives_a_killed_broker(start, tmp_path):
 
 
 def test_a_blocked_connection_is_shown_and_spoils_the_run(start, broker, channel):
-    producer = start('perf_producer.py', '--rate', 50, '--duration', 8)
+    producer = start('perf_producer.py', '--rate', 50)
     producer.wait_for('ready')
     broker.ctl('set_vm_memory_high_watermark', 0)
     try:
         producer.wait_for('broker blocks publishers: low on memory, ', producer.out)
     finally:
         broker.ctl('set_vm_memory_high_watermark', 0.4)
-    done = producer.end()
+    producer.wait_for('no longer blocks publishers')
+    done = producer.stop()
     assert done.status == 0 and 's blocked by the broker' in done.out.splitlines()[-1]
 
 
