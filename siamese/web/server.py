@@ -11,7 +11,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from common import Failure
-from siamese import flags
+from siamese import flags, script
 
 if TYPE_CHECKING:  # both take long to import, for --help
     import uvicorn
@@ -144,7 +144,14 @@ async def serve(
         # script.run() takes a second one as the demand to stop immediately.
         del server._captured_signals[1:]
 
+    def stop_if_requested() -> None:
+        if script.stop_requested():
+            stop()
+
     server.handle_exit = on_signal  # type: ignore[method-assign]
+    # A signal may have come before uvicorn took over the handlers; when the
+    # loop calls this, it has.
+    asyncio.get_running_loop().call_soon(stop_if_requested)
     if args.duration is not None:
         asyncio.get_running_loop().call_later(args.duration, stop)
     await server.serve(sockets=[listening])

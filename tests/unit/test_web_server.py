@@ -1,9 +1,14 @@
 """Where scripts answer over HTTP, and how long a login lasts."""
 
+import argparse
+import asyncio
 import math
+import signal
+import socket
 
 import pytest
 
+from siamese import script
 from siamese.messaging import credentials
 from siamese.web import login, server
 
@@ -28,6 +33,18 @@ TOKEN = (  # {"sub":"alice","exp":1790000300}
 )
 def test_only_addresses_of_this_machine_are_loopback(host, expected):
     assert server.is_loopback(host) is expected
+
+
+def test_a_signal_that_came_before_the_server_began_ends_it(monkeypatch):
+    monkeypatch.setattr(script, '_signals', [signal.SIGTERM])
+    args = argparse.Namespace(duration=None, verbose=False, certfile=None, keyfile=None)
+
+    async def application(scope, receive, send):
+        raise AssertionError('nobody asks')
+
+    with socket.create_server(('127.0.0.1', 0)) as listening:
+        serving = server.serve(args, listening, application, lifespan='off')
+        asyncio.run(asyncio.wait_for(serving, 10))
 
 
 def test_a_token_ends_the_session_when_it_expires():
