@@ -8,21 +8,21 @@ lost, so drain it first. Its words are those of Jepsen's checkers.
     $ ./audit.py run.jsonl
          3  attempted            by alice
          3  confirmed            by the broker
-         3  ok                   came out and were checked, by carol
-         0  lost                 confirmed, but never came out
-         0  corrupt              came out altered
-         0  rejected as invalid  came out as published, but a consumer found them invalid
-         0  unexpected           came out, but no producer published them
-         0  duplicated           came out again, and no fault explains it
-         0  redelivered          came out again: not acked, or the ack was lost with a connection
-         0  ack lost             came out again: acked, but that was lost between nodes (quorum)
-         0  republished          came out again: the producer had seen no confirm
-         0  recovered            came out, though never confirmed
+         3  ok                   delivered and checked, by carol
+         0  lost                 confirmed, but never delivered
+         0  corrupt              delivered altered
+         0  rejected as invalid  delivered as published, but a consumer found them invalid
+         0  unexpected           delivered, but no producer published them
+         0  duplicated           delivered again, and no fault explains it
+         0  redelivered          delivered again: not acked, or the ack was lost with a connection
+         0  ack lost             delivered again: acked, but that was lost between nodes (quorum)
+         0  republished          delivered again: the producer had seen no confirm
+         0  recovered            delivered, though never confirmed
          0  expired              confirmed, but not consumed within their time to live
          0  delivery limit       rejected or left unacked so often that the broker dropped them
          0  returned             unroutable: no queue took them
          0  in doubt             neither confirmed nor seen again
-    valid: every confirmed message came out unaltered, and every copy is explained
+    valid: every confirmed message was delivered unaltered, and every copy is explained
 
 Messages that are lost, corrupt, rejected as invalid, unexpected or duplicated
 are named, and make the verdict "invalid". Give it the ledgers of all producers

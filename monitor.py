@@ -28,7 +28,7 @@ Examples:
     ./monitor.py --once --check                           # for cron and Nagios
     ./monitor.py --report month --queue siamese.blocks    # day, month, year
     ./monitor.py --report dead                            # the dead letters
-    ./monitor.py --requeue-dead siamese.blocks            # a queue, all, or '#17', one of them
+    ./monitor.py --requeue siamese.blocks                 # a queue, all, or '#17', one of them
 """
 
 import argparse
@@ -285,7 +285,7 @@ def add_mode_flags(parser):
         help='print the metrics of each queue by day, month or year, or the dead letters',
     )
     modes.add_argument(
-        '--requeue-dead',
+        '--requeue',
         metavar='QUEUE',
         type=queue_name,
         help='requeue the dead letters of a queue, of all queues (all), or one (#17)',
@@ -388,8 +388,8 @@ def check_combinations(parser, args):
         is_given = getattr(args, flag) not in (None, False)
         if is_given and not getattr(args, mode):
             parser.error(f'--{flag} goes with --{mode}')
-    if args.mail_to and (args.once or args.report or args.requeue_dead):
-        parser.error('--mail-to does not go with --once, --report or --requeue-dead')
+    if args.mail_to and (args.once or args.report or args.requeue):
+        parser.error('--mail-to does not go with --once, --report or --requeue')
     if args.csv == args.json == '-':
         parser.error('--csv - and --json - are one stdout: choose one of them')
 
@@ -437,7 +437,7 @@ def chosen(args):
         return reports.once
     if args.report:
         return reports.report
-    if args.requeue_dead:
+    if args.requeue:
         return requeue.requeue
     return watch
 

@@ -27,7 +27,7 @@ in the same order.
     all                          5   0.2 s   0.3 s
     3,154 attempted, 3,154 confirmed, 3,154 ok
     61 redelivered, 0 ack lost, 0 republished, 0 recovered, 0 in doubt
-    valid: every confirmed message came out unaltered, and every copy is explained
+    valid: every confirmed message was delivered unaltered, and every copy is explained
 
 Ctrl-C ends the faults early; a second one stops immediately. The queues on your
 broker are removed in both cases. Exit status: 0 valid, 1 invalid, a script that

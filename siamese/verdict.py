@@ -19,16 +19,16 @@ from siamese.text import printable
 MEANING = {
     'attempted': 'by {producers}',
     'confirmed': 'by the broker',
-    'ok': 'came out and were checked, by {consumers}',
-    'lost': 'confirmed, but never came out',
-    'corrupt': 'came out altered',
-    'rejected_as_invalid': 'came out as published, but a consumer found them invalid',
-    'unexpected': 'came out, but no producer published them',
-    'duplicated': 'came out again, and no fault explains it',
-    'redelivered': 'came out again: not acked, or the ack was lost with a connection',
-    'ack_lost': 'came out again: acked, but that was lost between nodes (quorum)',
-    'republished': 'came out again: the producer had seen no confirm',
-    'recovered': 'came out, though never confirmed',
+    'ok': 'delivered and checked, by {consumers}',
+    'lost': 'confirmed, but never delivered',
+    'corrupt': 'delivered altered',
+    'rejected_as_invalid': 'delivered as published, but a consumer found them invalid',
+    'unexpected': 'delivered, but no producer published them',
+    'duplicated': 'delivered again, and no fault explains it',
+    'redelivered': 'delivered again: not acked, or the ack was lost with a connection',
+    'ack_lost': 'delivered again: acked, but that was lost between nodes (quorum)',
+    'republished': 'delivered again: the producer had seen no confirm',
+    'recovered': 'delivered, though never confirmed',
     'expired': 'confirmed, but not consumed within their time to live',
     'delivery_limit': 'rejected or left unacked so often that the broker dropped them',
     'returned': 'unroutable: no queue took them',
@@ -41,7 +41,7 @@ SETTLED = ('acked', 'invalid', 'delivery_limit')  # the broker need not deliver 
 DELIVERED = (*SETTLED, 'rejected', 'unsettled')
 NAMED_PER_FAULT = 20  # messages
 
-VALID = 'valid: every confirmed message came out unaltered, and every copy is explained'
+VALID = 'valid: every confirmed message was delivered unaltered, and every copy is explained'
 
 Event = dict[str, Any]
 Process = tuple[str, str]  # name and run

@@ -55,7 +55,7 @@ WHAT_TO_DO = {
     'unread': ('Start a consumer of that queue, or delete the queue if it is not needed any more.'),
     'dead': (
         'Start a consumer, or let messages live longer.'
-        ' Then ./monitor.py --requeue-dead QUEUE requeues them.'
+        ' Then ./monitor.py --requeue QUEUE requeues them.'
     ),
     'interrupted': (
         'It is back. If that happens again:'

@@ -34,11 +34,11 @@ def declare(channel: Channel, link: Link) -> None:
 
 
 def requeue(args: argparse.Namespace) -> int:
-    """Requeue the dead letters that --requeue-dead names; return the exit status."""
+    """Requeue the dead letters that --requeue names; return the exit status."""
     db = database.open_for_reading(args.history)
-    numbers = dead_letters.ids(db, args.requeue_dead)
+    numbers = dead_letters.ids(db, args.requeue)
     # A URL may stand there by mistake.
-    which = re.sub('//.*@', '//***@', printable(args.requeue_dead))
+    which = re.sub('//.*@', '//***@', printable(args.requeue))
     if not numbers:
         raise Failure(f'no dead letter of {which} waits in {args.history} to be requeued', 3)
     if not database.lock(f'{args.history}-requeue'):

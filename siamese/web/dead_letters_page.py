@@ -171,7 +171,7 @@ class DeadLettersView:
         if self.state.value == 'requeued':
             return False
         queue = self.queue.value
-        # monitor.py --requeue-dead would not take these for names of queues.
+        # monitor.py --requeue would not take these for names of queues.
         return queue != 'all' and not dead_letters.ONE.fullmatch(queue)
 
     async def requeue(self) -> None:

@@ -93,13 +93,13 @@ def tell(status: int, words: str) -> None:
 
 
 async def requeue(args: argparse.Namespace, which: str) -> tuple[int, str]:
-    """Run monitor.py --requeue-dead; return its status and its last line."""
+    """Run monitor.py --requeue; return its status and its last line."""
     # A flag could be read by others on this machine, the environment cannot.
     environment = {**os.environ, 'AMQP_URL': args.url}
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         ROOT / 'monitor.py',
-        f'--requeue-dead={which}',
+        f'--requeue={which}',
         f'--history={args.history}',
         f'--give-up-after={BROKER_TIMEOUT_S}',
         stdin=asyncio.subprocess.DEVNULL,

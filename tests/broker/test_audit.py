@@ -445,7 +445,7 @@ def test_the_report_names_the_faults_but_not_thousands(tmp_path):
     done = Running('audit.py', ledger, '--json', tmp_path / 'verdict').end()
     lines = done.out.splitlines()
     assert (
-        done.status == 1 and '    99  lost                 confirmed, but never came out' in lines
+        done.status == 1 and '    99  lost                 confirmed, but never delivered' in lines
     )
     assert 'lost: m01' in lines and 'lost: ... and 79 more' in lines
     summary = json.loads((tmp_path / 'verdict').read_text())

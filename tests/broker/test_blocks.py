@@ -6,7 +6,7 @@ import signal
 import pytest
 from support.block_messages import GENESIS, message
 from support.processes import wait_until
-from support.queues import drain, sync
+from support.queues import drain, flush_broker_metadata
 
 from siamese.testbed import rabbitmq as broker_module
 
@@ -107,7 +107,7 @@ def test_killed_validator_killed_broker_killed_producer(run, producers, validato
         wait_until(lambda: ledger_lines(ledger, 'acked') > 50, '50 blocks validated')
         checking[0].process.kill()
         wait_until(lambda: ledger_lines(ledger, 'acked') > 100, '100 blocks validated')
-        sync(broker)
+        flush_broker_metadata(broker)
         broker.kill()
         mining[0].process.kill()
         broker.start()

@@ -21,7 +21,7 @@ import uuid
 import pika
 import psutil
 import pytest
-from support.processes import PATIENCE, wait_until
+from support.processes import TEST_TIMEOUT_S, wait_until
 
 from siamese import ROOT
 from siamese.testbed import rabbitmq
@@ -110,7 +110,7 @@ def hammer(kill, process, number):
     """Send a signal again and again, also while it cleans up, and return the
     exit status and the log.
     """
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + TEST_TIMEOUT_S
     while process.poll() is None and time.monotonic() < deadline:
         kill(process.pid, number)
     return process.wait(0), process.communicate()[1]
@@ -122,7 +122,7 @@ def run(*args):
         stdin=subprocess.DEVNULL,
         capture_output=True,
         encoding='utf-8',
-        timeout=PATIENCE,
+        timeout=TEST_TIMEOUT_S,
     )
 
 

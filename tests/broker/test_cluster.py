@@ -5,7 +5,7 @@ Confirmed messages survive the loss of a node, of the majority, and of the node 
 
 import pika
 import pytest
-from support.processes import spell, wait_until
+from support.processes import let_fault_last, wait_until
 from support.scenarios import PROOFS, drain, endure
 
 from siamese import ledger as books
@@ -80,7 +80,7 @@ def test_the_majority_is_lost_for_a_while(start, tmp_path, cluster, urls):
     def inject(_):
         cluster.kill(1)
         cluster.kill(2)
-        spell(30)
+        let_fault_last(30)
 
     endure(
         start, tmp_path, ','.join(urls), inject, cluster.start, producer=(), consumer=(), **QUORUM
@@ -148,7 +148,7 @@ def test_the_leader_is_cut_off_from_consumers_elsewhere(start, tmp_path, cluster
     ]
     wait_until(lambda: checked() > 1000, 'a thousand blocks')
     cluster.isolate(0)
-    spell(5)
+    let_fault_last(5)
     cluster.rejoin(0)
     before = checked()
     wait_until(lambda: checked() > before + 1000, 'a thousand more')

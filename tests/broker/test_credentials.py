@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from hypothesis import given
 from hypothesis import strategies as st
-from support.processes import spell, wait_until
+from support.processes import let_fault_last, wait_until
 from support.queues import judge, waiting
 from support.scripts import CLIENTS as SCRIPTS
 
@@ -241,7 +241,7 @@ def test_a_failing_command_is_logged_once_and_retried(start, bare, mint, tmp_pat
     )
     line = producer.wait_for('AMQP_TOKEN_COMMAND')
     assert 'login refused at' in line and 'fails with status 7; run it by hand), retrying' in line
-    spell(1)
+    let_fault_last(1)
     (tmp_path / 'works').touch()
     done = producer.end()
     assert done.status == 0 and mint.calls() == 1 and len(done.err.splitlines()) == 2, done.err

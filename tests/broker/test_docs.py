@@ -9,7 +9,7 @@ import subprocess
 
 import pytest
 from support.documents import environment, normal, sessions, steps_of
-from support.processes import PATIENCE
+from support.processes import TEST_TIMEOUT_S
 
 from siamese import ROOT
 from siamese.testbed import rabbitmq as broker_module
@@ -129,7 +129,7 @@ def test_the_samples_in_the_docstrings(copy, broker, variables, run):
             env=environment(**shown),
             encoding='utf-8',
             capture_output=True,
-            timeout=PATIENCE,
+            timeout=TEST_TIMEOUT_S,
         )
         assert done.returncode == 0, done.stderr
         log = done.stderr if name == 'broker.py' else ''  # its sample shows the log as well
@@ -173,7 +173,7 @@ def test_the_commands_in_the_readme(copy):
         ]
         demo = in_one_shell(steps, copy)[0]
     assert demo.rstrip().endswith(
-        'valid: every confirmed message came out unaltered, and every copy is explained'
+        'valid: every confirmed message was delivered unaltered, and every copy is explained'
     )
     for name in 'alice', 'bob', 'carol', 'dave':
         assert re.search(rf'^{name} +\| ', demo, re.MULTILINE)

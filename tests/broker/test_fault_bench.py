@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 import psutil
 import pytest
 import sympy
-from support.processes import PATIENCE, spell, wait_until
+from support.processes import TEST_TIMEOUT_S, let_fault_last, wait_until
 from support.scenarios import FLOW, GONE, PROOFS, SCENARIOS, Scenario, drain, endure, said
 
 from siamese import ROOT
@@ -36,13 +36,13 @@ def cut_in_the_handshake(between, limit):
 def refuse(between):
     between.refuse()
     between.cut()
-    spell(1)
+    let_fault_last(1)
 
 
 def mute(between):
     between.hold()
     between.cut()
-    spell(1)
+    let_fault_last(1)
 
 
 def allow(between):
@@ -166,13 +166,13 @@ def stop_with_empty_queues(scenarios):
         for _ in range(20):
             if all(map(settled, scenarios)):
                 return True
-            spell(0.1)
+            let_fault_last(0.1)
         signal_all(
             everyone[::2], signal.SIGCONT
         )  # one was stopped between its ledger and the socket
 
     wait_until(stopped, 'empty queues')
-    spell(0.3)  # acknowledgements follow within delivery.TICK_S
+    let_fault_last(0.3)  # acknowledgements follow within delivery.TICK_S
     signal_all(everyone[1::2], signal.SIGSTOP)
     return everyone
 
@@ -206,7 +206,7 @@ def test_a_virtual_host_that_is_down(start, tmp_path, url, broker):
         broker.ctl('close_all_connections', '-p', vhost(url), 'maintenance')
         broker.ctl('eval', f'rabbit_vhost_sup_sup:delete_on_all_nodes(<<"{vhost(url)}">>).')
         signal_all(everyone, signal.SIGCONT)
-        spell(1)
+        let_fault_last(1)
 
     with questions(start, url):
         endure(start, tmp_path, url, inject, lambda: broker.ctl('restart_vhost', '-p', vhost(url)))
@@ -455,7 +455,7 @@ def test_twenty_producers_wait_for_a_broker_that_dies_twice_while_it_starts(star
             producer.wait_for('retrying')
         watched = [psutil.Process(producer.process.pid) for producer in (*blocks, *texts)]
         before = [sum(process.cpu_times()[:2]) for process in watched]
-        spell(3)
+        let_fault_last(3)
         used = [sum(process.cpu_times()[:2]) - cpu for process, cpu in zip(watched, before)]
         assert max(used) < 1 and max(process.memory_info().rss for process in watched) < 100e6, used
 
@@ -463,7 +463,7 @@ def test_twenty_producers_wait_for_a_broker_that_dies_twice_while_it_starts(star
             starting = pool.submit(broker.start)
             wait_until(condition, 'the moment to kill it')
             broker.kill()
-            starting.exception(PATIENCE)  # it ends, in whatever way
+            starting.exception(TEST_TIMEOUT_S)  # it ends, in whatever way
 
         port = broker.ports[0][0]
         dies(lambda: 'n0' in broker.processes.started)

@@ -13,7 +13,7 @@ import pytest
 import trustme
 from support.block_messages import chain, put
 from support.processes import Running, wait_until
-from support.queues import drain, sync
+from support.queues import drain, flush_broker_metadata
 
 import producer
 import validate
@@ -149,7 +149,7 @@ def test_what_was_not_confirmed_when_the_broker_died_is_republished(start, tmp_p
             **env,
         )
         producer.wait_for(' 1 of 100 ', producer.out)
-        sync(broker)
+        flush_broker_metadata(broker)
         broker.pause()
         mined = len(producer.out)
         wait_until(lambda: len(producer.out) >= mined + 10, '10 more blocks')

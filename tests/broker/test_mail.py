@@ -16,7 +16,7 @@ from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import AuthResult
 from support.messages import DEAD_LETTERS, declare_dead
 from support.monitor import watch
-from support.processes import spell, wait_until
+from support.processes import let_fault_last, wait_until
 
 from siamese.monitoring import alerts, database, dead_letters
 from siamese.testbed import rabbitmq as broker_module
@@ -111,7 +111,7 @@ def test_the_mail_is_kept_while_the_mail_server_is_unavailable_and_tells_all(
             'strange: 1 dead letter, expired' in text
             and 'unread: 1 message and no consumer' in text
         )
-        assert '--requeue-dead QUEUE requeues them' in text and 'Start a consumer' in text
+        assert '--requeue QUEUE requeues them' in text and 'Start a consumer' in text
         assert (
             '<td>&lt;script&gt;alert(1)&lt;/script&gt;\\r\\nBcc: me</td>' in page
             and '<script>' not in page
@@ -265,7 +265,7 @@ def test_each_dead_letter_is_in_exactly_one_mail_however_long_it_took_to_store_i
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute('BEGIN IMMEDIATE')
         bury(channel, 'third')
-        spell(6)  # now the second mail is due
+        let_fault_last(6)  # now the second mail is due
         other.execute('ROLLBACK')
     wait_until(lambda: {'second', 'third'} <= set(told(mailbox)), f'all letters: {told(mailbox)}')
     bury(channel, 'last')

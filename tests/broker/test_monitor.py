@@ -14,7 +14,7 @@ import pika
 import pytest
 from support.messages import DEAD_LETTERS, declare_dead
 from support.monitor import a_broker, dead_ids, published, reader, totals, watch
-from support.processes import PATIENCE, spell, wait_until
+from support.processes import TEST_TIMEOUT_S, let_fault_last, wait_until
 from support.queues import manage, waiting
 
 from siamese import ROOT
@@ -331,7 +331,7 @@ def test_a_history_that_another_process_locks_is_waited_for(start, broker, chann
         other.execute('BEGIN IMMEDIATE')
         channel.basic_publish('siamese.dlx', '', b'x', pika.BasicProperties(message_id='kept'))
         monitor.wait_for(f'another process has locked {path}, retrying')
-        spell(12)  # it tries twice more
+        let_fault_last(12)  # it tries twice more
         other.execute('ROLLBACK')
     wait_until(lambda: dead_ids(db) == ['kept'], 'the letter')
     done = monitor.stop()
@@ -593,7 +593,9 @@ def test_prometheus(start, broker, channel, tmp_path):
     channel.queue_declare(name, durable=True)
     published(channel, name, 3)
     wait_until(lambda: totals(db).get(name, (0,))[0] == 3, 'counts')
-    with urllib.request.urlopen(f'http://127.0.0.1:{port}/metrics', timeout=PATIENCE) as response:
+    with urllib.request.urlopen(
+        f'http://127.0.0.1:{port}/metrics', timeout=TEST_TIMEOUT_S
+    ) as response:
         text = response.read().decode()
     assert 'siamese_queue_published_total{queue="a \\"queue\\" \\\\"} 3.0' in text
     assert 'siamese_returned_total 0.0' in text and 'siamese_dropped_total 0.0' in text
@@ -618,8 +620,8 @@ def test_prometheus(start, broker, channel, tmp_path):
         (['--once', '--mail-to', 'ops@example.org'], '--mail-to does not go with --once'),
         (['--report', 'day', '--csv', '-', '--json', '-'], 'one stdout'),
         (['--report', 'day', '--csv', '/none/made.csv'], 'cannot write /none/made.csv'),
-        (['--requeue-dead', ''], '1 to 255 bytes'),
-        (['--requeue-dead', 'ü' * 128], '1 to 255 bytes'),
+        (['--requeue', ''], '1 to 255 bytes'),
+        (['--requeue', 'ü' * 128], '1 to 255 bytes'),
         (['--retention', '1e9'], '1e9 is not from 0.01 to 36500'),
         *(
             (['--mail-to', odd], 'expected addresses')
@@ -640,7 +642,7 @@ def test_wrong_flags_take_one_line_and_leave_nothing(tmp_path, flags, said):
         [sys.executable, ROOT / 'monitor.py', *flags],
         cwd=tmp_path,
         encoding='utf-8',
-        timeout=PATIENCE,
+        timeout=TEST_TIMEOUT_S,
         capture_output=True,
     )
     told = done.stderr

@@ -11,8 +11,8 @@ import sys
 import time
 
 import pytest
-from support.processes import Running, spell, wait_until
-from support.queues import drain, sync
+from support.processes import Running, let_fault_last, wait_until
+from support.queues import drain, flush_broker_metadata
 
 from siamese.scenarios import performance as perf
 from siamese.testbed import rabbitmq as broker_module
@@ -228,7 +228,7 @@ def test_a_broker_that_stalls_is_not_hidden(start):
         producer.wait_for('ready')
         consumer.wait_for('ready')
         broker.pause()
-        spell(2)
+        let_fault_last(2)
         broker.resume()
         sent, received = summary_of(producer.end()), summary_of(consumer.end())
     # 200 of 600 messages fell due in a stall of 2 s: the longest waited nearly 2 s,
@@ -243,7 +243,7 @@ def test_every_confirmed_message_survives_a_killed_broker(start, tmp_path):
             'perf_producer.py', '--persistent', '--rate', 2000, '--json', '-', AMQP_URL=broker.url
         )
         producer.wait_for('ready')
-        sync(broker)
+        flush_broker_metadata(broker)
         broker.kill()
         producer.wait_for('connection lost')
         broker.start()

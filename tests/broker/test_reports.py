@@ -99,7 +99,7 @@ def test_reports_as_csv_and_json_agree_with_the_table(start, run, broker, channe
         )
 
 
-@pytest.mark.parametrize('flags', [['--report', 'day'], ['--requeue-dead', 'all']])
+@pytest.mark.parametrize('flags', [['--report', 'day'], ['--requeue', 'all']])
 def test_a_history_that_is_not_there_or_holds_nothing(run, tmp_path, flags):
     done = run('monitor.py', *flags, '--history', tmp_path / 'none.db')
     assert done.status == 3 and done.err.count('\n') == 1 and 'Traceback' not in done.err

@@ -53,7 +53,7 @@ def test_malformed_dead_letters_are_kept_as_they_are_and_requeued(
     channel.queue_purge('copy')
     channel.queue_delete('strange')
     channel.queue_declare('strange', durable=True)
-    done = run('monitor.py', '--requeue-dead', 'all', '--history', path)
+    done = run('monitor.py', '--requeue', 'all', '--history', path)
     assert done.status == 1
     assert f'{len(odd)} of {len(odd) + 1} dead letters requeued, 0 returned, 1 from no' in done.out
     assert waiting(channel, 'strange') == len(odd) and waiting(channel, 'copy') == 0
@@ -84,21 +84,21 @@ def test_requeue_of_one_of_a_queue_and_of_one_that_is_no_more(
         channel.queue_delete(queue)
     channel.queue_declare('there', durable=True)
     first = dead_letters.ids(db, 'there')[0]
-    one = run('monitor.py', '--requeue-dead', f'#{first}', '--history', path)
+    one = run('monitor.py', '--requeue', f'#{first}', '--history', path)
     assert one.status == 0 and one.out.startswith(f'1 dead letter of #{first} to requeue\n1 of 1 ')
     assert (
         channel.basic_get('there', auto_ack=True)[1].message_id
         == dead_letters.letter(db, first)['message_id']
     )
-    assert run('monitor.py', '--requeue-dead', 'there', '--history', path).status == 0
+    assert run('monitor.py', '--requeue', 'there', '--history', path).status == 0
     assert waiting(channel, 'there') == 2
-    lost = run('monitor.py', '--requeue-dead', 'all', '--history', path)
+    lost = run('monitor.py', '--requeue', 'all', '--history', path)
     assert lost.status == 1 and '0 of 3 dead letters requeued, 3 returned' in lost.out
     assert (
         dead_letters.ids(db, 'all') == dead_letters.ids(db, 'gone')
         and len(dead_letters.ids(db, 'gone')) == 3
     )
-    assert run('monitor.py', '--requeue-dead', 'there', '--history', path).status == 3
+    assert run('monitor.py', '--requeue', 'there', '--history', path).status == 3
 
 
 @pytest.fixture
@@ -127,17 +127,15 @@ def test_only_one_process_requeues_at_a_time(start, run, url, channel, kept):
     channel.queue_declare('work', durable=True)
     with proxy.in_front_of(url) as between:
         between.hold()
-        first = start(
-            'monitor.py', '--requeue-dead', 'all', '--history', path, AMQP_URL=between.url
-        )
+        first = start('monitor.py', '--requeue', 'all', '--history', path, AMQP_URL=between.url)
         first.wait_for('5 dead letters of all to requeue', first.out)
-        second = run('monitor.py', '--requeue-dead', 'all', '--history', path)
+        second = run('monitor.py', '--requeue', 'all', '--history', path)
         assert second.status == 3 and second.out == ''
         assert second.err.count('\n') == 1 and 'another process is requeueing' in second.err
         between.release()
         assert first.end().status == 0
     assert [body for _, body in drain(channel, 'work')] == [b'%d' % number for number in range(5)]
-    last = run('monitor.py', '--requeue-dead', 'all', '--history', path)
+    last = run('monitor.py', '--requeue', 'all', '--history', path)
     assert last.status == 3 and 'no dead letter of all waits' in last.err
 
 
@@ -149,7 +147,7 @@ def test_dead_letters_stay_that_a_full_queue_does_not_accept(run, channel, kept)
     ):
         channel.queue_declare(queue, durable=True, arguments=limits)
     channel.basic_publish('', 'full', b'in the way')
-    done = run('monitor.py', '--requeue-dead', 'all', '--history', path)
+    done = run('monitor.py', '--requeue', 'all', '--history', path)
     assert (
         done.status == 1
         and '2 of 4 dead letters requeued, 0 returned, 0 from no known queue' in done.out
@@ -160,7 +158,7 @@ def test_dead_letters_stay_that_a_full_queue_does_not_accept(run, channel, kept)
     assert [body for _, body in drain(channel, 'full')] == [b'in the way'] and dead_letters.ids(
         db, 'all'
     ) == [1, 3]
-    assert run('monitor.py', '--requeue-dead', '#1', '--history', path).status == 0
+    assert run('monitor.py', '--requeue', '#1', '--history', path).status == 0
     assert [body for _, body in drain(channel, 'full')] == [b'0']
 
 
@@ -170,7 +168,7 @@ def test_under_an_alarm_it_ends_on_its_own_and_on_one_signal(number, start, brok
     channel.queue_declare('work', durable=True)
     broker.ctl('set_vm_memory_high_watermark', 0)
     try:
-        sending = start('monitor.py', '--requeue-dead', 'work', '--history', path)
+        sending = start('monitor.py', '--requeue', 'work', '--history', path)
         sending.wait_for('broker blocks publishers')
         if number:
             sending.send(number)
@@ -193,7 +191,7 @@ def test_under_an_alarm_it_ends_on_its_own_and_on_one_signal(number, start, brok
 )
 def test_a_queue_may_have_any_name(name, run, channel, kept):
     _, path = kept(name, 'another')
-    flags = ('monitor.py', f'--requeue-dead={name}', '--history', path, '--json', '-')
+    flags = ('monitor.py', f'--requeue={name}', '--history', path, '--json', '-')
     assert '0 of 1 dead letters requeued, 1 returned' in run(*flags[:-2]).out  # it is no more
     channel.queue_declare(name, durable=True)
     done = run(*flags)
@@ -218,7 +216,7 @@ def test_a_queue_may_have_any_name(name, run, channel, kept):
 def test_while_the_broker_is_unreachable_one_signal_ends_it(start, kept):
     db, path = kept('work', 'work')
     sending = start(
-        'monitor.py', '--requeue-dead', 'all', '--history', path, AMQP_URL='amqp://127.0.0.1:1'
+        'monitor.py', '--requeue', 'all', '--history', path, AMQP_URL='amqp://127.0.0.1:1'
     )
     sending.wait_for('broker unreachable at')
     done = sending.stop()
@@ -231,7 +229,7 @@ def test_while_the_broker_is_unreachable_one_signal_ends_it(start, kept):
 
 
 def test_a_missing_history_is_not_created(run, tmp_path):
-    done = run('monitor.py', '--requeue-dead', 'all', '--history', tmp_path / 'typo.db')
+    done = run('monitor.py', '--requeue', 'all', '--history', tmp_path / 'typo.db')
     assert done.status == 3 and done.err.count('\n') == 1 and 'cannot open the history' in done.err
     assert list(tmp_path.iterdir()) == []
 
@@ -248,9 +246,7 @@ def test_dead_letters_that_another_process_requeued_or_deleted_are_left_out(
     dead_letters.mark_requeued(db, [1], NOON)
     channel.queue_declare('work', durable=True)
     assert (
-        requeue.requeue(
-            monitor.parse_args(['--requeue-dead', 'all', '--history', path, '--url', url])
-        )
+        requeue.requeue(monitor.parse_args(['--requeue', 'all', '--history', path, '--url', url]))
         == 1
     )
     assert [body for _, body in drain(channel, 'work')] == [b'2']

@@ -13,7 +13,7 @@ from urllib.parse import quote, unquote
 
 import pika
 import pytest
-from support.processes import PATIENCE, wait_until
+from support.processes import TEST_TIMEOUT_S, wait_until
 
 import common
 from siamese.access import permissions
@@ -427,7 +427,7 @@ def test_the_scripts_as_publisher_and_as_subscriber(manage, run, producer, consu
             assert refused.status == 1
             assert f"user '{manage.user(role)}' lacks permission" in refused.err
             assert right in refused.err and 'Traceback' not in refused.err
-    got = run(*consumer, '--count', 3, '--idle', PATIENCE, '--url', manage.url('subscriber'))
+    got = run(*consumer, '--count', 3, '--idle', TEST_TIMEOUT_S, '--url', manage.url('subscriber'))
     assert got.status == 0 and '\n3 ' in f'\n{got.out}', got
 
 
@@ -590,7 +590,7 @@ def held(url):
     def alter(data):
         if b'siamese.check-' in data:
             reached.set()
-            gate.wait(PATIENCE)
+            gate.wait(TEST_TIMEOUT_S)
         return data
 
     with proxy.in_front_of(url, alter=alter) as between:
@@ -605,7 +605,7 @@ def test_a_check_that_is_interrupted_leaves_nothing(manage, api, url, numbers, s
     manage.run('--create')
     with held(url) as (way, reached, gate):
         checking = manage.start('--check', AMQP_URL=way)
-        assert reached.wait(PATIENCE)
+        assert reached.wait(TEST_TIMEOUT_S)
         assert (
             len([found for found in left_behind(api, manage.vhost) if 'tags' in found]) == 4
         )  # users
@@ -622,7 +622,7 @@ def test_what_a_killed_check_left_is_removed(manage, api, url):
     manage.run('--create')
     with held(url) as (way, reached, gate):
         checking = manage.start('--check', AMQP_URL=way)
-        assert reached.wait(PATIENCE)
+        assert reached.wait(TEST_TIMEOUT_S)
         checking.stop(signal.SIGKILL)
         gate.set()
     assert [found for found in left_behind(api, manage.vhost) if 'tags' in found]

@@ -4,7 +4,7 @@ import json
 import signal
 
 import pytest
-from support.processes import PATIENCE, replace_once
+from support.processes import TEST_TIMEOUT_S, replace_once
 
 from siamese.testbed.proxy import in_front_of
 
@@ -79,7 +79,7 @@ def test_an_own_cluster_survives_all_faults(start, tmp_path):
         tmp_path / 'kept',
         '--json',
         tmp_path / 'summary',
-    ).end(3 * PATIENCE)
+    ).end(3 * TEST_TIMEOUT_S)
     assert done.status == 0 and 'Traceback' not in done.err, done.err
     summary = json.loads((tmp_path / 'summary').read_text())
     lines = done.out.splitlines()

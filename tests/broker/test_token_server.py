@@ -28,7 +28,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from support import identity
 from support.attacks import ATTACKS, sent
 from support.identity import encoded
-from support.processes import PATIENCE, Running, wait_until
+from support.processes import TEST_TIMEOUT_S, Running, wait_until
 from support.queues import drain
 
 import common
@@ -55,7 +55,7 @@ class Server(Running):
         body = body if isinstance(body, bytes) else urlencode(body).encode()
         try:
             with urllib.request.urlopen(
-                f'{self.url}/token', body, timeout=PATIENCE, context=context
+                f'{self.url}/token', body, timeout=TEST_TIMEOUT_S, context=context
             ) as response:
                 assert response.headers['cache-control'] == 'no-store'
                 return response.status, json.load(response)
@@ -71,7 +71,7 @@ class Server(Running):
         return answer['access_token']
 
     def jwks(self):
-        with urllib.request.urlopen(f'{self.url}/jwks', timeout=PATIENCE) as response:
+        with urllib.request.urlopen(f'{self.url}/jwks', timeout=TEST_TIMEOUT_S) as response:
             return jwt.PyJWKSet.from_dict(json.load(response))
 
 
@@ -161,7 +161,7 @@ def test_an_assertion_becomes_a_token(server, provider):
     assert claims['sub'] == 'alice'
     assert claims['scope'] == answer['scope'] == 'siamese.write:*/*'
     assert claims['exp'] - claims['iat'] == answer['expires_in']
-    assert abs(claims['iat'] - now) < PATIENCE
+    assert abs(claims['iat'] - now) < TEST_TIMEOUT_S
     assert server.wait_for("'alice' is publisher for")
 
 
@@ -214,7 +214,7 @@ def test_a_form_that_is_not_right(server, body, words, error):
 
 def test_who_breaks_off_is_one_line(server):
     before = len(server.err)
-    connection = http.client.HTTPConnection(server.url.partition('//')[2], timeout=PATIENCE)
+    connection = http.client.HTTPConnection(server.url.partition('//')[2], timeout=TEST_TIMEOUT_S)
     connection.putrequest('POST', '/token')
     connection.putheader('Content-Length', '1000')
     connection.endheaders(b'grant_type=')
@@ -225,7 +225,7 @@ def test_who_breaks_off_is_one_line(server):
 
 def test_no_assertion_in_an_address(server):
     with pytest.raises(urllib.error.HTTPError) as error:
-        urllib.request.urlopen(f'{server.url}/token?assertion=secret', timeout=PATIENCE)
+        urllib.request.urlopen(f'{server.url}/token?assertion=secret', timeout=TEST_TIMEOUT_S)
     assert error.value.code == 405 and 'secret' not in ''.join(server.err)
 
 
@@ -508,7 +508,7 @@ def half_sent(
     """Return connections whose requests are sent in part."""
     connections = []
     for _ in range(count):
-        connections.append(socket.create_connection(server.address, PATIENCE))
+        connections.append(socket.create_connection(server.address, TEST_TIMEOUT_S))
         connections[-1].sendall(head)
     return connections
 

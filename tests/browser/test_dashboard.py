@@ -21,7 +21,7 @@ import pytest
 import trustme
 from playwright.sync_api import expect, sync_playwright
 from support.colours import contrast
-from support.processes import PATIENCE, wait_until
+from support.processes import TEST_TIMEOUT_S, wait_until
 from support.queues import drain
 
 from siamese import ROOT
@@ -31,7 +31,7 @@ from siamese.web import login, queues_page, widgets
 
 EVIL = '<img src=x onerror="window.hacked=1"><script>window.hacked=1</script>'
 HOUR = 3600
-expect.set_options(timeout=PATIENCE * 1000)
+expect.set_options(timeout=TEST_TIMEOUT_S * 1000)
 
 
 @pytest.fixture(scope='session')
@@ -96,7 +96,7 @@ def visit(browser):
         size = {'width': 1280, 'height': 900}
         context = browser.new_context(**{'viewport': size, **options})
         tab = context.new_page()
-        tab.set_default_timeout(PATIENCE * 1000)
+        tab.set_default_timeout(TEST_TIMEOUT_S * 1000)
         note_failures(tab)
         visits.append((context, tab))
         tab.goto(url)
@@ -378,7 +378,7 @@ def ask(base, path, headers=(), method='GET'):
     secure = base.startswith('https')
     context = {'context': ssl._create_unverified_context()} if secure else {}
     connection = (http.client.HTTPSConnection if secure else http.client.HTTPConnection)(
-        base.split('//')[1], timeout=PATIENCE, **context
+        base.split('//')[1], timeout=TEST_TIMEOUT_S, **context
     )
     connection.request(method, path, headers=dict(headers))
     return connection.getresponse()
@@ -399,7 +399,7 @@ SOCKET = '/_nicegui_ws/socket.io/?EIO=4&transport=websocket'
 
 def test_wrong_passwords_do_not_delay_other_logins(db, serve):
     def send(password):
-        connection = http.client.HTTPConnection(serve.base, timeout=PATIENCE)
+        connection = http.client.HTTPConnection(serve.base, timeout=TEST_TIMEOUT_S)
         connection.request('POST', '/login', f'user=guest&password={password}')
         return connection
 
@@ -418,7 +418,7 @@ def test_wrong_passwords_do_not_delay_other_logins(db, serve):
     assert honest.getresponse().status == 303
     before = len(answered)
     for thread in threads:
-        thread.join(PATIENCE)
+        thread.join(TEST_TIMEOUT_S)
     # With 4 at a time, 37 would otherwise have had to be delayed first.
     assert len(answered) == 40 and before < 30
 
@@ -841,7 +841,7 @@ def test_without_nicegui_it_says_what_to_install():
         cwd=ROOT,
         capture_output=True,
         encoding='utf-8',
-        timeout=PATIENCE,
+        timeout=TEST_TIMEOUT_S,
     )
     assert done.returncode == 3 and 'pip install -r requirements/dashboard.txt' in done.stderr
     assert 'Traceback' not in done.stderr
@@ -853,7 +853,7 @@ def test_dashboard_sh_ends_on_one_signal_with_everything_it_started(start, broke
     begun = psutil.Process(running.process.pid).children(recursive=True)
     assert len(begun) == 11
     running.send(signal.SIGTERM)
-    left = psutil.wait_procs(begun, PATIENCE)[1]
+    left = psutil.wait_procs(begun, TEST_TIMEOUT_S)[1]
     for process in left:
         process.kill()
     assert not left and running.end().status == 0

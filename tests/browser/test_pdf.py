@@ -10,7 +10,7 @@ import subprocess
 import pytest
 from pypdf import PdfReader
 from support.documents import answer_of, clone_into, environment
-from support.processes import PATIENCE
+from support.processes import TEST_TIMEOUT_S
 
 from siamese import ROOT
 
@@ -29,7 +29,7 @@ def made(tmp_path_factory):
         env=environment(),
         encoding='utf-8',
         capture_output=True,
-        timeout=4 * PATIENCE,
+        timeout=4 * TEST_TIMEOUT_S,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return folder, done.stdout

@@ -13,10 +13,10 @@ import pytest
 from siamese import ROOT
 
 # s until a test that waits for something gives up; a stalled machine must not fail it.
-PATIENCE = 120
+TEST_TIMEOUT_S = 120
 
 
-def wait_until(condition, what='condition', patience=PATIENCE):
+def wait_until(condition, what='condition', patience=TEST_TIMEOUT_S):
     """Return the first true value of `condition()`; fail when there is none in time."""
     deadline = time.monotonic() + patience
     while time.monotonic() < deadline:
@@ -27,7 +27,7 @@ def wait_until(condition, what='condition', patience=PATIENCE):
     pytest.fail(f'{what} did not come about within {patience} s')
 
 
-def spell(seconds):
+def let_fault_last(seconds):
     """Let a fault last: nothing tells from outside that a script has tried in vain."""
     threading.Event().wait(seconds)
 
@@ -84,7 +84,7 @@ class Running:
     def send(self, number):
         self.process.send_signal(number)
 
-    def end(self, patience=PATIENCE):
+    def end(self, patience=TEST_TIMEOUT_S):
         """Wait until it ends; return status, out and err."""
         self.process.wait(patience)
         for reader in self.readers:

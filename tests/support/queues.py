@@ -4,7 +4,7 @@ import base64
 import json
 import urllib.request
 
-from support.processes import PATIENCE
+from support.processes import TEST_TIMEOUT_S
 
 
 def manage(broker, method, path):
@@ -16,11 +16,11 @@ def manage(broker, method, path):
     )
     request.add_header('Authorization', 'Basic ' + base64.b64encode(login.encode()).decode())
     request.add_header('Content-Type', 'application/json')
-    with urllib.request.urlopen(request, timeout=PATIENCE) as response:
+    with urllib.request.urlopen(request, timeout=TEST_TIMEOUT_S) as response:
         return response.read()
 
 
-def sync(broker):
+def flush_broker_metadata(broker):
     """Have the broker write its declarations to disk.
 
     When RabbitMQ dies a moment after a declaration, it forgets the queue, and
@@ -47,7 +47,7 @@ def drain(channel, queue):
         channel.basic_qos(
             prefetch_count=1000
         )  # a quorum queue stops at 2,000 unacknowledged (RabbitMQ 3.10.8)
-        for method, properties, body in channel.consume(queue, inactivity_timeout=PATIENCE):
+        for method, properties, body in channel.consume(queue, inactivity_timeout=TEST_TIMEOUT_S):
             assert method, f'{expected} messages waited in {queue}, {len(messages)} came'
             messages.append((properties, body))
             if len(messages) == expected or not len(messages) % 500:

@@ -7,7 +7,7 @@ import socket
 import threading
 
 import pytest
-from support.processes import PATIENCE, wait_until
+from support.processes import TEST_TIMEOUT_S, wait_until
 
 from siamese.testbed.proxy import in_front_of
 
@@ -40,7 +40,7 @@ def server():
 
 
 def client(proxy):
-    return socket.create_connection(('127.0.0.1', proxy.port), PATIENCE)
+    return socket.create_connection(('127.0.0.1', proxy.port), TEST_TIMEOUT_S)
 
 
 def receive(connection, count):
@@ -97,7 +97,7 @@ def test_hold_keeps_data_until_release(server):
         with pytest.raises(TimeoutError):
             connection.recv(1)
         assert b''.join(got) == b'one'
-        connection.settimeout(PATIENCE)
+        connection.settimeout(TEST_TIMEOUT_S)
         proxy.release()
         assert receive(connection, 6) == b'onetwo' == b''.join(got)
 
