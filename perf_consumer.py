@@ -8,13 +8,13 @@ perf_producer.py; start any number of both. One process, one core.
 
     $ ./perf_consumer.py --name carol --count 3000
     queue siamese.perf (classic), prefetch 500, acknowledged 100 at a time
-    3,000 received, 0 corrupt, 0 redelivered; stopped: count reached
+    3,000 delivered, 0 invalid, 0 redelivered; stopped: count reached
     21,031 msg/s, latency min/median/p75/p95/p99/max 350/1786/2490/3064/3178/3195 ms
 
 The latency runs from the moment when the message was due at the producer
 until it is checked here; between two machines it is as good as their clocks
-agree. Exit status: 0 every body right, 1 one corrupt or refused by the
-broker, 2 usage, 3 nothing received, fewer than --count, or broker
+agree. Exit status: 0 every body right, 1 one invalid or refused by the
+broker, 2 usage, 3 nothing delivered, fewer than --count, or broker
 unavailable for --give-up-after.
 
 Examples:
@@ -36,7 +36,7 @@ from siamese.scenarios.performance import Meter
 
 SETTINGS = 'queue {queue} ({queue_type}), prefetch {prefetch}, {mode}'
 SUMMARY = (
-    '{received:,} received, {corrupt:,} corrupt, {redelivered:,} redelivered; '
+    '{delivered:,} delivered, {invalid:,} invalid, {redelivered:,} redelivered; '
     'stopped: {stopped}\n{result}'
 )
 EMPTY_CHECK_S = 1  # without a delivery, before the broker is asked whether the queue is empty
@@ -109,7 +109,7 @@ def parse_args(argv):
     parser.add_argument(
         '--auto-ack',
         action='store_true',
-        help='the broker forgets a message once it is delivered, also a corrupt one '
+        help='the broker forgets a message once it is delivered, also an invalid one '
         '(default: manual acknowledgements)',
     )
     parser.group(flags.STOP).add_argument(
@@ -133,14 +133,14 @@ def main(argv=None):
     args = parse_args(argv)
     redelivered = 0
     with connected(args, declare) as link:
-        meter = Meter(args, link, ('received',), latency='latency')
+        meter = Meter(args, link, ('delivered',), latency='latency')
         meter.announce(SETTINGS, mode=mode(args))
         if args.exit_when_empty:
             also_stop_if_empty(link)
         for delivery in link.deliveries(args.idle, args.ack_every):
             properties = delivery.properties
             if meter.last:  # the first message only starts the clock
-                meter.counts['received'] += 1
+                meter.counts['delivered'] += 1
             meter.at(time.monotonic())
             redelivered += delivery.method.redelivered
             if args.queue_type == 'stream':
@@ -158,8 +158,8 @@ def main(argv=None):
     summary = {
         **link.summary(),
         **meter.summary(),
-        'received': link.done,
-        'corrupt': link.invalid_count,
+        'delivered': link.done,
+        'invalid': link.invalid_count,
         'rejections': link.rejections,
         'redelivered': redelivered,
     }

@@ -126,7 +126,7 @@ def main(argv=None):
         'confirms': confirms(args, link),
         'republished': link.counts['republished'],
         'nacked': link.counts['nacked'],
-        'returned': link.counts['returned'],
+        'unroutable': link.counts['returned'],
         'body_bytes': len(args.body),
     }
     script.report(args, SUMMARY, summary)

@@ -24,7 +24,7 @@ from siamese.text import count_of, printable
 NACKS_OF_A_FULL_QUEUE = 4
 CONFIRM_TIMEOUT_S = 5
 SUMMARY = (
-    '{requeued} of {found} dead letters requeued, {returned} returned,'
+    '{requeued} of {found} dead letters requeued, {unroutable} unroutable,'
     ' {unknown} from no known queue; {duration_s:.1f} s; stopped: {stopped}'
 )
 
@@ -145,5 +145,5 @@ class Requeuer:
             'requeued': self.requeued,
             'found': self.found,
             'unknown': self.unknown,
-            'returned': self.link.counts['returned'],
+            'unroutable': self.link.counts['returned'],
         }

@@ -408,7 +408,7 @@ class Meter:
         if counts['nacked']:
             spoiled.append(f'{counts["nacked"]:,} nacked')
         if counts['returned']:
-            spoiled.append(f'{counts["returned"]:,} returned')
+            spoiled.append(f'{counts["returned"]:,} unroutable')
         if self.link.blocked_s:
             spoiled.append(f'{self.link.blocked_s:.1f} s blocked by the broker')
         return spoiled

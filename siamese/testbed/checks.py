@@ -121,11 +121,11 @@ def flow(
     consumer = broker.ready('perf_consumer.py', '--warm-up', warm_up_s, *flags)
     producer = broker.run('perf_producer.py', '--persistent', *pace, *flags)
     ends = broker.drain(queue, [consumer], 'perf_consumer.py', *flags)
-    received = sum(end['received'] for end in ends)
+    delivered = sum(end['delivered'] for end in ends)
     confirmed = producer['confirmed']
-    if received != confirmed:
-        raise Failed(f'{confirmed:,} confirmed, but {received:,} delivered')
-    return producer, max(ends, key=lambda end: end['received'])
+    if delivered != confirmed:
+        raise Failed(f'{confirmed:,} confirmed, but {delivered:,} delivered')
+    return producer, max(ends, key=lambda end: end['delivered'])
 
 
 def throughput(broker: Candidate) -> Result:
@@ -133,7 +133,7 @@ def throughput(broker: Candidate) -> Result:
     count = broker.message_budget(100_000, 0.4)
     pace = ('--count', count, '--duration', 10)
     producer, consumer = flow(broker, broker.name('fast'), *pace)
-    rate = min(producer['confirmed_per_s'], consumer['received_per_s'])
+    rate = min(producer['confirmed_per_s'], consumer['delivered_per_s'])
     text = f'{rate:,.0f} msg/s, persistent, confirmed'
     return Result(text, {'msg/s': rate})
 

@@ -57,8 +57,8 @@ def test_pairs(start, encoding, kind, confirm):
     assert sent.status == 0 and received.status in (0, 3 * may_lose), sent.err + received.err
     summary = json.loads(received.out)
     if not may_lose:
-        assert (summary['received'], summary['stopped']) == (2023, 'count reached')
-    assert summary['corrupt'] == 0 and 0 < summary['received'] <= 2023
+        assert (summary['delivered'], summary['stopped']) == (2023, 'count reached')
+    assert summary['invalid'] == 0 and 0 < summary['delivered'] <= 2023
     assert 0 < summary['latency_us']['min'] <= summary['latency_us']['p99']
 
 
@@ -74,7 +74,7 @@ def test_several_of_both_and_audit(start, tmp_path):
         start('perf_consumer.py', '--exit-when-empty', '--ledger', ledger, '--json', '-')
         for _ in 'cd'
     ]
-    assert sum(json.loads(consumer.end().out)['received'] for consumer in consumers) == 1000
+    assert sum(json.loads(consumer.end().out)['delivered'] for consumer in consumers) == 1000
     assert audit_script.main([str(ledger), '--quiet']) == 0
 
 
@@ -87,7 +87,7 @@ def test_a_byte_that_changes_on_the_way_is_caught(run, url, channel, encoding, o
     flip, _ = replace_once('键'.encode(encoding), '锭'.encode(encoding))
     with proxy.in_front_of(url, alter=flip) as between:
         done = run('perf_consumer.py', '--count', 50, '--json', '-', '--url', between.url)
-    assert done.status == 1 and json.loads(done.out)['corrupt'] == 1
+    assert done.status == 1 and json.loads(done.out)['invalid'] == 1
     at = perf.body_of(name, 256)[0].index('键'.encode(encoding)) + of_it
     assert f"invalid: corrupt: 'byte {at} is {differs}' (message_id " in done.err
     assert len(drain(channel, 'siamese.dead')) == 1  # the broker's own copy, unaltered
@@ -113,7 +113,7 @@ def test_bad_bodies_are_rejected_and_named(run, channel):
     done = run('perf_consumer.py', '--count', len(BAD) + 2, '--json', '-')
     summary = json.loads(done.out)
     assert (
-        done.status == 1 and summary['corrupt'] == len(BAD) and summary['received'] == len(BAD) + 2
+        done.status == 1 and summary['invalid'] == len(BAD) and summary['delivered'] == len(BAD) + 2
     )
     assert (
         done.err.count('invalid: ') == len(BAD)
@@ -141,7 +141,7 @@ def test_prefetch_one_is_not_starved_by_batched_acknowledgements(run, channel):
     )  # at 10 messages a second it would be 30
 
 
-def test_received_messages_are_acknowledged(run, channel):
+def test_delivered_messages_are_acknowledged(run, channel):
     put(channel, [(UTF8, BODY)] * 30)
     assert run('perf_consumer.py', '--count', 20, '--quiet').status == 0
     assert len(drain(channel, QUEUE)) == 10
@@ -155,7 +155,7 @@ def test_it_waits_for_more_unless_told_to_exit_when_empty(start, run):
     assert run('perf_producer.py', '--count', 10, '--quiet').status == 0
     wait_until(lambda: consumer.process.poll() is None, 'still there')
     done = consumer.stop(signal.SIGTERM)
-    assert done.status == 0 and json.loads(done.out)['received'] in range(1, 11)
+    assert done.status == 0 and json.loads(done.out)['delivered'] in range(1, 11)
 
 
 def test_a_stream_goes_on_where_the_connection_broke(start, broker, url):
@@ -168,10 +168,10 @@ def test_a_stream_goes_on_where_the_connection_broke(start, broker, url):
     consumer.wait_for('back after')
     assert producer.end().status == 0
     done = consumer.end()
-    assert done.status == 0 and json.loads(done.out)['received'] == 1000
+    assert done.status == 0 and json.loads(done.out)['delivered'] == 1000
 
 
-def test_a_corrupt_message_stays_in_a_stream_and_is_passed_over(start, run, channel):
+def test_an_invalid_message_stays_in_a_stream_and_is_passed_over(start, run, channel):
     assert run('perf_producer.py', '--queue-type', 'stream', '--count', 3, '--quiet').status == 0
     consumer = start('perf_consumer.py', '--queue-type', 'stream', '--idle', 2, '--json', '-')
     consumer.wait_for('ready')
@@ -182,7 +182,7 @@ def test_a_corrupt_message_stays_in_a_stream_and_is_passed_over(start, run, chan
         channel.basic_publish('', QUEUE, b'bad', properties)
     done = consumer.end()
     summary = json.loads(done.out)
-    assert (summary['received'], summary['corrupt'], summary['connections']) == (6, 3, 1), done.err
+    assert (summary['delivered'], summary['invalid'], summary['connections']) == (6, 3, 1), done.err
     assert (
         done.status == 1
         and summary['stopped'] == 'nothing came for 2 s'

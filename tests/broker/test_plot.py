@@ -4,7 +4,7 @@ import pytest
 from matplotlib import image
 from support.processes import Running
 
-HEAD = 'time_s,sent_per_s,confirmed_per_s,min_us,median_us,p75_us,p95_us,p99_us,max_us'
+HEAD = 'time_s,published_per_s,confirmed_per_s,min_us,median_us,p75_us,p95_us,p99_us,max_us'
 
 
 def plot(*argv):

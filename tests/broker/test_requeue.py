@@ -55,7 +55,8 @@ def test_malformed_dead_letters_are_kept_as_they_are_and_requeued(
     channel.queue_declare('strange', durable=True)
     done = run('monitor.py', '--requeue', 'all', '--history', path)
     assert done.status == 1
-    assert f'{len(odd)} of {len(odd) + 1} dead letters requeued, 0 returned, 1 from no' in done.out
+    counts = f'{len(odd)} of {len(odd) + 1} dead letters requeued, 0 unroutable, 1 from no'
+    assert counts in done.out
     assert waiting(channel, 'strange') == len(odd) and waiting(channel, 'copy') == 0
     back = [channel.basic_get('strange', auto_ack=True)[2] for _ in range(len(MALFORMED))]
     assert Counter(back) == Counter(body for _, body in MALFORMED.values())
@@ -93,7 +94,7 @@ def test_requeue_of_one_of_a_queue_and_of_one_that_is_no_more(
     assert run('monitor.py', '--requeue', 'there', '--history', path).status == 0
     assert waiting(channel, 'there') == 2
     lost = run('monitor.py', '--requeue', 'all', '--history', path)
-    assert lost.status == 1 and '0 of 3 dead letters requeued, 3 returned' in lost.out
+    assert lost.status == 1 and '0 of 3 dead letters requeued, 3 unroutable' in lost.out
     assert (
         dead_letters.ids(db, 'all') == dead_letters.ids(db, 'gone')
         and len(dead_letters.ids(db, 'gone')) == 3
@@ -150,7 +151,7 @@ def test_dead_letters_stay_that_a_full_queue_does_not_accept(run, channel, kept)
     done = run('monitor.py', '--requeue', 'all', '--history', path)
     assert (
         done.status == 1
-        and '2 of 4 dead letters requeued, 0 returned, 0 from no known queue' in done.out
+        and '2 of 4 dead letters requeued, 0 unroutable, 0 from no known queue' in done.out
     )
     (line,) = (line for line in done.err.splitlines() if 'not requeued' in line)
     assert line.endswith('2 dead letters not requeued: no room in full; make room, and try again')
@@ -192,7 +193,7 @@ def test_under_an_alarm_it_ends_on_its_own_and_on_one_signal(number, start, brok
 def test_a_queue_may_have_any_name(name, run, channel, kept):
     _, path = kept(name, 'another')
     flags = ('monitor.py', f'--requeue={name}', '--history', path, '--json', '-')
-    assert '0 of 1 dead letters requeued, 1 returned' in run(*flags[:-2]).out  # it is no more
+    assert '0 of 1 dead letters requeued, 1 unroutable' in run(*flags[:-2]).out  # it is no more
     channel.queue_declare(name, durable=True)
     done = run(*flags)
     assert done.status == 0 and json.loads(done.out)['requeued'] == 1

@@ -24,7 +24,7 @@ def normal(text):
         for line in text.strip().splitlines()
     ]
     # How many lines a second there are depends on the machine.
-    return [line for line in lines if not re.match('N s (sent|received) ', line)]
+    return [line for line in lines if not re.match('N s (published|delivered) ', line)]
 
 
 def sessions(text):

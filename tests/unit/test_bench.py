@@ -50,7 +50,7 @@ def test_latencies_as_perf_test_prints_them():
 
 def test_latencies_of_our_own_pair():
     out = [
-        'time_s,received_per_s,median_us,p99_us',
+        'time_s,delivered_per_s,median_us,p99_us',
         '1.0,1000,20,30',
         '2.0,0,,',
         '3.0,1000,21,31',
