@@ -28,7 +28,7 @@ import time
 from functools import lru_cache
 
 from siamese import flags, script
-from siamese.messaging.deliveries import Invalid
+from siamese.messaging.deliveries import Invalid, ack_batch
 from siamese.messaging.link import connected
 from siamese.messaging.topology import declare_dead_letters, queue_arguments
 from siamese.scenarios import performance
@@ -39,7 +39,6 @@ SUMMARY = (
     '{delivered:,} delivered, {invalid:,} invalid, {redelivered:,} redelivered; '
     'stopped: {stopped}\n{result}'
 )
-EMPTY_CHECK_S = 1  # without a delivery, before the broker is asked whether the queue is empty
 
 
 def declare(channel, link):
@@ -120,10 +119,9 @@ def parse_args(argv):
     flags.add_consumer_flags(parser, prefetch=500)
     performance.add_flags(parser)
     flags.add_broker_flags(parser, queue='siamese.perf', types=performance.QUEUE_TYPES)
-    parser.set_defaults(offset='first')
     args = flags.parse(parser, argv)
-    # A broker that waits for acknowledgements delivers nothing.
-    args.ack_every = min(args.ack_every, max(1, args.prefetch // 2))
+    args.offset = 'first'  # where to begin in a stream; after a lost connection it is later
+    args.ack_every = ack_batch(args.ack_every, args.prefetch)
     if args.queue_type == 'stream' and (args.auto_ack or args.exit_when_empty):
         parser.error('a stream has no --auto-ack and is never empty')
     return args
@@ -135,14 +133,15 @@ def main(argv=None):
     with connected(args, declare) as link:
         meter = Meter(args, link, ('delivered',), latency='latency')
         meter.announce(SETTINGS, mode=mode(args))
-        if args.exit_when_empty:
-            also_stop_if_empty(link)
-        for delivery in link.deliveries(args.idle, args.ack_every):
+        for delivery in link.deliveries(
+            args.idle, args.ack_every, until_empty=args.exit_when_empty
+        ):
             properties = delivery.properties
             if meter.last:  # the first message only starts the clock
                 meter.counts['delivered'] += 1
             meter.at(time.monotonic())
-            redelivered += delivery.method.redelivered
+            if delivery.method.redelivered:
+                redelivered += 1
             if args.queue_type == 'stream':
                 remember_offset(args, properties)
             try:
@@ -178,29 +177,6 @@ def remember_offset(args, properties):
     headers = properties.headers or {}
     if 'x-stream-offset' in headers:
         args.offset = headers['x-stream-offset'] + 1
-
-
-def also_stop_if_empty(link):
-    """Let the link ask, whenever it looks at the clock, whether the queue is empty."""
-    tick = link.on_tick
-
-    def on_tick():
-        tick()
-        stop_if_empty(link)
-
-    link.on_tick = on_tick
-
-
-def stop_if_empty(link):
-    """End the run if nothing came for a second and the broker says that the queue is empty."""
-
-    def on_declared(frame):
-        if not frame.method.message_count and not link.inbox:
-            link.stop_reason = 'queue empty'
-
-    is_idle = time.monotonic() - link.last_activity > EMPTY_CHECK_S
-    if is_idle and link.is_ready and link.channel.is_open:
-        link.channel.queue_declare(queue=link.args.queue, passive=True, callback=on_declared)
 
 
 if __name__ == '__main__':

@@ -42,21 +42,18 @@ SUMMARY = (
 
 
 def declare(channel, link):
+    on_declared = None
+    if not link.args.confirm:
+        on_declared = link.on_ready
     declare_dead_letters(channel)
+    channel.queue_declare(
+        queue=link.args.queue,
+        durable=True,
+        arguments=queue_arguments(link.args),
+        callback=on_declared,
+    )
     if link.args.confirm:
-        channel.queue_declare(
-            queue=link.args.queue,
-            durable=True,
-            arguments=queue_arguments(link.args),
-        )
-        channel.confirm_delivery(link.on_confirm, callback=link.on_ready)
-    else:
-        channel.queue_declare(
-            queue=link.args.queue,
-            durable=True,
-            arguments=queue_arguments(link.args),
-            callback=link.on_ready,
-        )
+        channel.confirm_delivery(ack_nack_callback=link.on_confirm, callback=link.on_ready)
 
 
 def add_scenario_flags(parser):

@@ -80,7 +80,7 @@ class Delivery:
         The link sends basic.ack for several deliveries together.
         """
         link = self.link
-        if link.args.ledger:
+        if link.args.ledger:  # saves a call for each message
             self.record('acked')
         if not link.auto_ack:
             link.inbox.ack_tag = self.method.delivery_tag
@@ -120,6 +120,14 @@ class Inbox(deque):
             channel.basic_ack(delivery_tag=self.ack_tag, multiple=True)
             self.ack_tag = 0
             self.to_ack = 0
+
+
+def ack_batch(ack_every: int, prefetch: int) -> int:
+    """Return how many deliveries to acknowledge at once: `ack_every`, or what the prefetch allows.
+
+    That is half of it: a broker that waits for all acknowledgements delivers nothing.
+    """
+    return min(ack_every, max(1, prefetch // 2))
 
 
 def publish_attempt(properties: pika.BasicProperties) -> int:

@@ -22,19 +22,21 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import NoReturn
 
 import pika
 from pika.channel import Channel
 
 from common import Failure
 from siamese import script
-from siamese.messaging.deliveries import Delivery
+from siamese.messaging.deliveries import Delivery, ack_batch
+from siamese.messaging.link_status import LinkStatus
 from siamese.messaging.outbox import Message
 from siamese.messaging.run_limits import FIRST_TRY_S
-from siamese.messaging.session import TICK_S, Session
+from siamese.messaging.session import TICK_S
 
 BATCH = 50  # messages acknowledged at once, unless more than TICK_S passes
+EMPTY_CHECK_S = 1  # without a delivery, before the broker is asked whether the queue is empty
 REDECLARE_S = 10  # no consumer is told that an exchange or a binding was deleted
 
 PERSISTENT = pika.DeliveryMode.Persistent.value
@@ -60,17 +62,15 @@ def connected(
     """
     link = Link(args, declare, window, retry_returned)
     try:
+        can_confirm = True
         try:
-            try:
-                yield link
-            except Failure as failure:
-                if failure is link.failure:
-                    raise
-                link.fail(failure)
-            link.flush()
-            link.check_set_aside()
+            yield link
         except Failure as failure:
             link.fail(failure)
+            # After a failure of the link no confirm comes; after one of the script they do.
+            can_confirm = failure is not link.failure
+        if can_confirm:
+            link.finish_publishing()
         link.close()
     except KeyboardInterrupt:
         unconfirmed = f'interrupted twice, {link.unconfirmed_count} not confirmed'
@@ -78,8 +78,10 @@ def connected(
         link.drop()
 
 
-class Link(Session):
-    """What scripts publish and consume over. Attributes: see Session and RunLimits."""
+class Link(LinkStatus):
+    """What scripts publish and consume over. Attributes: see LinkStatus, Session and RunLimits."""
+
+    empty_checked_at = 0.0  # time.monotonic() when the broker was asked whether the queue is empty
 
     # ---- publishing
 
@@ -125,17 +127,41 @@ class Link(Session):
         """Wait until every published message is confirmed."""
         self.wait_until(lambda: not len(self.outbox))
 
+    def finish_publishing(self) -> None:
+        """Wait until every published message is confirmed; log a Failure as that of the run."""
+        try:
+            self.flush()
+            self.check_set_aside()
+        except Failure as failure:
+            self.fail(failure)
+
+    def withdraw(self) -> bool:
+        """Publish no more what waits to be published; return whether that was anything."""
+        anything = bool(self.outbox.backlog)
+        self.outbox.backlog.clear()
+        return anything
+
+    def give_up(self, failure: Failure) -> NoReturn:
+        """Raise the Failure that ends the run; no confirm is waited for any more."""
+        self.failure = failure
+        raise failure
+
     # ---- consuming
 
-    def deliveries(self, idle: float | None = None, ack_every: int = BATCH) -> Iterator[Delivery]:
+    def deliveries(
+        self,
+        idle: float | None = None,
+        ack_every: int = BATCH,
+        until_empty: bool = False,
+    ) -> Iterator[Delivery]:
         """Yield each delivery until the run is over.
 
-        It is over after --count, after --duration, on a signal, or when the broker
-        delivers nothing for `idle` seconds. Deliveries over a connection that is lost
-        in between are dropped: the broker delivers them again.
+        It is over after --count, after --duration, on a signal, when the broker
+        delivers nothing for `idle` seconds, or, with `until_empty`, when the broker says
+        that the queue is empty. Deliveries over a connection that is lost in between
+        are dropped: the broker delivers them again.
         """
-        # A broker that waits for acknowledgements sends nothing.
-        ack_every = min(ack_every, max(1, self.args.prefetch // 2))
+        ack_every = ack_batch(ack_every, self.args.prefetch)
         while self.keep_running(self.done):
             if not self.inbox:
                 self._pump()
@@ -143,19 +169,21 @@ class Link(Session):
             yield from self._batch(ack_every)
             if idle and self._idle_for() > idle:
                 self.stop_reason = f'nothing came for {idle:g} s'
+            if until_empty and self._idle_for() > EMPTY_CHECK_S:
+                self._stop_if_empty()
 
     def _batch(self, ack_every: int) -> Iterator[Delivery]:
         """Yield deliveries for at most TICK_S: heartbeats and answers must not wait longer."""
         inbox = self.inbox
         # Without acknowledgements (--auto-ack) the broker sends all it has.
-        unasked = len(inbox) - self.args.prefetch
-        stop = self.done + max(BATCH, ack_every, unasked)
+        beyond_prefetch = len(inbox) - self.args.prefetch
+        last = self.done + max(BATCH, ack_every, beyond_prefetch)
         if self.args.count:
-            stop = min(stop, self.args.count)
-        soon = time.monotonic() + TICK_S
-        while inbox and self.done < stop and not script.stop_requested():
+            last = min(last, self.args.count)
+        deadline = time.monotonic() + TICK_S
+        while inbox and self.done < last and not script.stop_requested():
             self.last_activity = time.monotonic()
-            if self.last_activity > soon:
+            if self.last_activity > deadline:
                 break
             self.done += 1
             delivery = inbox.popleft()
@@ -168,6 +196,22 @@ class Link(Session):
         if self.inbox or not self.is_ready:
             return 0
         return time.monotonic() - self.last_activity
+
+    def _stop_if_empty(self) -> None:
+        """Ask the broker whether the queue is empty, once in EMPTY_CHECK_S; end the run if so."""
+        now = time.monotonic()
+        if now < self.empty_checked_at + EMPTY_CHECK_S or not self.channel.is_open:
+            return
+        self.empty_checked_at = now
+        self.channel.queue_declare(
+            queue=self.args.queue,
+            passive=True,
+            callback=self._on_queue_size,
+        )
+
+    def _on_queue_size(self, frame: pika.frame.Method) -> None:
+        if not frame.method.message_count and not self.inbox:
+            self.stop_reason = 'queue empty'
 
     def _declare_again(self) -> None:
         if self.is_ready and time.monotonic() > self.declared_at + REDECLARE_S:
@@ -210,66 +254,3 @@ class Link(Session):
         self.reconnector.ioloop.call_later(0, lambda: None)
         self._pump()
         return self.in_time()
-
-    # ---- what scripts ask
-
-    @property
-    def free_window(self) -> int:
-        """How many messages publish() takes now without waiting."""
-        return (self.outbox.window or 100) - len(self.outbox)
-
-    @property
-    def unconfirmed_count(self) -> int:
-        """How many published messages are not confirmed yet."""
-        return len(self.outbox)
-
-    @property
-    def unroutable(self) -> bool:
-        """Whether the latest message was returned, without retry_returned."""
-        return self.outbox.unroutable
-
-    @unroutable.setter
-    def unroutable(self, value: bool) -> None:
-        self.outbox.unroutable = value
-
-    @property
-    def invalid_count(self) -> int:
-        """How many deliveries were rejected as invalid."""
-        return sum(self.rejections.values())
-
-    @property
-    def problem(self) -> str:
-        """What keeps messages from flowing, with its duration, or ''."""
-        return self.reconnector.problem()
-
-    @property
-    def blocked_s(self) -> float:
-        """How long the broker has blocked publishers in this run."""
-        return self.reconnector.alarm.lasted_s
-
-    @property
-    def away_since(self) -> float:
-        """The time.monotonic() since which the broker is unavailable, if it is."""
-        return self.reconnector.away_since
-
-    @property
-    def is_down(self) -> bool:
-        """Whether the connection is closed, at the end."""
-        return self.reconnector.is_down
-
-    def check_set_aside(self) -> None:
-        """Raise Failure if messages were set aside."""
-        count = self.counts['set_aside']
-        if count:
-            raise Failure(f'the broker refuses {count} messages, see above', 1)
-
-    def summary(self) -> dict[str, Any]:
-        """Return what every summary holds."""
-        return {
-            'name': self.args.name,
-            'run': self.run,
-            'connections': self.counts['connections'],
-            'duration_s': round(time.monotonic() - self.started, 3),
-            'stopped': self.stop_reason,
-            'exit_status': self.exit_status,
-        }

@@ -60,6 +60,21 @@ class Alarm:
         self.since = None
 
 
+def channel_failure(
+    reason: BaseException,
+    endpoint: pika.ConnectionParameters,
+    passive_only: Failure | None,
+) -> Failure | None:
+    """Return the Failure that ends the run because of a closed channel; None if it may heal."""
+    if passive_only and getattr(reason, 'reply_code', 0) == 404:
+        return Failure(
+            f'{passive_only}; nor does it exist: {cause(reason)}; '
+            'let an administrator run this once',
+            1,
+        )
+    return fatal_failure(reason, endpoint)
+
+
 class Refusals:
     """Which endpoints have refused us since the last success."""
 
@@ -67,25 +82,13 @@ class Refusals:
         self.endpoint_count = endpoint_count
         self.refused: set[int] = set()  # by id(): pika's parameters are not hashable
 
-    def of_channel(
-        self,
-        reason: BaseException,
-        endpoint: pika.ConnectionParameters,
-        passive_only: Failure | None,
-    ) -> Failure | None:
-        """Return the Failure that ends the run, for a channel; None if it may heal."""
-        if passive_only and getattr(reason, 'reply_code', 0) == 404:
-            return Failure(
-                f'{passive_only}; nor does it exist: {cause(reason)}; '
-                'let an administrator run this once',
-                1,
-            )
-        return fatal_failure(reason, endpoint)
-
-    def of_connection(
+    def connection_failure(
         self, reason: BaseException, endpoint: pika.ConnectionParameters, failures: int
     ) -> Failure | None:
-        """The same for a connection: it is fatal only when each endpoint has refused us."""
+        """Return the Failure that ends the run because of a lost connection, if there is one.
+
+        A refusal is fatal only when each endpoint has refused us.
+        """
         failure = fatal_failure(reason, endpoint, failures // self.endpoint_count)
         if not failure:
             return None
@@ -128,19 +131,19 @@ class Reconnector:
         self.refusals = Refusals(self.endpoint_count)
         self.ioloop = framing.loop()
         self.channel: Channel | None = None
-        self.opened: Channel | None = None  # a new channel, on which nothing is declared yet
+        self.undeclared_channel: Channel | None = None  # new, nothing is declared on it yet
         self.failure: Failure | None = None
         self.retry_timer: object | None = None
         self.passive_only: Failure | None = None  # why the user may only declare passively
         self.is_ready = False
         self.closing = False
-        self.is_down = False
-        self.quiet = False  # while a channel is opened because all messages were nacked
-        self.lost_by = ''
-        self.secret = ''  # the token that the broker has
+        self.is_closed = False
+        self.reopens_after_nacks = False  # of all messages, which is not logged
+        self.loss_reason = ''
+        self.sent_token = ''  # which the broker has
         self.epoch = 0
         self.failures = 0
-        self.away_since = time.monotonic()
+        self.unavailable_since = time.monotonic()
         self._connect()
 
     def pump(self) -> Channel | None:
@@ -148,10 +151,10 @@ class Reconnector:
         self.connection.flush()
         self.ioloop.poll()
         self.ioloop.process_timeouts()
-        if not self.opened:
+        if not self.undeclared_channel:
             return None
-        self.channel = self.opened
-        self.opened = None
+        self.channel = self.undeclared_channel
+        self.undeclared_channel = None
         return self.channel
 
     def is_usable(self) -> bool:
@@ -162,10 +165,10 @@ class Reconnector:
         """Note that everything is declared on the new channel; return how long it was away."""
         back = ''
         if self.counts['connections']:
-            back = f', back after {time.monotonic() - self.away_since:.1f} s'
+            back = f', back after {time.monotonic() - self.unavailable_since:.1f} s'
         self.counts['connections'] += 1
         self.is_ready = True
-        self.quiet = False
+        self.reopens_after_nacks = False
         self.failures = 0
         self.refusals.refused.clear()
         return back
@@ -185,22 +188,22 @@ class Reconnector:
             return self.alarm.text()
         if self.is_ready:
             return ''
-        return f'broker unavailable, {time.monotonic() - self.away_since:.0f} s'
+        return f'broker unavailable, {time.monotonic() - self.unavailable_since:.0f} s'
 
     def give_up_after(self, limit_s: float, unconfirmed_count: int) -> None:
         """Fail if the broker has been unavailable for longer than the limit."""
-        if self.is_ready or time.monotonic() - self.away_since <= limit_s:
+        if self.is_ready or time.monotonic() - self.unavailable_since <= limit_s:
             return
         where = display_address(self.endpoint)
-        self.failure = unreachable(where, limit_s, self.lost_by, unconfirmed_count)
+        self.failure = unreachable(where, limit_s, self.loss_reason, unconfirmed_count)
 
     def renew_token(self) -> None:
         """Give the broker the next token before the one that it has expires."""
         login = self.endpoint.credentials
         if self.connection.is_open and isinstance(login, credentials.Credentials):
             token = login.renew()
-            if token != self.secret:
-                self.secret = token
+            if token != self.sent_token:
+                self.sent_token = token
                 self.connection.update_secret(token, 'renewed')
 
     def close(self) -> None:
@@ -209,7 +212,7 @@ class Reconnector:
         deadline = time.monotonic() + 5
         if self.connection.is_open:  # pika cannot close one that is being opened
             self.connection.close()
-            while not self.is_down and time.monotonic() < deadline:
+            while not self.is_closed and time.monotonic() < deadline:
                 self.pump()
                 self.connection.flush()
         self.ioloop.close()
@@ -227,7 +230,7 @@ class Reconnector:
         )
 
     def _on_open(self, connection: framing.Connection) -> None:
-        self.secret = getattr(self.endpoint.credentials, 'token', '')
+        self.sent_token = getattr(self.endpoint.credentials, 'token', '')
         connection.add_on_connection_blocked_callback(self.alarm.on_blocked)
         connection.add_on_connection_unblocked_callback(self.alarm.on_unblocked)
         self._open_channel()
@@ -241,7 +244,7 @@ class Reconnector:
         channel.add_on_cancel_callback(self._on_cancelled)
         channel.add_on_return_callback(self.on_return)
         self.epoch += 1
-        self.opened = channel
+        self.undeclared_channel = channel
 
     def _on_cancelled(self, _frame: pika.frame.Method) -> None:
         self.reopen('consumer cancelled')
@@ -265,24 +268,24 @@ class Reconnector:
         if not self.closing:
             self._lost(reason, channel_only=False)
             return
-        self.is_down = True
+        self.is_closed = True
         closed = isinstance(reason, ConnectionClosedByClient)
         self.record('closed' if closed else 'disconnected', reason=cause(reason))
 
     def _lost(self, reason: BaseException, channel_only: bool) -> None:
         """Note that channel or connection is gone, and open it again after a while."""
-        self.opened = None
-        self.lost_by = cause(reason)
+        self.undeclared_channel = None
+        self.loss_reason = cause(reason)
         expected = self.on_lost(reason, channel_only)
-        self.quiet = self.quiet and channel_only
+        self.reopens_after_nacks = self.reopens_after_nacks and channel_only
         self.failure = self.failure or self._fatal(reason, channel_only)
-        if not (self.failure or self.quiet or expected):
+        if not (self.failure or self.reopens_after_nacks or expected):
             self._log_loss(channel_only)
         if self.is_ready:
             self.counts['lost_channels' if channel_only else 'lost_connections'] += 1
-            self.record('disconnected', reason=self.lost_by)
+            self.record('disconnected', reason=self.loss_reason)
             self.is_ready = False
-            self.away_since = time.monotonic()
+            self.unavailable_since = time.monotonic()
         if self.retry_timer:
             self.ioloop.remove_timeout(self.retry_timer)
         again = self._open_channel if channel_only else self._connect
@@ -291,23 +294,23 @@ class Reconnector:
 
     def _fatal(self, reason: BaseException, channel_only: bool) -> Failure | None:
         if channel_only:
-            return self.refusals.of_channel(reason, self.endpoint, self.passive_only)
-        return self.refusals.of_connection(reason, self.endpoint, self.failures)
+            return channel_failure(reason, self.endpoint, self.passive_only)
+        return self.refusals.connection_failure(reason, self.endpoint, self.failures)
 
     def _log_loss(self, channel_only: bool) -> None:
         if self.is_ready or not self.failures:  # else it was logged
-            what = kind_of_loss(self.lost_by, self.is_ready, channel_only)
+            what = kind_of_loss(self.loss_reason, self.is_ready, channel_only)
             where = display_address(self.endpoint)
-            logging.warning('%s %s (%s), retrying', what, where, self.lost_by)
+            logging.warning('%s %s (%s), retrying', what, where, self.loss_reason)
 
 
-def kind_of_loss(lost_by: str, was_ready: bool, channel_only: bool) -> str:
+def kind_of_loss(loss_reason: str, was_ready: bool, channel_only: bool) -> str:
     """Return what happened, in words to which an address is added."""
     if channel_only:
         return 'channel closed at'
     if was_ready:
         return 'connection lost to'
-    if credentials.COMMAND in lost_by or '(403)' in lost_by:
+    if credentials.COMMAND in loss_reason or '(403)' in loss_reason:
         return 'login refused at'
     return 'broker unreachable at'
 
@@ -318,9 +321,9 @@ def retry_delay(rounds: int) -> float:
     return random.uniform(FIRST_RETRY_S, limit)
 
 
-def unreachable(where: str, limit_s: float, lost_by: str, unconfirmed_count: int) -> Failure:
+def unreachable(where: str, limit_s: float, loss_reason: str, unconfirmed_count: int) -> Failure:
     """Return the Failure of a run that gives up."""
-    why = f' ({lost_by})' if lost_by else ''
+    why = f' ({loss_reason})' if loss_reason else ''
     return Failure(
         f'broker unreachable at {where} for {limit_s:g} s{why}, '
         f'{unconfirmed_count} not confirmed; is it running, is AMQP_URL right?',

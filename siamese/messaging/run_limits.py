@@ -47,16 +47,18 @@ class RunLimits:
         self.exit_status = failure.status
         self.stop_reason = str(failure)
 
-    def set_exit_status(self, done: int, wrong: int) -> None:
-        """Set the exit status of a run that handled `done` messages, `wrong` of them invalid."""
+    def set_exit_status(self, done: int, invalid: int) -> None:
+        """Set the exit status of a run that handled `done` messages, `invalid` of them invalid."""
+        # A refusal (1) or an interruption (130) stays. After 3, could not tell, an invalid
+        # message does tell.
         if self.exit_status not in (0, 3):
             return
-        if wrong:
+        if invalid:
             self.exit_status = 1
         elif done < (self.args.count or 1):
             self.exit_status = 3
 
-    def tick(self) -> None:
+    def log_signal_and_progress(self) -> None:
         """Log the first signal once, and show the progress; called 10 times a second."""
         if script.stop_requested() and not self.signal_logged:
             self.signal_logged = True

@@ -33,6 +33,9 @@ CONFIRM_TIMEOUT_S = 60
 # queue elects its leader may nack until it is closed.
 NACK_ROUNDS = 4
 
+# declare(channel, link) of a script; a Link is made of Session, so it cannot be named here.
+Declare = Callable[[Channel, Any], None]
+
 
 class Session(RunLimits):
     """One connection with one channel, opened again whenever it is lost.
@@ -44,7 +47,7 @@ class Session(RunLimits):
     def __init__(
         self,
         args: argparse.Namespace,
-        declare: Callable[[Channel, Any], None],
+        declare: Declare,
         window: int,
         retry_returned: bool,
     ) -> None:
@@ -55,7 +58,7 @@ class Session(RunLimits):
         self.rejections: Counter[str] = Counter()
         self.auto_ack = getattr(args, 'auto_ack', False)
         self.is_stream = getattr(args, 'queue_type', '') == 'stream'
-        self.on_tick: Callable[[], Any] = lambda: None
+        self.tick_callbacks: list[Callable[[], None]] = []  # called 10 times a second
         self.on_confirmed: Callable[[list[Message]], Any] = lambda messages: None
         self.write_ledger = ledger.writer(args.ledger, by=args.name, run=self.run)
         record = self.record if args.ledger else None
@@ -63,14 +66,13 @@ class Session(RunLimits):
         self.outbox = Outbox(window, retry_returned, self.counts, record)
         self.topology: list[Callable[[], None]] = []
         self.declared_at = self.last_activity = time.monotonic()
-        self.reconnector: Reconnector
         self.reconnector = Reconnector(
             args,
-            self.counts,
-            self.record,
-            self._on_lost,
-            self.outbox.on_return,
-            self.outbox.restart_clocks,
+            counts=self.counts,
+            record=self.record,
+            on_lost=self._on_lost,
+            on_return=self.outbox.on_return,
+            on_unblocked=self.outbox.restart_clocks,
         )
         self.reconnector.ioloop.call_later(TICK_S, self._tick)
 
@@ -95,18 +97,18 @@ class Session(RunLimits):
         self.reconnector.ioloop.call_later(TICK_S, self._tick)
         self.inbox.send_acks(self.channel)
         self.reconnector.renew_token()
-        self.tick()
-        self.on_tick()
+        self.log_signal_and_progress()
+        for callback in self.tick_callbacks:
+            callback()
         if self.args.give_up_after is not None:
             self.reconnector.give_up_after(self.args.give_up_after, len(self.outbox))
         self._check_confirm_timeout()
 
     def _check_confirm_timeout(self) -> None:
         """Open a new channel, or a new connection, where the oldest confirm is overdue."""
-        oldest = self.outbox.oldest()
-        if not oldest or self.reconnector.alarm.since:
+        waited_s = self.outbox.oldest_wait_s()
+        if waited_s is None or self.reconnector.alarm.since:
             return
-        waited_s = time.monotonic() - oldest.sent_at
         if waited_s > CONFIRM_TIMEOUT_S and self.channel.is_open:
             logging.warning(
                 'no confirm for %.0f s (a quorum queue without majority?), trying a new channel',
@@ -120,15 +122,16 @@ class Session(RunLimits):
 
     def on_ready(self, _frame: pika.frame.Method) -> None:
         """Everything is declared, work can begin. The callback of the last verb in declare()."""
-        quiet = self.reconnector.quiet
-        text = self._broker_text()
-        if not quiet:
+        is_quiet = self.reconnector.reopens_after_nacks
+        back = self.reconnector.became_ready()
+        text = self._broker_text(back)
+        if not is_quiet:
             logging.info('ready: %s', text)
         self.last_activity = time.monotonic()
         self.record('connected', broker=text, **names_in(self.args))
 
-    def _broker_text(self) -> str:
-        text = product_at(self.connection, self.endpoint) + self.reconnector.became_ready()
+    def _broker_text(self, back: str) -> str:
+        text = product_at(self.connection, self.endpoint) + back
         again = self.outbox.republish_count()
         if again and self.counts['connections'] > 1:
             text += f', {again} to republish'
@@ -166,7 +169,7 @@ class Session(RunLimits):
         if why == 'returned':
             self._reopen('a message was returned')
         elif reconnector.failures >= NACK_ROUNDS:
-            reconnector.quiet = True
+            reconnector.reopens_after_nacks = True
             reconnector.failures = 0
             self._reopen('all messages are nacked')
 

@@ -44,14 +44,14 @@ def declare_passively(channel: Channel) -> None:
     bind = channel.queue_bind
     exclusive_queues = set()
 
-    def queue_declare(queue: str, exclusive: bool = False, **how: Any) -> None:
+    def queue_declare(queue: str, exclusive: bool = False, **options: Any) -> None:
         if exclusive:
             exclusive_queues.add(queue)
-        declare(queue=queue, passive=not exclusive, exclusive=exclusive, **how)
+        declare(queue=queue, passive=not exclusive, exclusive=exclusive, **options)
 
-    def queue_bind(queue: str, *args: Any, **how: Any) -> None:
+    def queue_bind(queue: str, **options: Any) -> None:
         if queue in exclusive_queues:
-            bind(queue, *args, **how)
+            bind(queue=queue, **options)
 
     channel.queue_declare = queue_declare
     channel.queue_bind = queue_bind
@@ -65,11 +65,11 @@ def record_topology(channel: Channel) -> Iterator[list[Callable[[], None]]]:
     originals = {name: getattr(channel, name) for name in VERBS}
 
     def recording(verb: Callable[..., None]) -> Callable[..., None]:
-        def call(*args: Any, **how: Any) -> None:
+        def call(**options: Any) -> None:
             # The callback told the link once that the channel is ready.
-            again = {name: value for name, value in how.items() if name != 'callback'}
-            recorded.append(partial(verb, *args, **again))
-            verb(*args, **how)
+            again = {name: value for name, value in options.items() if name != 'callback'}
+            recorded.append(partial(verb, **again))
+            verb(**options)
 
         return call
 
@@ -85,7 +85,7 @@ def queue_arguments(args: argparse.Namespace) -> dict[str, Any]:
     arguments = {'x-queue-type': args.queue_type}
     if args.queue_type != 'stream':  # a stream keeps its messages
         arguments['x-dead-letter-exchange'] = DEAD_LETTER_EXCHANGE
-    arguments.update(getattr(args, 'queue_arg', ()))
+    arguments.update(args.queue_arg)
     return arguments
 
 

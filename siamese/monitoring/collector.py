@@ -332,7 +332,7 @@ def note_state(db: Connection, link: Link, interval: float) -> None:
         if database.get_fact(db, 'state') != state:
             since = now
             if not link.is_ready:
-                since -= time.monotonic() - link.away_since
+                since -= time.monotonic() - link.unavailable_since
             queues.reset_rates(db)
             database.set_facts(db, state=state, since=since)
         monitor = database.Monitor(name=link.args.name, seen=now, interval=interval)

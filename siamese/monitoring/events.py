@@ -45,11 +45,15 @@ class Listener:
         queue = f'siamese.events-{link.run}-{link.epoch}'
 
         def on_open(channel: Channel) -> None:
-            channel.queue_declare(queue, exclusive=True, auto_delete=True)
-            channel.queue_bind(queue, EVENT_EXCHANGE, routing_key='connection.*')
+            channel.queue_declare(queue=queue, exclusive=True, auto_delete=True)
+            channel.queue_bind(
+                queue=queue,
+                exchange=EVENT_EXCHANGE,
+                routing_key='connection.*',
+            )
             channel.basic_consume(
-                queue,
-                link.on_delivery,
+                queue=queue,
+                on_message_callback=link.on_delivery,
                 auto_ack=True,
                 consumer_tag=CONSUMER_TAG,
                 callback=lambda _frame: self.missing.clear(),

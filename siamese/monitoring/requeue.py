@@ -30,7 +30,7 @@ SUMMARY = (
 
 
 def declare(channel: Channel, link: Link) -> None:
-    channel.confirm_delivery(link.on_confirm, callback=link.on_ready)
+    channel.confirm_delivery(ack_nack_callback=link.on_confirm, callback=link.on_ready)
 
 
 def requeue(args: argparse.Namespace) -> int:
@@ -112,25 +112,22 @@ class Requeuer:
             properties=original_properties(letter['encoded'], user),
         )
         link.wait_until(lambda: self._is_answered(full_at))
-        if link.outbox.unconfirmed:
+        if link.waits_for_confirm:
             why = link.problem or f'no confirm for {CONFIRM_TIMEOUT_S} s'
             kept = f'{count_of(left, "dead letter")} not requeued'
-            failure = Failure(f'{kept}: {why}; try again later', 3)
-            link.failure = failure  # the link does not wait for its confirm
-            raise failure
-        is_full = link.outbox.backlog and not script.stop_requested()
-        link.outbox.backlog.clear()
-        return not is_full
+            link.give_up(Failure(f'{kept}: {why}; try again later', 3))
+        is_nacked = link.withdraw()
+        return not is_nacked or bool(script.stop_requested())
 
     def _is_answered(self, full_at: int) -> bool:
         """Return whether there is nothing more to wait for."""
         link = self.link
         if not link.unconfirmed_count or link.counts['nacked'] >= full_at:
             return True
-        oldest = link.outbox.oldest()
-        if not oldest:
+        waited_s = link.oldest_wait_s
+        if waited_s is None:
             return bool(script.stop_requested())
-        return time.monotonic() - oldest.sent_at > CONFIRM_TIMEOUT_S
+        return waited_s > CONFIRM_TIMEOUT_S
 
     def mark_confirmed(self) -> None:
         """Mark the dead letter that was published, if the broker has confirmed it."""

@@ -309,7 +309,7 @@ class Meter:
         self.rows = 0
         self.is_warm = not args.warm_up
         self.table = open_table(args.csv, self.names)
-        link.on_tick = self.tick
+        link.tick_callbacks.append(self.end_row_if_due)
 
     def announce(self, template: str, **more: object) -> None:
         """Print the settings of the run: the flags, and `more`, as `template` shows them.
@@ -334,7 +334,7 @@ class Meter:
             self.row_began = now
         self.last = now
 
-    def tick(self) -> None:
+    def end_row_if_due(self) -> None:
         """End the row if a second has passed.
 
         The link calls it 10 times a second, also while it waits.

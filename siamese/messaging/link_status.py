@@ -1,0 +1,86 @@
+"""What scripts ask of a link: how many messages wait, what is wrong, the summary."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from common import Failure
+from siamese.messaging.session import Session
+
+FREE_WITHOUT_CONFIRMS = 100  # messages at a time: nothing limits them, but signals must be seen
+
+
+class LinkStatus(Session):
+    """A session that answers questions; it changes nothing."""
+
+    @property
+    def free_window(self) -> int:
+        """How many messages publish() takes now without waiting."""
+        return (self.outbox.window or FREE_WITHOUT_CONFIRMS) - len(self.outbox)
+
+    @property
+    def unconfirmed_count(self) -> int:
+        """How many published messages are not confirmed yet."""
+        return len(self.outbox)
+
+    @property
+    def waits_for_confirm(self) -> bool:
+        """Whether the broker has not answered yet to a message that was sent."""
+        return bool(self.outbox.unconfirmed)
+
+    @property
+    def oldest_wait_s(self) -> float | None:
+        """How long the oldest message that was sent has waited for its confirm, if one waits."""
+        return self.outbox.oldest_wait_s()
+
+    @property
+    def unroutable(self) -> bool:
+        """Whether the latest message was returned, without retry_returned."""
+        return self.outbox.unroutable
+
+    @unroutable.setter
+    def unroutable(self, value: bool) -> None:
+        self.outbox.unroutable = value
+
+    @property
+    def invalid_count(self) -> int:
+        """How many deliveries were rejected as invalid."""
+        return sum(self.rejections.values())
+
+    @property
+    def problem(self) -> str:
+        """What keeps messages from flowing, with its duration, or ''."""
+        return self.reconnector.problem()
+
+    @property
+    def blocked_s(self) -> float:
+        """How long the broker has blocked publishers in this run."""
+        return self.reconnector.alarm.lasted_s
+
+    @property
+    def unavailable_since(self) -> float:
+        """The time.monotonic() since which the broker is unavailable, if it is."""
+        return self.reconnector.unavailable_since
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the connection is closed, at the end."""
+        return self.reconnector.is_closed
+
+    def check_set_aside(self) -> None:
+        """Raise Failure if messages were set aside."""
+        count = self.counts['set_aside']
+        if count:
+            raise Failure(f'the broker refuses {count} messages, see above', 1)
+
+    def summary(self) -> dict[str, Any]:
+        """Return what every summary holds."""
+        return {
+            'name': self.args.name,
+            'run': self.run,
+            'connections': self.counts['connections'],
+            'duration_s': round(time.monotonic() - self.started, 3),
+            'stopped': self.stop_reason,
+            'exit_status': self.exit_status,
+        }
