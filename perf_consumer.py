@@ -131,7 +131,7 @@ def main(argv=None):
     args = parse_args(argv)
     redelivered = 0
     with connected(args, declare) as link:
-        meter = Meter(args, link, ('delivered',), latency='latency')
+        meter = Meter(args, link, ('delivered',), latency_name='latency')
         meter.announce(SETTINGS, mode=mode(args))
         for delivery in link.deliveries(
             args.idle, args.ack_every, until_empty=args.exit_when_empty
@@ -139,7 +139,7 @@ def main(argv=None):
             properties = delivery.properties
             if meter.last:  # the first message only starts the clock
                 meter.counts['delivered'] += 1
-            meter.at(time.monotonic())
+            meter.measured_until(time.monotonic())
             if delivery.method.redelivered:
                 redelivered += 1
             if args.queue_type == 'stream':

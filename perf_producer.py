@@ -108,7 +108,7 @@ def parse_args(argv):
 def main(argv=None):
     args = parse_args(argv)
     with connected(args, declare, window=args.confirm) as link:
-        meter = Meter(args, link, counted(args), latency='confirm latency')
+        meter = Meter(args, link, counted(args), latency_name='confirm latency')
         meter.announce(SETTINGS, mode=mode(args), pace=pace(args))
         load = Load(args, link, meter)
         load.publish()

@@ -43,7 +43,7 @@ from siamese import flags, script
 from siamese.messaging.deliveries import Invalid
 from siamese.messaging.link import connected
 from siamese.messaging.topology import DEAD_LETTER_EXCHANGE, declare_dead_letters
-from siamese.scenarios.performance import Latencies, shown
+from siamese.scenarios.timing import Latencies, format_percentiles
 
 RETRY_RETURNED_S = 1  # after which a question is retried that was returned
 LOOK_AGAIN_S = 0.1  # between looks at the clock while no answer comes
@@ -321,7 +321,7 @@ def summarize(link, questions):
     percentiles = questions.latencies.percentiles()
     latency = 'no answer'
     if percentiles:
-        latency = f'latency {"/".join(percentiles)} {shown(percentiles)}'
+        latency = f'latency {"/".join(percentiles)} {format_percentiles(percentiles)}'
     return {
         **link.summary(),
         **{name: questions.counts[name] for name in COUNTED},

@@ -39,7 +39,7 @@ from siamese import flags, script
 from siamese.messaging.deliveries import Invalid
 from siamese.messaging.link import connected
 from siamese.messaging.topology import DEAD_LETTER_EXCHANGE, declare_dead_letters
-from siamese.scenarios.performance import Span
+from siamese.scenarios.timing import Span
 
 MAX_CLOSED_CONNECTIONS = 3  # in a row, each after the answer to the same question
 QUEUE_EXPIRES_MS = 60_000  # without a server; then the broker deletes the queue

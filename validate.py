@@ -38,7 +38,7 @@ from siamese.messaging.deliveries import Invalid
 from siamese.messaging.link import connected
 from siamese.messaging.topology import DEAD_LETTER_EXCHANGE, declare_dead_letters
 from siamese.scenarios import mining
-from siamese.scenarios.performance import Span
+from siamese.scenarios.timing import Span
 
 MAX_BODY_BYTES = 4096  # a block has about 350
 REMEMBERED_BLOCKS = 50_000  # the latest that this validator has seen: 20 MB

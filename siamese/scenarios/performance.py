@@ -1,6 +1,6 @@
 """What perf_producer.py and perf_consumer.py share.
 
-The fixed body, the load, latencies in bounded memory, a line each second.
+The fixed body, the load, a line each second.
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-import math
 import re
 import time
 from collections import Counter
@@ -22,6 +21,7 @@ from siamese.messaging import framing
 from siamese.messaging.link import Link
 from siamese.messaging.outbox import Message
 from siamese.messaging.topology import expiration
+from siamese.scenarios.timing import QUANTILES, Latencies, format_percentiles
 from siamese.text import count_of
 
 # The wiki's text, and two characters beyond 16 bits.
@@ -33,8 +33,7 @@ ENCODINGS = {  # name -> Python's codec
 }
 CONTENT_TYPES = {f'application/json; charset={encoding}': encoding for encoding in ENCODINGS}
 LEAST_SIZE = 256  # bytes: in UTF-16 the text takes 186
-QUANTILES = {'min': 0, 'median': 0.5, 'p75': 0.75, 'p95': 0.95, 'p99': 0.99, 'max': 1}
-UNUSUAL_FLAGS = {'priority': '', 'ttl': ' s', 'warm_up': ' s'}  # flag -> unit
+SHOWN_IF_GIVEN = {'priority': '', 'ttl': ' s', 'warm_up': ' s'}  # flag -> unit
 QUEUE_TYPES = ('classic', 'quorum', 'stream')
 
 
@@ -123,72 +122,6 @@ def due_of(message_id: object) -> int | None:
     return int(message_id[20:])
 
 
-class Span:
-    """The time from the first to the last event."""
-
-    def __init__(self) -> None:
-        self.first = 0.0  # time.monotonic()
-        self.last = 0.0
-
-    def mark(self) -> None:
-        """Note an event that happens now."""
-        self.last = time.monotonic()
-        if not self.first:
-            self.first = self.last
-
-    def rate(self, count: int) -> float:
-        """Return `count` per second."""
-        if self.last <= self.first:
-            return 0
-        return round(count / (self.last - self.first), 1)
-
-
-class Latencies:
-    """Latencies in whole microseconds.
-
-    They are kept as counts in at most 8,000 classes, each less than 1 % wide.
-    """
-
-    def __init__(self) -> None:
-        self.counts: Counter[int] = Counter()
-
-    def add(self, microseconds: int) -> None:
-        """Count a latency."""
-        shift = max(0, microseconds.bit_length() - 8)
-        self.counts[microseconds >> shift << shift] += 1
-
-    def update(self, other: Latencies) -> None:
-        """Count all latencies of another."""
-        self.counts.update(other.counts)
-
-    def percentiles(self) -> dict[str, int]:
-        """Return {'min': microseconds, ... 'max': microseconds}, by nearest rank.
-
-        {} if there are no latencies.
-        """
-        total = sum(self.counts.values())
-        ranks = {name: max(1, math.ceil(q * total)) for name, q in QUANTILES.items()}
-        found: dict[str, int] = {}
-        seen = 0
-        for value in sorted(self.counts):
-            seen += self.counts[value]
-            for name, rank in ranks.items():
-                if seen >= rank:
-                    found.setdefault(name, value)
-        return found
-
-
-def shown(percentiles: dict[str, int]) -> str:
-    """Return percentiles for people: '0.31/1.2/1.9/3.1/5.0/12 ms'."""
-    return '/'.join(map(shown_ms, percentiles.values())) + ' ms'
-
-
-def shown_ms(microseconds: int) -> str:
-    if microseconds < 10_000:
-        return f'{microseconds / 1000:.2f}'
-    return f'{microseconds / 1000:.0f}'
-
-
 class Load:
     """The messages of perf_producer.py, each published when it is due."""
 
@@ -216,13 +149,13 @@ class Load:
         link.wait_until(lambda: link.is_ready or link.reason_to_stop())
         self.started = time.monotonic()
         self.since_1970 = time.time() - self.started
-        self.meter.at(self.started)
+        self.meter.measured_until(self.started)
         while link.keep_running(self.published, self._due_at(self.published)):
             first = self.published
             self.published = self._due_until_now()
             self._publish_numbers(range(first, self.published))
             self.meter.counts['published'] += self.published - first
-            self.meter.at(time.monotonic())
+            self.meter.measured_until(time.monotonic())
 
     def _due_at(self, number: int) -> float:
         if not self.args.rate:
@@ -260,7 +193,7 @@ class Load:
 
     def _on_confirmed(self, messages: list[Message]) -> None:
         now = time.monotonic()
-        self.meter.at(now)
+        self.meter.measured_until(now)
         self.meter.counts['confirmed'] += len(messages)
         for message in messages:
             self.meter.latencies.add(int((now - message.due) * 1e6))
@@ -272,9 +205,9 @@ class Load:
         """
         if not self.published:
             return
-        self.meter.at(max(self.meter.last, self._due_at(self.published)))
+        self.meter.measured_until(max(self.meter.last, self._due_at(self.published)))
         if self.link.unconfirmed_count:
-            self.meter.at(max(self.meter.last, time.monotonic()))
+            self.meter.measured_until(max(self.meter.last, time.monotonic()))
 
 
 def delivery_mode(is_persistent: bool) -> int:
@@ -286,17 +219,17 @@ def delivery_mode(is_persistent: bool) -> int:
 class Meter:
     """What a run counts: a line for each second, and the whole without --warm-up.
 
-    Scripts add to `counts` (of the `names`) and to `latencies`, and call at(), for the
-    first time when the time begins to count.
+    Scripts add to `counts` (of the `names`) and to `latencies`, and call
+    measured_until(), for the first time when the time begins to count.
     """
 
     def __init__(
-        self, args: argparse.Namespace, link: Link, names: Iterable[str], latency: str
+        self, args: argparse.Namespace, link: Link, names: Iterable[str], latency_name: str
     ) -> None:
         self.args = args
         self.link = link
         self.names = tuple(names)
-        self.latency = latency  # what the latencies are called
+        self.latency_name = latency_name
         self.settings = ''
         self.counts: Counter[str] = Counter()  # since the last row
         self.latencies = Latencies()
@@ -318,7 +251,7 @@ class Meter:
         """
         given = vars(self.args)
         settings = [template.format(**given, **more)]
-        for name, unit in UNUSUAL_FLAGS.items():
+        for name, unit in SHOWN_IF_GIVEN.items():
             if given.get(name):
                 settings.append(f'{name.replace("_", "-")} {given[name]:g}{unit}')
         settings += [f'{key}={value}' for key, value in self.args.queue_arg]
@@ -326,7 +259,7 @@ class Meter:
         if not self.args.quiet:
             print(self.settings)
 
-    def at(self, now: float) -> None:
+    def measured_until(self, now: float) -> None:
         """Note that it is time.monotonic() `now`, until which all counts so far belong."""
         if not self.last:
             self.began = now
@@ -360,7 +293,7 @@ class Meter:
             parts = [f'{elapsed:4.0f} s']
             parts += [f'{name} {rate:,.0f} msg/s' for name, rate in zip(self.names, rates)]
             if percentiles:
-                parts.append(f'{self.latency} {shown(percentiles)}')
+                parts.append(f'{self.latency_name} {format_percentiles(percentiles)}')
             if self.link.problem:
                 parts.append(self.link.problem)
             print('  '.join(parts))
@@ -419,7 +352,9 @@ class Meter:
             warm_up = f'the warm-up of {self.args.warm_up:g} s'
             result = f'no result: the run ended before {warm_up} was over'
         if percentiles:
-            result += f', {self.latency} {"/".join(QUANTILES)} {shown(percentiles)}'
+            result += (
+                f', {self.latency_name} {"/".join(QUANTILES)} {format_percentiles(percentiles)}'
+            )
         spoiled = self._spoiled()
         if spoiled:
             result += f'; spoiled by {", ".join(spoiled)}'
