@@ -27,7 +27,7 @@ class Failure(Exception):
 
 
 class NoUser(pika.PlainCredentials):
-    """The login of a URL that names no user: guest, or a token (credentials.with_tokens)."""
+    """The login of a URL that names no user: guest, or a token (see credentials.py)."""
 
 
 def endpoints(urls: str, name: str) -> list[pika.URLParameters]:

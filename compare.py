@@ -65,7 +65,7 @@ EXPIRING = (
 def warn_of_expiring_token(broker: Candidate, needed_s: int) -> None:
     """Warn of a token that may expire before its broker has been examined."""
     login = broker.endpoint.credentials
-    if not isinstance(login, credentials.Credentials) or login.command:
+    if not isinstance(login, credentials.TokenCredentials) or login.command:
         return
     left_s = login.expires - time.time()
     if left_s < needed_s:

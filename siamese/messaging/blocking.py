@@ -6,6 +6,7 @@ import copy
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import pika
 from pika.adapters.utils.connection_workflow import AMQPConnectorException
@@ -13,7 +14,7 @@ from pika.exceptions import AMQPError, ChannelClosedByBroker, ConnectionBlockedT
 
 import common
 from common import Failure
-from siamese.messaging.credentials import with_tokens
+from siamese.messaging.credentials import use_token_if_no_user
 from siamese.messaging.errors import cause, fatal_failure
 
 # How long the broker may block publishers, unless the URL says it (s).
@@ -30,14 +31,15 @@ def connected(endpoint: pika.ConnectionParameters) -> Iterator[pika.BlockingConn
     Raises Failure: status 1 if access is refused, 3 if the broker is or becomes
     unreachable.
     """
-    with_tokens(endpoint)
+    use_token_if_no_user(endpoint)
     endpoint = copy.copy(endpoint)
     endpoint.blocked_connection_timeout = endpoint.blocked_connection_timeout or BLOCKED_TIMEOUT_S
-    what = 'broker unreachable'
     try:
         connection = pika.BlockingConnection(endpoint)
-        what = 'cannot go on'
-        with closing(connection):
+    except ERRORS as error:
+        raise _failure('broker unreachable', error, endpoint) from None
+    try:
+        with closed_at_end(connection):
             yield connection
     except ConnectionBlockedTimeout:
         raise Failure(
@@ -46,11 +48,11 @@ def connected(endpoint: pika.ConnectionParameters) -> Iterator[pika.BlockingConn
             3,
         ) from None
     except ERRORS as error:
-        raise _failure(what, error, endpoint) from None
+        raise _failure('cannot go on', error, endpoint) from None
 
 
 @contextmanager
-def closing(connection: pika.BlockingConnection) -> Iterator[None]:
+def closed_at_end(connection: pika.BlockingConnection) -> Iterator[None]:
     """Close the connection after the with-block, unless Ctrl-C ended that."""
     try:
         yield
@@ -85,12 +87,32 @@ def first_reachable(
     endpoints: Sequence[pika.ConnectionParameters],
 ) -> pika.ConnectionParameters:
     """Return the first of the endpoints that accepts us; raise the Failure of the last."""
-    endpoint, *others = endpoints
+    *others, last = endpoints
+    for endpoint in others:
+        failure = _failure_to_connect(endpoint)
+        if not failure:
+            return endpoint
+        logging.warning('%s; trying the next URL', failure)
+    with connected(last):
+        return last
+
+
+def _failure_to_connect(endpoint: pika.ConnectionParameters) -> Failure | None:
     try:
         with connected(endpoint):
-            return endpoint
+            return None
     except Failure as failure:
-        if not others:
-            raise
-        logging.warning('%s; trying the next URL', failure)
-    return first_reachable(others)
+        return failure
+
+
+# BlockingConnection hides the connection that knows these.
+
+
+def server_properties(connection: pika.BlockingConnection) -> dict[str, Any]:
+    """Return what the broker says of itself: product, version, capabilities."""
+    return connection._impl.server_properties
+
+
+def negotiated(connection: pika.BlockingConnection) -> pika.connection.Parameters:
+    """Return the parameters on which client and broker agreed, such as the heartbeat."""
+    return connection._impl.params

@@ -75,29 +75,29 @@ def expiry(token: str) -> float:
 # ---- credentials for pika
 
 
-def credentials(user: str, password: str) -> pika.PlainCredentials:
+def from_login(user: str, password: str) -> pika.PlainCredentials:
     """Return pika's credentials for the user and the password of a URL.
 
     Without a user the password is a token.
     """
     command = os.environ.get(COMMAND)
     if not user and (password or command):
-        return Credentials(password, command)
+        return TokenCredentials(password, command)
     return pika.PlainCredentials(user, password)
 
 
-def with_tokens(endpoint: pika.ConnectionParameters) -> None:
+def use_token_if_no_user(endpoint: pika.ConnectionParameters) -> None:
     """Replace the login of an endpoint by a token, where its URL names no user.
 
     That is amqp://:TOKEN@host, or a URL without a login while AMQP_TOKEN_COMMAND is set.
     """
     login = endpoint.credentials
-    if isinstance(login, Credentials):
+    if isinstance(login, TokenCredentials):
         return
     if isinstance(login, NoUser) and COMMAND in os.environ:
-        endpoint.credentials = credentials('', '')
+        endpoint.credentials = from_login('', '')
     elif not login.username:
-        endpoint.credentials = credentials('', login.password)
+        endpoint.credentials = from_login('', login.password)
 
 
 def login_name(login: pika.PlainCredentials) -> str:
@@ -107,7 +107,7 @@ def login_name(login: pika.PlainCredentials) -> str:
     return f'user {login.username!r}'
 
 
-class Credentials(pika.PlainCredentials):
+class TokenCredentials(pika.PlainCredentials):
     """A token in place of user and password.
 
     It begins with the token of the URL. The command, if there is one, prints the
@@ -126,7 +126,7 @@ class Credentials(pika.PlainCredentials):
         self.fetched_at = -math.inf  # time.monotonic()
         super().__init__('', token)
 
-    def __deepcopy__(self, _memo: dict[int, Any]) -> Credentials:
+    def __deepcopy__(self, _memo: dict[int, Any]) -> TokenCredentials:
         # pika copies its parameters. The next connection needs the latest token.
         return self
 

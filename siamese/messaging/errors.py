@@ -128,7 +128,7 @@ def permission_denied(
 
 def token_expired(error: BaseException, login: PlainCredentials) -> bool:
     """Return whether a channel was closed because the token has expired."""
-    if not isinstance(login, credentials.Credentials):
+    if not isinstance(login, credentials.TokenCredentials):
         return False
     if getattr(error, 'reply_code', 0) != ACCESS_REFUSED:
         return False
@@ -178,7 +178,7 @@ def _login_failure(
     user = credentials.login_name(login)
     is_login = isinstance(error, ProbableAuthenticationError)
     if is_login and _says(error, '(403)'):
-        if isinstance(login, credentials.Credentials):
+        if isinstance(login, credentials.TokenCredentials):
             return Failure(login.refusal(), 1)
         return Failure(
             f'the broker refuses {user}: wrong name or password; see AMQP_URL',
@@ -277,6 +277,6 @@ def _precondition_failed(error: ChannelClosedByBroker) -> str:
 
 
 def _where_permissions_are(login: PlainCredentials) -> str:
-    if isinstance(login, credentials.Credentials):
+    if isinstance(login, credentials.TokenCredentials):
         return 'the scopes of the token'
     return 'rabbitmqctl set_permissions'

@@ -127,10 +127,10 @@ def api(
     none. Raises ValueError for a bad URL, without repeating it.
     """
     parts = _split(endpoint, url)
-    credentials.with_tokens(endpoint)
+    credentials.use_token_if_no_user(endpoint)
     login = endpoint.credentials
     if parts.username or parts.password:
-        login = credentials.credentials(
+        login = credentials.from_login(
             unquote(parts.username or ''),
             unquote(parts.password or ''),
         )

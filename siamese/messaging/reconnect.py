@@ -93,7 +93,7 @@ class Refusals:
         if not failure:
             return None
         login = endpoint.credentials
-        if isinstance(login, credentials.Credentials) and login.reject():
+        if isinstance(login, credentials.TokenCredentials) and login.reject():
             return None
         if id(endpoint) not in self.refused:
             self.refused.add(id(endpoint))
@@ -200,7 +200,7 @@ class Reconnector:
     def renew_token(self) -> None:
         """Give the broker the next token before the one that it has expires."""
         login = self.endpoint.credentials
-        if self.connection.is_open and isinstance(login, credentials.Credentials):
+        if self.connection.is_open and isinstance(login, credentials.TokenCredentials):
             token = login.renew()
             if token != self.sent_token:
                 self.sent_token = token
@@ -219,7 +219,7 @@ class Reconnector:
 
     def _connect(self) -> None:
         self.endpoint: pika.ConnectionParameters = next(self.endpoints)
-        credentials.with_tokens(self.endpoint)
+        credentials.use_token_if_no_user(self.endpoint)
         self.passive_only = None
         self.connection = framing.Connection(
             self.endpoint,

@@ -23,7 +23,7 @@ import common
 from common import Failure
 from siamese import ROOT, script
 from siamese.messaging import blocking, errors
-from siamese.messaging.credentials import with_tokens
+from siamese.messaging.credentials import use_token_if_no_user
 
 GIVE_UP_AFTER_S = 10  # without the broker; then a script ends
 SCRIPT_TIMEOUT_S = 120  # for one script, and for one condition
@@ -100,7 +100,7 @@ class Script:
 def take_tokens(endpoints: list[pika.URLParameters]) -> None:
     """Replace the logins of endpoints by tokens, where their URLs name no user."""
     for endpoint in endpoints:
-        with_tokens(endpoint)
+        use_token_if_no_user(endpoint)
 
 
 class Candidate:
@@ -172,7 +172,7 @@ class Candidate:
             except Failure as failure:
                 raise Unavailable(failure) from None
         with self.channel() as channel:
-            self.server = inner_connection(channel).server_properties
+            self.server = blocking.server_properties(channel.connection)
 
     def start(self, name: str, *flags: object, url: str = '') -> Script:
         """Start a script against this broker, or against another `url`."""
@@ -372,14 +372,6 @@ def wait_until(
         if time.monotonic() > deadline:
             raise Failed(f'{problem} within {SCRIPT_TIMEOUT_S} s')
         sleep(POLL_INTERVAL_S)
-
-
-def inner_connection(channel: BlockingChannel) -> pika.connection.Connection:
-    """Return the connection inside a BlockingConnection.
-
-    Only it has the server properties and the negotiated parameters.
-    """
-    return channel.connection._impl
 
 
 def message_count(channel: BlockingChannel, queue: str) -> int:

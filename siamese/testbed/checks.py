@@ -20,7 +20,7 @@ import pika
 from pika.exceptions import ChannelClosedByBroker, ConnectionClosedByBroker
 
 from siamese import ledger, verdict
-from siamese.messaging import errors
+from siamese.messaging import blocking, errors
 from siamese.monitoring import database, dead_letters
 from siamese.scenarios import performance
 from siamese.testbed.candidate import (
@@ -30,7 +30,6 @@ from siamese.testbed.candidate import (
     NotPossible,
     Script,
     Summary,
-    inner_connection,
     stderr_of,
     stdout_of,
     wait_until,
@@ -405,7 +404,7 @@ def negotiated(broker: Candidate) -> dict[str, str]:
     endpoint = copy.copy(broker.endpoint)
     endpoint.heartbeat = None  # take the one that the broker proposes
     with broker.channel(endpoint) as channel:
-        tuned = inner_connection(channel).params
+        tuned = blocking.negotiated(channel.connection)
     return {
         'frame': f'{tuned.frame_max:,} bytes',
         'channels': f'{tuned.channel_max:,} a connection',

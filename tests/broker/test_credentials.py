@@ -349,7 +349,7 @@ def test_output_that_is_not_a_token_raises(monkeypatch, tmp_path, command, what)
 
 def test_an_expired_token_of_the_command_raises(mint):
     with pytest.raises(tokens.NoToken, match='has expired'):
-        tokens.Credentials('', mint.command(-5)).password  # noqa: B018  it asks the command
+        tokens.TokenCredentials('', mint.command(-5)).password  # noqa: B018  it asks the command
 
 
 # ---- the management API
@@ -357,7 +357,7 @@ def test_an_expired_token_of_the_command_raises(mint):
 
 def endpoint(broker, token='', command=None):
     (found,) = common.endpoints(with_token(broker.url.replace('guest:guest@', ''), token), 'test')
-    found.credentials = tokens.Credentials(token, command)
+    found.credentials = tokens.TokenCredentials(token, command)
     return found, broker.management_url.replace('guest:guest@', '')
 
 

@@ -98,7 +98,7 @@ def test_errors_that_may_heal(endpoint, error):
     [(None, 'the token has expired; see AMQP_URL'), ('echo', '')],
 )
 def test_an_expired_token_ends_the_run_unless_a_command_brings_the_next(endpoint, command, text):
-    endpoint.credentials = credentials.Credentials('token', command)
+    endpoint.credentials = credentials.TokenCredentials('token', command)
     endpoint.credentials.expires = 0
     failure = errors.fatal_failure(exceptions.ChannelClosedByBroker(403, REPLY), endpoint)
     assert str(failure or '').startswith(text)
