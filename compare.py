@@ -167,15 +167,14 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         help='a broker; of a cluster all URLs, comma separated: the first that '
         f'answers is used (default: AMQP_URL, else {common.DEFAULT_URL})'.replace('%', '%%'),
     )
-    scenario = parser.add_argument_group('scenario')
-    scenario.add_argument(
+    parser.add_argument(
         '--budget',
         type=flags.number(int, 500),
         default=checks.DEFAULT_BUDGET,
         metavar='N',
         help=f'publish at most N messages on each broker (default: {checks.DEFAULT_BUDGET:,})',
     )
-    scenario.add_argument(
+    parser.add_argument(
         '--only',
         action='append',
         choices=checks.CHECKS,
@@ -183,7 +182,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         help=f'one of: {", ".join(map(repr, checks.CHECKS))}; may be repeated (default: all)',
     )
     flags.add_output_flags(parser)
-    parser.add_argument(
+    parser.group(flags.OUTPUT).add_argument(
         '--html',
         metavar='FILE',
         type=flags.writable,

@@ -61,8 +61,8 @@ def parse_args(argv):
     )
     add_login_flags(parser)
     server.add_flags(parser, DEFAULT_PORT)
-    management_api.add_flag(parser)
     flags.add_url_flags(parser)
+    management_api.add_flag(parser)
     flags.add_output_flags(parser, 'uvicorn')
     args = flags.parse(parser, argv)
     try:

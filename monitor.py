@@ -261,6 +261,7 @@ def parse_args(argv):
     add_history_flags(parser)
     add_mail_flags(parser)
     flags.add_broker_flags(parser)
+    management_api.add_flag(parser)
     args = flags.parse(parser, argv)
     check_combinations(parser, args)
     if args.unread_after is None and not args.once:
@@ -342,7 +343,6 @@ def add_history_flags(parser):
         metavar='PORT',
         help='serve the metrics at http://127.0.0.1:PORT/metrics',
     )
-    management_api.add_flag(group)
 
 
 def add_mail_flags(parser):

@@ -76,7 +76,9 @@ def parse_args(argv):
     mining.add_proof_flags(parser)
     flags.add_rate_flag(parser)
     flags.add_broker_flags(parser, queue='siamese.blocks')
-    return flags.parse(parser, argv)
+    args = flags.parse(parser, argv)
+    mining.check_range(parser, args)
+    return args
 
 
 def main(argv=None):

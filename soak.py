@@ -137,8 +137,8 @@ def row(fault: str, times: Sequence[float]) -> str:
     return ROW.format(fault, len(times), median, longest)
 
 
-def add_flags(parser: argparse.ArgumentParser) -> None:
-    broker = parser.add_argument_group('broker')
+def add_flags(parser: flags.Parser) -> None:
+    broker = parser.group(flags.BROKER)
     broker.add_argument(
         '--url',
         dest='yours',
@@ -151,7 +151,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         default='quorum',
         help='type of the queues (default: quorum)',
     )
-    scenario = parser.add_argument_group('scenario')
+    scenario = parser.group(flags.SCENARIO)
     scenario.add_argument(
         '--seed',
         type=flags.number(int, 0),
@@ -159,7 +159,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         metavar='N',
         help='inject the faults of this seed (default: a new one)',
     )
-    limits = parser.add_argument_group('when to stop')
+    limits = parser.group(flags.STOP)
     limits.add_argument(
         '--minutes',
         type=flags.number(float, 0),
@@ -167,7 +167,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         metavar='M',
         help='inject faults for M minutes (default: 10)',
     )
-    parser.add_argument(
+    parser.group(flags.OUTPUT).add_argument(
         '--folder',
         metavar='DIR',
         help='keep ledger and logs in this folder '

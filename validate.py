@@ -199,7 +199,9 @@ def parse_args(argv):
     mining.add_proof_flags(parser)
     flags.add_consumer_flags(parser, prefetch=200)
     flags.add_broker_flags(parser, queue='siamese.blocks')
-    return flags.parse(parser, argv)
+    args = flags.parse(parser, argv)
+    mining.check_range(parser, args)
+    return args
 
 
 def main(argv=None):

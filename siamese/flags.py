@@ -17,33 +17,53 @@ LONGEST_TTL_S = 315_360_000  # ten years, the most that RabbitMQ takes
 LONGEST_NAME = 200  # bytes; AMQP short strings hold 255, and some names get a suffix
 QUEUE_TYPES = ('classic', 'quorum')
 
+SCENARIO = 'scenario'
 STOP = 'when to stop'
 BROKER = 'broker'
 OUTPUT = 'output'
+LAST_GROUPS = (STOP, BROKER, OUTPUT)  # the help shows them in this order, after the script's own
 
 
 class Parser(argparse.ArgumentParser):
     """An ArgumentParser with groups of flags, whose errors never repeat a password.
 
-    `title` is that of the group of the script's own flags. Errors take one line.
+    Errors take one line.
     """
 
-    def __init__(self, title: str, **kind: Any) -> None:
-        self.groups: dict[str, Any] = {}
-        self.title = title
-        super().__init__(**kind)
+    def __init__(self, **options: Any) -> None:
+        self.groups: dict[str, argparse._ArgumentGroup] = {}
+        super().__init__(**options)
+        self.built_in_groups = list(self._action_groups)  # of positional arguments and of --help
 
-    def group(self, title: str) -> Any:
-        """Return the group of flags with this title."""
+    def group(self, title: str) -> argparse._ArgumentGroup:
+        """Return the group of flags with this title; add it if there is none."""
         if title not in self.groups:
-            self.groups[title] = self.add_argument_group(title)
+            self.groups[title] = super().add_argument_group(title)
         return self.groups[title]
 
-    def add_argument(self, *names: str, **how: Any) -> Any:
+    def add_argument_group(self, title: str, **_options: Any) -> argparse._ArgumentGroup:  # type: ignore[override]
+        """The same, so that no title stands twice in the help."""
+        return self.group(title)
+
+    def add_argument(self, *names: str, **options: Any) -> Any:
         """Add a flag of the script itself, or a positional argument."""
         if names[0].startswith('-') and '--help' not in names:
-            return self.group(self.title).add_argument(*names, **how)
-        return super().add_argument(*names, **how)
+            return self.group(SCENARIO).add_argument(*names, **options)
+        return super().add_argument(*names, **options)
+
+    def format_help(self) -> str:
+        """Return the help, with the groups in the same order for every script."""
+        self._action_groups.sort(key=self._place_in_help)
+        return super().format_help()
+
+    def _place_in_help(self, group: argparse._ArgumentGroup) -> int:
+        if group in self.built_in_groups:
+            return 0
+        if group.title == SCENARIO:
+            return 1
+        if group.title in LAST_GROUPS:
+            return 3 + LAST_GROUPS.index(group.title)
+        return 2
 
     def error(self, message: str) -> Any:
         """End with one line, in which no URL keeps its password."""
@@ -55,19 +75,17 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f'{self.prog}: {message}; see {self.prog} --help\n')
 
 
-def parser(doc: str | None, title: str = 'scenario', **kind: Any) -> Parser:
+def parser(doc: str | None) -> Parser:
     """Return a Parser whose help has the docstring `doc`.
 
     It ends with the part of the docstring from 'Examples:' on.
     """
     about, _, examples = (doc or '').partition('Examples:\n')
     return Parser(
-        title,
         description=about,
         epilog='examples:\n' + examples,
         allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        **kind,
     )
 
 
@@ -78,12 +96,19 @@ def add_output_flags(parser: Parser, library: str = 'pika') -> None:
         '--json',
         metavar='FILE',
         type=writable_or_stdout,
-        help='write the summary as JSON to FILE; - is stdout, in place of all lines',
+        help='write the summary as JSON to FILE; - is stdout, in place of all lines '
+        '(default: none)',
     )
     group.add_argument(
-        '--quiet', action='store_true', help='print only the summary, no line per message'
+        '--quiet',
+        action='store_true',
+        help='print only the summary (default: other lines too)',
     )
-    group.add_argument('--verbose', action='store_true', help=f'log what {library} does')
+    group.add_argument(
+        '--verbose',
+        action='store_true',
+        help=f'log what {library} does (default: only what it means for the run)',
+    )
 
 
 def add_url_flags(parser: Parser) -> None:
@@ -126,7 +151,7 @@ def add_broker_flags(
         '--ledger',
         metavar='FILE',
         type=writable,
-        help='append what this run does to FILE, for audit.py',
+        help='append what this run does to FILE, for audit.py (default: none)',
     )
     add_output_flags(parser)
 
@@ -208,8 +233,10 @@ def number(kind: type, low: float, high: float = math.inf) -> Callable[[str], An
     def parse(text: str) -> Any:
         value = kind(text)
         if not low <= value <= high or value == math.inf:
-            limit = 'up' if high == math.inf else f'to {high}'
-            raise argparse.ArgumentTypeError(f'{text} is not from {low} {limit}')
+            limits = f'at least {low}'
+            if high != math.inf:
+                limits = f'from {low} to {high}'
+            raise argparse.ArgumentTypeError(f'must be {limits}, not {text}')
         return value
 
     parse.__name__ = 'whole number' if kind is int else 'number'
@@ -253,8 +280,6 @@ def parse(parser: Parser, argv: Sequence[str] | None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     set_up_log(getattr(args, 'name', parser.prog), args.verbose)
     args.quiet = args.quiet or args.json == '-'
-    if 'max' in args and args.max < args.min:
-        parser.error(f'--max {args.max} is below --min {args.min}')
     if 'url' in args:
         try:
             args.endpoints = common.endpoints(args.url, args.name)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import base64
 import http.client
 import json
@@ -15,6 +14,7 @@ from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 import pika
 
+from siamese import flags
 from siamese.messaging import credentials
 
 REQUEST_TIMEOUT_S = 5
@@ -39,9 +39,9 @@ class Refused(Exception):
         self.status = status
 
 
-def add_flag(parser: argparse.ArgumentParser) -> None:
+def add_flag(parser: flags.Parser) -> None:
     """Add the flag --management-url."""
-    parser.add_argument(
+    parser.group(flags.BROKER).add_argument(
         '--management-url',
         default=os.environ.get('MANAGEMENT_URL'),
         metavar='URL',

@@ -6,6 +6,7 @@ The sieve finds primes 37 times as fast as asking sympy for one after the other
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import math
 import random
@@ -62,6 +63,12 @@ def add_proof_flags(parser: flags.Parser) -> None:
         metavar='P',
         help='... to here (default: %(default)s)',
     )
+
+
+def check_range(parser: flags.Parser, args: argparse.Namespace) -> None:
+    """End with exit status 2 if no proof is within --min and --max."""
+    if args.max < args.min:
+        parser.error(f'--max {args.max} is below --min {args.min}')
 
 
 def next_prime(number: int) -> int:

@@ -80,7 +80,8 @@ def add_flags(parser: flags.Parser) -> None:
         default=[],
         type=queue_arg,
         metavar='K=V',
-        help='argument of the queue, for example x-max-length=1000; may be repeated',
+        help='argument of the queue, for example x-max-length=1000; may be repeated '
+        '(default: none)',
     )
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:  # both take long to import, for --help
 SHUTDOWN_TIMEOUT_S = 2
 
 
-def add_flags(parser: argparse.ArgumentParser, port: int) -> None:
+def add_flags(parser: flags.Parser, port: int) -> None:
     """Add the flags in a group; `port` is the default of --port."""
     group = parser.add_argument_group('server')
     group.add_argument(
@@ -51,7 +51,7 @@ def add_flags(parser: argparse.ArgumentParser, port: int) -> None:
         action='store_true',
         help='allow http beyond loopback, behind a proxy that does TLS',
     )
-    stopping = parser.add_argument_group('when to stop')
+    stopping = parser.group(flags.STOP)
     stopping.add_argument(
         '--duration',
         type=flags.number(float, 0),

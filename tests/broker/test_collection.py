@@ -10,7 +10,7 @@ import pytest
 from support.processes import Running
 from support.scripts import SCRIPTS
 
-from siamese import ROOT
+from siamese import ROOT, flags
 
 MODULES = sorted(
     str(path.relative_to(ROOT)) for path in [ROOT / 'common.py', *ROOT.glob('siamese/**/*.py')]
@@ -56,6 +56,21 @@ def test_its_help_is_its_docstring_and_ends_with_examples(name):
     assert done.out.rstrip().endswith(examples.rstrip()) and examples
     library = 'uvicorn' if 'siamese.web' in (ROOT / name).read_text() else 'pika'
     assert '--verbose' not in done.out or f'log what {library} does' in done.out
+
+
+@pytest.mark.parametrize('name', SCRIPTS)
+def test_no_group_of_flags_stands_twice_in_its_help_or_is_empty(name):
+    done = Running(name, '--help').end()
+    docstring = ast.get_docstring(ast.parse((ROOT / name).read_text()))
+    about, _, _ = docstring.partition('Examples:\n')
+    _, _, shown = done.out.partition(about.rstrip())
+    groups, _, _ = shown.partition('\nexamples:\n')
+    found = re.findall(r'^(\S.*):\n(.*)', groups, re.MULTILINE)
+    titles = [title for title, _ in found]
+    assert titles and len(set(titles)) == len(titles)
+    assert all(first_flag.startswith('  ') for _, first_flag in found)
+    last = [title for title in flags.LAST_GROUPS if title in titles]
+    assert titles[len(titles) - len(last) :] == last
 
 
 @pytest.mark.parametrize('name', SCRIPTS)

@@ -204,10 +204,10 @@ def test_unasked_deliveries_do_not_pile_up(run, url):
 @pytest.mark.parametrize(
     'flags, complaint',
     [
-        (['--prefetch', '0'], 'is not from 1'),
-        (['--ack-every', '0'], 'is not from 1'),
+        (['--prefetch', '0'], 'must be from 1 to 65535, not 0'),
+        (['--ack-every', '0'], 'must be at least 1'),
         (['--queue-type', 'stream', '--auto-ack'], 'a stream has no --auto-ack'),
-        (['--warm-up', '-1'], 'is not from 0'),
+        (['--warm-up', '-1'], 'must be at least 0'),
     ],
 )
 def test_bad_flags(run, flags, complaint):

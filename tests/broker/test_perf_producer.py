@@ -352,12 +352,12 @@ def test_nacks_spoil_the_run(start, channel):
 @pytest.mark.parametrize(
     'flags, complaint',
     [
-        (['--size', '10'], 'is not from 256'),
+        (['--size', '10'], 'must be from 256 to'),
         (['--size', '257', '--encoding', 'utf-16'], 'do not hold the text'),
-        (['--confirm', '-1'], 'is not from 0'),
+        (['--confirm', '-1'], 'must be at least 0'),
         (['--queue-arg', 'x'], 'is not KEY=VALUE'),
         (['--rate', '0'], 'from 0.001'),
-        (['--rate', 'inf'], 'is not from 0.001 up'),
+        (['--rate', 'inf'], 'must be at least 0.001, not inf'),
         (['--csv', '-'], 'name of a file'),
         (['--csv', '/none/x'], 'cannot write'),
         (['--encoding', 'latin-1'], 'invalid'),

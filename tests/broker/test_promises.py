@@ -12,7 +12,7 @@ from siamese import ROOT
 
 NEED_SYMPY = {'validate.py', 'rpc_server.py'}
 BAD_FLAGS = [
-    (['--count', '0'], 'is not from 1'),
+    (['--count', '0'], 'must be at least 1'),
     (['--nonsense'], 'unrecognized'),
     (['--name', 'a\nb'], 'printable'),
     (['--url', 'amqp://u:secret@h:x'], 'port'),

@@ -17,11 +17,11 @@ from siamese import ROOT, flags, script
 
 SCRIPTS = ['producer.py', 'validate.py']
 BAD_FLAGS = [
-    (['--count', '0'], 'is not from 1'),
+    (['--count', '0'], 'must be at least 1'),
     (['--count', 'many'], 'invalid whole number'),
     (['--count'], 'expected one'),
-    (['--duration', 'nan'], 'is not from 0'),
-    (['--give-up-after', '-1'], 'is not from 0'),
+    (['--duration', 'nan'], 'must be at least 0'),
+    (['--give-up-after', '-1'], 'must be at least 0'),
     (['--nonsense'], 'unrecognized'),
     (['--queue', 'x' * 201], '1 to 200 printable'),
     (['--name', 'a\nb'], '1 to 200 printable'),

@@ -111,7 +111,7 @@ def test_a_byte_that_changes_on_the_way_is_caught(run, url, tmp_path):
 @pytest.mark.parametrize(
     'flags, complaint',
     [
-        (['--minutes', '-1'], 'is not from 0'),
+        (['--minutes', '-1'], 'must be at least 0'),
         (['--url', 'http://x'], 'bad AMQP URL'),
         (['--url', ''], 'no AMQP URL'),
         (['--seed', 'x'], 'invalid'),
