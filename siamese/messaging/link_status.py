@@ -12,7 +12,7 @@ FREE_WITHOUT_CONFIRMS = 100  # messages at a time: nothing limits them, but sign
 
 
 class LinkStatus(Session):
-    """A session that answers questions; it changes nothing."""
+    """A session that answers the questions of scripts."""
 
     @property
     def free_window(self) -> int:
