@@ -107,7 +107,7 @@ class Received:
         """
         copy = copies.Copy(
             attempt=delivery.attempt,
-            connection=self.link.epoch,
+            channel=self.link.epoch,
             redelivered=delivery.redelivered,
             settled=settled,
         )
