@@ -10,7 +10,7 @@ order.
     1 of 3  alice 1  00003a0b3944ee70…  valid
     2 of 3  alice 2  00001727621b6258…  valid
     3 of 3  alice 3  00001dc6289cfb17…  valid
-    3 blocks valid, 0 invalid; again: 0 redelivered, 0 republished; 0.1 s, 8,660 blocks/s; stopped: count reached
+    3 blocks valid, 0 invalid; copies: 0 redelivered, 0 republished; 0.1 s, 8,660 blocks/s; stopped: count reached
 
 A block is valid if it parses, its hash is right and begins with enough
 zeros (--difficulty, never taken from the message), its proof is a prime
@@ -29,6 +29,7 @@ Examples:
 
 import json
 import re
+import sys
 from collections import Counter, OrderedDict
 from typing import NamedTuple
 
@@ -41,7 +42,8 @@ from siamese.scenarios import mining
 from siamese.scenarios.timing import Span
 
 MAX_BODY_BYTES = 4096  # a block has about 350
-REMEMBERED_BLOCKS = 50_000  # the latest that this validator has seen: 20 MB
+REMEMBERED_BLOCKS = 50_000  # the latest that this validator knows: 24 MB
+HASH = re.compile('[0-9a-f]{64}')
 VERDICTS = {
     copies.FIRST: 'valid',
     copies.REDELIVERED: 'redelivered',
@@ -52,7 +54,7 @@ VERDICTS = {
 LINE = '{tally}  {producer} {height}  {hash:.16}…  {verdict}'
 SUMMARY = (
     '{valid} blocks valid, {invalid} invalid; '
-    'again: {redelivered} redelivered, {republished} republished; '
+    'copies: {redelivered} redelivered, {republished} republished; '
     '{duration_s:.1f} s, {blocks_per_s:,.0f} blocks/s; stopped: {stopped}'
 )
 
@@ -135,29 +137,39 @@ def may_be_parent(previous, height, zeros):
     if height == 1:
         return previous == common.GENESIS
     return (
-        height > 1
-        and re.fullmatch('[0-9a-f]{64}', previous['hash'])
-        and previous['hash'].startswith('0' * zeros)
+        height > 1 and HASH.fullmatch(previous['hash']) and previous['hash'].startswith('0' * zeros)
     )
 
 
-class Seen(NamedTuple):
-    """A block that this validator has seen."""
+class Known(NamedTuple):
+    """What this validator knows of a block."""
 
-    identity: str  # hash and proof
-    copies: tuple  # of copies.Copy; empty for a parent that only its child named
+    identity: str  # block_identity()
+    deliveries: tuple  # a copies.Copy for each; none for a parent that only its child named
 
 
-def identity(block):
+def block_identity(block):
+    """Return what tells a block from any other: a hash leaves open which digits are the proof."""
     return f'{block["hash"]} {block["proof"]}'
 
 
+def check_neighbours(block, known, parent):
+    """Raise Invalid if another block is known at the height of a block, or of its parent."""
+    if parent and parent.identity != block_identity(block['previous']):
+        parent_hash = block['previous']['hash']
+        raise Invalid('wrong parent', f'{parent_hash[:16]} at height {block["height"]}')
+    if known and known.identity != block_identity(block):
+        raise Invalid(
+            'second block at a height', f'{block["hash"][:16]} at height {block["height"]}'
+        )
+
+
 class Chains:
-    """The blocks that this validator has seen, of every producer and run."""
+    """The latest blocks that this validator knows, of every producer and run."""
 
     def __init__(self, link):
         self.link = link
-        self.seen = OrderedDict()  # (producer, run, height) -> Seen
+        self.known = OrderedDict()  # (producer, run, height) -> Known
 
     def check(self, block, delivery):
         """Return 'valid', or 'redelivered' or 'republished' for an explained copy.
@@ -165,33 +177,36 @@ class Chains:
         Raises Invalid if the block contradicts its neighbours, or is a replay.
         """
         height = block['height']
-        place = (block['producer'], block['run'], height)
-        place_of_parent = (block['producer'], block['run'], height - 1)
-        parent = self.seen.get(place_of_parent)
-        parent_identity = identity(block['previous'])
-        if parent and parent.identity != parent_identity:
-            raise Invalid('wrong parent', f'{block["previous"]["hash"][:16]} at height {height}')
-        itself = identity(block)
-        before = self.seen.get(place)
-        if before and before.identity != itself:
-            raise Invalid('second block at a height', f'{block["hash"][:16]} at height {height}')
-        copy = copies.Copy(delivery.attempt, self.link.epoch, delivery.redelivered, settled=True)
-        explanation = copies.FIRST
-        earlier = ()
-        if before and before.copies:
-            earlier = before.copies
-            explanation = copies.explain(earlier, copy, self.link.args.queue_type)
+        producer = sys.intern(block['producer'])  # one text for all blocks of a chain: 0.1 kB less
+        run = sys.intern(block['run'])
+        place = (producer, run, height)
+        place_of_parent = (producer, run, height - 1)
+        known = self.known.get(place)
+        parent = self.known.get(place_of_parent)
+        check_neighbours(block, known, parent)
+        earlier = known.deliveries if known else ()
+        copy, explanation = self._explain(earlier, delivery)
         if explanation == copies.REPLAYED:
             raise Invalid('replayed', f'height {height}')
-        self._remember(place, Seen(itself, (*earlier, copy)))
+        self._remember(place, Known(block_identity(block), (*earlier, copy)))
         if not parent:
-            self._remember(place_of_parent, Seen(parent_identity, ()))
+            self._remember(place_of_parent, Known(block_identity(block['previous']), ()))
         return VERDICTS[explanation]
 
-    def _remember(self, place, seen):
-        self.seen[place] = seen
-        if len(self.seen) > REMEMBERED_BLOCKS:
-            self.seen.popitem(last=False)
+    def _explain(self, earlier, delivery):
+        """Return a delivery as a copies.Copy, and what explains it after `earlier` ones."""
+        copy = copies.Copy(
+            attempt=delivery.attempt,
+            channel=self.link.epoch,
+            redelivered=delivery.redelivered,
+            settled=True,  # main() acknowledges it, or rejects it
+        )
+        return copy, copies.explain(earlier, copy, self.link.args.queue_type)
+
+    def _remember(self, place, known):
+        self.known[place] = known
+        if len(self.known) > REMEMBERED_BLOCKS:
+            self.known.popitem(last=False)
 
 
 def parse_args(argv):
@@ -206,6 +221,7 @@ def parse_args(argv):
 
 def main(argv=None):
     args = parse_args(argv)
+    # Our producers stay below --max; the next prime after a number up to there is valid as well.
     highest = mining.next_prime(args.max)
     counts = Counter()
     span = Span()

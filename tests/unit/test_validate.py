@@ -104,5 +104,5 @@ def test_the_number_of_remembered_blocks_is_bounded(monkeypatch):
     chains = new_chains()
     messages = chain('alice', 30)
     assert [judge(*one, chains, zeros=1) for one in messages] == ['valid'] * 30
-    assert len(chains.seen) == 10
+    assert len(chains.known) == 10
     assert judge(*messages[-1], chains, zeros=1) == 'replayed'
