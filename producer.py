@@ -39,7 +39,7 @@ from siamese.scenarios import mining
 
 LINE = '{producer} {tally}  {hash:.16}…  proof {proof:8}  {attempts:8,} attempts  {took:.2f} s'
 SUMMARY = (
-    '{mined} blocks mined, {confirmed} confirmed, {republished} republished; '
+    '{published} blocks mined, {confirmed} confirmed, {republished} republished; '
     '{duration_s:.1f} s, {attempts_per_s:,.0f} attempts/s; stopped: {stopped}'
 )
 
@@ -83,49 +83,49 @@ def parse_args(argv):
 
 def main(argv=None):
     args = parse_args(argv)
-    warning = mining.warn_if_unsolvable(args.difficulty, args.min, args.max)
+    warning = mining.unsolvable_warning(args.difficulty, args.min, args.max)
     if warning:
         logging.warning(warning)
-    found = common.GENESIS
-    mined = 0
+    previous = common.GENESIS
+    published = 0
     attempts = 0
     mining_s = 0.0
     with connected(args, declare) as link:
         for height in link.paced(args.rate):
-            previous = found
             started = time.monotonic()
-            found, tried = mining.mine(
-                previous, args.difficulty, args.min, args.max, idle=link.process_events
+            solution, tried = mining.mine(
+                previous, args.difficulty, args.min, args.max, keep_going=link.process_events
             )
             took = time.monotonic() - started
             mining_s += took
             attempts += tried
-            if not found:  # --duration is over
+            if not solution:  # --duration is over
                 link.stop_reason = link.reason_to_stop()
                 break
-            mined = height
             block = {
                 'producer': args.name,
                 'run': link.run,
                 'height': height,
                 'previous': previous,
-                **found,
+                **solution,
             }
+            published += 1
             publish(link, block)
+            previous = solution
             if not args.quiet:
-                tally = script.tally(mined, args.count)
+                tally = script.tally(published, args.count)
                 print(LINE.format(tally=tally, attempts=tried, took=took, **block))
-    script.report(args, SUMMARY, summarize(link, mined, attempts, mining_s))
+    script.report(args, SUMMARY, summarize(link, published, attempts, mining_s))
     return link.exit_status
 
 
-def summarize(link, mined, attempts, mining_s):
+def summarize(link, published, attempts, mining_s):
     attempts_per_s = 0
     if mining_s:
         attempts_per_s = round(attempts / mining_s)
     return {
         **link.summary(),
-        'mined': mined,
+        'published': published,
         'confirmed': link.counts['confirmed'],
         'republished': link.counts['republished'],
         'attempts': attempts,

@@ -54,14 +54,14 @@ def add_proof_flags(parser: flags.Parser) -> None:
         type=flags.number(int, 2, HIGHEST_PROOF),
         default=MIN_PROOF,
         metavar='P',
-        help='a proof is the next prime after a number from here ... (default: %(default)s)',
+        help='a proof is a prime above P (default: %(default)s)',
     )
     parser.add_argument(
         '--max',
         type=flags.number(int, 2, HIGHEST_PROOF),
         default=MAX_PROOF,
         metavar='P',
-        help='... to here (default: %(default)s)',
+        help='a proof is at most the next prime after P (default: %(default)s)',
     )
 
 
@@ -83,14 +83,14 @@ def mine(
     zeros: int,
     low: int = MIN_PROOF,
     high: int = MAX_PROOF,
-    idle: Callable[[], bool] = lambda: True,
+    keep_going: Callable[[], bool] = lambda: True,
 ) -> Mined:
     """Find the block after `previous`, whose hash begins with `zeros` zeros.
 
     Its proof is the first prime that gives such a hash after a random number between `low`
-    and `high`; the search goes round the range. `idle` is called every 0.1 s or so, for
-    heartbeats; when it returns False the search ends. Raises Failure when every prime of
-    the range was tried.
+    and `high`; the search goes round the range. `keep_going` is called every 0.1 s or so,
+    and may send heartbeats; when it returns False the search ends. Raises Failure when
+    every prime of the range was tried.
     """
     prefix = hashlib.sha256(f'{previous["hash"]}{previous["proof"]}'.encode())
     highest = bytes.fromhex('0' * zeros + 'f' * (64 - zeros))
@@ -105,12 +105,12 @@ def mine(
                 block = {'hash': attempt.hexdigest(), 'proof': proof}
                 return Mined(block, attempts + tried)
         attempts += len(proofs)
-        if not idle():
+        if not keep_going():
             return Mined(None, attempts)
     raise _no_solution(zeros, low, high, attempts)
 
 
-def warn_if_unsolvable(zeros: int, low: int, high: int) -> str:
+def unsolvable_warning(zeros: int, low: int, high: int) -> str:
     """Return a warning if blocks without a solution are likely in this range, else ''."""
     chance = math.exp(-_prime_count(low, high) / 16**zeros)
     if chance <= UNSOLVABLE:

@@ -17,7 +17,7 @@ def test_an_independent_reader_finds_a_chain_of_proven_blocks(run, channel):
     done = run('producer.py', '--name', 'älice', '--count', 23, '--json', '-', '--quiet')
     assert done.status == 0, done.err
     summary = json.loads(done.out)
-    assert summary['mined'] == summary['confirmed'] == 23
+    assert summary['published'] == summary['confirmed'] == 23
     assert summary['republished'] == 0 and summary['stopped'] == 'count reached'
     messages = drain(channel, 'siamese.blocks')
     previous = GENESIS
@@ -58,7 +58,7 @@ def test_a_signal_lets_it_finish_the_block_in_hand(start, channel, number):
     done = producer.stop(number)
     summary = json.loads(done.out)
     assert done.status == 0 and summary['stopped'] == number.name, done.err
-    assert summary['mined'] == summary['confirmed'] == len(drain(channel, 'siamese.blocks'))
+    assert summary['published'] == summary['confirmed'] == len(drain(channel, 'siamese.blocks'))
 
 
 def test_a_second_signal_ends_it_at_once(start):
@@ -114,7 +114,7 @@ def test_blocks_mined_before_the_range_failed_are_confirmed(run, channel):
         '--quiet',
     )
     summary = json.loads(done.out)
-    assert done.status == 2 and summary['mined'] == summary['confirmed'] == len(
+    assert done.status == 2 and summary['published'] == summary['confirmed'] == len(
         drain(channel, 'siamese.blocks')
     )
 
@@ -132,13 +132,15 @@ def test_a_duration_ends_it(run):
     summary = json.loads(
         run('producer.py', '--duration', 1, '--difficulty', 2, '--json', '-', '--quiet').out
     )
-    assert summary['stopped'] == 'duration over' and summary['mined'] == summary['confirmed'] > 0
+    assert (
+        summary['stopped'] == 'duration over' and summary['published'] == summary['confirmed'] > 0
+    )
 
 
 def test_a_duration_ends_a_search_that_finds_nothing(run):
     done = run('producer.py', '--duration', 1, '--difficulty', 14, '--max', 10**12, '--json', '-')
     summary = json.loads(done.out)
-    assert done.status == 0 and summary['stopped'] == 'duration over' and summary['mined'] == 0
+    assert done.status == 0 and summary['stopped'] == 'duration over' and summary['published'] == 0
 
 
 def test_it_gives_up_without_a_broker_when_told_so(run):

@@ -79,7 +79,9 @@ def test_a_range_without_solution_is_tried_once_and_noticed():
     with pytest.raises(
         common.Failure, match='none of the 8392 primes .* use a smaller --difficulty'
     ) as caught:
-        mining.mine(common.GENESIS, 16, 100_000, 200_000, idle=lambda: turns.append(1) or True)
+        mining.mine(
+            common.GENESIS, 16, 100_000, 200_000, keep_going=lambda: turns.append(1) or True
+        )
     assert caught.value.status == 2 and turns
     assert sum(1 for n in range(100_001, 200_001) if is_prime(n)) == 8392
 
@@ -90,13 +92,13 @@ def test_a_range_without_primes_is_noticed():
 
 
 def test_a_search_can_be_ended():
-    assert mining.mine(common.GENESIS, 64, 10**11, 10**12, idle=lambda: False)[0] is None
+    assert mining.mine(common.GENESIS, 64, 10**11, 10**12, keep_going=lambda: False)[0] is None
 
 
 def test_the_widest_range_takes_no_memory():
     tracemalloc.start()
     try:
-        mining.mine(common.GENESIS, 64, 2, 10**12, idle=lambda: False)
+        mining.mine(common.GENESIS, 64, 2, 10**12, keep_going=lambda: False)
         assert tracemalloc.get_traced_memory()[1] < 30_000_000
     finally:
         tracemalloc.stop()
@@ -113,7 +115,7 @@ def test_the_widest_range_takes_no_memory():
     ],
 )
 def test_a_doubtful_range_is_doubted(zeros, low, high, warning):
-    assert re.match(warning + '$', mining.warn_if_unsolvable(zeros, low, high))
+    assert re.match(warning + '$', mining.unsolvable_warning(zeros, low, high))
 
 
 @pytest.mark.parametrize('number', [0, 1, 2, 3, 4, 100_003, 909_451, 909_453, 2**61 - 1, -7])
