@@ -172,6 +172,11 @@ class Link(LinkStatus):
             if until_empty and self._idle_for() > EMPTY_CHECK_S:
                 self._stop_if_empty()
 
+    def waiting_deliveries(self) -> Iterator[Delivery]:
+        """Yield the deliveries that are here already."""
+        while self.inbox:
+            yield self.inbox.popleft()
+
     def _batch(self, ack_every: int) -> Iterator[Delivery]:
         """Yield deliveries for at most TICK_S: heartbeats and answers must not wait longer."""
         inbox = self.inbox
