@@ -134,9 +134,7 @@ def add_broker_flags(
 ) -> None:
     """Add the flags of every script that moves messages; `queue` is the default of --queue."""
     if queue:
-        parser.add_argument(
-            '--queue', type=name, default=queue, help='name of the queue (default: %(default)s)'
-        )
+        add_queue_flag(parser, queue)
         add_queue_type_flag(parser, types)
     add_stop_flags(parser)
     add_url_flags(parser)
@@ -170,6 +168,13 @@ def add_stop_flags(parser: Parser) -> None:
         type=number(float, 0),
         metavar='S',
         help='stop after S seconds (default: unlimited)',
+    )
+
+
+def add_queue_flag(parser: Parser, default: str) -> None:
+    """Add --queue."""
+    parser.add_argument(
+        '--queue', type=name, default=default, help='name of the queue (default: %(default)s)'
     )
 
 
