@@ -35,6 +35,7 @@ from collections import Counter
 
 import pika
 
+import common
 from siamese import flags, script
 from siamese.messaging.deliveries import Invalid
 from siamese.messaging.link import connected
@@ -108,11 +109,11 @@ def check_reply_to(properties):
         raise Invalid('no reply_to', properties.content_type)
 
 
-def answer_to(body, isprime):
+def answer_to(body):
     """Return the answer to a question: True, False or ERROR."""
     if not QUESTION.fullmatch(body):
         return ERROR
-    return isprime(int(body))
+    return common.is_prime(int(body))
 
 
 def parse_args(argv):
@@ -124,11 +125,11 @@ def parse_args(argv):
 
 def main(argv=None):
     args = parse_args(argv)
-    from sympy import isprime  # only now: it takes 0.3 s and 30 MB
-
+    common.is_prime(2)  # loads sympy before the first question
     counts = Counter()
     span = Span()
     suspect = Suspect()
+    # A returned answer is only counted: its client is gone, with the queue for answers.
     with connected(args, declare, retry_returned=False) as link:
         for delivery in link.deliveries(args.idle):
             try:
@@ -137,7 +138,9 @@ def main(argv=None):
             except Invalid as invalid:
                 delivery.reject(invalid)
                 continue
-            answer = answer_to(delivery.body, isprime)
+            answer = answer_to(delivery.body)
+            # Not link.publish(), which repeats a message until it is confirmed: if the answer
+            # is lost with the connection, the question is not acked yet, and comes again.
             delivery.channel.basic_publish(
                 exchange='',
                 routing_key=delivery.properties.reply_to,
@@ -151,7 +154,7 @@ def main(argv=None):
             )
             delivery.ack()
             span.mark()
-            count(counts, answer, delivery)
+            count_and_log(counts, answer, delivery)
             if not args.quiet and answer != ERROR:
                 show(delivery, script.tally(link.done, args.count), answer)
     link.set_exit_status(link.done, counts['errors'] + link.invalid_count)
@@ -159,13 +162,14 @@ def main(argv=None):
     return link.exit_status
 
 
-def count(counts, answer, delivery):
+def count_and_log(counts, answer, delivery):
     if answer == ERROR:
         counts['errors'] += 1
         logging.warning('answered with an error: %.40r', delivery.body)
         return
     counts['answered'] += 1
-    counts['prime'] += answer
+    if answer:
+        counts['prime'] += 1
 
 
 def show(delivery, tally, answer):
@@ -175,6 +179,7 @@ def show(delivery, tally, answer):
 def summarize(link, counts, span):
     return {
         **link.summary(),
+        'published': counts['answered'] + counts['errors'],
         'answered': counts['answered'],
         'prime': counts['prime'],
         'errors': counts['errors'],
