@@ -43,13 +43,13 @@ from siamese import flags, script
 from siamese.messaging.deliveries import Invalid
 from siamese.messaging.link import connected
 from siamese.messaging.topology import DEAD_LETTER_EXCHANGE, declare_dead_letters
-from siamese.scenarios.timing import Latencies, format_percentiles
+from siamese.scenarios.timing import Latencies, Span, format_percentiles
 
 RETRY_RETURNED_S = 1  # after which a question is retried that was returned
 LOOK_AGAIN_S = 0.1  # between looks at the clock while no answer comes
 MAX_BODY_BYTES = 4096  # an answer has about 5
 CORRELATION_ID = re.compile('([0-9]{0,17}[13579])-([1-9][0-9]{0,17})')  # number, attempt
-COUNTED = ('answered', 'prime', 'wrong', 'errors', 'retried', 'late', 'duplicate')
+COUNTED = ('published', 'answered', 'prime', 'wrong', 'errors', 'retried', 'late', 'duplicate')
 VERDICTS = {True: 'prime', False: 'not prime'}
 
 LINE = '{number} is {verdict}, {ms:.1f} ms{remark}'
@@ -140,8 +140,7 @@ class Questions:
         self.highest = -1  # the last number asked
         self.counts = Counter()
         self.latencies = Latencies()
-        self.began = 0.0  # when the first answered question was published
-        self.last_answer = 0.0
+        self.span = Span()  # from the first question to the last answer
 
     def ask_new(self):
         """Publish new questions, as many as --window and --count allow."""
@@ -150,6 +149,9 @@ class Questions:
             limit = min(limit, self.args.count - self.counts['answered'])
         while len(self.waiting) < limit and not self.link.problem:
             self.highest += 2
+            self.counts['published'] += 1
+            if not self.span.first:
+                self.span.mark()
             now = time.monotonic()
             self._ask(Question(self.highest, 1, self.link.epoch, now, now))
 
@@ -198,43 +200,39 @@ class Questions:
             ),
         )
 
-    def answered(self, answer):
+    def take_answer(self, answer):
         """Take the question of an answer from those that wait; count and show both."""
         question = self.waiting.pop(answer.number, None)
         if not question:
             self.counts['duplicate'] += 1
             return
-        self.last_answer = time.monotonic()
-        self.began = self.began or question.first_published_at
-        took = self.last_answer - question.first_published_at
+        self.span.mark()
+        took = self.span.last - question.first_published_at
         self.latencies.add(int(took * 1e6))
         self.counts['answered'] += 1
-        self.counts['late'] += answer.attempt < question.attempt
+        if answer.attempt < question.attempt:
+            self.counts['late'] += 1
         self._count_verdict(answer)
         if not self.args.quiet:
             show(question, answer, took)
 
     def _count_verdict(self, answer):
-        is_error = isinstance(answer.verdict, str)
-        is_wrong = (
-            self.args.verify and not is_error and answer.verdict != common.is_prime(answer.number)
-        )
-        self.counts['prime'] += answer.verdict is True
-        self.counts['errors'] += is_error
-        self.counts['wrong'] += is_wrong
-        if is_error or is_wrong:
-            logging.error('%d: the answer is %.100r', answer.number, answer.verdict)
-
-    def answers_per_s(self):
-        if self.last_answer <= self.began:
-            return 0
-        return round(self.counts['answered'] / (self.last_answer - self.began), 1)
+        if answer.verdict is True:
+            self.counts['prime'] += 1
+        if isinstance(answer.verdict, str):
+            fault = 'errors'
+        elif self.args.verify and answer.verdict != common.is_prime(answer.number):
+            fault = 'wrong'
+        else:
+            return
+        self.counts[fault] += 1
+        logging.error('%d: the answer is %.100r', answer.number, answer.verdict)
 
 
 def show(question, answer, took):
     remark = ''
     if question.attempt > 1:
-        remark = f', asked {question.attempt} times'
+        remark = f', retried {question.attempt - 1} times'
     verdict = VERDICTS.get(answer.verdict, 'unknown')
     print(LINE.format(number=answer.number, verdict=verdict, ms=took * 1000, remark=remark))
 
@@ -260,12 +258,7 @@ def parse_args(argv):
         action='store_true',
         help='check the answers (default: believe them)',
     )
-    parser.add_argument(
-        '--queue',
-        type=flags.name,
-        default='siamese.rpc',
-        help='queue of the questions (default: %(default)s)',
-    )
+    flags.add_queue_flag(parser, 'siamese.rpc')  # no --queue-type: the server declares this queue
     flags.add_broker_flags(parser)
     return flags.parse(parser, argv)
 
@@ -291,29 +284,29 @@ def main(argv=None):
 def wait_for_answers(link, questions):
     """Wait until an answer is there, or nothing is waiting, but not longer than LOOK_AGAIN_S."""
     look_again_at = time.monotonic() + LOOK_AGAIN_S
-    link.wait_until(
-        lambda: (
-            link.inbox
-            or time.monotonic() > look_again_at
-            or not (questions.waiting or link.problem)
-        )
-    )
+
+    def may_go_on():
+        if link.inbox or time.monotonic() > look_again_at:
+            return True
+        return not questions.waiting and not link.problem  # then new ones may be asked
+
+    link.wait_until(may_go_on)
 
 
 def read_answers(link, questions):
     """Read and acknowledge the answers that are there."""
     last = None
-    while link.inbox:
-        delivery = link.inbox.popleft()
+    for delivery in link.waiting_deliveries():
         try:
             answer = parse_answer(delivery.properties, delivery.body, questions.highest)
         except Invalid as invalid:
             delivery.reject(invalid)
             continue
-        link.unroutable = False
+        link.unroutable = False  # there is a server
         last = delivery
-        questions.answered(answer)
+        questions.take_answer(answer)
     if last:
+        # Not delivery.ack(): the ledger holds the questions of a client, and not its answers.
         last.channel.basic_ack(delivery_tag=last.method.delivery_tag, multiple=True)
 
 
@@ -328,10 +321,10 @@ def summarize(link, questions):
         'unanswered': len(questions.waiting),
         'invalid': link.invalid_count,
         'rejections': link.rejections,
-        'returned': link.counts['returned'],
+        'unroutable': link.counts['returned'],
         'latency_us': percentiles,
         'latency': latency,
-        'answers_per_s': questions.answers_per_s(),
+        'answers_per_s': questions.span.rate(questions.counts['answered']),
     }
 
 

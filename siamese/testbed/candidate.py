@@ -46,9 +46,7 @@ UNAVAILABLE = re.compile(
     r'|(?:no permission for|refuses) (?:user|this token)'
     r'|the token has expired'
 )
-# Each script counts the messages it published under one of these keys, and those
-# it published again under one of the others.
-PUBLISHED_KEYS = ('published', 'mined', 'answered')
+# Under one of these keys a script counts the messages that it published once more.
 REPUBLISHED_KEYS = ('republished', 'retried')
 
 Summary = dict[str, Any]  # what a script writes with --json
@@ -427,15 +425,11 @@ def summary_of(ended: Script) -> Summary:
 
 
 def published_count(summary: Summary) -> int:
-    """Return how many messages a script published."""
-    count = 0
-    for key in PUBLISHED_KEYS:
-        if key in summary:
-            count = summary[key]
-            break
-    for key in REPUBLISHED_KEYS:
-        count += summary.get(key, 0)
-    return count
+    """Return how often a script published a message; 0 for one that only consumes."""
+    if 'published' not in summary:
+        return 0
+    again = sum(summary.get(key, 0) for key in REPUBLISHED_KEYS)
+    return summary['published'] + again
 
 
 def rejections(summary: Summary) -> dict[str, int]:
