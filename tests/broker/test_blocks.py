@@ -80,7 +80,7 @@ def drained(run, ledger, **env):
 
 
 @pytest.mark.pair
-def test_three_producers_and_three_validators(run, producers, validators, ledger, channel):
+def test_three_producers_and_validators_lose_nothing(run, producers, validators, ledger, channel):
     checking = validators(['carol', 'dave', 'erin'])
     assert [done.end().status for done in producers(['alice', 'bob', 'bert'], 100)] == [0, 0, 0]
     wait_until(lambda: ledger_lines(ledger, 'acked') >= 300, '300 blocks validated')
@@ -99,7 +99,7 @@ def test_three_producers_and_three_validators(run, producers, validators, ledger
     assert drain(channel, 'siamese.blocks') == drain(channel, 'siamese.dead') == []
 
 
-def test_killed_validator_killed_broker_killed_producer(run, producers, validators, ledger):
+def test_nothing_is_lost_when_processes_and_broker_are_killed(run, producers, validators, ledger):
     with broker_module.throwaway() as broker:
         env = {'AMQP_URL': broker.url}
         checking = validators(['carol', 'dave', 'erin'], **env)
@@ -122,7 +122,7 @@ def test_killed_validator_killed_broker_killed_producer(run, producers, validato
     assert not found['lost'] and not found['corrupt'] and not found['duplicated']
 
 
-def test_a_stolen_a_doubled_and_an_altered_block_are_named(run, producers, ledger, channel):
+def test_audit_names_a_lost_a_duplicated_and_an_altered_block(run, producers, ledger, channel):
     assert producers(['alice'], 23)[0].end().status == 0
     messages = drain(channel, 'siamese.blocks')
     stolen, doubled, altered = (messages[n][0].message_id for n in (4, 11, 17))
@@ -157,7 +157,7 @@ def test_a_stolen_a_doubled_and_an_altered_block_are_named(run, producers, ledge
         assert line in report
 
 
-def test_a_block_doubled_between_two_validators_is_named(run, producers, ledger, channel):
+def test_audit_names_a_block_that_two_validators_acked(run, producers, ledger, channel):
     assert producers(['alice'], 5)[0].end().status == 0
     messages = drain(channel, 'siamese.blocks')
     for properties, body in [*messages, messages[2]]:
@@ -173,7 +173,7 @@ def test_a_block_doubled_between_two_validators_is_named(run, producers, ledger,
     assert status == 1 and found['duplicated'] == [messages[2][0].message_id]
 
 
-def test_a_foreign_block_is_named(run, producers, ledger, channel):
+def test_audit_names_a_block_that_no_producer_recorded(run, producers, ledger, channel):
     assert producers(['alice'], 3, '--difficulty', 1)[0].end().status == 0
     block = {'hash': '00ff', 'proof': 7}
     properties, body = message('mallory', 'beef', 1, GENESIS, block)
@@ -195,7 +195,7 @@ def test_a_foreign_block_is_named(run, producers, ledger, channel):
     assert status == 1 and found['unexpected'] == ['mallory-beef-1'] and found['ok'] == 3
 
 
-def test_validators_first_broker_last(run, start, ledger):
+def test_validators_and_producers_may_start_before_the_broker(run, start, ledger):
     with broker_module.throwaway(started=False) as broker:
         env = {'AMQP_URL': broker.url}
         scripts = [

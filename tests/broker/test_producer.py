@@ -39,7 +39,7 @@ def test_an_independent_reader_finds_a_chain_of_proven_blocks(run, channel):
     assert len(messages) == 23
 
 
-def test_one_line_per_block_and_a_summary(run):
+def test_it_prints_one_line_per_block_and_a_summary(run):
     done = run('producer.py', '--name', 'alice', '--count', 2, '--difficulty', 2)
     lines = done.out.splitlines()
     assert [line.split('  ')[0] for line in lines[:2]] == ['alice 1 of 2', 'alice 2 of 2']
@@ -128,7 +128,7 @@ def test_a_rate_is_kept(run):
     )  # 20 blocks at 10 a second; how much later depends on the machine
 
 
-def test_a_duration_ends_it(run):
+def test_a_duration_ends_the_run(run):
     summary = json.loads(
         run('producer.py', '--duration', 1, '--difficulty', 2, '--json', '-', '--quiet').out
     )
@@ -150,7 +150,7 @@ def test_it_gives_up_without_a_broker_when_told_so(run):
     assert '3 not confirmed' in done.err and 'Traceback' not in done.err
 
 
-def test_a_quorum_queue(run, channel):
+def test_blocks_go_to_a_quorum_queue(run, channel):
     assert (
         run('producer.py', '--count', 3, '--queue', 'q', '--queue-type', 'quorum', '--quiet').status
         == 0

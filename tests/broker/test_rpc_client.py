@@ -54,7 +54,7 @@ def server(channel):
 
 
 @pytest.mark.parametrize('window', [1, 64])
-def test_two_thousand_numbers_against_another_primality_test(start, run, window):
+def test_two_thousand_answers_are_right(start, run, window):
     server = start('rpc_server.py', '--quiet')
     server.wait_for('ready')
     done = run('rpc_client.py', '--count', 2000, '--window', window, '--verify')
@@ -73,7 +73,7 @@ def test_two_thousand_numbers_against_another_primality_test(start, run, window)
     assert server.stop().status == 0
 
 
-def test_a_server_that_is_killed_and_comes_back(start, channel):
+def test_every_question_is_answered_when_servers_are_killed(start, channel):
     server = start('rpc_server.py', '--quiet')
     client = start('rpc_client.py', '--count', 12_000, '--window', 16, '--verify', '--timeout', 1)
     for stop in 200, 2000:
@@ -87,7 +87,7 @@ def test_a_server_that_is_killed_and_comes_back(start, channel):
 
 
 @pytest.mark.pair
-def test_two_clients_and_two_servers(start):
+def test_two_clients_share_two_servers(start):
     servers = [start('rpc_server.py', '--quiet', '--prefetch', 5, '--json', '-') for _ in range(2)]
     for server in servers:
         server.wait_for('ready')
@@ -113,7 +113,7 @@ def test_questions_are_returned_until_a_server_comes(start):
     assert ' retried, 0 unanswered; ' in done.out and ' 0 retried' not in done.out
 
 
-def test_no_answer_at_all(run, server):
+def test_no_answer_is_exit_status_3(run, server):
     done = run('rpc_client.py', '--duration', 1, '--timeout', 0.3)
     assert (
         done.status == 3
@@ -123,7 +123,7 @@ def test_no_answer_at_all(run, server):
     assert 'no answer to 1 yet, retrying' in done.err and ', 1 unanswered; ' in done.out
 
 
-def test_a_timeout_that_is_over_before_all_are_asked(start, server, channel):
+def test_a_timeout_shorter_than_asking_takes_does_not_end_the_run(start, server, channel):
     client = start('rpc_client.py', '--window', 1000, '--timeout', 0.001)
     wait_until(lambda: waiting(channel, 'siamese.rpc') > 5000, 'questions retried')
     done = client.stop()
@@ -131,7 +131,7 @@ def test_a_timeout_that_is_over_before_all_are_asked(start, server, channel):
 
 
 @pytest.mark.parametrize(('flags', 'status'), [((), 0), (('--verify',), 1)])
-def test_a_wrong_answer(start, server, flags, status):
+def test_a_wrong_answer_is_found_with_verify(start, server, flags, status):
     client = start('rpc_client.py', '--count', 3, *flags)
     for answer in b'false', b'false', b'true':
         _, reply, _ = server()
@@ -145,7 +145,7 @@ def test_a_wrong_answer(start, server, flags, status):
     assert ('3: the answer is False' in done.err) == ('1 wrong' in done.out) == bool(flags)
 
 
-def test_an_error_answer(start, server):
+def test_an_error_as_the_answer_is_exit_status_1(start, server):
     client = start('rpc_client.py', '--count', 2)
     server()[1](b'{"error": "tired \\u001b[2J"}')
     server()[1](b'true')
@@ -155,7 +155,7 @@ def test_an_error_answer(start, server):
     assert '1: the answer is' in done.err and '\x1b' not in done.err + done.out
 
 
-def test_late_and_duplicate_answers(start, server):
+def test_late_and_duplicate_answers_are_counted(start, server):
     client = start('rpc_client.py', '--count', 3, '--timeout', 0.5, '--json', '-')
     first, late, _ = server()
     second, duplicate, _ = server()
@@ -210,7 +210,7 @@ def test_messages_that_are_no_answer_are_dead_lettered(start, server, channel):
     wait_until(lambda: waiting(channel, 'siamese.dead') == summary['invalid'], 'the dead letters')
 
 
-def test_a_connection_that_breaks(start, broker, url):
+def test_no_number_is_skipped_or_repeated_when_connections_break(start, broker, url):
     start('rpc_server.py', '--quiet').wait_for('ready')
     client = start('rpc_client.py', '--window', 8, '--verify', '--timeout', 600)
     for times in 1, 2:
@@ -249,6 +249,6 @@ def test_its_queue_is_exclusive_and_ends_with_it(start, channel, server, broker,
 @pytest.mark.parametrize(
     'flags', [('--window', 0), ('--window', 1001), ('--timeout', 0), ('--rate', 5)]
 )
-def test_bad_flags(flags):
+def test_bad_flags_are_refused_in_one_line(flags):
     done = Running('rpc_client.py', *flags).end()
     assert done.status == 2 and done.err.count('\n') == 1 and flags[0] in done.err

@@ -126,7 +126,7 @@ def test_a_question_without_reply_to_is_dead_lettered(start, channel, ask):
     )
 
 
-def test_addresses_that_are_no_utf_8(start, channel, ask):
+def test_questions_whose_addresses_are_not_utf_8(start, channel, ask):
     server = start('rpc_server.py', '--count', 2, '--json', '-')
     channel.basic_publish('', 'siamese.rpc', b'7', with_addresses(b'x', b'\xff\xfe'))
     channel.basic_publish('', 'siamese.rpc', b'7', with_addresses(b'\xff\xfe', b'answers'))
@@ -179,7 +179,7 @@ def test_a_question_whose_answer_makes_the_broker_close_is_dead_lettered(start, 
     }
 
 
-def test_a_server_killed_among_questions_loses_none(start, channel, ask):
+def test_no_question_is_lost_when_a_server_is_killed(start, channel, ask):
     numbers = random.Random(1).sample(range(10**11, 10**12), 500)
     for number in numbers:
         ask(str(number).encode(), str(number))
@@ -197,7 +197,7 @@ def test_a_server_killed_among_questions_loses_none(start, channel, ask):
     assert all(answer == is_prime(number) for number, answer in found.items())
 
 
-def test_a_foreign_client_asks_directly(start, url):
+def test_a_py_amqp_client_gets_answers_by_direct_reply_to(start, url):
     start('rpc_server.py').wait_for('ready')
     host, port, vhost = re.search(r'@([\d.]+):(\d+)/(.*)', url).groups()
     answers = {}
@@ -223,7 +223,7 @@ def test_a_foreign_client_asks_directly(start, url):
     assert answers == {'7': b'true', '9': b'false'}
 
 
-def test_the_command_line_of_another_client_asks(start, url, ask):
+def test_amqp_publish_gets_an_answer(start, url, ask):
     start('rpc_server.py').wait_for('ready')
     command = [
         'amqp-publish',
@@ -243,7 +243,7 @@ def test_the_command_line_of_another_client_asks(start, url, ask):
     ]
 
 
-def test_the_tutorials_client_gets_its_answer(start, url):
+def test_the_client_of_the_rabbitmq_tutorial_gets_an_answer(start, url):
     start('rpc_server.py').wait_for('ready')
     with pika.BlockingConnection(pika.URLParameters(url)) as connection:
         channel = connection.channel()

@@ -21,7 +21,7 @@ import audit as audit_script
 from siamese.testbed import rabbitmq as broker_module
 
 
-def test_the_wikis_block_through_the_script(run, channel):
+def test_the_block_of_the_wiki_is_valid(run, channel):
     put(channel, [ONE, TWO])
     done = run('validate.py', '--count', 2)
     assert done.status == 0, done.err
@@ -109,7 +109,7 @@ def bad_messages(draw):
     return properties, json.dumps(block).encode()
 
 
-def test_ten_thousand_bad_messages(run, channel):
+def test_ten_thousand_bad_messages_are_all_rejected(run, channel):
     bad = []
 
     @settings(
@@ -158,7 +158,7 @@ def test_the_first_attempt_again_after_the_second_is_a_replay(run, channel):
 
 
 @pytest.mark.parametrize('size', [1, 300_000])  # in one frame and in several
-def test_headers_that_pika_cannot_decode(run, channel, size):
+def test_messages_with_undecodable_headers_are_rejected(run, channel, size):
     put(channel, [(properties, b'x' * size) for properties in undecodable(b'application/json')])
     put(channel, chain('alice', 1))
     done = run('validate.py', '--difficulty', 1, '--count', 3, '--json', '-')
@@ -168,7 +168,7 @@ def test_headers_that_pika_cannot_decode(run, channel, size):
     assert channel.queue_declare('siamese.dead', passive=True).method.message_count == 2
 
 
-def test_messages_of_strangers_cannot_forge_the_log(run, channel):
+def test_control_characters_in_messages_cannot_forge_the_log(run, channel):
     put(
         channel,
         [
@@ -181,7 +181,7 @@ def test_messages_of_strangers_cannot_forge_the_log(run, channel):
     assert sum('invalid' in line for line in done.err.splitlines()) == 2
 
 
-def test_something_invalid_outweighs_that_the_broker_is_gone(start):
+def test_an_invalid_message_and_then_no_broker_is_exit_status_1(start):
     with broker_module.throwaway() as broker:
         with contextlib.closing(
             pika.BlockingConnection(pika.URLParameters(broker.url))
@@ -194,13 +194,13 @@ def test_something_invalid_outweighs_that_the_broker_is_gone(start):
     assert done.status == 1 and 'broker unreachable at' in done.err
 
 
-def test_a_signal_before_anything_was_checked(start):
+def test_a_signal_before_the_first_block_is_exit_status_3(start):
     validator = start('validate.py')
     validator.wait_for('ready')
     assert validator.stop(signal.SIGINT).status == 3
 
 
-def test_two_signals_leave_books_that_audit_understands(start, run, channel, tmp_path):
+def test_two_signals_leave_a_readable_ledger(start, run, channel, tmp_path):
     ledger = tmp_path / 'run.jsonl'
     assert (
         run('producer.py', '--difficulty', 0, '--count', 3000, '--quiet', '--ledger', ledger).status
@@ -216,13 +216,13 @@ def test_two_signals_leave_books_that_audit_understands(start, run, channel, tmp
     assert audit_script.main([str(ledger), '--quiet']) == 0
 
 
-def test_difficulty_is_the_validators_own(run, channel):
+def test_the_difficulty_of_the_validator_is_what_counts(run, channel):
     put(channel, chain('alice', 3))  # one zero each
     done = run('validate.py', '--count', 3, '--json', '-', '--quiet')
     assert done.status == 1 and json.loads(done.out)['rejections']['too few zeros'] > 0
 
 
-def test_nothing_to_check_and_too_little_to_check(run, channel):
+def test_fewer_blocks_than_count_is_exit_status_3(run, channel):
     done = run('validate.py', '--idle', 0.5)
     assert done.status == 3 and 'nothing came for 0.5 s' in done.out
     put(channel, [ONE])
@@ -232,7 +232,7 @@ def test_nothing_to_check_and_too_little_to_check(run, channel):
 
 
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_it_and_unchecked_blocks_stay(start, channel, number):
+def test_blocks_after_a_signal_stay_in_the_queue(start, channel, number):
     put(channel, [ONE])
     validator = start('validate.py')
     validator.wait_for('alice 1', validator.out)

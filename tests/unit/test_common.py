@@ -25,7 +25,7 @@ def is_prime(number):
     return number > 1 and all(number % divisor for divisor in range(2, int(number**0.5) + 1))
 
 
-def test_the_wikis_block():
+def test_the_block_of_the_wiki_is_found():
     assert common.block_hash({'hash': '', 'proof': 100003}, 909451) == GOLDEN['hash']
     assert mining.mine(common.GENESIS, 4, 909_450, 909_451) == (GOLDEN, 1)
 
@@ -36,7 +36,7 @@ def test_the_wikis_block():
     st.integers(0, 2),
     st.integers(2, 10**6),
 )
-def test_a_mined_block_stands_an_independent_check(parent, proof, zeros, low):
+def test_an_independent_check_finds_a_mined_block_valid(parent, proof, zeros, low):
     block, attempts = mining.mine({'hash': parent, 'proof': proof}, zeros, low, low + 200_000)
     assert (
         block['hash']
@@ -114,7 +114,7 @@ def test_the_widest_range_takes_no_memory():
         (0, 2, 1000, ''),
     ],
 )
-def test_a_doubtful_range_is_doubted(zeros, low, high, warning):
+def test_a_range_that_may_hold_no_solution_is_warned_of(zeros, low, high, warning):
     assert re.match(warning + '$', mining.unsolvable_warning(zeros, low, high))
 
 

@@ -30,18 +30,18 @@ def judge(properties, body, chains=None, attempt=1, epoch=1, zeros=4, redelivere
         return invalid.args[0]
 
 
-def test_the_wikis_block_is_valid():
+def test_the_block_of_the_wiki_is_valid():
     assert judge(*ONE) == 'valid' and judge(*TWO) == 'valid'
     assert judge(*with_body(ONE[1])) == 'valid'  # a producer that sets no message_id
 
 
 @pytest.mark.parametrize('case', BAD)
-def test_bad_blocks(case):
+def test_a_bad_block_is_rejected_for_its_reason(case):
     (properties, body), reason = BAD[case]
     assert judge(framing.Properties(b''.join(properties.encode())), body) == reason
 
 
-def test_the_range_is_that_of_the_next_prime():
+def test_the_next_prime_after_max_is_the_highest_valid_proof():
     last = mining.next_prime(25_000_000)
     for proof, verdict in (
         (100_000, 'proof out of range'),
@@ -83,7 +83,7 @@ def test_parent_and_child_must_agree_with_the_blocks_seen_before():
     ('attempt', 'epoch', 'verdict'),
     [(1, 1, 'replayed'), (2, 1, 'republished'), (1, 2, 'redelivered'), (2, 2, 'republished')],
 )
-def test_copies(attempt, epoch, verdict):
+def test_what_explains_a_second_delivery(attempt, epoch, verdict):
     chains = new_chains()
     assert judge(*ONE, chains, attempt=1, epoch=1) == 'valid'
     assert judge(*ONE, chains, attempt=attempt, epoch=epoch) == verdict
@@ -93,7 +93,7 @@ def test_copies(attempt, epoch, verdict):
     ('kind', 'redelivered', 'verdict'),
     [('quorum', True, 'redelivered'), ('quorum', False, 'replayed'), ('classic', True, 'replayed')],
 )
-def test_a_copy_of_an_acknowledged_block(kind, redelivered, verdict):
+def test_only_a_quorum_queue_may_redeliver_an_acknowledged_block(kind, redelivered, verdict):
     chains = new_chains(kind)
     assert judge(*ONE, chains) == 'valid'
     assert judge(*ONE, chains, redelivered=redelivered) == verdict
