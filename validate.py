@@ -31,6 +31,7 @@ import json
 import re
 import sys
 from collections import Counter, OrderedDict
+from functools import lru_cache
 from typing import NamedTuple
 
 import common
@@ -164,6 +165,12 @@ def check_neighbours(block, known, parent):
         )
 
 
+@lru_cache(maxsize=16)  # most deliveries over a channel are alike, and share one Copy
+def copy_of(attempt, channel, redelivered):
+    """Return a delivery as copies.py judges it; main() acknowledges or rejects it for good."""
+    return copies.Copy(attempt=attempt, channel=channel, redelivered=redelivered, settled=True)
+
+
 class Chains:
     """The latest blocks that this validator knows, of every producer and run."""
 
@@ -185,23 +192,14 @@ class Chains:
         parent = self.known.get(place_of_parent)
         check_neighbours(block, known, parent)
         earlier = known.deliveries if known else ()
-        copy, explanation = self._explain(earlier, delivery)
+        copy = copy_of(delivery.attempt, self.link.epoch, delivery.redelivered)
+        explanation = copies.explain(earlier, copy, self.link.args.queue_type)
         if explanation == copies.REPLAYED:
             raise Invalid('replayed', f'height {height}')
         self._remember(place, Known(block_identity(block), (*earlier, copy)))
         if not parent:
             self._remember(place_of_parent, Known(block_identity(block['previous']), ()))
         return VERDICTS[explanation]
-
-    def _explain(self, earlier, delivery):
-        """Return a delivery as a copies.Copy, and what explains it after `earlier` ones."""
-        copy = copies.Copy(
-            attempt=delivery.attempt,
-            channel=self.link.epoch,
-            redelivered=delivery.redelivered,
-            settled=True,  # main() acknowledges it, or rejects it
-        )
-        return copy, copies.explain(earlier, copy, self.link.args.queue_type)
 
     def _remember(self, place, known):
         self.known[place] = known
