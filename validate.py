@@ -43,7 +43,7 @@ from siamese.scenarios import mining
 from siamese.scenarios.timing import Span
 
 MAX_BODY_BYTES = 4096  # a block has about 350
-REMEMBERED_BLOCKS = 50_000  # the latest that this validator knows: 24 MB
+REMEMBERED_BLOCKS = 50_000  # the latest that this validator knows: 20 MB
 HASH = re.compile('[0-9a-f]{64}')
 VERDICTS = {
     copies.FIRST: 'valid',
