@@ -1,34 +1,35 @@
 #!/usr/bin/env python3
-"""Acknowledge, reject or lose each message, at random.
+"""Acknowledge each message, reject it, or leave it unacked, at random.
 
 Consumes the queue siamese.ack with prefetch 100, and settles each delivery
 separately, or not at all:
 
     acked      acknowledged: the broker removes the message
     rejected   requeued: the broker delivers it again, flagged as redelivered
-    lost       neither: the broker keeps it unacknowledged until this process ends, then
-               it is back in the queue
+    unacked    neither (--lose): the broker keeps it until this process ends, then it is
+               back in the queue
 
 Pairs with ack_producer.py; start any number of both, in any order.
 
     $ ./ack_consumer.py --name carol --count 4 --seed 17 --ledger ack.jsonl
     1 of 4  alice 1  Hello world  priority 0, 0.4 s old  acked
     2 of 4  alice 2  Hello world  priority 0, 0.4 s old  rejected
-    3 of 4  alice 3  Hello world  priority 0, 0.3 s old  lost
+    3 of 4  alice 3  Hello world  priority 0, 0.3 s old  unacked
     4 of 4  alice 2  Hello world  priority 0, 0.4 s old, redelivered  acked
-    4 received = 2 acked + 1 rejected + 1 lost + 0 invalid; 1 redelivered; 0.1 s; stopped: count reached
+    4 delivered = 2 acked + 1 rejected + 1 unacked + 0 invalid; 1 redelivered; 0.1 s; stopped: count reached
 
 Of --ack, --reject and --lose those not given are 0, or the rest for --ack;
 --seed makes the decisions repeatable. Delivery limit reached: rejected or
-lost so often that a quorum queue moves it to siamese.dead. Overdue:
-delivered after its time to live. Messages not sent by ack_producer.py, and
-messages redelivered after an acknowledgement, are dead-lettered
-(siamese.dlx -> siamese.dead). Exit status: 0 done, 1 something invalid or
-refused by the broker, 2 usage, 3 nothing came, fewer than --count, or
-broker unavailable for --give-up-after.
+left unacked so often that a quorum queue moves it to siamese.dead. Overdue:
+delivered after its time to live. Invalid are messages not published by
+ack_producer.py, and messages redelivered after an acknowledgement: they are
+dead-lettered (siamese.dlx -> siamese.dead), and --json counts them by
+reason under rejections. Exit status: 0 done, 1 something invalid or refused
+by the broker, 2 usage, 3 nothing came, fewer than --count, or broker
+unavailable for --give-up-after.
 
 Examples:
-    ./ack_consumer.py                                 # 60 % acked, 30 % rejected, 10 % lost
+    ./ack_consumer.py                                 # 60 % acked, 30 % rejected, 10 % unacked
     ./ack_consumer.py --ack 100 --idle 5              # empty the queue
     ./ack_consumer.py --lose 100 --prefetch 10        # hold 10 messages until Ctrl-C
     ./ack_consumer.py --ledger ack.jsonl              # write a ledger for audit.py
@@ -48,15 +49,15 @@ from siamese.messaging.topology import (
 )
 from siamese.scenarios import hello
 
-DECISIONS = ('acked', 'rejected', 'lost')
-EVENTS = {'acked': 'acked', 'rejected': 'rejected', 'lost': 'unsettled'}  # in the ledger
+DECISIONS = ('acked', 'rejected', 'unacked')  # also the events in the ledger
 
 LINE = (
     '{tally}  {producer} {number}  Hello world  '
     'priority {priority}, {age:.1f} s old{remarks}  {decision}'
 )
 SUMMARY = (
-    '{received} received = {acked} acked + {rejected} rejected + {lost} lost + {invalid} invalid; '
+    '{delivered} delivered = '
+    '{acked} acked + {rejected} rejected + {unacked} unacked + {invalid} invalid; '
     '{redelivered} redelivered; {duration_s:.1f} s; stopped: {stopped}'
 )
 
@@ -84,7 +85,7 @@ def parse_args(argv):
     parser = flags.parser(__doc__)
     add_percent_flag(parser, '--ack', 'acknowledge (default: 60, or the rest)')
     add_percent_flag(parser, '--reject', 'reject (default: 30, or 0 if one is given)')
-    add_percent_flag(parser, '--lose', 'lose (default: 10, or 0 if one is given)')
+    add_percent_flag(parser, '--lose', 'leave unacked (default: 10, or 0 if one is given)')
     parser.add_argument(
         '--seed',
         type=int,
@@ -130,10 +131,11 @@ def main(argv=None):
         received = hello.Received(link)
         traps = Traps(link)
         for delivery in link.deliveries(args.idle):
+            # Also for a message that turns out invalid, so that a seed repeats the others.
             decision = chance.choices(DECISIONS, percents)[0]
             try:
                 message = hello.parse_hello(delivery.properties, delivery.body)
-                times = received.count(delivery, settled=decision == 'acked')
+                copy_number = received.add(delivery, settled=decision == 'acked')
             except Invalid as invalid:
                 delivery.reject(invalid)
                 continue
@@ -142,20 +144,20 @@ def main(argv=None):
             counts.update([decision, *remarks])
             if not args.quiet:
                 show(message, delivery, script.tally(link.done, args.count), remarks, decision)
-            traps.warn(message, decision, times, remarks)
-    handled = sum(counts[decision] for decision in DECISIONS) + link.invalid_count
-    link.set_exit_status(handled, link.invalid_count)
-    script.report(args, SUMMARY, summarize(link, counts, handled))
+            traps.warn(message, decision, copy_number, remarks)
+    delivered = sum(counts[decision] for decision in DECISIONS) + link.invalid_count
+    link.set_exit_status(delivered, link.invalid_count)
+    script.report(args, SUMMARY, summarize(link, counts, delivered))
     return link.exit_status
 
 
-def summarize(link, counts, handled):
+def summarize(link, counts, delivered):
     return {
         **link.summary(),
-        'received': handled,
+        'delivered': delivered,
         'acked': counts['acked'],
         'rejected': counts['rejected'],
-        'lost': counts['lost'],
+        'unacked': counts['unacked'],
         'invalid': link.invalid_count,
         'rejections': link.rejections,
         'redelivered': counts['redelivered'],
@@ -179,16 +181,18 @@ def remarks_on(message, delivery, decision):
 
 
 def settle(delivery, decision, remarks):
-    """Acknowledge, reject or lose a delivery; the ledger has it first."""
+    """Acknowledge or reject a delivery, or leave it unacked; the ledger has it first."""
     if 'delivery_limit' in remarks:
         delivery.record('delivery_limit')
     else:
-        delivery.record(EVENTS[decision])
+        delivery.record(decision)
     if decision == 'acked':
+        # Not delivery.ack(): that acknowledges all earlier deliveries too, and would
+        # settle those left unacked.
         delivery.channel.basic_ack(delivery_tag=delivery.method.delivery_tag)
     elif decision == 'rejected':
         delivery.channel.basic_reject(delivery_tag=delivery.method.delivery_tag, requeue=True)
-    # A lost delivery has no verb: the broker waits for an acknowledgement in vain.
+    # Unacked has no verb: the broker waits for an acknowledgement in vain.
 
 
 def show(message, delivery, tally, remarks, decision):
@@ -204,14 +208,14 @@ def show(message, delivery, tally, remarks, decision):
 
 
 class Traps:
-    """Warnings of what goes wrong when messages are rejected or lost too often."""
+    """Warnings of what goes wrong when messages are rejected or left unacked too often."""
 
     def __init__(self, link):
         self.link = link
-        self.lost = Counter()  # epoch -> how many deliveries the broker waits for in vain
+        self.unacked = Counter()  # epoch -> how many deliveries the broker waits for in vain
 
-    def warn(self, message, decision, times, remarks):
-        """Log the trap that a delivery shows; `times` is how often the message came."""
+    def warn(self, message, decision, copy_number, remarks):
+        """Log the trap that a delivery shows; `copy_number` is how often the message came."""
         if 'delivery_limit' in remarks:
             logging.warning(
                 '%s %d: delivered %d times, delivery limit reached; the broker moves it to %s',
@@ -220,29 +224,29 @@ class Traps:
                 hello.DELIVERY_LIMIT + 1,
                 DEAD_LETTER_QUEUE,
             )
-        elif self.is_rejected_again_and_again(decision, times):
+        elif self.is_rejected_again_and_again(decision, copy_number):
             logging.warning(
                 '%s %d: rejected %d times; a classic queue has no delivery limit, '
                 'see --queue-type quorum',
                 message.producer,
                 message.number,
-                times,
+                copy_number,
             )
-        if decision == 'lost':
+        if decision == 'unacked':
             self.warn_of_full_prefetch()
 
-    def is_rejected_again_and_again(self, decision, times):
+    def is_rejected_again_and_again(self, decision, copy_number):
         return (
             decision == 'rejected'
-            and times == hello.DELIVERY_LIMIT
+            and copy_number == hello.DELIVERY_LIMIT
             and self.link.args.queue_type == 'classic'
         )
 
     def warn_of_full_prefetch(self):
-        self.lost[self.link.epoch] += 1
-        if self.lost[self.link.epoch] == self.link.args.prefetch:
+        self.unacked[self.link.epoch] += 1
+        if self.unacked[self.link.epoch] == self.link.args.prefetch:
             logging.warning(
-                'all deliveries that --prefetch allows are lost: the broker sends no more '
+                'all deliveries that --prefetch allows are unacked: the broker sends no more '
                 'until this process ends; then they are back in the queue'
             )
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Publish 'Hello world' every second, for a consumer that acknowledges, rejects and loses.
+"""Publish 'Hello world' every second, for a consumer that does not acknowledge all of it.
 
 Each message goes to the queue siamese.ack: durable, persistent, mandatory,
 and republished until the broker confirms it. --priority lets a message
@@ -48,7 +48,7 @@ def declare(channel, link):
             **hello.ACK_QUEUE_ARGUMENTS[link.args.queue_type],
         },
     )
-    channel.confirm_delivery(link.on_confirm, callback=link.on_ready)
+    channel.confirm_delivery(ack_nack_callback=link.on_confirm, callback=link.on_ready)
 
 
 def priority(text):

@@ -41,7 +41,7 @@ def declare(channel, link):
         exchange_type='fanout',
         durable=True,
     )
-    channel.confirm_delivery(link.on_confirm, callback=link.on_ready)
+    channel.confirm_delivery(ack_nack_callback=link.on_confirm, callback=link.on_ready)
 
 
 def parse_args(argv):

@@ -44,7 +44,7 @@ KEYS: dict[str, set[str]] = {
     'acked': DELIVERY,
     'invalid': DELIVERY,
     'rejected': DELIVERY,
-    'unsettled': DELIVERY,
+    'unacked': DELIVERY,
     'delivery_limit': DELIVERY,
 }
 MALFORMED = (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError)

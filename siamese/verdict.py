@@ -38,7 +38,7 @@ FAULTS = ('lost', 'corrupt', 'rejected_as_invalid', 'unexpected', 'duplicated')
 CERTAIN = ('corrupt', 'rejected_as_invalid')  # also where lines of a ledger are missing
 ANSWERS = ('confirmed', 'nacked', 'returned', 'in_doubt', 'set_aside')
 SETTLED = ('acked', 'invalid', 'delivery_limit')  # the broker need not deliver again
-DELIVERED = (*SETTLED, 'rejected', 'unsettled')
+DELIVERED = (*SETTLED, 'rejected', 'unacked')
 NAMED_PER_FAULT = 20  # messages
 
 VALID = 'valid: every confirmed message was delivered unaltered, and every copy is explained'

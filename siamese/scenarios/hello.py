@@ -17,7 +17,7 @@ from siamese.messaging.deliveries import Delivery, Invalid
 from siamese.messaging.link import Link
 
 TEXT = b'Hello world'
-REMEMBERED = 10_000  # messages, and runs, that a consumer knows of, the latest: 4 MB
+REMEMBERED_MESSAGES = 10_000  # and runs, that a consumer knows of, the latest: 4 MB
 MESSAGE_ID = re.compile('(.{1,200})-([0-9a-f]{8})-([1-9][0-9]{0,17})')  # name, run, number
 
 # Deliveries that a quorum queue allows beyond the first; a classic queue has no limit.
@@ -92,15 +92,15 @@ def is_overdue(age: float, expiration: str) -> bool:
 
 
 class Received:
-    """The messages that this process has received, the latest REMEMBERED ones."""
+    """The messages that this process has received, the latest REMEMBERED_MESSAGES."""
 
     def __init__(self, link: Link) -> None:
         self.link = link
-        # message_id -> the last copy, and how many there were
+        # message_id -> the latest copy, and its number
         self.known: OrderedDict[str, tuple[copies.Copy, int]] = OrderedDict()
 
-    def count(self, delivery: Delivery, settled: bool = True) -> int:
-        """Return how often this process has received the message, this time included.
+    def add(self, delivery: Delivery, settled: bool = True) -> int:
+        """Remember a delivery; return 1 for the first copy of a message, 2 for the second ...
 
         `settled` is False if the delivery will not be acknowledged. Raises Invalid
         for a copy that is not explained.
@@ -112,16 +112,17 @@ class Received:
             settled=settled,
         )
         message_id = delivery.properties.message_id
-        times = 0
+        copy_number = 1
         if message_id in self.known:
-            before, times = self.known[message_id]
+            before, last_number = self.known[message_id]
+            copy_number = last_number + 1
             explanation = copies.explain([before], copy, self.link.args.queue_type)
             if explanation == copies.REPLAYED:
                 raise Invalid('replayed', contradiction(before))
-        self.known[message_id] = copy, times + 1
-        while len(self.known) > REMEMBERED:
+        self.known[message_id] = copy, copy_number
+        while len(self.known) > REMEMBERED_MESSAGES:
             self.known.popitem(last=False)
-        return times + 1
+        return copy_number
 
 
 def contradiction(before: copies.Copy) -> str:
@@ -135,7 +136,7 @@ Run = tuple[str, str]  # producer, run
 
 
 class Gaps:
-    """Which numbers are missing in the runs of all producers, the latest REMEMBERED ones."""
+    """Which numbers are missing in the runs of all producers, the latest REMEMBERED_MESSAGES."""
 
     def __init__(self) -> None:
         self.highest: Counter[Run] = Counter()  # the highest number
@@ -150,13 +151,14 @@ class Gaps:
         run = (hello.producer, hello.run)
         gap = hello.number - self.highest[run] - 1
         self.highest[run] = max(self.highest[run], hello.number)
-        self.received[run] += is_first
-        if len(self.highest) > REMEMBERED:
+        if is_first:
+            self.received[run] += 1
+        if len(self.highest) > REMEMBERED_MESSAGES:
             self._forget(next(iter(self.highest)))
         return max(0, gap)
 
     def _forget(self, run: Run) -> None:
-        missed = self.highest.pop(run) - self.received.pop(run)
+        missed = self.highest.pop(run) - self.received.pop(run, 0)
         self.missed_in_forgotten_runs += max(0, missed)
 
     def missed(self) -> int:

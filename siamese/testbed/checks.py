@@ -177,7 +177,7 @@ def fanout(broker: Candidate) -> Result:
     late = 0
     for queue in queues:
         end = broker.run('fanout_consumer.py', queue, *flags, '--idle', 1)
-        late += end['received']
+        late += end['delivered']
     if late:
         raise Failed(f'{late} messages delivered after their time to live')
     return Result(f'2 x {count} delivered, 2 x {mortal} expired unread')
@@ -195,13 +195,13 @@ def fanout_in_time(
     broker.run('fanout_producer.py', *flags, '--count', count, '--rate', 20)
     ends = [broker.end(consumer) for consumer in consumers]
     for end in ends:
-        received = end['received']
-        if received != count:
-            raise Failed(f'{received} of {count} delivered to a queue')
+        delivered = end['delivered']
+        if delivered != count:
+            raise Failed(f'{delivered} of {count} delivered to a queue')
 
 
 def acknowledge(broker: Candidate) -> Result:
-    """Scenario 4: rejected and lost messages are redelivered, acked ones not."""
+    """Scenario 4: rejected and unacked messages are redelivered, acked ones not."""
     count = broker.message_budget(50, 0.05)
     path = f'{broker.folder}/ack'
     flags = ('--queue', broker.name('ack'), '--ledger', path)
@@ -211,13 +211,13 @@ def acknowledge(broker: Candidate) -> Result:
     last = broker.run('ack_consumer.py', '--ack', 100, *idle, *flags)
     check_ledger(path)
     acked = first['acked']
-    lost = first['lost']
-    if acked + last['acked'] != count or last['received'] != lost:
+    unacked = first['unacked']
+    if acked + last['acked'] != count or last['delivered'] != unacked:
         raise Failed(
-            f'{count} published, {acked} acked and {lost} lost; then {last["acked"]} acked'
+            f'{count} published, {acked} acked and {unacked} unacked; then {last["acked"]} acked'
         )
     return Result(
-        f'{count} = {acked} acked + {lost} lost, redelivered; {first["rejected"]} rejections'
+        f'{count} = {acked} acked + {unacked} unacked, redelivered; {first["rejected"]} rejections'
     )
 
 

@@ -13,33 +13,19 @@ from siamese import flags
 
 def test_an_independent_reader_finds_every_message(run, channel):
     before = time.time()
-    done = run(
-        'ack_producer.py',
-        '--name',
-        'älice-2',
-        '--count',
-        23,
-        '--rate',
-        1000,
-        '--json',
-        '-',
-        '--quiet',
-    )
+    flags = ('--name', 'älice-2', '--count', 23, '--rate', 1000)
+    done = run('ack_producer.py', *flags, '--json', '-', '--quiet')
     assert done.status == 0, done.err
     summary = json.loads(done.out)
     assert summary['published'] == summary['confirmed'] == 23 and summary['republished'] == 0
     messages = drain(channel, 'siamese.ack')
     for number, (properties, body) in enumerate(messages, 1):
         assert body == b'Hello world' and properties.content_type == 'text/plain'
-        assert (
-            properties.message_id == f'älice-2-{summary["run"]}-{number}'
-            and properties.app_id == 'älice-2'
-        )
-        assert (
-            properties.delivery_mode == 2
-            and properties.expiration is None
-            and properties.priority == 0
-        )
+        assert properties.message_id == f'älice-2-{summary["run"]}-{number}'
+        assert properties.app_id == 'älice-2'
+        assert properties.delivery_mode == 2
+        assert properties.expiration is None
+        assert properties.priority == 0
         assert before - 1 < properties.headers['x-sent-ms'] / 1000 < time.time() + 1
     assert len(messages) == 23
 
@@ -52,12 +38,12 @@ def test_one_line_per_message_and_a_summary(run):
     )
 
 
-def test_it_sends_one_every_second(run):
+def test_it_publishes_one_every_second(run):
     summary = json.loads(run('ack_producer.py', '--count', 3, '--json', '-', '--quiet').out)
     assert summary['duration_s'] >= 2
 
 
-def test_random_priorities(run, channel):
+def test_random_priorities_are_those_shown(run, channel):
     done = run('ack_producer.py', '--count', 60, '--rate', 1000, '--priority', 'random')
     shown = re.findall(r'(\d+) of 60 .* priority (\d+)', done.out)
     levels = {
@@ -97,16 +83,12 @@ def test_the_longest_time_to_live_is_taken(run, channel):
         ('--rate', 0),
     ],
 )
-def test_bad_flags(flags):
+def test_bad_flags_are_reported_in_one_line(flags):
     done = Running('ack_producer.py', *flags).end()
     assert done.status == 2 and done.err.count('\n') == 1 and flags[0] in done.err
 
 
-def test_a_quorum_queue(run, channel):
-    assert (
-        run(
-            'ack_producer.py', '--count', 3, '--rate', 100, '--queue-type', 'quorum', '--quiet'
-        ).status
-        == 0
-    )
+def test_a_quorum_queue_takes_the_messages(run, channel):
+    flags = ('--count', 3, '--rate', 100, '--queue-type', 'quorum')
+    assert run('ack_producer.py', *flags, '--quiet').status == 0
     assert len(drain(channel, 'siamese.ack')) == 3

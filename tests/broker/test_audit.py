@@ -123,7 +123,7 @@ CASES = {  # name: (books, what is found, verdict)
     'held, then acknowledged': (
         [
             *sent('1'),
-            seen('1', event='unsettled'),
+            seen('1', event='unacked'),
             line('carol', 'closed'),
             seen('1', by='dave', redelivered=True),
             line('dave', 'closed'),
@@ -131,7 +131,7 @@ CASES = {  # name: (books, what is found, verdict)
         {'redelivered', 'ok'},
         0,
     ),
-    'never acknowledged': ([*sent('1'), seen('1', event='unsettled'), *CLOSED], {'lost'}, 1),
+    'never acknowledged': ([*sent('1'), seen('1', event='unacked'), *CLOSED], {'lost'}, 1),
     'rejected after it was acknowledged': (
         [*sent('1'), seen('1'), seen('1', event='rejected', redelivered=True)],
         {'duplicated', 'ok'},

@@ -28,21 +28,21 @@ def test_percentages_that_are_not_given_are_the_rest(flags, percents):
 
 
 @pytest.mark.parametrize(
-    ('decision', 'times', 'remarks', 'queue_type', 'warning'),
+    ('decision', 'copy_number', 'remarks', 'queue_type', 'warning'),
     [
         ('rejected', 19, [], 'classic', ''),
         ('rejected', 20, [], 'classic', 'rejected 20 times; a classic queue has no delivery limit'),
         ('rejected', 20, [], 'quorum', ''),
         ('rejected', 21, ['delivery_limit'], 'quorum', 'delivered 21 times, delivery limit'),
         ('acked', 20, [], 'classic', ''),
-        ('lost', 1, [], 'classic', 'all deliveries that --prefetch allows are lost'),
+        ('unacked', 1, [], 'classic', 'all deliveries that --prefetch allows are unacked'),
     ],
 )
-def test_each_trap_has_its_warning(caplog, decision, times, remarks, queue_type, warning):
+def test_each_trap_has_its_warning(caplog, decision, copy_number, remarks, queue_type, warning):
     args = SimpleNamespace(queue_type=queue_type, prefetch=1)
     traps = ack_consumer.Traps(SimpleNamespace(args=args, epoch=1))
     message = Hello(producer='alice', run='cafecafe', number=1, age=0.0, overdue=False)
     with caplog.at_level(logging.WARNING):
-        traps.warn(message, decision, times, remarks)
+        traps.warn(message, decision, copy_number, remarks)
     assert bool(caplog.messages) == bool(warning)
     assert warning in ''.join(caplog.messages)
