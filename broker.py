@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Run a command with a RabbitMQ of its own, and leave no trace of it.
+"""Run a command with its own RabbitMQ, and leave no trace of it.
 
 Starts the RabbitMQ that is installed here, as any user, on free ports of
 127.0.0.1, with its own data, settings and epmd. A RabbitMQ that runs already is
@@ -26,6 +26,8 @@ Examples:
 
 from __future__ import annotations
 
+# Standard library only: it also runs before pika is installed. So it has its own
+# log(), Parser and completion in place of those of siamese/flags.py.
 import argparse
 import os
 import shutil
@@ -38,14 +40,13 @@ from collections.abc import Sequence
 from types import FrameType
 from typing import NoReturn
 
+from siamese.testbed import STOP_SIGNALS
 from siamese.testbed.rabbitmq import (
     DidNotStart,
     NotInstalled,
     RabbitMQ,
     throwaway,
 )
-
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 def log(message: object) -> None:

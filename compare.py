@@ -44,7 +44,7 @@ from collections.abc import Sequence
 import common
 from siamese import flags, script
 from siamese.messaging import blocking, credentials, errors
-from siamese.testbed import checks, comparison, comparison_page
+from siamese.testbed import STOP_SIGNALS, checks, comparison, comparison_page
 from siamese.testbed.candidate import (
     Candidate,
     Failed,
@@ -54,8 +54,7 @@ from siamese.testbed.candidate import (
 )
 from siamese.testbed.comparison import Cell, Column
 
-CHECK_S = 15  # the most that a check takes where nothing hangs
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+LONGEST_CHECK_S = 15  # the most that a check takes where nothing hangs
 EXPIRING = (
     '%s: the token expires in %d s, and this may take %d s; after that nothing is '
     'known, and nothing can be removed; let %s print fresh ones'
@@ -122,7 +121,7 @@ def examine(broker: Candidate, names: Sequence[str]) -> dict[str, Cell]:
     return cells
 
 
-def compare(broker: Candidate, names: Sequence[str]) -> Column:
+def examine_and_clean_up(broker: Candidate, names: Sequence[str]) -> Column:
     """Examine a broker, and leave nothing behind on it."""
     with tempfile.TemporaryDirectory(prefix='siamese-compare-') as folder:
         broker.folder = folder
@@ -201,12 +200,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     only = args.only or checks.CHECKS
     names = [name for name in checks.CHECKS if name in only]
     for number, broker in enumerate(args.brokers, 1):
-        warn_of_expiring_token(broker, number * len(names) * CHECK_S)
-    columns = [compare(broker, names) for broker in args.brokers]
+        warn_of_expiring_token(broker, number * len(names) * LONGEST_CHECK_S)
+    columns = [examine_and_clean_up(broker, names) for broker in args.brokers]
     verdicts = [column.summary() for column in columns]
     differences = comparison.differences(columns)
     if not args.quiet:
-        print('\n'.join(comparison.table(columns)))
+        print('\n'.join(comparison.comparison_table(columns)))
     if args.html:
         page = comparison_page.html(columns, differences, verdicts)
         with open(args.html, 'w', encoding='utf-8') as file:

@@ -374,7 +374,7 @@ def wait_until(
 
 def message_count(channel: BlockingChannel, queue: str) -> int:
     """Return how many messages are ready in a queue."""
-    declared = channel.queue_declare(queue, passive=True)
+    declared = channel.queue_declare(queue=queue, passive=True)
     return declared.method.message_count
 
 
@@ -383,7 +383,7 @@ def get_dead_letter(
     queue: str,
 ) -> DeadLetter | None:
     """Take a message from a dead-letter queue; return None if it is empty."""
-    method, properties, body = channel.basic_get(queue, auto_ack=True)
+    method, properties, body = channel.basic_get(queue=queue, auto_ack=True)
     if not method:
         return None
     death = properties.headers['x-death'][0]
@@ -397,9 +397,9 @@ def delete(connection: pika.BlockingConnection, name: str) -> None:
     name can be ours.
     """
     with contextlib.suppress(ChannelClosedByBroker):
-        connection.channel().queue_delete(name)
+        connection.channel().queue_delete(queue=name)
     with contextlib.suppress(ChannelClosedByBroker):
-        connection.channel().exchange_delete(name)
+        connection.channel().exchange_delete(exchange=name)
 
 
 def stderr_of(running: Script) -> str:

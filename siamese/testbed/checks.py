@@ -58,9 +58,9 @@ class Result:
 def check_ledger(path: str) -> None:
     """Raise Failed unless the ledger of a run is valid."""
     events = ledger.read([path])
-    words, status, _ = verdict.judge(verdict.audit(events))
-    if status:
-        raise Failed(words)
+    found = verdict.judge(verdict.audit(events))
+    if found.exit_status:
+        raise Failed(found.text)
 
 
 def integrity(broker: Candidate) -> Result:
@@ -383,7 +383,7 @@ def limits(broker: Candidate) -> Result:
     facts['shared queue that is not durable'] = attempt(broker, 'transient', durable=False)
     if facts['quorum queue'] == 'allowed':
         fact = f'message returned {REQUEUES} times to a quorum queue'
-        facts[fact] = requeue(broker, broker.name('quorum'))
+        facts[fact] = requeue_repeatedly(broker, broker.name('quorum'))
     fact = f'message of {LARGE_BYTES >> 20} MiB'
     facts[fact] = 'not tried (--budget)'
     if broker.budget >= DEFAULT_BUDGET:
@@ -439,10 +439,10 @@ def attempt(
         broker.published += 1
     with broker.channel() as channel:
         try:
-            channel.queue_declare(queue, durable=durable, arguments=arguments)
+            channel.queue_declare(queue=queue, durable=durable, arguments=arguments)
             if body:
                 channel.confirm_delivery()
-                channel.basic_publish('', queue, body)
+                channel.basic_publish(exchange='', routing_key=queue, body=body)
         except (ChannelClosedByBroker, ConnectionClosedByBroker) as error:
             login = broker.endpoint.credentials
             forced = error.reply_code == CONNECTION_FORCED
@@ -453,20 +453,20 @@ def attempt(
     return 'allowed'
 
 
-def requeue(broker: Candidate, queue: str) -> str:
+def requeue_repeatedly(broker: Candidate, queue: str) -> str:
     """Requeue a message again and again; return what becomes of it."""
     broker.published += 1
     persistent = pika.BasicProperties(delivery_mode=2)
     with broker.channel() as channel:
         channel.confirm_delivery()
-        channel.basic_publish('', queue, b'', persistent)
-        deliveries = channel.consume(queue, inactivity_timeout=IDLE_S)
-        for times, (method, _, _) in enumerate(deliveries):
+        channel.basic_publish(exchange='', routing_key=queue, body=b'', properties=persistent)
+        deliveries = channel.consume(queue=queue, inactivity_timeout=IDLE_S)
+        for requeued, (method, _, _) in enumerate(deliveries):
             if not method:
-                return f'delivery limit reached after {times}'
-            if times == REQUEUES:
+                return f'delivery limit reached after {requeued}'
+            if requeued == REQUEUES:
                 break
-            channel.basic_reject(method.delivery_tag, requeue=True)
+            channel.basic_reject(delivery_tag=method.delivery_tag, requeue=True)
     return 'still there'
 
 

@@ -83,7 +83,7 @@ def differences(columns: Sequence[Column]) -> list[Difference]:
     return found
 
 
-def table(columns: Sequence[Column]) -> Iterator[str]:
+def comparison_table(columns: Sequence[Column]) -> Iterator[str]:
     """Yield the lines of the table for a terminal."""
     names = list(columns[0].checks)
     label = max(map(len, CHECKS)) + 2

@@ -228,7 +228,7 @@ def remove(
         endpoint = blocking.first_reachable(endpoints)
         with blocking.connected(endpoint) as connection:
             for queue in queues:
-                connection.channel().queue_delete(queue)
+                connection.channel().queue_delete(queue=queue)
     except Failure as failure:
         names = ' and '.join(queues)
         logging.error('%s are left, delete them: %s', names, failure)

@@ -47,7 +47,7 @@ def test_summary_counts_the_verdicts():
 def test_table_wraps_texts_and_names_differences():
     columns = [column({'frame': '1'}, a='pass'), column({'frame': '2'}, a='FAIL')]
     columns[0].checks['a'].text = 'word ' * 12
-    lines = list(comparison.table(columns))
+    lines = list(comparison.comparison_table(columns))
     assert lines[0].split() == ['RabbitMQ', '9', 'RabbitMQ', '9']
     assert lines[2].startswith('a  ') and not lines[3].startswith('a')
     assert lines[2].count('word') + lines[3].count('word') == 12
