@@ -2,7 +2,7 @@
 """Inject random faults into a broker, and prove that no message gets lost.
 
 Two producers and two consumers each of scenarios 1 and 2 are at work while faults
-come one after another. Without --url they work on an own RabbitMQ cluster (three
+come one after another. Without --url they work on their own RabbitMQ cluster (three
 nodes on loopback, quorum queues), whose nodes are killed, stopped, frozen and
 isolated too. With --url they work on your broker, and only clients suffer: a proxy
 in between (not with amqps://) cuts, holds or refuses their connections, and they are
@@ -12,7 +12,7 @@ and removed, and audit.py judges the ledger. The same --seed injects the same fa
 in the same order.
 
     $ ./soak.py --minutes 0.4 --seed 7
-    seed 7, 24 s of faults on an own cluster
+    seed 7, 24 s of faults on its own cluster
          0 s  kill a node               flowing again after 0.3 s
          6 s  kill a script             flowing again after 0.2 s
          8 s  cut connections           flowing again after 0.3 s
@@ -65,16 +65,22 @@ from siamese.testbed.workload import (
 
 LINE = '{at:6.0f} s  {fault:24}  flowing again after {took:.1f} s'
 ROW = '{:24} {:>5}  {:>6}  {:>6}'
-# Kinds of the audit.
-MESSAGES = ('attempted', 'confirmed', 'ok')
-EXPLAINED = (
+COUNTED = (  # of what the audit finds
+    'attempted',
+    'confirmed',
+    'ok',
     'redelivered',
     'ack_lost',
     'republished',
     'recovered',
     'in_doubt',
 )
-SUMMARY = '{messages}\n{explained}\n{verdict}'
+SUMMARY = (
+    '{attempted:,} attempted, {confirmed:,} confirmed, {ok:,} ok\n'
+    '{redelivered:,} redelivered, {ack_lost:,} ack lost, {republished:,} republished, '
+    '{recovered:,} recovered, {in_doubt:,} in doubt\n'
+    '{verdict}'
+)
 
 
 class Injected(NamedTuple):
@@ -86,30 +92,30 @@ class Injected(NamedTuple):
 
 def soak(args: argparse.Namespace, folder: str) -> list[Injected]:
     """Inject faults for --minutes, then drain the queues."""
-    with at_work(args.yours, args.queue_type, folder, args.seed) as world:
-        injected = list(inject(args, world))
+    with at_work(args.broker_url, args.queue_type, folder, args.seed) as workload:
+        injected = list(inject(args, workload))
         stopped = script.stop_requested()
         if stopped:
             logging.info(
                 '%s: draining the queues; a second signal stops immediately',
                 stopped,
             )
-        world.drain()
+        workload.drain()
     return injected
 
 
-def inject(args: argparse.Namespace, world: Workload) -> Iterator[Injected]:
+def inject(args: argparse.Namespace, workload: Workload) -> Iterator[Injected]:
     """Inject faults until the time is over or a signal comes."""
-    possible = faults.possible(world)
-    with open(world.ledger) as file:
-        wait_until_flowing(world, file, time.time())
+    possible = faults.possible(workload)
+    with open(workload.ledger) as file:
+        wait_until_flowing(workload, file, time.time())
         started = time.monotonic()
         deadline = started + args.minutes * 60
         while time.monotonic() < deadline and not script.stop_requested():
-            fault = world.random.choice(possible)
-            steps = fault(world)
+            fault = workload.random.choice(possible)
+            steps = fault(workload)
             next(steps)
-            took_s = wait_until_flowing(world, file, time.time())
+            took_s = wait_until_flowing(workload, file, time.time())
             if not script.stop_requested():
                 one = Injected(faults.name_of(fault), took_s)
                 if not args.quiet:
@@ -117,10 +123,10 @@ def inject(args: argparse.Namespace, world: Workload) -> Iterator[Injected]:
                     print(LINE.format(at=at, fault=one.fault, took=took_s))
                 yield one
             next(steps, None)
-            world.wait(world.random.uniform(0, 2))
+            workload.wait(workload.random.uniform(0, 2))
 
 
-def table(injected: Sequence[Injected]) -> Iterator[str]:
+def outage_table(injected: Sequence[Injected]) -> Iterator[str]:
     """Yield a row for each fault: how often, and how long the outages were."""
     yield ROW.format('fault', 'times', 'median', 'max')
     for fault in dict.fromkeys(one.fault for one in injected):
@@ -141,9 +147,10 @@ def add_flags(parser: flags.Parser) -> None:
     broker = parser.group(flags.BROKER)
     broker.add_argument(
         '--url',
-        dest='yours',
+        # Not args.url: flags.parse() takes that one to be given always, beside --name.
+        dest='broker_url',
         metavar='URL[,URL]',
-        help='your broker (default: an own cluster, whatever AMQP_URL says)',
+        help='your broker (default: its own cluster, whatever AMQP_URL says)',
     )
     broker.add_argument(
         '--queue-type',
@@ -180,9 +187,9 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = flags.parser(__doc__)
     add_flags(parser)
     args = flags.parse(parser, argv)
-    if args.yours is not None:
+    if args.broker_url is not None:
         try:
-            common.endpoints(args.yours, 'soak.py')
+            common.endpoints(args.broker_url, 'soak.py')
         except ValueError as error:
             parser.error(str(error))
     return args
@@ -209,8 +216,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     folder = args.folder or tempfile.mkdtemp(prefix='siamese-soak-')
     os.makedirs(folder, exist_ok=True)
     open(ledger_in(folder), 'x').close()
-    where = 'an own cluster'
-    if args.yours:
+    where = 'its own cluster'
+    if args.broker_url:
         where = 'your broker'
     has_lines = args.json != '-'
     if has_lines:
@@ -218,32 +225,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f'seed {args.seed}, {seconds} of faults on {where}')
     injected = run(args, folder)
     if has_lines:
-        print(*table(injected), sep='\n')
+        print(*outage_table(injected), sep='\n')
     found = verdict.audit(ledger.read([ledger_in(folder)]))
-    words, status, _ = verdict.judge(found)
-    counts = {kind: len(found[kind]) for kind in MESSAGES + EXPLAINED}
+    judged = verdict.judge(found)
+    counts = {kind: len(found[kind]) for kind in COUNTED}
     summary = {
         'seed': args.seed,
         'faults': injected,
-        'verdict': words,
-        'exit_status': status,
+        'verdict': judged.text,
+        'exit_status': judged.exit_status,
         **counts,
     }
-    template = SUMMARY.format(
-        messages=in_words(MESSAGES),
-        explained=in_words(EXPLAINED),
-        verdict='{verdict}',
-    )
-    script.report(args, template, summary)
-    if not status and not args.folder:
+    script.report(args, SUMMARY, summary)
+    if not judged.exit_status and not args.folder:
         shutil.rmtree(folder)
-    return status
-
-
-def in_words(kinds: Sequence[str]) -> str:
-    """Return a template for counts, as '{confirmed:,} confirmed'."""
-    words = [f'{{{kind}:,}} {kind.replace("_", " ")}' for kind in kinds]
-    return ', '.join(words)
+    return judged.exit_status
 
 
 if __name__ == '__main__':

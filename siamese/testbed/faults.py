@@ -14,100 +14,100 @@ Fault = Callable[[Workload], Iterator[None]]
 WATERMARK = 'set_vm_memory_high_watermark'  # of memory, for rabbitmqctl
 
 
-def cut_connections(world: Workload) -> Iterator[None]:
+def cut_connections(workload: Workload) -> Iterator[None]:
     """End all connections to a node with FIN."""
-    world.random.choice(world.proxies).cut()
+    workload.random.choice(workload.proxies).cut()
     yield
 
 
-def reset_connections(world: Workload) -> Iterator[None]:
+def reset_connections(workload: Workload) -> Iterator[None]:
     """End all connections to a node with RST."""
-    world.random.choice(world.proxies).cut(reset=True)
+    workload.random.choice(workload.proxies).cut(reset=True)
     yield
 
 
-def black_hole(world: Workload) -> Iterator[None]:
+def black_hole(workload: Workload) -> Iterator[None]:
     """Hold the data of one direction, or of both, for 1 to 30 s."""
-    proxy = world.random.choice(world.proxies)
-    directions = world.random.choice([('up',), ('down',), ('up', 'down')])
+    proxy = workload.random.choice(workload.proxies)
+    directions = workload.random.choice([('up',), ('down',), ('up', 'down')])
     proxy.hold(*directions)
-    world.wait(world.random.uniform(1, 30))
+    workload.wait(workload.random.uniform(1, 30))
     proxy.release()
     yield
 
 
-def refuse_connections(world: Workload) -> Iterator[None]:
+def refuse_connections(workload: Workload) -> Iterator[None]:
     """End all connections to a node, and refuse new ones for 0.5 to 8 s."""
-    proxy = world.random.choice(world.proxies)
+    proxy = workload.random.choice(workload.proxies)
     proxy.refuse()
     proxy.cut()
-    world.wait(world.random.uniform(0.5, 8))
+    workload.wait(workload.random.uniform(0.5, 8))
     proxy.accept()
     yield
 
 
-def kill_a_script(world: Workload) -> Iterator[None]:
+def kill_a_script(workload: Workload) -> Iterator[None]:
     """Kill a script with SIGKILL, and start it again."""
-    name = world.random.choice(NAMES)
-    world.kill(name)
-    world.start(name)
+    name = workload.random.choice(NAMES)
+    workload.kill(name)
+    workload.start(name)
     yield
 
 
-def kill_a_node(world: Workload) -> Iterator[None]:
+def kill_a_node(workload: Workload) -> Iterator[None]:
     """Kill a node with SIGKILL."""
-    node = world.random.randrange(NODES)
-    world.broker.kill(node)
+    node = workload.random.randrange(NODES)
+    workload.broker.kill(node)
     yield
-    world.broker.start(node)
+    workload.broker.start(node)
 
 
-def stop_a_node(world: Workload) -> Iterator[None]:
+def stop_a_node(workload: Workload) -> Iterator[None]:
     """Stop a node gracefully."""
-    node = world.random.randrange(NODES)
-    world.broker.stop(node)
+    node = workload.random.randrange(NODES)
+    workload.broker.stop(node)
     yield
-    world.broker.start(node)
+    workload.broker.start(node)
 
 
-def freeze_a_node(world: Workload) -> Iterator[None]:
+def freeze_a_node(workload: Workload) -> Iterator[None]:
     """Freeze a node with SIGSTOP for 1 to 20 s."""
-    node = world.random.randrange(NODES)
-    world.broker.pause(node)
-    world.wait(world.random.uniform(1, 20))
-    world.broker.resume(node)
+    node = workload.random.randrange(NODES)
+    workload.broker.pause(node)
+    workload.wait(workload.random.uniform(1, 20))
+    workload.broker.resume(node)
     yield
 
 
-def kill_two_nodes(world: Workload) -> Iterator[None]:
+def kill_two_nodes(workload: Workload) -> Iterator[None]:
     """Kill two nodes, so that no majority is left, for 0 to 5 s."""
-    for node in world.random.sample(range(NODES), 2):
-        world.broker.kill(node)
-    world.wait(world.random.uniform(0, 5))
-    world.broker.start()
+    for node in workload.random.sample(range(NODES), 2):
+        workload.broker.kill(node)
+    workload.wait(workload.random.uniform(0, 5))
+    workload.broker.start()
     yield
 
 
-def isolate_a_node(world: Workload) -> Iterator[None]:
+def isolate_a_node(workload: Workload) -> Iterator[None]:
     """Cut a node off from the others."""
-    node = world.random.randrange(NODES)
-    world.broker.isolate(node)
+    node = workload.random.randrange(NODES)
+    workload.broker.isolate(node)
     yield
-    world.wait(world.random.uniform(0, 10))
-    world.broker.rejoin(node)
+    workload.wait(workload.random.uniform(0, 10))
+    workload.broker.rejoin(node)
 
 
-def raise_an_alarm(world: Workload) -> Iterator[None]:
+def raise_an_alarm(workload: Workload) -> Iterator[None]:
     """Raise a memory alarm, which blocks publishers, for 0 to 5 s."""
-    world.broker.ctl(WATERMARK, 0)
-    world.wait(world.random.uniform(0, 5))
-    world.broker.ctl(WATERMARK, 0.4)
+    workload.broker.ctl(WATERMARK, 0)
+    workload.wait(workload.random.uniform(0, 5))
+    workload.broker.ctl(WATERMARK, 0.4)
     yield
 
 
-def close_all_connections(world: Workload) -> Iterator[None]:
+def close_all_connections(workload: Workload) -> Iterator[None]:
     """Close all connections as an administrator does."""
-    world.broker.ctl('close_all_connections', 'soak')
+    workload.broker.ctl('close_all_connections', 'soak')
     yield
 
 
@@ -129,12 +129,12 @@ OF_NODES: list[Fault] = [
 ]
 
 
-def possible(world: Workload) -> list[Fault]:
+def possible(workload: Workload) -> list[Fault]:
     """Return the faults that can be injected into this workload."""
     faults = list(OF_SCRIPTS)
-    if world.proxies:
+    if workload.proxies:
         faults += OF_CONNECTIONS
-    if world.cluster:
+    if workload.cluster:
         faults += OF_NODES
     return faults
 

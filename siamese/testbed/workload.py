@@ -190,7 +190,7 @@ def at_work(
 ) -> Iterator[Workload]:
     """Yield a Workload with all workers; at the end nothing is left of it.
 
-    `url`: a broker, or several URLs; None for a cluster of our own.
+    `url`: a broker, or several URLs; None for our own cluster.
     """
     with contextlib.ExitStack() as stack:
         cluster = None
@@ -202,16 +202,16 @@ def at_work(
         proxies = []
         if all(each.startswith('amqp:') for each in urls):
             proxies = [stack.enter_context(in_front_of(each)) for each in urls]
-        world = Workload(cluster, urls, proxies, queue_type, folder, seed)
+        workload = Workload(cluster, urls, proxies, queue_type, folder, seed)
         try:
             for name in NAMES:
-                world.start(name)
-            yield world
+                workload.start(name)
+            yield workload
         finally:
-            world.close()
+            workload.close()
             if url is not None:
                 endpoints = common.endpoints(url, 'soak.py')
-                remove(endpoints, world.queues())
+                remove(endpoints, workload.queues())
 
 
 def ledger_in(folder: str) -> str:
@@ -246,7 +246,7 @@ def new_events(ledger: IO[str]) -> Iterator[dict[str, Any]]:
 
 
 def wait_until_flowing(
-    world: Workload,
+    workload: Workload,
     ledger: IO[str],
     since: float,
 ) -> float:
@@ -268,7 +268,7 @@ def wait_until_flowing(
                 if producer in waiting:
                     waiting.remove(producer)
                     last = event['at']
-        world.check_running()
+        workload.check_running()
         if time.time() - since > FLOW_TIMEOUT_S:
             names = ', '.join(sorted(waiting))
             raise Failure(f'no message of {names} got through for {FLOW_TIMEOUT_S} s', 1)

@@ -17,23 +17,19 @@ OF_CLIENTS = {
 }
 
 
+def queues_of(broker, url):
+    """Return the names of all queues of the virtual host of a URL."""
+    vhost = url.rpartition('/')[2]
+    flags = ('-p', vhost, '--quiet', '--no-table-headers')
+    return broker.ctl('list_queues', *flags, 'name').split()
+
+
 def test_on_your_broker_only_clients_suffer(run, url, broker):
     """The same seed makes the same faults; nothing stays behind."""
     orders = []
     for _ in range(2):
-        done = run(
-            'soak.py',
-            '--url',
-            url,
-            '--queue-type',
-            'classic',
-            '--minutes',
-            0.1,
-            '--seed',
-            4,
-            '--json',
-            '-',
-        )
+        flags = ('--url', url, '--queue-type', 'classic', '--minutes', 0.1, '--seed', 4)
+        done = run('soak.py', *flags, '--json', '-')
         assert done.status == 0 and 'Traceback' not in done.err, done.err
         summary = json.loads(done.out)
         assert summary['verdict'].startswith('valid') and summary['faults']
@@ -41,45 +37,25 @@ def test_on_your_broker_only_clients_suffer(run, url, broker):
     assert {*orders[0], *orders[1]} <= OF_CLIENTS
     shorter = min(map(len, orders))
     assert orders[0][:shorter] == orders[1][:shorter]
-    queues = broker.ctl(
-        'list_queues', '-p', url.rpartition('/')[2], '--quiet', '--no-table-headers', 'name'
-    ).split()
-    assert queues == ['siamese.dead'] and not broker.ctl(
-        'list_connections', '--quiet', '--no-table-headers', 'pid'
-    )
+    assert queues_of(broker, url) == ['siamese.dead']
+    assert not broker.ctl('list_connections', '--quiet', '--no-table-headers', 'pid')
 
 
 def test_two_signals_leave_nothing_behind(start, url, broker, tmp_path):
-    soak = start(
-        'soak.py', '--url', url, '--queue-type', 'classic', '--minutes', 5, '--folder', tmp_path
-    )
+    flags = ('--url', url, '--queue-type', 'classic', '--minutes', 5)
+    soak = start('soak.py', *flags, '--folder', tmp_path)
     soak.wait_for('flowing again', soak.out)
     soak.send(signal.SIGINT)
     soak.wait_for('SIGINT: draining the queues')
     done = soak.stop()
-    assert (
-        done.status == 130
-        and f'interrupted; see {tmp_path}' in done.err
-        and 'Traceback' not in done.err
-    )
-    queues = broker.ctl(
-        'list_queues', '-p', url.rpartition('/')[2], '--quiet', '--no-table-headers', 'name'
-    ).split()
-    assert queues == ['siamese.dead']
+    assert done.status == 130
+    assert f'interrupted; see {tmp_path}' in done.err and 'Traceback' not in done.err
+    assert queues_of(broker, url) == ['siamese.dead']
 
 
-def test_an_own_cluster_survives_all_faults(start, tmp_path):
-    done = start(
-        'soak.py',
-        '--minutes',
-        0.2,
-        '--seed',
-        2,
-        '--folder',
-        tmp_path / 'kept',
-        '--json',
-        tmp_path / 'summary',
-    ).end(3 * TEST_TIMEOUT_S)
+def test_its_own_cluster_survives_all_faults(start, tmp_path):
+    flags = ('--folder', tmp_path / 'kept', '--json', tmp_path / 'summary')
+    done = start('soak.py', '--minutes', 0.2, '--seed', 2, *flags).end(3 * TEST_TIMEOUT_S)
     assert done.status == 0 and 'Traceback' not in done.err, done.err
     summary = json.loads((tmp_path / 'summary').read_text())
     lines = done.out.splitlines()
@@ -91,21 +67,11 @@ def test_an_own_cluster_survives_all_faults(start, tmp_path):
 def test_a_byte_that_changes_on_the_way_is_caught(run, url, tmp_path):
     flip, flipped = replace_once('键'.encode(), '锭'.encode())
     with in_front_of(url, alter=flip) as proxy:
-        done = run(
-            'soak.py',
-            '--url',
-            proxy.url,
-            '--minutes',
-            0.05,
-            '--queue-type',
-            'classic',
-            '--folder',
-            tmp_path,
-        )
+        flags = ('--url', proxy.url, '--queue-type', 'classic', '--minutes', 0.05)
+        done = run('soak.py', *flags, '--folder', tmp_path)
     assert flipped and done.status == 1 and 'Traceback' not in done.err
-    assert (
-        'ended with status 1' in done.err or 'invalid: 1 corrupt' in done.out
-    )  # who saw it may have been killed
+    # Who saw it may have been killed.
+    assert 'ended with status 1' in done.err or 'invalid: 1 corrupt' in done.out
 
 
 @pytest.mark.parametrize(
