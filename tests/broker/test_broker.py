@@ -44,7 +44,8 @@ class Place:
     """
 
     def __init__(self, folder):
-        self.folder, self.mark = folder, f'TEST_BROKER_MARK={uuid.uuid4()}'
+        self.folder = folder
+        self.mark = f'TEST_BROKER_MARK={uuid.uuid4()}'
 
     def processes(self):
         """Return {pid: environment} of all living processes with the mark."""
@@ -147,8 +148,9 @@ def get(url, queue):
 
 
 def assert_works(url):
-    """A message goes in at `url` and comes out again."""
-    queue, body = str(uuid.uuid4()), os.urandom(8)
+    """A message that is published at `url` is delivered there."""
+    queue = str(uuid.uuid4())
+    body = os.urandom(8)
     put(url, queue, body)
     assert get(url, queue) == body
 
@@ -270,10 +272,10 @@ def test_three_at_once_leave_nothing_behind_whatever_signal_ends_them(place):
     for url, (number, process) in zip(urls, started.items()):
         assert_works(url)
         status, log = hammer(os.killpg, process, number)
-        assert (
-            status == (-signal.SIGKILL if number == signal.SIGKILL else 0)
-            and 'Traceback' not in log
-        )
+        expected = 0
+        if number == signal.SIGKILL:
+            expected = -signal.SIGKILL
+        assert status == expected and 'Traceback' not in log
         wait_until(lambda url=url: not is_open(url))
     wait_until(place.is_empty)
 
@@ -306,13 +308,14 @@ def remove_copy(folder):
 def test_an_ordinary_user_can_start_it_and_sigkill_leaves_nothing_behind(place):
     """Its command must not be left behind either, trying forever to reach a broker."""
     script = copy_into(place.folder)
-    drop = (
-        ['setpriv', '--reuid=65534', '--regid=65534', '--clear-groups'] if os.getuid() == 0 else []
-    )
+    drop, owner = [], os.getuid()
+    if owner == 0:
+        drop = ['setpriv', '--reuid=65534', '--regid=65534', '--clear-groups']
+        owner = 65534
     process = start(*COMMAND, prefix=(*drop, '/usr/bin/python3', script))
     assert_works(process.stdout.readline().strip())
     owners = {os.stat(f'/proc/{pid}').st_uid for pid in place.processes()}
-    assert owners == {65534 if drop else os.getuid()}
+    assert owners == {owner}
     remove_copy(place.folder)
     process.kill()
     process.wait()
