@@ -246,7 +246,7 @@ class Traps:
         self.unacked[self.link.epoch] += 1
         if self.unacked[self.link.epoch] == self.link.args.prefetch:
             logging.warning(
-                'all deliveries that --prefetch allows are unacked: the broker sends no more '
+                'all deliveries that --prefetch allows are unacked: the broker delivers no more '
                 'until this process ends; then they are back in the queue'
             )
 

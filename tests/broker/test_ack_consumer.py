@@ -121,7 +121,7 @@ def test_unacknowledged_messages_are_lost_to_the_audit(run, channel, tmp_path):
 def test_a_consumer_with_all_its_prefetch_unacked_starves_and_says_so(start, channel, broker, url):
     put(channel, [hello(number) for number in range(1, 11)])
     consumer = start('ack_consumer.py', '--lose', 100, '--prefetch', 4)
-    assert 'sends no more until this process ends' in consumer.wait_for(
+    assert 'delivers no more until this process ends' in consumer.wait_for(
         'all deliveries that --prefetch allows are unacked'
     )
     assert counts(broker, url) == (6, 4)
