@@ -81,7 +81,7 @@ def fill_the_rest(db, names):
         now,
         {
             (f'client {number}', 'guest'): {
-                'does': 'sends',
+                'does': 'publishes',
                 'blocked': False,
                 'connections': {str(number): (0, 0)},
             }

@@ -212,12 +212,12 @@ class Client(NamedTuple):
 
 
 CLIENTS = {
-    'alice@north:4711': Client('sends', 4000, 0),
-    'bob@north:4802': Client('sends', 3000, 0),
-    'carol@south:911': Client('receives siamese.blocks', 0, 6900),
-    'frank@south:1204': Client('sends', 900, 0),
-    'shop@web1:20117': Client('sends', 50_000, 0),
-    'till@web2:311': Client('receives orders.north', 0, 48_000),
+    'alice@north:4711': Client('publishes', 4000, 0),
+    'bob@north:4802': Client('publishes', 3000, 0),
+    'carol@south:911': Client('consumes siamese.blocks', 0, 6900),
+    'frank@south:1204': Client('publishes', 900, 0),
+    'shop@web1:20117': Client('publishes', 50_000, 0),
+    'till@web2:311': Client('consumes orders.north', 0, 48_000),
 }
 ABSENT = {  # seconds before now: who was not connected
     9000: (),

@@ -18,16 +18,16 @@ INSERT = (
 )
 COLUMNS = (
     'name, user, does, state, since, first_seen, last_seen, interruptions,'
-    ' last_interruption, back, sent, received'
+    ' last_interruption, back, published, delivered'
 )
-# A client still sends, or receives, for so long after its last message: the
-# broker updates its counters every 5 s at the earliest.
+# A client is still publishing, or consuming, for so long after its last message:
+# the broker updates its counters every 5 s at the earliest.
 ACTIVE_WINDOW_S = 15
-SENT, RECEIVED = 1, 2  # places in what is stored of a connection
+PUBLISHED, DELIVERED = 1, 2  # places in what is stored of a connection
 OPENED: list[float] = [0, 0, 0]
 
 Key = tuple[str, str]  # the name and the user of a client
-Connections = dict[str, list[float]]  # by id: first seen, sent, received
+Connections = dict[str, list[float]]  # by id: first seen, published, delivered
 
 
 class Present(TypedDict):
@@ -35,7 +35,7 @@ class Present(TypedDict):
 
     does: str
     blocked: bool
-    connections: dict[str, tuple[int, int]]  # by id: sent and received since it opened
+    connections: dict[str, tuple[int, int]]  # by id: published and delivered
 
 
 def update(
@@ -63,26 +63,26 @@ def _update_row(row: Row, at: float, client: Present | None, grace_s: float) -> 
     listed = {}
     if client:
         listed = client['connections']
-    for name, (sent, received) in listed.items():
+    for name, (published, delivered) in listed.items():
         first_seen = before.get(name, [at])[0]
-        now[name] = [first_seen, sent, received]
+        now[name] = [first_seen, published, delivered]
     for name, known in before.items():
         if name not in now and at - known[0] < grace_s:
             now[name] = known
     _set_connections(row, before, now, at)
-    sent_more = _total_growth(before, now, SENT)
-    received_more = _total_growth(before, now, RECEIVED)
-    row['sent'] += sent_more
-    row['received'] += received_more
+    published_more = _total_growth(before, now, PUBLISHED)
+    delivered_more = _total_growth(before, now, DELIVERED)
+    row['published'] += published_more
+    row['delivered'] += delivered_more
     if not now:
         return
     row['last_seen'] = at
     if client:
         row['does'] = client['does']
-    if sent_more:
-        row['sent_at'] = at
-    if received_more:
-        row['received_at'] = at
+    if published_more:
+        row['published_at'] = at
+    if delivered_more:
+        row['delivered_at'] = at
     if client and client['blocked']:
         _set_state(row, 'blocked', at)
     else:
@@ -90,7 +90,7 @@ def _update_row(row: Row, at: float, client: Present | None, grace_s: float) -> 
 
 
 def _total_growth(before: Connections, now: Connections, place: int) -> float:
-    """Return how many messages were sent, or received, since the last update."""
+    """Return how many messages were published, or delivered, since the last update."""
     total = 0.0
     for name, counts in now.items():
         old = before.get(name, OPENED)
@@ -100,10 +100,10 @@ def _total_growth(before: Connections, now: Connections, place: int) -> float:
 
 def _activity(row: Row, at: float) -> str:
     doing = []
-    for verb, column in (('sends', 'sent_at'), ('receives', 'received_at')):
+    for activity, column in (('publishing', 'published_at'), ('consuming', 'delivered_at')):
         last = row[column]
         if last is not None and at - last < ACTIVE_WINDOW_S:
-            doing.append(verb)
+            doing.append(activity)
     return ' and '.join(doing) or 'idle'
 
 
@@ -176,9 +176,9 @@ def known(db: Connection, back_since: float | None = None) -> list[Row]:
     """Return the clients by name: producers, consumers, and other connections.
 
     name: the connection_name it gives, else its address. does: its purpose, for
-    example 'receives siamese.blocks'. state: 'sends', 'receives', 'sends and
-    receives', 'idle', 'blocked' by the broker, or 'gone'; since: when that state
-    began. sent, received: messages, as far as collected. interruptions: how often
+    example 'consumes siamese.blocks'. state: 'publishing', 'consuming', 'publishing
+    and consuming', 'idle', 'blocked' by the broker, or 'gone'; since: when that state
+    began. published, delivered: messages, as far as collected. interruptions: how often
     it was gone and came back under its name; last_interruption: when the last one
     began, and back: when it ended, None if there was none. With `back_since` only
     the clients that came back after that time.

@@ -210,12 +210,12 @@ def clients_of(
     consumers: Iterable[Answer],
 ) -> Clients:
     """Return the clients from three lists of the management API."""
-    sent: dict[str | None, int] = defaultdict(int)
-    received: dict[str | None, int] = defaultdict(int)
+    published: dict[str | None, int] = defaultdict(int)
+    delivered: dict[str | None, int] = defaultdict(int)
     for row in channels:
         connection = (row.get('connection_details') or {}).get('name')
-        sent[connection] += _count_of(row, 'publish')
-        received[connection] += _count_of(row, 'deliver_get')
+        published[connection] += _count_of(row, 'publish')
+        delivered[connection] += _count_of(row, 'deliver_get')
     activities: dict[tuple[str, str], set[str]] = defaultdict(set)
     queues_of = _queues_by_connection(consumers)
     found: Clients = {}
@@ -226,11 +226,11 @@ def clients_of(
         key = (row.get('user_provided_name') or connection, row['user'])
         absent = clients.Present(does='', blocked=False, connections={})
         client = found.setdefault(key, absent)
-        client['connections'][connection] = (sent[connection], received[connection])
+        client['connections'][connection] = (published[connection], delivered[connection])
         client['blocked'] |= row.get('state') == 'blocked'
-        activities[key].update(f'receives {queue}' for queue in queues_of[connection])
-        if sent[connection]:
-            activities[key].add('sends')
+        activities[key].update(f'consumes {queue}' for queue in queues_of[connection])
+        if published[connection]:
+            activities[key].add('publishes')
     for key, client in found.items():
         client['does'] = ', '.join(sorted(activities[key], reverse=True))
     return found

@@ -25,7 +25,7 @@ from common import Failure
 from siamese.messaging.topology import DEAD_LETTER_QUEUE
 
 DEFAULT_FILE = 'siamese.db'
-VERSION = 4  # of the schema
+VERSION = 5  # of the schema
 UP, UNAVAILABLE = 'up', 'unavailable'  # states of the broker
 PERIODS = ('hour', 'day', 'month', 'year')
 # Counted by the broker, for each queue.
@@ -167,10 +167,10 @@ CREATE TABLE client (
     interruptions INTEGER DEFAULT 0,
     last_interruption REAL,
     back REAL,
-    sent INTEGER DEFAULT 0,
-    sent_at REAL,
-    received INTEGER DEFAULT 0,
-    received_at REAL,
+    published INTEGER DEFAULT 0,
+    published_at REAL,
+    delivered INTEGER DEFAULT 0,
+    delivered_at REAL,
     connections TEXT DEFAULT '{{}}',
     PRIMARY KEY (name, user)
 ) WITHOUT ROWID;

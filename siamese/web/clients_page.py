@@ -24,8 +24,8 @@ COLUMNS = [
     column('state', 'State', 'state'),
     column('does', 'Does', 'wide'),
     column('since', 'Since', 'number', True),
-    column('sent', 'Published', 'number', True),
-    column('received', 'Delivered', 'number', True),
+    column('published', 'Published', 'number', True),
+    column('delivered', 'Delivered', 'number', True),
     column('interruptions', 'Interruptions', 'number', True),
     column('last_interruption', 'Last interruption', 'number', True),
 ]
@@ -84,8 +84,8 @@ def table_row(client: Row, now: float) -> Row:
         'state': printable(client['state'] or ''),
         'does': printable(client['does'] or ''),
         'since': since(client['since'], now),
-        'sent': count(client['sent']),
-        'received': count(client['received']),
+        'published': count(client['published']),
+        'delivered': count(client['delivered']),
         'interruptions': count(client['interruptions']),
         'last_interruption': last or 'none',
     }

@@ -660,13 +660,13 @@ def test_without_a_history_it_says_what_to_do_and_recovers(file, serve, visit):
             tab.goto(tab.url.split('/', 3)[0] + '//' + tab.url.split('/', 3)[2] + path)
             expect(tab.get_by_text(words)).to_be_visible()
         collect(db, queue('work'))
-        clients.update(db, time.time(), client('alice', 'guest', 'sends'))
+        clients.update(db, time.time(), client('alice', 'guest', 'publishes'))
         expect(tab.get_by_role('row').filter(has_text='alice')).to_be_visible()
 
 
 def test_clients_and_their_interruptions(db, serve, visit):
     now = time.time()
-    alice = client('alice', 'guest', 'sends')
+    alice = client('alice', 'guest', 'publishes')
     for at, present in (now - 400, alice), (now - 300, {}), (now - 200, alice):
         clients.update(db, at, present)
     cells = (
@@ -760,7 +760,7 @@ def test_on_a_phone_nothing_scrolls_sideways(db, serve, visit, scheme):
         properties={'headers': {'h' * 100: 'v' * 400}, 'app_id': 's' * 90},
     )
     collect(db, queue(long, ready=123_456_789, consumers=0, published=10**9), queue('short'))
-    clients.update(db, time.time(), client(long, 'u' * 80, f'receives {long}'))
+    clients.update(db, time.time(), client(long, 'u' * 80, f'consumes {long}'))
     base = serve('--unread-after', 0)
     tab = visit(base, viewport={'width': 390, 'height': 844}, color_scheme=scheme)
     for path in '/', f'/queue?name={long}', '/clients', '/dead', '/login':
@@ -782,7 +782,7 @@ def test_a_long_name_pushes_no_column_out_of_view(db, serve, visit):
     long = 'q' * 250
     bury(db, queue=long, sender=long, message_id=long)
     collect(db, queue(long, ready=123_456_789, published=10**9), queue('short'))
-    clients.update(db, time.time(), client(long, long, f'receives {long}'))
+    clients.update(db, time.time(), client(long, long, f'consumes {long}'))
     base = serve()
     tab = visit(base)
     for path, name in ('/', 'queues'), ('/dead', 'dead letters'), ('/clients', 'clients'):

@@ -43,7 +43,7 @@ def seen(db, at, *connections, name='alice'):
         at,
         {
             (name, 'guest'): {
-                'does': 'sends',
+                'does': 'publishes',
                 'blocked': False,
                 'connections': dict.fromkeys(connections, (10, 1)),
             }

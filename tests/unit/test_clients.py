@@ -23,30 +23,33 @@ def test_a_client_that_comes_back_was_interrupted(db):
     seen(db, 7, 'd')
     (row,) = clients.known(db)
     assert (row['interruptions'], row['last_interruption'], row['back']) == (3, 4, 7)
-    assert (row['does'], row['state']) == ('sends', 'sends and receives')
-    assert row['sent'] == 40 and row['received'] == 4
+    assert (row['does'], row['state']) == ('publishes', 'publishing and consuming')
+    assert row['published'] == 40 and row['delivered'] == 4
     seen(db, 8 + clients.ACTIVE_WINDOW_S, 'd')
     assert clients.known(db)[0]['state'] == 'idle'
 
 
-def test_a_client_still_sends_while_the_broker_does_not_update_its_counters(db):
+def test_a_client_is_still_publishing_while_the_broker_does_not_update_its_counters(db):
     states = []
-    for at, sent in enumerate((10, 20, 20, 30, 30, 30, 30, 30)):  # a look every 5 s
+    for at, published in enumerate((10, 20, 20, 30, 30, 30, 30, 30)):  # a look every 5 s
         clients.update(
             db,
             5 * at,
             {
                 ('alice', 'guest'): {
-                    'does': 'sends',
+                    'does': 'publishes',
                     'blocked': at == 3,
-                    'connections': {'a': (sent, 0)},
+                    'connections': {'a': (published, 0)},
                 }
             },
         )
         states.append((clients.known(db)[0]['state'], clients.known(db)[0]['since']))
-    assert (
-        states == [('sends', 0)] * 3 + [('blocked', 15)] + [('sends', 20)] * 2 + [('idle', 30)] * 2
-    )
+    assert states == [
+        *[('publishing', 0)] * 3,
+        ('blocked', 15),
+        *[('publishing', 20)] * 2,
+        *[('idle', 30)] * 2,
+    ]
 
 
 def test_events_of_the_event_exchange_change_the_state_of_clients(db):

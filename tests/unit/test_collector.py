@@ -67,9 +67,9 @@ def test_a_snapshot_has_queues_clients_alarms_and_counters():
     assert (work['ready'], work['published'], work['acked'], work['publish_rate']) == (4, 7, 0, 1.5)
     assert silent['published'] is None and silent['publish_rate'] == 0
     assert found.clients == {
-        ('alice', 'guest'): {'does': 'sends', 'blocked': True, 'connections': {'a': (5, 0)}},
+        ('alice', 'guest'): {'does': 'publishes', 'blocked': True, 'connections': {'a': (5, 0)}},
         ('b', 'guest'): {
-            'does': 'receives work',
+            'does': 'consumes work',
             'blocked': False,
             'connections': {'b': (0, 0)},
         },
