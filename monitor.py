@@ -436,7 +436,7 @@ def chosen(args):
     if args.once:
         return reports.once
     if args.report:
-        return reports.report
+        return reports.print_report
     if args.requeue:
         return requeue.requeue
     return watch

@@ -119,7 +119,7 @@ def measure(rounds):
         while not database.get_fact(db, 'collected'):
             connection.process_data_events(0.1)
         places = {
-            'the history': lambda id: dead_letters.letters(db, search=id)[1],
+            'the history': lambda id: dead_letters.find(db, search=id)[1],
             'a page asked for then': lambda id: (
                 id in urllib.request.urlopen(f'{base}/dead').read().decode()
             ),

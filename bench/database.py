@@ -77,18 +77,20 @@ def fill(db, names, years):
 def answers(db):
     """Return [(question, s)] of what report and page ask."""
     questions = {
-        'by day, one queue, all years': lambda: database.report(db, 'day', 'siamese.queue-007'),
-        'by month, one queue, all years': lambda: database.report(db, 'month', 'siamese.queue-007'),
-        'by hour, one queue, the last week': lambda: database.report(
+        'by day, one queue, all years': lambda: database.by_period(db, 'day', 'siamese.queue-007'),
+        'by month, one queue, all years': lambda: database.by_period(
+            db, 'month', 'siamese.queue-007'
+        ),
+        'by hour, one queue, the last week': lambda: database.by_period(
             db, 'hour', 'siamese.queue-007', END - 7 * 86400
         ),
-        'by day, each queue, the last 31 days': lambda: database.report(
+        'by day, each queue, the last 31 days': lambda: database.by_period(
             db, 'day', since=END - 31 * 86400
         ),
-        'by month, each queue, all years': lambda: database.report(db, 'month'),
-        'by year, each queue, all years': lambda: database.report(db, 'year'),
-        'by day, all queues together, all years': lambda: database.report(db, 'day', total=True),
-        'all queues as they are now': lambda: queues.known(db),
+        'by month, each queue, all years': lambda: database.by_period(db, 'month'),
+        'by year, each queue, all years': lambda: database.by_period(db, 'year'),
+        'by day, all queues together, all years': lambda: database.by_period(db, 'day', total=True),
+        'all queues as they are now': lambda: queues.rows(db),
     }
     found = []
     for name, ask in questions.items():

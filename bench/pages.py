@@ -37,7 +37,7 @@ def fill_the_rest(db, names):
     with database.transaction(db):
         for number in range(SAMPLES):
             at = now - 5 * (SAMPLES - number)
-            queues.collect(
+            queues.update(
                 db,
                 at,
                 [

@@ -90,7 +90,7 @@ SEED = 7
 
 
 def queue_row(name, at, published):
-    """Return a queue as queues.collect() takes it.
+    """Return a queue as queues.update() takes it.
 
     `published` is how many messages it has got until the time `at`.
     """
@@ -146,7 +146,7 @@ def write_queues(db, now):
             chance = random.uniform(0.7, 1.2)
             published[name] += rate * activity * chance * elapsed
         rows = [queue_row(name, at, total) for name, total in published.items()]
-        queues.collect(db, at, rows, 1e9 + at)
+        queues.update(db, at, rows, 1e9 + at)
         before = at
 
 

@@ -58,8 +58,8 @@ def _broker_alerts(db: Connection, unread_after: float, now: float) -> list[Aler
 
 def _unread_alerts(db: Connection, unread_after: float, now: float) -> list[Alert]:
     found = []
-    for row in queues.known(db):
-        if not row['alone_since']:
+    for row in queues.rows(db):
+        if not row['no_consumer_since']:
             continue
         age = now - row['oldest_since']
         if age < unread_after:
@@ -67,7 +67,7 @@ def _unread_alerts(db: Connection, unread_after: float, now: float) -> list[Aler
         name = row['name']
         messages = count_of(row['ready'], 'message')
         text = f'{name}: {messages} and no consumer, the oldest waits {duration(age)}'
-        began = max(row['alone_since'], row['oldest_since'] + unread_after)
+        began = max(row['no_consumer_since'], row['oldest_since'] + unread_after)
         found.append(Alert(kind='unread', name=name, began=began, text=text))
     return found
 
@@ -86,7 +86,7 @@ def _dead_letter_alerts(db: Connection, since: float) -> list[Alert]:
 
 def _interruption_alerts(db: Connection, since: float) -> list[Alert]:
     found = []
-    for row in clients.known(db, back_since=since):
+    for row in clients.rows(db, back_since=since):
         name = row['name']
         gone = duration(row['back'] - row['last_interruption'])
         text = f'{name}: was disconnected for {gone}, and is back'

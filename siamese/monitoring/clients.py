@@ -50,9 +50,9 @@ def update(
     less than `grace_s` seconds ago.
     """
     with transaction(db):
-        rows = {(row['name'], row['user']): row for row in db.execute(CONNECTED)}
-        for key in {*present, *rows}:
-            row = rows.get(key) or _row_of(db, at, *key)
+        stored = {(row['name'], row['user']): row for row in db.execute(CONNECTED)}
+        for key in {*present, *stored}:
+            row = stored.get(key) or _row_of(db, at, *key)
             _update_row(row, at, present.get(key), grace_s)
             upsert(db, 'client', row)
 
@@ -107,7 +107,7 @@ def _activity(row: Row, at: float) -> str:
     return ' and '.join(doing) or 'idle'
 
 
-def connected(db: Connection, at: float, name: str, user: str, connection: str) -> None:
+def client_connected(db: Connection, at: float, name: str, user: str, connection: str) -> None:
     """Store that a client has opened the connection of this id."""
     with transaction(db):
         row = _row_of(db, at, name, user)
@@ -118,7 +118,7 @@ def connected(db: Connection, at: float, name: str, user: str, connection: str) 
         upsert(db, 'client', row)
 
 
-def disconnected(db: Connection, at: float, connection: str) -> None:
+def client_disconnected(db: Connection, at: float, connection: str) -> None:
     """Store that the connection of this id is closed."""
     with transaction(db):
         for row in db.execute(CONNECTED).fetchall():
@@ -172,7 +172,7 @@ def _set_state(row: Row, state: str, at: float) -> None:
         row['since'] = at
 
 
-def known(db: Connection, back_since: float | None = None) -> list[Row]:
+def rows(db: Connection, back_since: float | None = None) -> list[Row]:
     """Return the clients by name: producers, consumers, and other connections.
 
     name: the connection_name it gives, else its address. does: its purpose, for

@@ -268,7 +268,7 @@ def collect(
         # Taken in here, so that whoever reads what was until now has seen all of it.
         now = time.time()
         _store_broker(db, found, missing, now)
-        queues.collect(db, now, found.queues, found.uptime, found.process, found.unroutable)
+        queues.update(db, now, found.queues, found.uptime, found.process, found.unroutable)
         clients.update(db, now, found.clients, grace_s)
 
 

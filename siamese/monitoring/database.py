@@ -82,7 +82,7 @@ CREATE TABLE queue (
     unacked INTEGER DEFAULT 0,
     consumers INTEGER DEFAULT 0,
     oldest_since REAL,
-    alone_since REAL,
+    no_consumer_since REAL,
     {RATE_COLUMNS},
     {COUNTED_COLUMNS}
 );
@@ -414,7 +414,7 @@ def _merged(name: str) -> str:
     return f'{name} = {name} + excluded.{name}'
 
 
-def report(
+def by_period(
     db: Connection,
     period: str,
     queue: str | None = None,

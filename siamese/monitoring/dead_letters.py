@@ -107,7 +107,7 @@ def settle(db: Connection, session: str, before: float) -> None:
     db.execute(f'{update} {where}', [session, before])
 
 
-def letters(
+def find(
     db: Connection,
     queue: str | None = None,
     reason: str | None = None,
@@ -127,7 +127,7 @@ def letters(
     monitor.py received it; queue it was in; reason 'expired', 'rejected', 'maxlen',
     'delivery_limit' or 'unknown'; exchange and routing_key it was published with;
     sender (its app_id or user_id, or ''); message_id ('' if it has none); size of
-    the body in bytes; requeued: when it was requeued, or None. letter() has the rest.
+    the body in bytes; requeued: when it was requeued, or None. get() has the rest.
     """
     conditions = {
         'queue = ?': queue,
@@ -155,8 +155,8 @@ def _count_of_tally(requeued: bool | None, conditions: list[str]) -> str:
     return f'SELECT {total} AS count FROM tally WHERE {where}'
 
 
-def letter(db: Connection, number: int) -> Row | None:
-    """Return the dead letter with this id as letters() does, or None.
+def get(db: Connection, number: int) -> Row | None:
+    """Return the dead letter with this id as find() does, or None.
 
     It also has its body (bytes), its properties (a dict, with the headers as a dict
     in it) and encoded (the properties as bytes).

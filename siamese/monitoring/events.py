@@ -82,10 +82,10 @@ class Listener:
         is_ours = facts.get('vhost') == vhost
         if event == 'connection.closed' and connection:
             self.closed[connection] = now
-            clients.disconnected(db, now, connection)
+            clients.client_disconnected(db, now, connection)
         elif event == 'connection.created' and is_ours and connection and user:
             name = facts.get('user_provided_name') or connection
-            clients.connected(db, now, name, user, connection)
+            clients.client_connected(db, now, name, user, connection)
         self._forget(now - FORGET_CLOSED_S)
 
     def closed_connections(self) -> dict[str, float] | None:

@@ -208,7 +208,7 @@ def build_message(
     found = alerts.warnings(db, unread_after, since, now)
     if not any(since < alert['began'] <= now for alert in found):
         return None
-    letters, count = dead_letters.letters(db, since=since, requeued=False, limit=MOST_LISTED)
+    letters, count = dead_letters.find(db, since=since, requeued=False, limit=MOST_LISTED)
     place = database.broker(db)['place']
     domain = parseaddr(sender)[1].rpartition('@')[2]
     content = Content(

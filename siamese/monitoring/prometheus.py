@@ -62,8 +62,8 @@ class Collector:
 
     def collect(self) -> Iterator[Metric]:
         with contextlib.closing(database.open_for_reading(self.path)) as db:
-            rows = queues.known(db)
-            people = clients.known(db)
+            rows = queues.rows(db)
+            people = clients.rows(db)
             state = database.broker(db)['state']
             dead = dead_letters.ever(db)
             unroutable = database.get_fact(db, 'unroutable') or {}

@@ -19,7 +19,7 @@ from siamese.monitoring.database import (
     upsert,
 )
 
-# Rates are taken over so long: the broker updates its counters every 5 s, or later.
+# Rates are means of so long: the broker updates its counters every 5 s, or later.
 RATE_WINDOW_S = 15
 KEEP_SAMPLES_S = 900
 # A node may have restarted, and been up for longer than before, if it was not seen
@@ -46,7 +46,7 @@ SELECT_SAMPLES = (
     ' WHERE ? IS NULL OR name = ? ORDER BY name, at'
 )
 COLUMNS = (
-    'name, type, state, seen, ready, unacked, consumers, oldest_since, alone_since, '
+    'name, type, state, seen, ready, unacked, consumers, oldest_since, no_consumer_since, '
     + ', '.join((*RATES, *COUNTED))
 )
 GONE: Row = {
@@ -55,7 +55,7 @@ GONE: Row = {
     'unacked': 0,
     'consumers': 0,
     'oldest_since': None,
-    'alone_since': None,
+    'no_consumer_since': None,
     **dict.fromkeys(RATES, 0),
     **{f'raw_{name}': 0 for name in COUNTED},
 }
@@ -115,7 +115,7 @@ def grown(old: float, new: float, restarted: bool = False, several: bool = False
     return new - old
 
 
-def collect(
+def update(
     db: Connection,
     at: float,
     queues: Iterable[Queue],
@@ -133,11 +133,11 @@ def collect(
     """
     with transaction(db):
         clock = _clock(db, at, uptime, process)
-        rows = {row['name']: row for row in db.execute(SELECT_PRESENT)}
+        stored = {row['name']: row for row in db.execute(SELECT_PRESENT)}
         for queue in queues:
-            row = rows.pop(queue['name'], None) or row_of(db, queue['name'])
+            row = stored.pop(queue['name'], None) or row_of(db, queue['name'])
             _store_queue(db, row, queue, at, clock)
-        for row in rows.values():
+        for row in stored.values():
             upsert(db, 'queue', {**row, **GONE})
             db.execute('DELETE FROM sample WHERE queue = ?', [row['id']])
         totals = _count_unroutable(db, unroutable or {}, at, clock)
@@ -175,9 +175,9 @@ def _store_queue(db: Connection, row: Row, queue: Queue, at: float, clock: Clock
     if row['type'] == 'stream':  # it keeps the messages that were read
         is_unread = False
     if not is_unread:
-        row['alone_since'] = None
-    elif not row['alone_since']:
-        row['alone_since'] = at
+        row['no_consumer_since'] = None
+    elif not row['no_consumer_since']:
+        row['no_consumer_since'] = at
     upsert(db, 'queue', row)
     db.execute(INSERT_SAMPLE, row)
     kept = at - KEEP_SAMPLES_S
@@ -254,13 +254,13 @@ def _oldest(db: Connection, row: Row, at: float) -> float | None:
     return found or row['oldest_since'] or at
 
 
-def known(db: Connection, gone: bool = False) -> list[Row]:
+def rows(db: Connection, gone: bool = False) -> list[Row]:
     """Return the queues by name; with `gone` also those that were deleted.
 
     type: 'classic', 'quorum' or 'stream'; state: 'running', 'gone' ...; seen: when it
     was collected last; ready, unacked, consumers: now; oldest_since: since when its
     oldest message waits, None if it is empty (to within a collection for the last
-    quarter of an hour, before that at the latest since then); alone_since: since when
+    quarter of an hour, before that at the latest since then); no_consumer_since: since when
     it has had messages and no consumer, or None; publish_rate, deliver_rate, ack_rate;
     published, delivered, acked, redelivered: totals since this history began.
     """

@@ -154,7 +154,7 @@ def parse(
     method: Basic.Deliver, properties: framing.Properties, body: bytes, now: float
 ) -> DeadLetter:
     """Return what is known of a dead letter that was delivered; never raises."""
-    death = _death(properties.encoded)
+    death = _latest_x_death(properties.encoded)
     routing_key = method.routing_key
     keys = death.get('routing-keys')
     if isinstance(keys, list) and keys:
@@ -174,7 +174,7 @@ def parse(
     )
 
 
-def _death(encoded: bytes) -> dict[str, Any]:
+def _latest_x_death(encoded: bytes) -> dict[str, Any]:
     """Return the latest entry of the header x-death, {} if there is none."""
     try:
         table = dict(fields(encoded))[HEADERS]

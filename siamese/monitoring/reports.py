@@ -20,7 +20,6 @@ from siamese.monitoring import alerts, clients, collector, database, dead_letter
 from siamese.monitoring.database import DAY_S, Row
 from siamese.text import count_of, duration, printable, shorten, table, utc
 
-STARTING_S = 10  # a broker that has just started has metrics after so long, at most
 RETRY_S = 0.5
 # How far a report looks back, unless --since says more.
 PERIOD_OF_REPORT_S = {'day': 31 * DAY_S, 'month': 731 * DAY_S}
@@ -107,15 +106,15 @@ def _situation(args: argparse.Namespace) -> Situation:
         now=now,
         is_kept=is_kept,
         broker=database.broker(db),
-        queues=queues.known(db),
-        clients=clients.known(db),
+        queues=queues.rows(db),
+        clients=clients.rows(db),
         warnings=alerts.warnings(db, args.unread_after or 0, now - DAY_S, now),
     )
 
 
 def _collect_once_started(db: Connection, call: collector.Call, vhost: str) -> None:
     """Collect once; wait for a broker that has only just started."""
-    deadline = time.monotonic() + STARTING_S
+    deadline = time.monotonic() + queues.STARTING_S
     while True:
         try:
             collector.collect(db, call, vhost)
@@ -199,7 +198,7 @@ class Report(NamedTuple):
     unroutable: str  # how many messages no queue took, '' for none
 
 
-def report(args: argparse.Namespace) -> int:
+def print_report(args: argparse.Namespace) -> int:
     """Print the history by day, month or year, or the dead letters; return the status."""
     db = database.open_for_reading(args.history)
     since = args.since
@@ -229,7 +228,7 @@ def report(args: argparse.Namespace) -> int:
 
 
 def _dead_letter_report(db: Connection, queue: str | None, since: float) -> Report:
-    found, _ = dead_letters.letters(db, queue=queue, since=since, limit=-1)
+    found, _ = dead_letters.find(db, queue=queue, since=since, limit=-1)
     rows = []
     for letter in reversed(found):
         letter['at'] = utc(letter['at'])
@@ -242,13 +241,13 @@ def _period_report(db: Connection, period: str, queue: str | None, since: float)
     since = database.start_of(period, since)
     rows = []
     errors = 0
-    for row in database.report(db, period, queue, since):
+    for row in database.by_period(db, period, queue, since):
         metrics = [row[name] for name in database.METRICS]
         rows.append([utc(row['start'], LABELS[period]), row['queue'], *metrics])
         errors += sum(row[name] for name in database.ERRORS)
     unroutable = ''
     if not queue:
-        unroutable = _unroutable(database.report(db, period, since=since, total=True))
+        unroutable = _unroutable(database.by_period(db, period, since=since, total=True))
     return Report((period, 'queue', *database.METRICS), rows, errors, unroutable)
 
 

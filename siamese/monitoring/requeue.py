@@ -77,7 +77,7 @@ class Requeuer:
             if not self.link.keep_running(done):
                 break
             self.current = number
-            letter = dead_letters.letter(self.db, number)
+            letter = dead_letters.get(self.db, number)
             if letter and not letter['requeued']:  # another process may have been faster
                 self.requeue_one(letter, left=self.found - done)
                 self.mark_confirmed()

@@ -353,7 +353,7 @@ def unread(broker: Candidate) -> Result:
 
 def expired_ids(db: sqlite3.Connection, queue: str) -> list[str]:
     """Return the message ids that a history has as expired in a queue."""
-    letters, _ = dead_letters.letters(db, queue=queue, reason='expired', limit=-1)
+    letters, _ = dead_letters.find(db, queue=queue, reason='expired', limit=-1)
     return sorted(letter['message_id'] for letter in letters)
 
 

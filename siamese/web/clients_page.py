@@ -57,7 +57,7 @@ class ClientsView:
             )
 
     async def refresh(self) -> None:
-        found, _ = await read_history(self.page, clients.known)
+        found, _ = await read_history(self.page, clients.rows)
         if found is None:
             return
         self.nothing.set_visibility(not found)

@@ -20,7 +20,7 @@ GAP = 'margin: 14px 0 0'
 
 async def open_dead_letter(page: Page, number: int, refresh: Refresh) -> None:
     """Show the dead letter that has a number in the history."""
-    letter, _ = await read_history(page, lambda db: dead_letters.letter(db, number))
+    letter, _ = await read_history(page, lambda db: dead_letters.get(db, number))
     if letter:
         DeadLetterDialog(page, letter, refresh)
 

@@ -39,7 +39,7 @@ COLUMNS = [
     column('size', 'Size', 'number'),
     column('state', 'State', 'state'),
 ]
-REQUEUED = {  # state: the argument of dead_letters.letters()
+REQUEUED = {  # state: the argument of dead_letters.find()
     'waiting': False,
     'requeued': True,
     'all': None,
@@ -133,7 +133,7 @@ class DeadLettersView:
         self.table.set_visibility(bool(found.total))
 
     def read(self, db: sqlite3.Connection) -> Found:
-        letters, total = dead_letters.letters(
+        letters, total = dead_letters.find(
             db,
             self.queue.value or None,
             self.reason.value or None,

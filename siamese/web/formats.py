@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
+from siamese.monitoring.queues import RATE_WINDOW_S, Sample
 from siamese.text import duration, printable
 
 SHOWN_BYTES = {  # of a body
@@ -18,10 +19,6 @@ SHOWN_BYTES = {  # of a body
 SPARK_WIDTH_PX = 120
 SPARK_HEIGHT_PX = 26
 SPARK_MARGIN_PX = 2  # above and below the line
-RATE_WINDOW_S = 15
-FIRST_RATE = 3  # of a sample: (at, ready, unacked, rates ...)
-
-Sample = Sequence[float]
 
 
 # ---- numbers and times
@@ -141,18 +138,23 @@ def smooth(samples: Sequence[Sample]) -> list[Sample]:
     smoothed: list[Sample] = []
     first = 0  # of the window
     for number, sample in enumerate(samples):
-        at = sample[0]
-        while samples[first][0] <= at - RATE_WINDOW_S:
+        while samples[first].at <= sample.at - RATE_WINDOW_S:
             first += 1
         window = samples[first : number + 1]
-        means = mean_rates(window)
-        smoothed.append((*sample[:FIRST_RATE], *means))
+        smoothed.append(with_mean_rates(sample, window))
     return smoothed
 
 
-def mean_rates(samples: Sequence[Sample]) -> list[float]:
-    columns = zip(*(sample[FIRST_RATE:] for sample in samples))
-    return [sum(column) / len(samples) for column in columns]
+def with_mean_rates(sample: Sample, window: Sequence[Sample]) -> Sample:
+    number = len(window)
+    return Sample(
+        at=sample.at,
+        ready=sample.ready,
+        unacked=sample.unacked,
+        publish_rate=sum([each.publish_rate for each in window]) / number,
+        deliver_rate=sum([each.deliver_rate for each in window]) / number,
+        ack_rate=sum([each.ack_rate for each in window]) / number,
+    )
 
 
 def spark(values: Sequence[float]) -> str:

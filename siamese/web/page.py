@@ -20,19 +20,16 @@ from nicegui import ui
 
 from common import Failure
 from siamese.monitoring import alerts, database, dead_letters
+from siamese.monitoring.collector import NO_EVENT_EXCHANGE, NO_METRICS
+from siamese.monitoring.database import DAY_S
 from siamese.text import duration, printable
 from siamese.web import login
 from siamese.web.formats import count, since
 from siamese.web.widgets import Refresh, box, button, say
 
 REFRESH_PERIOD_S = 2.0
-DAY_S = 86_400
 MAX_NOTES = 5  # shown at once
 MONITOR_GRACE_S = 10  # beyond three intervals, until monitor.py is silent
-
-# What monitor.py says first of the two things it may have to do without.
-NO_METRICS = 'no metrics'
-NO_EXCHANGE = 'no exchange'
 
 TABS = {
     '/': 'Queues',
@@ -98,7 +95,7 @@ class Note(NamedTuple):
     link: str = ''
 
 
-class Situation(NamedTuple):
+class BrokerStatus(NamedTuple):
     """What every page shows of the broker."""
 
     state: str
@@ -109,11 +106,11 @@ class Situation(NamedTuple):
     collected: float | None
 
 
-def situation(
+def broker_status(
     db: sqlite3.Connection,
     args: argparse.Namespace,
     now: float,
-) -> Situation:
+) -> BrokerStatus:
     known = database.broker(db)
     warnings = alerts.warnings(db, args.unread_after, now - DAY_S, now)
     notes = [note_of(warning) for warning in warnings]
@@ -126,8 +123,8 @@ def situation(
         if known['state'] == 'up':
             notes += notes_of_missing(known['missing'] or [])
         state, tone = broker_state(known, now)
-    _, waiting = dead_letters.letters(db, requeued=False, limit=0)
-    return Situation(
+    _, waiting = dead_letters.find(db, requeued=False, limit=0)
+    return BrokerStatus(
         state=state,
         tone=tone,
         notes=sorted(notes, key=lambda note: not note.urgent),
@@ -176,9 +173,7 @@ def notes_of_missing(missing: list[str]) -> list[Note]:
     The event exchange is left out: most virtual hosts do not have it.
     """
     return [
-        Note(text.startswith(NO_METRICS), text)
-        for text in missing
-        if not text.startswith(NO_EXCHANGE)
+        Note(text.startswith(NO_METRICS), text) for text in missing if text != NO_EVENT_EXCHANGE
     ]
 
 
@@ -242,9 +237,9 @@ async def frame(
         yield page
         foot = say('div', '', 'foot')
 
-    async def show_situation() -> bool:
+    async def show_broker_status() -> bool:
         """Return whether the history can be read."""
-        found, failure = await read_history(page, lambda db: situation(db, args, page.now))
+        found, failure = await read_history(page, lambda db: broker_status(db, args, page.now))
         if found is None:
             header.show_failure()
             notes.show([Note(True, failure or '')])
@@ -260,7 +255,7 @@ async def frame(
             timer.deactivate()
             ui.navigate.to(page.login_path() + '&ended')
             return
-        if await show_situation():
+        if await show_broker_status():
             for refresh in page.refreshers:
                 await refresh()
 
@@ -268,7 +263,7 @@ async def frame(
     await tick()
 
 
-def notes_for(found: Situation, here: str) -> list[Note]:
+def notes_for(found: BrokerStatus, here: str) -> list[Note]:
     """Return the notes of a page: all on the first one, else urgent ones."""
     notes = found.notes
     if here != '/':
@@ -280,7 +275,7 @@ def notes_for(found: Situation, here: str) -> list[Note]:
     return [*notes[:MAX_NOTES], Note(False, remark)]
 
 
-def footer(found: Situation, page: Page) -> str:
+def footer(found: BrokerStatus, page: Page) -> str:
     collected = since(found.collected, page.now) or 'never'
     parts = [
         found.place,
@@ -349,7 +344,7 @@ class Header:
         props['title'] = title
         props['aria-label'] = title
 
-    def show(self, found: Situation) -> None:
+    def show(self, found: BrokerStatus) -> None:
         self.state.set_text(found.state)
         self.state.classes(replace=f'state {found.tone}')
         text = TABS['/dead']

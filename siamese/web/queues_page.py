@@ -8,9 +8,11 @@ from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from siamese.monitoring import clients, database, dead_letters, queues
+from siamese.monitoring.database import DAY_S, RATES
+from siamese.monitoring.queues import Sample
 from siamese.text import duration, printable
-from siamese.web.formats import Sample, count, rate, smooth, spark
-from siamese.web.page import DAY_S, Page, read_history
+from siamese.web.formats import count, rate, smooth, spark
+from siamese.web.page import Page, read_history
 from siamese.web.widgets import (
     Row,
     Tile,
@@ -29,7 +31,6 @@ from siamese.web.widgets import (
 )
 
 UNREAD_AFTER_S = 60  # a message may wait so long although there are consumers
-PUBLISH_RATE = 3  # the place of this rate in a sample
 COLOURS = {
     'published': 'var(--published)',
     'delivered': 'var(--delivered)',
@@ -105,17 +106,17 @@ class QueuesView:
 
     def read(self, db: sqlite3.Connection) -> Overview:
         now = self.page.now
-        known = [with_age(row, now) for row in queues.known(db)]
+        known = [with_age(row, now) for row in queues.rows(db)]
         wanted = (self.search.value or '').lower()
         matching = [row for row in known if wanted in row['name'].lower()]
         rows = []
         for row in view_of(self.table, matching):
             recent = recent_samples(db, row['name'])
             rows.append(table_row(row, recent, now))
-        states = [client['state'] for client in clients.known(db)]
+        states = [client['state'] for client in clients.rows(db)]
         gone = states.count('gone')
         today = dead_letters.by_queue(db, now - DAY_S)
-        _, waiting = dead_letters.letters(db, requeued=False, limit=0)
+        _, waiting = dead_letters.find(db, requeued=False, limit=0)
         return Overview(
             known=known,
             matching=len(matching),
@@ -143,10 +144,10 @@ class QueuesView:
             count(found.connected),
             f'connected, {count(found.gone)} gone',
         )
-        alone = [row for row in known if row['alone_since']]
+        unread = [row for row in known if row['no_consumer_since']]
         self.queues.show(
             count(len(known)),
-            f'{count(len(alone))} without a consumer',
+            f'{count(len(unread))} without a consumer',
         )
 
 
@@ -163,12 +164,12 @@ def with_age(row: Row, now: float) -> Row:
 
 
 def recent_samples(db: sqlite3.Connection, name: str) -> list[Sample]:
-    return list(queues.samples(db, name).get(name, []))
+    return queues.samples(db, name).get(name, [])
 
 
 def table_row(row: Row, recent: list[Sample], now: float) -> Row:
     tone, state = state_of(row, now)
-    rates = [sample[PUBLISH_RATE] for sample in smooth(recent)]
+    rates = [sample.publish_rate for sample in smooth(recent)]
     peak = rate(max(rates, default=0))
     oldest = '–'
     if row['oldest_since']:
@@ -194,7 +195,7 @@ def state_of(row: Row, now: float) -> tuple[str, str]:
     """Return the tone and the name of the state of a queue."""
     if row['state'] != 'running':
         return 'off', row['state'] or 'new'
-    if row['alone_since']:
+    if row['no_consumer_since']:
         return 'warn', 'no consumer'
     if is_unread(row, now):
         return 'warn', 'not read'
@@ -268,7 +269,7 @@ class QueueView:
         self.show_rates(found.recent)
 
     def read(self, db: sqlite3.Connection) -> QueueFacts:
-        known = {row['name']: row for row in queues.known(db, gone=True)}
+        known = {row['name']: row for row in queues.rows(db, gone=True)}
         dead = 0
         for row in dead_letters.by_queue(db):
             if row['queue'] == self.name:
@@ -284,8 +285,8 @@ class QueueView:
         self.ready.show(count(row['ready']))
         self.unacked.show(count(row['unacked']))
         remark = ''
-        if row['alone_since']:
-            remark = f'none for {duration(now - row["alone_since"])}'
+        if row['no_consumer_since']:
+            remark = f'none for {duration(now - row["no_consumer_since"])}'
         self.consumers.show(count(row['consumers']), remark)
         if row['oldest_since']:
             age = duration(now - row['oldest_since'])
@@ -298,8 +299,8 @@ class QueueView:
     def show_rates(self, recent: list[Sample]) -> None:
         samples = smooth(recent)
         lines = self.rates.options['series']
-        for place, line in enumerate(lines, PUBLISH_RATE):
-            line['data'] = [point(sample, place) for sample in samples]
+        for name, line in zip(RATES, lines):
+            line['data'] = [point(sample, name) for sample in samples]
         now = self.page.now
         self.rates.options['xAxis'].update(
             min=(now - queues.KEEP_SAMPLES_S) * 1000,
@@ -308,9 +309,9 @@ class QueueView:
         self.rates.update()
 
 
-def point(sample: Sample, place: int) -> list[float]:
+def point(sample: Sample, name: str) -> list[float]:
     """Return a rate of a sample as ECharts takes it, with its time in ms."""
-    return [round(sample[0] * 1000), round(sample[place], 2)]
+    return [round(sample.at * 1000), round(getattr(sample, name), 2)]
 
 
 # ---- the history
@@ -400,9 +401,8 @@ class HistoryView:
         starts = periods(period, self.page.now)
 
         def read(db: sqlite3.Connection) -> list[Row]:
-            everything = self.queue is None
-            found: list[Row] = database.report(db, period, self.queue, starts[0], total=everything)
-            return found
+            total = self.queue is None
+            return database.by_period(db, period, self.queue, starts[0], total=total)
 
         found, _ = await read_history(self.page, read)
         if found is None or self.shown == (period, found):

@@ -118,7 +118,7 @@ def test_the_mail_is_kept_while_the_mail_server_is_unavailable_and_tells_all(
         )
         assert mail.mail['Bcc'] is None
         channel.basic_publish('', 'strange', b'x', pika.BasicProperties(message_id='second'))
-        wait_until(lambda: dead_letters.letters(db)[1] == 2, 'the second')
+        wait_until(lambda: dead_letters.find(db)[1] == 2, 'the second')
         now = time.time()
         wait_until(lambda: database.get_fact(db, 'collected') > now + 1, 'two more collections')
         assert len(mailbox.mails) == 1  # the period is not over
@@ -205,7 +205,7 @@ def test_a_mail_server_that_says_nothing_keeps_nothing_up(start, broker, channel
         silent.settimeout(60)
         with silent.accept()[0] as asked:
             channel.basic_publish('siamese.dlx', '', b'y')
-            wait_until(lambda: dead_letters.letters(db)[1] == 2, 'two dead letters')
+            wait_until(lambda: dead_letters.find(db)[1] == 2, 'two dead letters')
             now = time.time()
             wait_until(lambda: database.get_fact(db, 'collected') > now, 'a collection')
             asked.setblocking(False)
@@ -261,7 +261,7 @@ def test_each_dead_letter_is_in_exactly_one_mail_however_long_it_took_to_store_i
     bury(channel, 'first')
     wait_until(lambda: told(mailbox) == ['first'], 'the first mail')
     bury(channel, 'second')
-    wait_until(lambda: dead_letters.letters(db)[1] == 2, 'the second letter')
+    wait_until(lambda: dead_letters.find(db)[1] == 2, 'the second letter')
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute('BEGIN IMMEDIATE')
         bury(channel, 'third')
@@ -280,7 +280,7 @@ def test_the_first_mail_begins_when_mails_begin(start, broker, channel, tmp_path
     ):
         monitor, db = watch(start, broker, path, '--mail-every', 0, *flags, SMTP_URL=mailbox.smtp)
         bury(channel, f'letter-{number}')
-        wait_until(lambda n=number, db=db: dead_letters.letters(db)[1] == n + 1, 'the letter')
+        wait_until(lambda n=number, db=db: dead_letters.find(db)[1] == n + 1, 'the letter')
         if flags:
             wait_until(lambda n=number: f'letter-{n}' in told(mailbox), 'a mail')
         assert monitor.stop().status == 0

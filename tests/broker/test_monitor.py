@@ -27,7 +27,7 @@ from siamese.testbed import rabbitmq as broker_module
 
 def unroutable(db):
     """Return how many messages no queue took: returned, dropped."""
-    rows = database.report(db, 'day', total=True)
+    rows = database.by_period(db, 'day', total=True)
     return tuple(sum(row[name] for row in rows) for name in database.UNROUTABLE)
 
 
@@ -95,7 +95,7 @@ def test_known_counts_while_node_and_monitor_restart(start, tmp_path):
         wait_until(
             lambda: database.broker(db)['state'] == 'unavailable', 'the broker is unavailable'
         )
-        assert {row['publish_rate'] for row in queues.known(db)} == {0}
+        assert {row['publish_rate'] for row in queues.rows(db)} == {0}
         broker.start()
         wait_until(lambda: database.broker(db)['state'] == 'up', 'the broker back')
         load(2)
@@ -181,7 +181,7 @@ def test_dead_letters_whose_acknowledgement_is_lost_count_once(
         for _ in range(2):
             method = wait_until(lambda: channel.basic_get('twice')[0], 'the message')
             channel.basic_reject(method.delivery_tag, requeue=False)
-        wait_until(lambda: dead_letters.letters(db)[1] == 5, 'five dead letters')
+        wait_until(lambda: dead_letters.find(db)[1] == 5, 'five dead letters')
         between.cut()
         between.release()
         monitor.wait_for('back after')
@@ -189,7 +189,7 @@ def test_dead_letters_whose_acknowledgement_is_lost_count_once(
             'siamese.dlx', '', b'', pika.BasicProperties(message_id='behind them')
         )
         wait_until(lambda: 'behind them' in dead_ids(db), 'what came again')
-    assert dead_letters.letters(db)[1] == 6
+    assert dead_letters.find(db)[1] == 6
     assert {(row['queue'], row['reason'], row['count']) for row in dead_letters.by_queue(db)} == {
         ('twice', 'rejected', 2),
         ('', 'unknown', 4),
@@ -206,7 +206,7 @@ def test_clients_their_states_and_interruptions(start, broker, url, tmp_path):
 
     def client(name):
         return next(
-            (row for row in clients.known(db) if row['name'] == name),
+            (row for row in clients.rows(db) if row['name'] == name),
             {'state': '?', 'interruptions': 0},
         )
 
@@ -278,7 +278,7 @@ def test_the_event_exchange_tells_of_clients_between_two_collections(start, tmp_
             )
 
             def alice():
-                return next((row for row in clients.known(db) if row['name'] == 'alice'), None)
+                return next((row for row in clients.rows(db) if row['name'] == 'alice'), None)
 
             wait_until(
                 lambda n=number: (
@@ -390,14 +390,14 @@ def test_simple_one_producer_and_no_consumer(start, run, broker, tmp_path):
             '-',
         ).out
     )
-    wait_until(lambda: dead_letters.letters(db)[1] == 5, 'five dead letters')
+    wait_until(lambda: dead_letters.find(db)[1] == 5, 'five dead letters')
     assert names_not_picked_up(run, path) == [
         ('siamese.ack', f'alice-{sent["run"]}-{number}', 'expired') for number in range(1, 6)
     ]
     assert (
         run('ack_producer.py', '--name', 'alice', '--count', 3, '--rate', 50, '--quiet').status == 0
     )
-    wait_until(lambda: queues.known(db)[0]['ready'] == 3, 'three messages in the history')
+    wait_until(lambda: queues.rows(db)[0]['ready'] == 3, 'three messages in the history')
     checked = run(
         'monitor.py',
         '--once',
@@ -442,7 +442,7 @@ def test_complex_one_producer_and_some_consumers(start, run, broker, tmp_path):
         ).out
     )
     assert [consumer.end().status for consumer in consumers] == [0, 0]
-    wait_until(lambda: dead_letters.letters(db)[1] == 6, 'six dead letters')
+    wait_until(lambda: dead_letters.find(db)[1] == 6, 'six dead letters')
     assert names_not_picked_up(run, path) == [
         ('bert', f'alice-{sent["run"]}-{number}', 'expired') for number in range(1, 7)
     ]
@@ -499,7 +499,7 @@ def test_more_complex_several_producers_and_some_consumers(start, run, broker, t
         16,
     )
     assert taken.status == 0
-    wait_until(lambda: dead_letters.letters(db)[1] == 16, '16 dead letters')
+    wait_until(lambda: dead_letters.find(db)[1] == 16, '16 dead letters')
     assert names_not_picked_up(run, path) == sorted(
         ('siamese.rest', f'{name}-{runs[name]}-{number}', 'expired')
         for name in ('carol', 'dave')
@@ -515,7 +515,7 @@ def test_more_dead_letters_than_a_quorum_queue_delivers_unacknowledged(
         channel.basic_publish('siamese.dlx', '', str(number).encode())
     wait_until(lambda: waiting(channel, 'siamese.dead') == 2500, 'all to be there')
     _, db = watch(start, broker, tmp_path / 'siamese.db', '--quiet')
-    wait_until(lambda: dead_letters.letters(db)[1] == 2500, 'all stored')
+    wait_until(lambda: dead_letters.find(db)[1] == 2500, 'all stored')
     wait_until(lambda: not waiting(channel, 'siamese.dead'), 'all acknowledged')
 
 

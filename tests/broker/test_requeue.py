@@ -43,8 +43,8 @@ def test_malformed_dead_letters_are_kept_as_they_are_and_requeued(
         channel.basic_publish('', 'strange', body, properties)
     channel.basic_publish('siamese.dlx', '', b'nobody knows from where')
     monitor, db = watch(start, broker, path)
-    wait_until(lambda: dead_letters.letters(db)[1] == len(odd) + 1, 'all dead letters')
-    kept = [dead_letters.letter(db, row['id']) for row in dead_letters.letters(db, limit=-1)[0]]
+    wait_until(lambda: dead_letters.find(db)[1] == len(odd) + 1, 'all dead letters')
+    kept = [dead_letters.get(db, row['id']) for row in dead_letters.find(db, limit=-1)[0]]
     assert Counter(row['body'] for row in kept if row['queue']) == Counter(body for _, body in odd)
     assert {(row['queue'], row['reason']) for row in kept} == {
         ('strange', 'expired'),
@@ -80,7 +80,7 @@ def test_requeue_of_one_of_a_queue_and_of_one_that_is_no_more(
         channel.queue_declare(queue, durable=True, arguments={**DEAD_LETTERS, 'x-message-ttl': 1})
         published(channel, queue, 3)
     _, db = watch(start, broker, path)
-    wait_until(lambda: dead_letters.letters(db)[1] == 6, 'six dead letters')
+    wait_until(lambda: dead_letters.find(db)[1] == 6, 'six dead letters')
     for queue in 'gone', 'there':
         channel.queue_delete(queue)
     channel.queue_declare('there', durable=True)
@@ -89,7 +89,7 @@ def test_requeue_of_one_of_a_queue_and_of_one_that_is_no_more(
     assert one.status == 0 and one.out.startswith(f'1 dead letter of #{first} to requeue\n1 of 1 ')
     assert (
         channel.basic_get('there', auto_ack=True)[1].message_id
-        == dead_letters.letter(db, first)['message_id']
+        == dead_letters.get(db, first)['message_id']
     )
     assert run('monitor.py', '--requeue', 'there', '--history', path).status == 0
     assert waiting(channel, 'there') == 2

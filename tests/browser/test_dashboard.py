@@ -158,7 +158,7 @@ def seen_now(db, **facts):
 
 
 def queue(name, ready=0, unacked=0, consumers=1, **more):
-    """Return a queue as queues.collect() takes it."""
+    """Return a queue as queues.update() takes it."""
     return {
         'name': name,
         'type': 'classic',
@@ -173,7 +173,7 @@ def queue(name, ready=0, unacked=0, consumers=1, **more):
 
 
 def collect(db, *rows, at=None):
-    queues.collect(db, at or time.time(), list(rows), 1e6)
+    queues.update(db, at or time.time(), list(rows), 1e6)
 
 
 def client(name, user, does):
@@ -515,7 +515,7 @@ def test_history_by_hour_day_month_and_year(db, serve, visit):
     bars = tab.locator('.history svg')
     for period in 'Hour', 'Month', 'Year', 'Day':
         tab.get_by_role('button', name=period, exact=True).click()
-        expected = database.report(
+        expected = database.by_period(
             db, period.lower(), 'work', queues_page.periods(period.lower(), now)[0]
         )
         expect(rows).to_have_count(len(expected) + 1)
@@ -527,12 +527,12 @@ def test_history_by_hour_day_month_and_year(db, serve, visit):
         expect(bars).to_contain_text(
             time.strftime(queues_page.SPANS[period.lower()].time_format, time.gmtime(first))
         )
-    assert len({len(database.report(db, period, 'work')) for period in database.PERIODS}) > 1
+    assert len({len(database.by_period(db, period, 'work')) for period in database.PERIODS}) > 1
 
 
 def test_unroutable_messages_are_in_the_history_of_all_queues(db, serve, visit):
     for returned, dropped in (0, 0), (1234, 5):
-        queues.collect(
+        queues.update(
             db,
             time.time(),
             [queue('work', published=returned * 9999, delivered=returned * 9999)],

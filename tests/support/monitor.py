@@ -27,7 +27,7 @@ def reader(path):
 def totals(db, period='day'):
     """Return {queue: figures} of a history, which must all be of one period."""
     return {
-        row['queue']: tuple(row[name] for name in FIGURES) for row in database.report(db, period)
+        row['queue']: tuple(row[name] for name in FIGURES) for row in database.by_period(db, period)
     }
 
 
@@ -52,7 +52,7 @@ def watch(start, broker, path, *flags, **env):
 
 
 def dead_ids(db):
-    return sorted(row['message_id'] for row in dead_letters.letters(db, limit=-1)[0])
+    return sorted(row['message_id'] for row in dead_letters.find(db, limit=-1)[0])
 
 
 @contextlib.contextmanager

@@ -16,14 +16,14 @@ def test_each_kind_of_alert_is_found_once(db):
     database.set_facts(
         db, state='unavailable', since=NOON - 60, alarms={'memory alarm on n0': NOON - 8}
     )
-    queues.collect(db, NOON - 100, [queue(), queue('used'), queue('fresh')], uptime=None)
-    queues.collect(
+    queues.update(db, NOON - 100, [queue(), queue('used'), queue('fresh')], uptime=None)
+    queues.update(
         db,
         NOON - 90,
         [queue(published=2, ready=2), queue('used', 1, 1), queue('fresh')],
         uptime=None,
     )
-    queues.collect(
+    queues.update(
         db,
         NOON - 10,
         [queue(published=2, ready=2), queue('used', 1, 1), queue('fresh', 1)],

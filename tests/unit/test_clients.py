@@ -14,19 +14,19 @@ def db():
 def test_a_client_that_comes_back_was_interrupted(db):
     seen(db, 1, 'a')
     seen(db, 2, 'a')
-    assert clients.known(db)[0]['interruptions'] == 0
+    assert clients.rows(db)[0]['interruptions'] == 0
     seen(db, 3, 'b')  # it was back before anybody looked
     seen(db, 3.2, 'b', 'c')  # the API still names the one that is gone
     seen(db, 3.4, 'c')
     seen(db, 4)
-    assert clients.known(db)[0]['state'] == 'gone' and clients.known(db)[0]['since'] == 4
+    assert clients.rows(db)[0]['state'] == 'gone' and clients.rows(db)[0]['since'] == 4
     seen(db, 7, 'd')
-    (row,) = clients.known(db)
+    (row,) = clients.rows(db)
     assert (row['interruptions'], row['last_interruption'], row['back']) == (3, 4, 7)
     assert (row['does'], row['state']) == ('publishes', 'publishing and consuming')
     assert row['published'] == 40 and row['delivered'] == 4
     seen(db, 8 + clients.ACTIVE_WINDOW_S, 'd')
-    assert clients.known(db)[0]['state'] == 'idle'
+    assert clients.rows(db)[0]['state'] == 'idle'
 
 
 def test_a_client_is_still_publishing_while_the_broker_does_not_update_its_counters(db):
@@ -43,7 +43,7 @@ def test_a_client_is_still_publishing_while_the_broker_does_not_update_its_count
                 }
             },
         )
-        states.append((clients.known(db)[0]['state'], clients.known(db)[0]['since']))
+        states.append((clients.rows(db)[0]['state'], clients.rows(db)[0]['since']))
     assert states == [
         *[('publishing', 0)] * 3,
         ('blocked', 15),
@@ -53,14 +53,14 @@ def test_a_client_is_still_publishing_while_the_broker_does_not_update_its_count
 
 
 def test_events_of_the_event_exchange_change_the_state_of_clients(db):
-    clients.connected(db, 1, 'alice', 'guest', 'a')
-    clients.disconnected(db, 2, 'a')
-    clients.disconnected(db, 2, 'unknown')
-    assert clients.known(db)[0]['state'] == 'gone'
-    clients.connected(db, 3, 'alice', 'guest', 'b')
-    (row,) = clients.known(db)
+    clients.client_connected(db, 1, 'alice', 'guest', 'a')
+    clients.client_disconnected(db, 2, 'a')
+    clients.client_disconnected(db, 2, 'unknown')
+    assert clients.rows(db)[0]['state'] == 'gone'
+    clients.client_connected(db, 3, 'alice', 'guest', 'b')
+    (row,) = clients.rows(db)
     assert (row['interruptions'], row['last_interruption'], row['back']) == (1, 2, 3)
     clients.update(db, 4, {}, grace_s=10)  # the API does not know of it yet
-    assert clients.known(db)[0]['state'] == 'idle'
+    assert clients.rows(db)[0]['state'] == 'idle'
     clients.update(db, 14, {}, grace_s=10)
-    assert clients.known(db)[0]['state'] == 'gone'
+    assert clients.rows(db)[0]['state'] == 'gone'

@@ -78,8 +78,8 @@ def test_a_snapshot_has_queues_clients_alarms_and_counters():
 
 def test_a_collection_is_stored_without_connections_that_are_closed(db):
     collector.collect(db, api(), '/', closed={'a'}, missing=['more'])
-    assert [row['name'] for row in queues.known(db)] == ['silent', 'work']
-    assert {row['name']: row['state'] for row in clients.known(db)} == {
+    assert [row['name'] for row in queues.rows(db)] == ['silent', 'work']
+    assert {row['name']: row['state'] for row in clients.rows(db)} == {
         'alice': 'gone',
         'b': 'idle',
     }

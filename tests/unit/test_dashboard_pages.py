@@ -20,7 +20,7 @@ QUEUE = {
     'publish_rate': 0,
     'deliver_rate': 0,
     'oldest_since': None,
-    'alone_since': None,
+    'no_consumer_since': None,
 }
 
 
@@ -42,13 +42,13 @@ def db():
 
 
 def test_a_broker_that_is_up_needs_no_note(db):
-    found = page.situation(db, ARGS, NOW)
+    found = page.broker_status(db, ARGS, NOW)
     assert (found.state, found.tone, found.notes) == ('RabbitMQ 3.10.8 up', 'good', [])
 
 
 def test_a_silent_monitor_is_the_first_note_of_all(db):
     database.set_facts(db, alarms={'memory alarm on a@b': NOW})
-    found = page.situation(db, ARGS, NOW + 600)
+    found = page.broker_status(db, ARGS, NOW + 600)
     assert (found.state, found.tone) == ('monitor silent', 'warn')
     silence, alarm = found.notes
     assert silence.urgent and silence.text.startswith('monitor.py has written nothing for 10 min')
@@ -57,20 +57,20 @@ def test_a_silent_monitor_is_the_first_note_of_all(db):
 
 def test_a_history_nobody_has_written_to_yet_says_so(db):
     database.set_facts(db, monitor=None, state=None)
-    found = page.situation(db, ARGS, NOW)
+    found = page.broker_status(db, ARGS, NOW)
     assert 'written nothing yet' in found.notes[0].text
     assert page.broker_state(database.broker(db), NOW) == ('looking for the broker', 'off')
 
 
 def test_a_broker_that_is_not_up_is_unavailable(db):
     database.set_facts(db, state='unavailable', since=NOW - 300)
-    found = page.situation(db, ARGS, NOW)
+    found = page.broker_status(db, ARGS, NOW)
     assert (found.state, found.tone) == ('RabbitMQ 3.10.8 unavailable for 5 min', 'bad')
 
 
 def test_only_six_notes_are_shown_and_beyond_the_first_page_only_urgent_ones():
     notes = [page.Note(number < 2, str(number)) for number in range(9)]
-    found = page.Situation('', '', notes, 0, '', None)
+    found = page.BrokerStatus('', '', notes, 0, '', None)
     on_first_page = page.notes_for(found, '/')
     assert on_first_page[:5] == notes[:5]
     assert on_first_page[5].text == 'and 4 more: ./monitor.py --once lists them'
@@ -84,7 +84,7 @@ def test_only_six_notes_are_shown_and_beyond_the_first_page_only_urgent_ones():
         ({'state': 'gone'}, 'gone'),
         ({'state': None}, 'new'),
         ({'publish_rate': 1}, 'active'),
-        ({'ready': 1, 'alone_since': NOW}, 'no consumer'),
+        ({'ready': 1, 'no_consumer_since': NOW}, 'no consumer'),
         ({'ready': 1, 'oldest_since': NOW - 61}, 'not read'),
         ({'ready': 1, 'oldest_since': NOW - 59}, 'idle'),
         ({'ready': 1, 'oldest_since': NOW - 61, 'deliver_rate': 1}, 'active'),

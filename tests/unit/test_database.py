@@ -43,7 +43,7 @@ def test_a_report_by_hour_day_month_and_year(db):
         for month in (1, 12)
     ]
     for number, at in enumerate(months):
-        queues.collect(
+        queues.update(
             db,
             at,
             [queue('a', published=number, ready=number), queue('siamese.dead', published=number)],
@@ -72,7 +72,7 @@ def test_a_report_by_hour_day_month_and_year(db):
                 row['rejected'],
                 row['other'],
             )
-            for row in database.report(db, *args, **kwargs)
+            for row in database.by_period(db, *args, **kwargs)
         ]
 
     assert shown('year', 'a') == [
@@ -94,22 +94,22 @@ def test_a_report_by_hour_day_month_and_year(db):
 
 def test_retention(db):
     for days in range(4):
-        queues.collect(db, NOON + days * 86400, [queue(published=days)], uptime=None)
+        queues.update(db, NOON + days * 86400, [queue(published=days)], uptime=None)
         dead_letters.insert(db, [letter(days, at=NOON + days * 86400)], 's', NOON + days * 86400)
     seen(db, NOON + 2 * 86400, 'a')
     seen(db, NOON + 2 * 86400 + 1)
     for days in (3, 34):
         assert (
-            len(clients.known(db)) == 1
+            len(clients.rows(db)) == 1
         )  # when nobody has seen it for a month it will not come back
         database.forget(db, NOON + 2 * 86400, NOON + days * 86400)
-    assert [row['expired'] for row in database.report(db, 'day')] == [1, 1]
-    assert [row['message_id'] for row in dead_letters.letters(db)[0]] == ['alice-3', 'alice-2']
-    assert clients.known(db) == [] and len(database.report(db, 'month')) == 1
-    assert [row['name'] for row in queues.known(db, gone=True)] == ['q']
-    queues.collect(db, NOON + 4 * 86400, [], uptime=None)
+    assert [row['expired'] for row in database.by_period(db, 'day')] == [1, 1]
+    assert [row['message_id'] for row in dead_letters.find(db)[0]] == ['alice-3', 'alice-2']
+    assert clients.rows(db) == [] and len(database.by_period(db, 'month')) == 1
+    assert [row['name'] for row in queues.rows(db, gone=True)] == ['q']
+    queues.update(db, NOON + 4 * 86400, [], uptime=None)
     database.forget(db, NOON + 60 * 86400, NOON + 60 * 86400)
-    assert queues.known(db, gone=True) == dead_letters.by_queue(db) == []
+    assert queues.rows(db, gone=True) == dead_letters.by_queue(db) == []
 
 
 def count_up(path):
@@ -132,7 +132,7 @@ def test_several_processes_can_write_while_one_reads(tmp_path):
     for writer in writers:
         writer.join(60)
         assert writer.exitcode == 0
-    assert dead_letters.letters(reader)[1] == database.report(reader, 'year')[0]['expired'] == 100
+    assert dead_letters.find(reader)[1] == database.by_period(reader, 'year')[0]['expired'] == 100
 
 
 def test_a_history_that_no_process_writes_can_be_read_without_write_permission():
@@ -148,7 +148,7 @@ def test_a_history_that_no_process_writes_can_be_read_without_write_permission()
             try:
                 if os.geteuid() == 0:  # who may do all
                     os.setuid(65534)
-                status = int(dead_letters.letters(database.open_for_reading(path))[1] != 1)
+                status = int(dead_letters.find(database.open_for_reading(path))[1] != 1)
             finally:
                 os._exit(status)
         assert os.waitpid(reader, 0)[1] == 0

@@ -29,7 +29,7 @@ def test_a_redelivered_dead_letter_is_stored_once_and_its_twin_is_not_lost(db):
     assert (
         dead_letters.insert(db, again, 'fourth', NOON + 4) == 2
     )  # they were acknowledged, so these are others
-    assert dead_letters.letters(db)[1] == database.report(db, 'day')[0]['expired'] == 4
+    assert dead_letters.find(db)[1] == database.by_period(db, 'day')[0]['expired'] == 4
 
 
 @pytest.mark.parametrize('count, ahead', [(1, -9), (2, -9), (1, 3600)])
@@ -76,7 +76,7 @@ def test_dead_letters_are_filtered_and_paged(db):
     dead_letters.mark_requeued(db, dead_letters.ids(db, '#1'), NOON + 2)
 
     def ids(**wanted):
-        rows, count = dead_letters.letters(db, **wanted)
+        rows, count = dead_letters.find(db, **wanted)
         assert count >= len(rows)
         return [row['id'] for row in rows]
 
@@ -85,10 +85,10 @@ def test_dead_letters_are_filtered_and_paged(db):
     assert ids(requeued=True) == [1] and ids(search='alice-7') == [8] and ids(since=NOON) == []
     assert dead_letters.ids(db, 'a') == [3, 5, 7, 9] and len(dead_letters.ids(db, 'all')) == 8
     assert (
-        dead_letters.letter(db, 1)['body'] == b'\xff\x00'
-        and dead_letters.letter(db, 1)['requeued'] == NOON + 1
+        dead_letters.get(db, 1)['body'] == b'\xff\x00'
+        and dead_letters.get(db, 1)['requeued'] == NOON + 1
     )
-    assert dead_letters.letter(db, 10) is None
+    assert dead_letters.get(db, 10) is None
     assert (
         dead_letters.ids(db, '#²')
         == dead_letters.ids(db, '#' + '9' * 30)
@@ -108,7 +108,7 @@ def test_dead_letters_are_filtered_and_paged(db):
 
 def test_a_search_for_dead_letters_ignores_case(db):
     dead_letters.insert(db, [letter(1, sender='Jürgen'), letter(2)], 's', NOON)
-    assert [dead_letters.letters(db, search=text)[1] for text in ('ALICE-1', 'jÜRG', 'J', 'x')] == [
+    assert [dead_letters.find(db, search=text)[1] for text in ('ALICE-1', 'jÜRG', 'J', 'x')] == [
         1,
         1,
         1,
@@ -139,7 +139,7 @@ def test_counts_equal_the_number_of_dead_letters(steps):
         {'queue': 'b', 'reason': 'expired', 'requeued': False},
     ):
         for state in None, True, False:
-            rows, count = dead_letters.letters(db, **{'requeued': state, **wanted}, limit=-1)
+            rows, count = dead_letters.find(db, **{'requeued': state, **wanted}, limit=-1)
             assert count == len(rows)
     rows = dead_letters.by_queue(db)
     assert [{**row, 'stored': 0} for row in dead_letters.by_queue(db, 0)] == [

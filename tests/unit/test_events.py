@@ -14,9 +14,9 @@ def test_a_connection_of_our_virtual_host_is_a_client_until_it_is_closed(db):
     listener = events.Listener()
     facts = {'vhost': '/', 'name': 'a', 'user': 'guest', 'user_provided_name': 'alice'}
     listener.hear(db, 'connection.created', facts, vhost='/', now=1.0)
-    assert [(row['name'], row['state']) for row in clients.known(db)] == [('alice', 'idle')]
+    assert [(row['name'], row['state']) for row in clients.rows(db)] == [('alice', 'idle')]
     listener.hear(db, 'connection.closed', {'name': 'a'}, vhost='/', now=2.0)
-    assert [(row['name'], row['state']) for row in clients.known(db)] == [('alice', 'gone')]
+    assert [(row['name'], row['state']) for row in clients.rows(db)] == [('alice', 'gone')]
 
 
 def test_a_closed_connection_is_remembered_for_a_minute(db):
@@ -42,4 +42,4 @@ def test_events_that_lack_facts_or_are_of_another_virtual_host_are_ignored(facts
     db = database.open_for_writing(':memory:')
     for event in 'connection.created', 'connection.closed', 'connection.stats':
         events.Listener().hear(db, event, facts, vhost='/', now=1.0)
-    assert clients.known(db) == []
+    assert clients.rows(db) == []

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from siamese.monitoring.queues import Sample
 from siamese.web import formats
 
 
@@ -48,7 +49,7 @@ def test_rates_have_as_many_digits_as_people_read(number, text):
 
 
 def test_rates_are_means_over_15_seconds():
-    samples = [(at, 1, 0, at, 0, 2 * at) for at in range(0, 40, 5)]
+    samples = [Sample(at, 1, 0, at, 0, 2 * at) for at in range(0, 40, 5)]
     smoothed = formats.smooth(samples)
     assert [row[:3] for row in smoothed] == [row[:3] for row in samples]
     assert smoothed[0] == (0, 1, 0, 0, 0, 0)

@@ -20,7 +20,7 @@ class Channel:
         self.acked = []
 
     def basic_ack(self, tag, multiple):
-        self.acked.append((tag, multiple, dead_letters.letters(self.db)[1]))
+        self.acked.append((tag, multiple, dead_letters.find(self.db)[1]))
 
 
 def delivery(number, headers=None, **method):
@@ -65,7 +65,7 @@ def test_events_are_neither_dead_letters_nor_acknowledged(watched):
     watched.link.inbox.append(delivery(1, created, **event))
     watched.receive()
     assert watched.link.channel.acked == [] and watched.counts['stored'] == 0
-    assert [row['name'] for row in clients.known(watched.db)] == ['a']
+    assert [row['name'] for row in clients.rows(watched.db)] == ['a']
 
 
 def test_a_closed_channel_acknowledges_nothing_and_the_dead_letter_counts_once(watched):

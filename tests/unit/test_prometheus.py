@@ -20,7 +20,7 @@ def test_the_counter_of_dead_letters_does_not_fall_when_they_are_forgotten(tmp_p
     dead_letters.insert(db, [letter(1), letter(2), letter(3, reason='rejected')], 's', NOON)
     assert told() == {('q', 'expired'): 2, ('q', 'rejected'): 1}
     database.forget(db, NOON + 1, NOON + 1)
-    assert dead_letters.letters(db)[1] == 0 and told() == {
+    assert dead_letters.find(db)[1] == 0 and told() == {
         ('q', 'expired'): 2,
         ('q', 'rejected'): 1,
     }

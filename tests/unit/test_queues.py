@@ -33,7 +33,7 @@ def test_counts_are_those_of_the_broker_at_each_collection(tmp_path_factory, ste
 
     def poll():
         nonlocal seen, truth
-        queues.collect(db, now, [queue(published=counter)], None if several else now - node_start)
+        queues.update(db, now, [queue(published=counter)], None if several else now - node_start)
         truth, seen = truth + counter - seen, counter
 
     poll()
@@ -55,10 +55,11 @@ def test_counts_are_those_of_the_broker_at_each_collection(tmp_path_factory, ste
             # differ from that of a node of a cluster.
             poll()
     poll()
-    assert queues.known(db)[0]['published'] == truth
+    assert queues.rows(db)[0]['published'] == truth
     for period in database.PERIODS:
-        assert sum(row['published'] for row in database.report(db, period)) == truth
-    assert all(row[name] >= 0 for row in database.report(db, 'hour') for name in database.METRICS)
+        assert sum(row['published'] for row in database.by_period(db, period)) == truth
+    for row in database.by_period(db, 'hour'):
+        assert all(row[name] >= 0 for name in database.METRICS)
     db.close()
 
 
@@ -68,50 +69,50 @@ def test_a_counter_never_counts_backwards_nor_more_than_it_shows(old, new, resta
 
 
 def test_a_node_that_restarts_and_counts_beyond_where_it_was_is_noticed_by_its_uptime(db):
-    queues.collect(db, NOON, [queue(published=10)], uptime=1000)
-    queues.collect(db, NOON + 30, [queue(published=15)], uptime=20)
-    assert queues.known(db)[0]['published'] == 15
+    queues.update(db, NOON, [queue(published=10)], uptime=1000)
+    queues.update(db, NOON + 30, [queue(published=15)], uptime=20)
+    assert queues.rows(db)[0]['published'] == 15
 
 
 def test_a_node_that_restarted_and_is_up_for_longer_than_before_is_another_process(db):
-    queues.collect(db, NOON, [queue(published=10)], uptime=10, process='1')
-    queues.collect(db, NOON + 5, [queue(published=11)], uptime=15, process='1')
-    queues.collect(db, NOON + 40, [queue(published=15)], uptime=20, process='2')
-    assert queues.known(db)[0]['published'] == 16
+    queues.update(db, NOON, [queue(published=10)], uptime=10, process='1')
+    queues.update(db, NOON + 5, [queue(published=11)], uptime=15, process='1')
+    queues.update(db, NOON + 40, [queue(published=15)], uptime=20, process='2')
+    assert queues.rows(db)[0]['published'] == 16
 
 
 def test_a_restart_between_two_collections_is_noticed_and_a_clock_that_was_set_is_not_one(db):
-    queues.collect(db, NOON, [queue(published=10)], uptime=100)
-    queues.collect(db, NOON + 5000, [queue(published=15)], uptime=500)
-    assert queues.known(db)[0]['published'] == 15
-    queues.collect(db, NOON + 9000, [queue(published=17)], uptime=4500)
-    queues.collect(db, NOON + 9050, [queue(published=18)], uptime=4505)
-    assert queues.known(db)[0]['published'] == 18
+    queues.update(db, NOON, [queue(published=10)], uptime=100)
+    queues.update(db, NOON + 5000, [queue(published=15)], uptime=500)
+    assert queues.rows(db)[0]['published'] == 15
+    queues.update(db, NOON + 9000, [queue(published=17)], uptime=4500)
+    queues.update(db, NOON + 9050, [queue(published=18)], uptime=4505)
+    assert queues.rows(db)[0]['published'] == 18
 
 
 def test_of_a_cluster_a_counter_that_sinks_counts_nothing_twice(db):
     for at, published in enumerate((0, 100, 40, 50)):
-        queues.collect(db, NOON + at, [queue(published=published)], uptime=None)
-    assert queues.known(db)[0]['published'] == 110
+        queues.update(db, NOON + at, [queue(published=published)], uptime=None)
+    assert queues.rows(db)[0]['published'] == 110
 
 
 def test_what_was_counted_before_the_first_collection_is_left_out(db):
-    queues.collect(db, NOON, [queue(published=1000)], uptime=100)
-    queues.collect(db, NOON + 5, [queue(published=1001), queue('new', published=7)], uptime=105)
-    assert {row['name']: row['published'] for row in queues.known(db)} == {'q': 1, 'new': 7}
+    queues.update(db, NOON, [queue(published=1000)], uptime=100)
+    queues.update(db, NOON + 5, [queue(published=1001), queue('new', published=7)], uptime=105)
+    assert {row['name']: row['published'] for row in queues.rows(db)} == {'q': 1, 'new': 7}
 
 
 @pytest.mark.parametrize('uptime, published', [(3600, 0), (3, 7), (None, 0)])
 def test_what_a_node_counts_that_is_younger_than_the_history_is_not_left_out(db, uptime, published):
     database.set_facts(db, begun=NOON - 60)
-    queues.collect(db, NOON, [queue(published=7)], uptime)
-    queues.collect(db, NOON + 5, [queue(published=7)], uptime and uptime + 5)
-    assert queues.known(db)[0]['published'] == published
+    queues.update(db, NOON, [queue(published=7)], uptime)
+    queues.update(db, NOON + 5, [queue(published=7)], uptime and uptime + 5)
+    assert queues.rows(db)[0]['published'] == published
 
 
 def test_messages_that_no_queue_takes_are_counted_of_all_queues_together(db):
     def look(at, uptime, returned=None, dropped=None):
-        queues.collect(
+        queues.update(
             db, NOON + at, [queue()], uptime, unroutable={'returned': returned, 'dropped': dropped}
         )
 
@@ -121,62 +122,63 @@ def test_messages_that_no_queue_takes_are_counted_of_all_queues_together(db):
     look(15, 115, 54, 3)
     look(20, 2, 2)  # the node has restarted
     look(25, 7, 2, 1)
-    (row,) = database.report(db, 'hour', total=True)
+    (row,) = database.by_period(db, 'hour', total=True)
     assert (row['returned'], row['dropped']) == (6, 3)
-    assert database.report(db, 'hour') == [] and 'returned' not in database.METRICS
+    assert database.by_period(db, 'hour') == [] and 'returned' not in database.METRICS
 
 
 def test_a_stream_keeps_messages_and_is_never_unread(db):
     for at in 0, 5:
-        queues.collect(db, NOON + at, [queue('s', 9, type='stream'), queue('q', 9)], uptime=None)
-    assert {row['name']: row['alone_since'] for row in queues.known(db)} == {'s': None, 'q': NOON}
+        queues.update(db, NOON + at, [queue('s', 9, type='stream'), queue('q', 9)], uptime=None)
+    since = {row['name']: row['no_consumer_since'] for row in queues.rows(db)}
+    assert since == {'s': None, 'q': NOON}
 
 
 def test_counters_that_the_broker_omits_for_a_while_are_not_counted_again(db):
     for at, published in enumerate((0, 5, None, 5, 6)):
-        queues.collect(db, NOON + at, [queue(published=published)], uptime=100 + at)
-    assert queues.known(db)[0]['published'] == 6
+        queues.update(db, NOON + at, [queue(published=published)], uptime=100 + at)
+    assert queues.rows(db)[0]['published'] == 6
 
 
 def test_a_queue_that_is_deleted_and_declared_anew(db):
     for at, rows in enumerate(
         ([queue(published=0)], [queue(published=5, ready=5)], [], [queue(published=7)])
     ):
-        queues.collect(db, NOON + at, rows, uptime=100 + at)
-        assert [row['ready'] for row in queues.known(db)] == [row['ready'] for row in rows]
-    assert queues.known(db)[0]['published'] == 12
-    assert database.report(db, 'day')[0]['ready_high'] == 5
+        queues.update(db, NOON + at, rows, uptime=100 + at)
+        assert [row['ready'] for row in queues.rows(db)] == [row['ready'] for row in rows]
+    assert queues.rows(db)[0]['published'] == 12
+    assert database.by_period(db, 'day')[0]['ready_high'] == 5
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=1, max_size=30))
 def test_the_age_of_the_oldest_message_is_right_to_within_a_collection(flow):
     # For each collection: how many messages came, and how many left at most.
     db, waiting, published = database.open_for_writing(':memory:'), [], 0
-    queues.collect(db, NOON, [queue()], uptime=None)
+    queues.update(db, NOON, [queue()], uptime=None)
     for look, (come, leave) in enumerate(flow, 1):
         waiting = (waiting + [look] * come)[leave:]
         published += come
-        queues.collect(
+        queues.update(
             db, NOON + look, [queue(published=published, ready=len(waiting))], uptime=None
         )
-        oldest = queues.known(db)[0]['oldest_since']
+        oldest = queues.rows(db)[0]['oldest_since']
         assert oldest == (NOON + waiting[0] - 1 if waiting else None)
 
 
 def test_samples_have_the_rates_of_each_collection(db):
     for at, published in ((0, 0), (10, 20), (20, 20)):
-        queues.collect(db, NOON + at, [queue(published=published, ready=3)], uptime=None)
+        queues.update(db, NOON + at, [queue(published=published, ready=3)], uptime=None)
     assert queues.samples(db) == {
         'q': [(NOON + 10, 3, 0, 2.0, 0.0, 0.0), (NOON + 20, 3, 0, 0.0, 0.0, 0.0)]
     }
     assert queues.samples(db, 'q') == queues.samples(db) and queues.samples(db, 'other') == {}
-    queues.collect(db, NOON + 20 + queues.KEEP_SAMPLES_S, [queue(published=20)], uptime=None)
+    queues.update(db, NOON + 20 + queues.KEEP_SAMPLES_S, [queue(published=20)], uptime=None)
     assert len(queues.samples(db)['q']) == 1
 
 
 def test_rates_are_computed_from_samples_where_there_are_some(db):
     rates = []
     for at, published in ((0, 100), (5, 200), (10, 200), (15, 400), (60, 1000)):
-        queues.collect(db, NOON + at, [queue(published=published, publish_rate=7)], uptime=None)
-        rates.append(queues.known(db)[0]['publish_rate'])
+        queues.update(db, NOON + at, [queue(published=published, publish_rate=7)], uptime=None)
+        rates.append(queues.rows(db)[0]['publish_rate'])
     assert rates == [7, 20, 10, 20, 7]  # 7: the broker's, where nothing was seen in the last 15 s
