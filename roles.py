@@ -112,10 +112,10 @@ def create(args: Namespace) -> None:
     existing = {}
     for role in ROLES:
         path = f'users/{part(user_name(args, role))}'
-        existing[role] = find(args.call, path)
+        existing[role] = find(args.api, path)
     refuse_to_overwrite(args, existing)
     vhost = args.endpoint.virtual_host
-    if not find(args.call, f'vhosts/{part(vhost)}'):
+    if not find(args.api, f'vhosts/{part(vhost)}'):
         raise Failure(
             f'no virtual host {vhost!r}; see AMQP_URL, or rabbitmqctl add_vhost',
             1,
@@ -159,8 +159,8 @@ def create_user(args: Namespace, role: str, before: dict | None) -> None:
     tags = [*ROLES[role].tags, OWN_TAG]
     vhost = args.endpoint.virtual_host
     with permissions.signals_blocked():
-        put_user(args.call, name, tags, **secret)
-        put_permissions(args.call, vhost, name, ROLES[role].patterns)
+        put_user(args.api, name, tags, **secret)
+        put_permissions(args.api, vhost, name, ROLES[role].patterns)
         what = what_was_done(before)
         print(CREATED.format(user=name, password=shown, what=what))
 
@@ -185,23 +185,25 @@ def remove(args: Namespace) -> None:
         name = user_name(args, role)
         print(f'{name}: {remove_user(args, name)}')
     vhost = args.endpoint.virtual_host
-    permissions.delete_leftovers(args.call, vhost, permissions.TEMPORARY)
+    permissions.delete_leftovers(args.api, vhost, permissions.TEMPORARY)
 
 
 def remove_user(args: Namespace, name: str) -> str:
     """Remove a user as far as it is ours; return what was done."""
     path = f'users/{part(name)}'
-    user = find(args.call, path)
+    user = find(args.api, path)
     if not user:
         return 'does not exist'
     if not is_own(user):
         return 'not made by roles.py, left alone'
     vhost = args.endpoint.virtual_host
-    others = [held['vhost'] for held in args.call(f'{path}/permissions') if held['vhost'] != vhost]
+    others = [
+        held['vhost'] for held in args.api.get(f'{path}/permissions') if held['vhost'] != vhost
+    ]
     if not others:
-        args.call(path, 'DELETE')
+        args.api.delete(path)
         return 'removed'
-    args.call(f'permissions/{part(vhost)}/{part(name)}', 'DELETE')
+    args.api.delete(f'permissions/{part(vhost)}/{part(name)}')
     names = ', '.join(others)
     return f'permissions removed; stays, because it has some on {names}'
 
@@ -217,7 +219,7 @@ def check(args: Namespace) -> int:
     started = time.monotonic()
     name = permissions.TEMPORARY + secrets.token_hex(4)
     args.endpoint = blocking.first_reachable(args.endpoints)
-    limited = why_not_administrator(args.call)
+    limited = why_not_administrator(args.api)
     if limited:
         logging.warning(
             '%s may not create users (%s): trying what it may do itself, '
@@ -269,7 +271,7 @@ def logins_to_try(args: Namespace, name: str, limited: str) -> dict[str, Login]:
 def refuse_if_missing(args: Namespace) -> None:
     """Raise Failure unless there is a user for each role."""
     users = [user_name(args, role) for role in ROLES]
-    missing = [user for user in users if not find(args.call, f'users/{part(user)}')]
+    missing = [user for user in users if not find(args.api, f'users/{part(user)}')]
     if missing:
         names = ', '.join(missing)
         raise Failure(f'there is no user {names}; see ./roles.py --create', 1)
@@ -279,13 +281,13 @@ def create_twin(args: Namespace, role: str, name: str) -> Login:
     """Create a user with the same tags and permissions as that of a role."""
     user = user_name(args, role)
     vhost = args.endpoint.virtual_host
-    tags = tags_of(args.call(f'users/{part(user)}'))
-    patterns = get_patterns(args.call, vhost, user)
+    tags = tags_of(args.api.get(f'users/{part(user)}'))
+    patterns = get_patterns(args.api, vhost, user)
     login = Login(name, new_password())
     with permissions.signals_blocked():
-        put_user(args.call, name, tags, password=login.password)
+        put_user(args.api, name, tags, password=login.password)
         if patterns:
-            put_permissions(args.call, vhost, name, patterns)
+            put_permissions(args.api, vhost, name, patterns)
     return login
 
 
@@ -320,9 +322,9 @@ def find_differences(args: Namespace) -> list[str]:
     lines = []
     for role in ROLES:
         user = user_name(args, role)
-        tags = tags_of(args.call(f'users/{part(user)}'))
+        tags = tags_of(args.api.get(f'users/{part(user)}'))
         lines += unexpected_tags(role, [tag for tag in tags if tag != OWN_TAG])
-        patterns = get_patterns(args.call, args.endpoint.virtual_host, user)
+        patterns = get_patterns(args.api, args.endpoint.virtual_host, user)
         lines += different_patterns(role, patterns or [])
     return lines
 
@@ -444,7 +446,7 @@ def parse_args(argv: list[str] | None) -> Namespace:
         parser.error(str(error))
     log_in_as_administrator(args)
     args.endpoint = args.endpoints[0]
-    args.call = management_api.api(args.endpoint, args.management_url)
+    args.api = management_api.api(args.endpoint, args.management_url)
     return args
 
 
@@ -482,7 +484,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def refuse_if_limited(args: Namespace) -> None:
     """Raise Failure if this user may not create or remove users."""
-    limited = why_not_administrator(args.call)
+    limited = why_not_administrator(args.api)
     if limited:
         who = credentials.login_name(args.endpoint.credentials)
         raise Failure(

@@ -13,7 +13,7 @@ import secrets
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Any, Callable
+from typing import Callable
 
 import pika
 from pika.adapters.blocking_connection import BlockingChannel
@@ -23,6 +23,7 @@ from common import Failure
 from siamese import script
 from siamese.messaging import management_api
 from siamese.messaging.blocking import connected
+from siamese.messaging.management_api import ManagementApi
 
 TEMPORARY = 'siamese.check-'
 # If this process is killed, the queue expires, and the exchange goes with it.
@@ -31,10 +32,8 @@ PROBE_QUEUE_ARGUMENTS = {
     'x-expires': 600_000,  # ms
 }
 
-# management_api.api() returns one: call(path, method, body) -> decoded JSON.
-Call = Callable[..., Any]
 AmqpVerb = Callable[[BlockingChannel, str], object]
-ApiVerb = Callable[[Call, str, str], object]
+ApiVerb = Callable[[ManagementApi, str, str], object]
 
 
 def create_probe_objects(channel: BlockingChannel, name: str) -> None:
@@ -103,27 +102,27 @@ def delete(channel: BlockingChannel, name: str) -> None:
     channel.queue_delete(queue=name)
 
 
-def read_api(call: Call, _vhost: str, _name: str) -> None:
-    call('overview')
+def read_api(api: ManagementApi, _vhost: str, _name: str) -> None:
+    api.get('overview')
 
 
-def see_all_nodes(call: Call, _vhost: str, _name: str) -> None:
-    call('nodes')
+def see_all_nodes(api: ManagementApi, _vhost: str, _name: str) -> None:
+    api.get('nodes')
 
 
-def set_policy(call: Call, vhost: str, name: str) -> None:
+def set_policy(api: ManagementApi, vhost: str, name: str) -> None:
     policy = {
         'pattern': f'^{name}$',
         'definition': {'max-length': 9},
     }
-    call(f'policies/{vhost}/{name}', 'PUT', policy)
-    call(f'policies/{vhost}/{name}', 'DELETE')
+    api.put(f'policies/{vhost}/{name}', policy)
+    api.delete(f'policies/{vhost}/{name}')
 
 
-def create_user(call: Call, _vhost: str, name: str) -> None:
+def create_user(api: ManagementApi, _vhost: str, name: str) -> None:
     user = {'password': secrets.token_urlsafe(), 'tags': ''}
-    call(f'users/{name}-new', 'PUT', user)
-    call(f'users/{name}-new', 'DELETE')
+    api.put(f'users/{name}-new', user)
+    api.delete(f'users/{name}-new')
 
 
 BY_AMQP: dict[str, AmqpVerb] = {
@@ -162,10 +161,10 @@ def try_all(
         refusal_by_amqp(connection, create_probe_objects, name)
     refusals = try_by_amqp(endpoint, name)
     vhost = management_api.part(endpoint.virtual_host)
-    call = management_api.api(endpoint, management_url)
+    api = management_api.api(endpoint, management_url)
     for operation, verb in BY_API.items():
         if not script.stop_requested():
-            refusals[operation] = refusal_by_api(call, verb, vhost, name)
+            refusals[operation] = refusal_by_api(api, verb, vhost, name)
     return refusals
 
 
@@ -205,11 +204,11 @@ def refusal_by_amqp(
     return ''
 
 
-def refusal_by_api(call: Call, verb: Callable[..., object], *args: str) -> str:
-    """Try a call of the API; return why it was refused, '' if allowed."""
+def refusal_by_api(api: ManagementApi, verb: Callable[..., object], *args: str) -> str:
+    """Try a verb of the API; return why it was refused, '' if allowed."""
     try:
         with signals_blocked():
-            verb(call, *args)
+            verb(api, *args)
     except management_api.Refused as refused:
         if refused.status not in (401, 403):
             raise
@@ -256,8 +255,8 @@ def clean_up(
                 name,
             )
         try:
-            call = management_api.api(endpoint, management_url)
-            delete_leftovers(call, endpoint.virtual_host, name)
+            api = management_api.api(endpoint, management_url)
+            delete_leftovers(api, endpoint.virtual_host, name)
         except management_api.Refused as refused:
             logging.error(
                 '%s; users %s-... may be left, ./roles.py --remove removes them',
@@ -266,14 +265,14 @@ def clean_up(
             )
 
 
-def delete_leftovers(call: Call, vhost: str, prefix: str) -> None:
+def delete_leftovers(api: ManagementApi, vhost: str, prefix: str) -> None:
     """Delete the users and policies with this prefix, as far as permitted."""
     for path in 'users', f'policies/{management_api.part(vhost)}':
-        refusal_by_api(call, delete_by_prefix, path, prefix)
+        refusal_by_api(api, delete_by_prefix, path, prefix)
 
 
-def delete_by_prefix(call: Call, path: str, prefix: str) -> None:
-    for found in call(path):
+def delete_by_prefix(api: ManagementApi, path: str, prefix: str) -> None:
+    for found in api.get(path):
         name = found['name']
         if name.startswith(prefix):
-            call(f'{path}/{management_api.part(name)}', 'DELETE')
+            api.delete(f'{path}/{management_api.part(name)}')

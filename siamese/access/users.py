@@ -5,48 +5,47 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from siamese.access.permissions import Call
 from siamese.access.standard_roles import KINDS
 from siamese.messaging import management_api
-from siamese.messaging.management_api import part
+from siamese.messaging.management_api import ManagementApi, part
 
 OWN_TAG = 'siamese'  # marks users that roles.py made; it grants nothing
 
 
-def put_user(call: Call, user: str, tags: Sequence[str], **secret: str) -> None:
+def put_user(api: ManagementApi, user: str, tags: Sequence[str], **secret: str) -> None:
     """Create a user, or change one.
 
     `secret` is a password, or a password_hash with its hashing_algorithm.
     """
-    call(f'users/{part(user)}', 'PUT', {'tags': ','.join(tags), **secret})
+    api.put(f'users/{part(user)}', {'tags': ','.join(tags), **secret})
 
 
 def put_permissions(
-    call: Call,
+    api: ManagementApi,
     vhost: str,
     user: str,
     patterns: Sequence[str],
 ) -> None:
     """Set the patterns to configure, write and read, in this order."""
     path = f'permissions/{part(vhost)}/{part(user)}'
-    call(path, 'PUT', dict(zip(KINDS, patterns)))
+    api.put(path, dict(zip(KINDS, patterns)))
 
 
-def get_patterns(call: Call, vhost: str, user: str) -> list[str] | None:
+def get_patterns(api: ManagementApi, vhost: str, user: str) -> list[str] | None:
     """Return the patterns to configure, write and read.
 
     Returns None for a user who may not use the virtual host.
     """
-    found = find(call, f'permissions/{part(vhost)}/{part(user)}')
+    found = find(api, f'permissions/{part(vhost)}/{part(user)}')
     if not found:
         return None
     return [found[kind] for kind in KINDS]
 
 
-def find(call: Call, path: str) -> Any:
+def find(api: ManagementApi, path: str) -> Any:
     """Return what the API has at `path`, None if there is nothing."""
     try:
-        return call(path)
+        return api.get(path)
     except management_api.Refused as refused:
         if refused.status != 404:
             raise
@@ -64,10 +63,10 @@ def tags_of(user: dict[str, Any]) -> list[str]:
     return list(tags)
 
 
-def why_not_administrator(call: Call) -> str:
-    """Return why the user of `call` may not create users, '' if it may."""
+def why_not_administrator(api: ManagementApi) -> str:
+    """Return why the user of `api` may not create users, '' if it may."""
     try:
-        tags = tags_of(call('whoami'))
+        tags = tags_of(api.get('whoami'))
     except management_api.Refused as refused:
         if refused.status not in (401, 403):
             raise

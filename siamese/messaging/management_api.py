@@ -67,16 +67,21 @@ class ManagementApi:
             urllib.request.HTTPSHandler(context=tls_context),
         )
 
-    def __call__(
-        self,
-        path: str,
-        method: str = 'GET',
-        body: object = None,
-    ) -> Any:
-        """Return what the API answers, decoded, or None; raise Refused.
+    def get(self, path: str) -> Any:
+        """Return what the API has at `path`, decoded; raise Refused.
 
         A path begins after /api/; its parts are percent-encoded, see part().
         """
+        return self._ask(path, 'GET')
+
+    def put(self, path: str, body: object = None) -> None:
+        self._ask(path, 'PUT', body)
+
+    def delete(self, path: str) -> None:
+        self._ask(path, 'DELETE')
+
+    def _ask(self, path: str, method: str, body: object = None) -> Any:
+        """Return what the API answers, decoded, or None; raise Refused."""
         try:
             request = self._request(path, method, body)
             answer = self._open(request)
@@ -121,7 +126,7 @@ def api(
     endpoint: pika.ConnectionParameters,
     url: str | None = None,
 ) -> ManagementApi:
-    """Return the management API, to be called like a function.
+    """Return the management API of a broker.
 
     The host, login and TLS settings of `endpoint` are used where `url` names
     none. Raises ValueError for a bad URL, without repeating it.

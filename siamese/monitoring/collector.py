@@ -7,10 +7,11 @@ import time
 from collections import defaultdict
 from collections.abc import Container, Iterable
 from sqlite3 import Connection
-from typing import Any, Callable, NamedTuple
+from typing import Any, NamedTuple
 
 from siamese.messaging import management_api
 from siamese.messaging.link import Link
+from siamese.messaging.management_api import ManagementApi
 from siamese.monitoring import clients, database, queues
 
 EVENT_EXCHANGE = 'amq.rabbitmq.event'
@@ -58,7 +59,6 @@ CONNECTION_COLUMNS = 'name,user,user_provided_name,state'
 CHANNEL_COLUMNS = 'connection_details.name,message_stats.publish,message_stats.deliver_get'
 CONSUMER_COLUMNS = 'channel_details.connection_name,queue.name'
 
-Call = Callable[[str], Any]  # asks the management API, see management_api.api()
 Answer = dict[str, Any]  # an object of the management API
 Clients = dict[clients.Key, clients.Present]
 
@@ -79,18 +79,18 @@ class Snapshot(NamedTuple):
     has_event_exchange: bool
 
 
-def snapshot(call: Call, vhost: str) -> Snapshot:
+def snapshot(api: ManagementApi, vhost: str) -> Snapshot:
     """Return what the management API knows of a virtual host; raise Refused."""
     vhost = management_api.part(vhost)
     missing: list[str] = []
-    overview = call('overview?columns=product_name,product_version,rabbitmq_version')
-    nodes = _ask_for_nodes(call, missing)
-    has_event_exchange = _ask_for_event_exchange(call, vhost, missing)
+    overview = api.get('overview?columns=product_name,product_version,rabbitmq_version')
+    nodes = _ask_for_nodes(api, missing)
+    has_event_exchange = _ask_for_event_exchange(api, vhost, missing)
     uptime = process = None
     if len(nodes) == 1:
         uptime = _uptime_of(nodes[0])
         process = nodes[0].get('os_pid')
-    stats = call(f'vhosts/{vhost}').get('message_stats') or {}
+    stats = api.get(f'vhosts/{vhost}').get('message_stats') or {}
     known_nodes = [_node_of(row) for row in nodes]
     return Snapshot(
         product=overview.get('product_name', 'RabbitMQ'),
@@ -100,16 +100,16 @@ def snapshot(call: Call, vhost: str) -> Snapshot:
         missing=missing,
         uptime=uptime,
         process=process,
-        queues=_ask_for_queues(call, vhost),
+        queues=_ask_for_queues(api, vhost),
         unroutable={name: stats.get(key) for name, key in UNROUTABLE.items()},
-        clients=_ask_for_clients(call, vhost),
+        clients=_ask_for_clients(api, vhost),
         has_event_exchange=has_event_exchange,
     )
 
 
-def _ask_for_nodes(call: Call, missing: list[str]) -> list[Answer]:
+def _ask_for_nodes(api: ManagementApi, missing: list[str]) -> list[Answer]:
     try:
-        return call(f'nodes?columns={NODE_COLUMNS}')
+        return api.get(f'nodes?columns={NODE_COLUMNS}')
     except management_api.Refused as refused:
         text = f'no alarms, and only clients of its own user: {refused}'
         missing.append(f'{text}; {NO_NODES_REMEDY}')
@@ -123,9 +123,9 @@ def _uptime_of(node: Answer) -> float:
     return node['uptime'] / 1000
 
 
-def _ask_for_event_exchange(call: Call, vhost: str, missing: list[str]) -> bool:
+def _ask_for_event_exchange(api: ManagementApi, vhost: str, missing: list[str]) -> bool:
     try:
-        call(f'exchanges/{vhost}/{EVENT_EXCHANGE}')
+        api.get(f'exchanges/{vhost}/{EVENT_EXCHANGE}')
     except management_api.Refused as refused:
         if refused.status != 404:
             raise
@@ -134,20 +134,20 @@ def _ask_for_event_exchange(call: Call, vhost: str, missing: list[str]) -> bool:
     return True
 
 
-def _ask_for_queues(call: Call, vhost: str) -> list[queues.Queue]:
+def _ask_for_queues(api: ManagementApi, vhost: str) -> list[queues.Queue]:
     """Return the queues, but for exclusive ones.
 
     An exclusive queue, for example for the replies to one client, ends with its
     connection. Its name never comes again.
     """
-    rows = call(f'queues/{vhost}?columns={QUEUE_COLUMNS}')
+    rows = api.get(f'queues/{vhost}?columns={QUEUE_COLUMNS}')
     return [queue_of(row) for row in rows if not row.get('exclusive')]
 
 
-def _ask_for_clients(call: Call, vhost: str) -> Clients:
-    connections = call(f'vhosts/{vhost}/connections?columns={CONNECTION_COLUMNS}')
-    channels = call(f'vhosts/{vhost}/channels?columns={CHANNEL_COLUMNS}')
-    consumers = call(f'consumers/{vhost}?columns={CONSUMER_COLUMNS}')
+def _ask_for_clients(api: ManagementApi, vhost: str) -> Clients:
+    connections = api.get(f'vhosts/{vhost}/connections?columns={CONNECTION_COLUMNS}')
+    channels = api.get(f'vhosts/{vhost}/channels?columns={CHANNEL_COLUMNS}')
+    consumers = api.get(f'consumers/{vhost}?columns={CONSUMER_COLUMNS}')
     return clients_of(connections, channels, consumers)
 
 
@@ -247,7 +247,7 @@ def _queues_by_connection(consumers: Iterable[Answer]) -> dict[str | None, set[s
 
 def collect(
     db: Connection,
-    call: Call,
+    api: ManagementApi,
     vhost: str,
     closed: Container[str] | None = None,
     missing: Iterable[str] = (),
@@ -258,7 +258,7 @@ def collect(
     API may still list them; None if we do not hear of events. `missing` is what else
     the broker lacks, as in database.broker().
     """
-    found = snapshot(call, vhost)
+    found = snapshot(api, vhost)
     grace_s = 0
     if closed is not None:
         grace_s = GRACE_S
@@ -293,7 +293,7 @@ def _store_broker(db: Connection, found: Snapshot, missing: Iterable[str], now: 
 
 def collect_or_explain(
     db: Connection,
-    call: Call,
+    api: ManagementApi,
     vhost: str,
     closed: Container[str] | None,
     missing: Iterable[str],
@@ -306,7 +306,7 @@ def collect_or_explain(
     """
     collected = True
     try:
-        collect(db, call, vhost, closed, missing)
+        collect(db, api, vhost, closed, missing)
     except management_api.Refused as refused:
         if refused.status == 503:  # the broker is starting
             return False

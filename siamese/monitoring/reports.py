@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import common
 from common import Failure
 from siamese.messaging import management_api
+from siamese.messaging.management_api import ManagementApi
 from siamese.monitoring import alerts, clients, collector, database, dead_letters, queues
 from siamese.monitoring.database import DAY_S, Row
 from siamese.text import count_of, duration, printable, shorten, table, utc
@@ -90,14 +91,14 @@ def _situation(args: argparse.Namespace) -> Situation:
         path = args.history
     endpoint = args.endpoints[0]
     db = database.open_for_writing(path)
-    call = management_api.api(endpoint, args.management_url)
+    api = management_api.api(endpoint, args.management_url)
     try:
         if database.take_ownership(db, path, common.display_address(endpoint)):
-            _collect_once_started(db, call, endpoint.virtual_host)
+            _collect_once_started(db, api, endpoint.virtual_host)
             since = database.get_fact(db, 'since')
             database.set_facts(db, state=database.UP, since=since)
         else:
-            call('overview')
+            api.get('overview')
     except management_api.Refused as refused:
         remedy = 'is it running, is --management-url right?'
         raise Failure(f'{refused}; {remedy}', 3) from None
@@ -112,12 +113,12 @@ def _situation(args: argparse.Namespace) -> Situation:
     )
 
 
-def _collect_once_started(db: Connection, call: collector.Call, vhost: str) -> None:
+def _collect_once_started(db: Connection, api: ManagementApi, vhost: str) -> None:
     """Collect once; wait for a broker that has only just started."""
     deadline = time.monotonic() + queues.STARTING_S
     while True:
         try:
-            collector.collect(db, call, vhost)
+            collector.collect(db, api, vhost)
         except management_api.Refused as refused:  # noqa: PERF203
             if refused.status != 503 or time.monotonic() > deadline:
                 raise

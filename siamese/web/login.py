@@ -30,6 +30,7 @@ from starlette.responses import (
 )
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from siamese.access.users import tags_of
 from siamese.messaging import credentials, management_api
 from siamese.web import server
 
@@ -148,11 +149,8 @@ def whoami(
         credentials=pika.PlainCredentials(user, password),
     )
     url = without_login(args.management_url)
-    about = management_api.api(endpoint, url)('whoami')
-    tags = about['tags']
-    if not isinstance(tags, list):  # before RabbitMQ 3.9, and elsewhere
-        tags = tags.split(',')
-    return about['name'], set(tags)
+    user_now = management_api.api(endpoint, url).get('whoami')
+    return user_now['name'], set(tags_of(user_now))
 
 
 def without_login(url: str | None) -> str | None:

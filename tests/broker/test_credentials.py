@@ -362,23 +362,23 @@ def endpoint(broker, token='', command=None):
 
 
 def test_the_management_api_takes_a_token_and_the_next_one(broker, mint):
-    call = management.api(*endpoint(broker, mint(300, 'siamese.tag:monitoring')))
-    assert call('whoami')['name'] == 'alice' and call('nodes')
-    call = management.api(*endpoint(broker, mint(-9)))
+    api = management.api(*endpoint(broker, mint(300, 'siamese.tag:monitoring')))
+    assert api.get('whoami')['name'] == 'alice' and api.get('nodes')
+    api = management.api(*endpoint(broker, mint(-9)))
     with pytest.raises(management.Refused, match='answers 401 .* to this token') as refused:
-        call('whoami')
+        api.get('whoami')
     assert refused.value.status == 401
     login = endpoint(
         broker, mint(2, 'siamese.tag:monitoring'), mint.command(300, 'siamese.tag:administrator')
     )
-    call = management.api(*login)
-    assert call('whoami')['tags'] == ['monitoring']
+    api = management.api(*login)
+    assert api.get('whoami')['tags'] == ['monitoring']
     wait_until(lambda: time.time() > login[0].credentials.expires, 'its end')
-    assert call('whoami')['tags'] == ['administrator'] and call('users') and mint.calls() == 1
+    assert api.get('whoami')['tags'] == ['administrator'] and api.get('users') and mint.calls() == 1
     with pytest.raises(
         management.Refused, match='no login .*AMQP_TOKEN_COMMAND fails with status 4'
     ):
-        management.api(*endpoint(broker, '', 'exit 4'))('whoami')
+        management.api(*endpoint(broker, '', 'exit 4')).get('whoami')
 
 
 def test_monitor_and_roles_with_a_token(run, broker, bare, mint):

@@ -81,9 +81,9 @@ def manage(start, broker, url, api):
     yield SimpleNamespace(
         start=start_it, run=run, prefix=prefix, vhost=vhost, user=user, url=url_of, permit=permit
     )
-    for found in api('users'):
+    for found in api.get('users'):
         if found['name'].startswith((prefix, 'siamese.check-')):
-            api(f'users/{found["name"]}', 'DELETE')
+            api.delete(f'users/{found["name"]}')
 
 
 def left_behind(api, vhost):
@@ -92,7 +92,7 @@ def left_behind(api, vhost):
     return [
         found
         for path in paths
-        for found in api(path)
+        for found in api.get(path)
         if found.get('name', found.get('user', '')).startswith('siamese.check-')
     ]
 
@@ -110,7 +110,7 @@ def test_the_roles_are_made_and_checked_and_removed(manage, api):
     ]
     for user, password, _ in lines:
         assert len(password) >= 20 and password not in made.err
-        assert api(f'permissions/{manage.vhost}/{user}')
+        assert api.get(f'permissions/{manage.vhost}/{user}')
     checked = manage.run('--check')
     assert checked.status == 0, checked
     assert checked.out.startswith(AS_IT_SHOULD_BE), checked
@@ -118,7 +118,7 @@ def test_the_roles_are_made_and_checked_and_removed(manage, api):
     assert not left_behind(api, manage.vhost)
     removed = manage.run('--remove')
     assert removed.status == 0 and removed.out.count('removed\n') == 4
-    assert not [user for user in api('users') if user['name'].startswith(manage.prefix)]
+    assert not [user for user in api.get('users') if user['name'].startswith(manage.prefix)]
     gone = manage.run('--check')
     assert gone.status == 1
     assert manage.user('monitoring') in gone.err
@@ -149,11 +149,10 @@ def test_passwords_from_the_environment_are_not_shown_and_let_in(manage):
 
 def test_created_again_they_keep_their_passwords_and_get_their_permissions_back(manage, api):
     manage.run('--create', **PASSWORDS)
-    before = {role: api(f'users/{manage.user(role)}') for role in ROLES}
+    before = {role: api.get(f'users/{manage.user(role)}') for role in ROLES}
     manage.permit('publisher', '.*', '', '')
-    api(
+    api.put(
         f'users/{manage.user("subscriber")}',
-        'PUT',
         {
             **{key: before['subscriber'][key] for key in ('password_hash', 'hashing_algorithm')},
             'tags': f'{OWN_TAG},policymaker',
@@ -163,7 +162,7 @@ def test_created_again_they_keep_their_passwords_and_get_their_permissions_back(
     assert again.status == 0
     assert again.out.count('existed, permissions restored') == 4
     assert again.out.count('(unchanged)') == 3 and 'another' not in again.out
-    after = {role: api(f'users/{manage.user(role)}') for role in ROLES}
+    after = {role: api.get(f'users/{manage.user(role)}') for role in ROLES}
     assert after.pop('publisher') != before.pop('publisher')
     assert after == before
     assert manage.run('--check', **{**PASSWORDS, 'PUBLISHER_PASSWORD': 'another'}).status == 0
@@ -171,18 +170,18 @@ def test_created_again_they_keep_their_passwords_and_get_their_permissions_back(
 
 def test_users_of_others_are_left_alone(manage, api):
     user = f'users/{manage.user("publisher")}'
-    api(user, 'PUT', {'password': 'theirs', 'tags': 'management'})
-    theirs = api(user)
+    api.put(user, {'password': 'theirs', 'tags': 'management'})
+    theirs = api.get(user)
     refused = manage.run('--create')
     assert refused.status == 1
     assert f'{manage.user("publisher")}: not made by roles.py, and left alone' in refused.err
-    assert refused.out == '' and api(user) == theirs
-    assert manage.user('subscriber') not in [found['name'] for found in api('users')]
+    assert refused.out == '' and api.get(user) == theirs
+    assert manage.user('subscriber') not in [found['name'] for found in api.get('users')]
     assert (
         f'{manage.user("publisher")}: not made by roles.py, left alone'
         in manage.run('--remove').out
     )
-    assert api(user) == theirs
+    assert api.get(user) == theirs
     taken = manage.run('--create', '--overwrite')
     assert taken.status == 0
     assert 'overwritten' in taken.out
@@ -191,7 +190,7 @@ def test_users_of_others_are_left_alone(manage, api):
 
 def test_users_with_permissions_on_another_virtual_host_stay(manage, api, url):
     other = f'{manage.vhost}-other'
-    api(f'vhosts/{other}', 'PUT')
+    api.put(f'vhosts/{other}')
     try:
         manage.run('--create')
         assert manage.run('--create', AMQP_URL=url.replace(manage.vhost, other)).status == 0
@@ -203,7 +202,7 @@ def test_users_with_permissions_on_another_virtual_host_stay(manage, api, url):
         assert checked.status == 1
         assert checked.out.count('missing permission: connect is refused') == 4
     finally:
-        api(f'vhosts/{other}', 'DELETE')
+        api.delete(f'vhosts/{other}')
 
 
 # ---- what is wrong is found
@@ -213,7 +212,7 @@ def test_an_unexpected_permission_is_found_and_named(manage, api):
     manage.run('--create')
     manage.permit('subscriber', '^$', 'amq.default', '.*')
     manage.permit('publisher', '^$', '.*', '.*')
-    api(f'users/{manage.user("monitoring")}', 'PUT', {'password': 'x', 'tags': 'administrator'})
+    api.put(f'users/{manage.user("monitoring")}', {'password': 'x', 'tags': 'administrator'})
     checked = manage.run('--check')
     lines = checked.out.splitlines()
     assert checked.status == 1
@@ -276,7 +275,7 @@ def test_a_tag_that_stands_for_what_is_not_tried_is_found(manage, api):
         ('publisher', 'impersonator,siamese'),
         ('monitoring', 'monitoring,management'),
     ):
-        api(f'users/{manage.user(role)}', 'PUT', {'password': 'x', 'tags': tags})
+        api.put(f'users/{manage.user(role)}', {'password': 'x', 'tags': tags})
     checked = manage.run('--check', '--quiet')
     line, _ = checked.out.splitlines()
     assert checked.status == 1
@@ -301,8 +300,8 @@ def test_a_missing_permission_is_found_and_named(manage, api):
     manage.run('--create')
     manage.permit('publisher', '^$', '^$', '^$')
     manage.permit('administrator', '.*', '.*', '^amq')
-    api(f'users/{manage.user("monitoring")}', 'PUT', {'password': 'x', 'tags': 'management'})
-    api(f'permissions/{manage.vhost}/{manage.user("subscriber")}', 'DELETE')
+    api.put(f'users/{manage.user("monitoring")}', {'password': 'x', 'tags': 'management'})
+    api.delete(f'permissions/{manage.vhost}/{manage.user("subscriber")}')
     checked = manage.run('--check')
     lines = [
         line.partition(' (')[0] for line in checked.out.splitlines() if 'missing permission' in line
@@ -334,14 +333,14 @@ def test_a_missing_permission_is_found_and_named(manage, api):
 def tenant(api, broker, url, manage):
     """The URLs of a user as a shared plan has it: everything in its virtual host, and no users."""
     name = f'{manage.prefix}-tenant'
-    api(f'users/{name}', 'PUT', {'password': 'secret', 'tags': 'management'})
+    api.put(f'users/{name}', {'password': 'secret', 'tags': 'management'})
     put_permissions(api, unquote(manage.vhost), name, ['.*'] * 3)
     login = f'{name}:secret'
     yield {
         'AMQP_URL': url.replace('guest:guest', login),
         'MANAGEMENT_URL': broker.management_url.replace('guest:guest', login),
     }
-    api(f'users/{name}', 'DELETE')
+    api.delete(f'users/{name}')
 
 
 def test_a_user_who_may_not_create_users_is_told_so_and_checked(manage, tenant, api):
@@ -477,19 +476,19 @@ def test_a_queue_that_is_deleted_ends_a_publisher(manage, run, start, channel):
 
 def test_monitoring_reads_the_api_and_no_secrets(manage, broker):
     manage.run('--create', **PASSWORDS)
-    call = management_api.api(
+    api = management_api.api(
         common.endpoints(manage.url('monitoring'), 'test')[0],
         broker.management_url.replace('guest:guest@', ''),
     )
     for path in 'overview', 'queues', 'connections', 'nodes', f'queues/{manage.vhost}':
-        assert call(path) is not None
-    for path, method in (
-        ('users', 'GET'),
-        ('permissions', 'GET'),
-        (f'vhosts/{manage.vhost}', 'DELETE'),
+        assert api.get(path) is not None
+    for verb, path in (
+        (api.get, 'users'),
+        (api.get, 'permissions'),
+        (api.delete, f'vhosts/{manage.vhost}'),
     ):
         with pytest.raises(management_api.Refused) as refused:
-            call(path, method)
+            verb(path)
         assert refused.value.status == 401
         assert 'secret-of' not in str(refused.value)
 

@@ -299,9 +299,9 @@ def test_the_whole_chain(server, provider, oauth2_broker, room):
     done = Running(*validate, env={'AMQP_URL': subscriber}).end()
     assert done.status == 0 and '2 blocks valid' in done.out
     watcher = pika.URLParameters(watcher).credentials.password
-    call = management_api.api(as_user(oauth2_broker, watcher), without_login(oauth2_broker))
-    assert call('whoami')['name'] == 'watchers-user'
-    assert call('overview')['rabbitmq_version']
+    api = management_api.api(as_user(oauth2_broker, watcher), without_login(oauth2_broker))
+    assert api.get('whoami')['name'] == 'watchers-user'
+    assert api.get('overview')['rabbitmq_version']
 
 
 def without_login(broker):

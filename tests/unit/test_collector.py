@@ -1,5 +1,7 @@
 """collector.py: what the management API answers, as a history stores it."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from siamese.messaging import management_api
@@ -43,14 +45,14 @@ def db():
 def api(**changes):
     """Return a management API that gives the ANSWERS, or raises what stands there."""
 
-    def call(path):
+    def get(path):
         path = path.partition('?')[0]
         answer = changes.get(path.split('/')[0], ANSWERS[path])
         if isinstance(answer, Exception):
             raise answer
         return answer
 
-    return call
+    return SimpleNamespace(get=get)
 
 
 def test_a_snapshot_has_queues_clients_alarms_and_counters():
@@ -91,9 +93,9 @@ def test_a_collection_is_stored_without_connections_that_are_closed(db):
 def test_what_is_missing_is_logged_once_until_it_changes(db, caplog):
     logged = []
 
-    def collect(call):
+    def collect(api):
         caplog.clear()
-        collected = collector.collect_or_explain(db, call, '/', None, [], logged)
+        collected = collector.collect_or_explain(db, api, '/', None, [], logged)
         return collected, [record.getMessage() for record in caplog.records]
 
     absent = management_api.Refused('answers 404', 404)

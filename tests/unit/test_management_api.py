@@ -30,5 +30,5 @@ def test_where_the_api_is(monkeypatch, amqp_url, url, base):
 
     monkeypatch.setattr(urllib.request.OpenerDirector, 'open', open_it)
     with pytest.raises(management_api.Refused, match='no network'):
-        management_api.api(common.endpoints(amqp_url, 'test')[0], url)('overview')
+        management_api.api(common.endpoints(amqp_url, 'test')[0], url).get('overview')
     assert asked == [f'{base}/api/overview']
