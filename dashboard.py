@@ -79,7 +79,7 @@ def add_login_flags(parser):
     group.add_argument(
         '--login',
         action='store_true',
-        help='demand a login at a loopback address too',
+        help='demand a login at a loopback address too (default: only elsewhere)',
     )
     group.add_argument(
         '--session',

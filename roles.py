@@ -197,9 +197,8 @@ def remove_user(args: Namespace, name: str) -> str:
     if not is_own(user):
         return 'not made by roles.py, left alone'
     vhost = args.endpoint.virtual_host
-    others = [
-        held['vhost'] for held in args.api.get(f'{path}/permissions') if held['vhost'] != vhost
-    ]
+    held = [permission['vhost'] for permission in args.api.get(f'{path}/permissions')]
+    others = [each for each in held if each != vhost]
     if not others:
         args.api.delete(path)
         return 'removed'
@@ -427,7 +426,8 @@ def add_flags(parser: ArgumentParser) -> None:
     group.add_argument(
         '--overwrite',
         action='store_true',
-        help='with --create: also take over users that roles.py did not make',
+        help='with --create: also take over users that roles.py did not make'
+        ' (default: leave them alone)',
     )
 
 

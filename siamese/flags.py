@@ -130,13 +130,21 @@ def add_url_flags(parser: Parser) -> None:
 
 
 def add_broker_flags(
-    parser: Parser, queue: str | None = None, types: Sequence[str] = QUEUE_TYPES
+    parser: Parser,
+    queue: str | None = None,
+    types: Sequence[str] = QUEUE_TYPES,
+    counted: str = 'messages',
+    recorded: str = 'what this run does',
 ) -> None:
-    """Add the flags of every script that moves messages; `queue` is the default of --queue."""
+    """Add the flags of every script that moves messages.
+
+    `queue` is the default of --queue. The help says what --count counts, and what
+    --ledger records.
+    """
     if queue:
         add_queue_flag(parser, queue)
         add_queue_type_flag(parser, types)
-    add_stop_flags(parser)
+    add_stop_flags(parser, counted)
     add_url_flags(parser)
     parser.group(BROKER).add_argument(
         '--give-up-after',
@@ -149,19 +157,19 @@ def add_broker_flags(
         '--ledger',
         metavar='FILE',
         type=writable,
-        help='append what this run does to FILE, for audit.py (default: none)',
+        help=f'append {recorded} to FILE, for audit.py (default: none)',
     )
     add_output_flags(parser)
 
 
-def add_stop_flags(parser: Parser) -> None:
+def add_stop_flags(parser: Parser, counted: str = 'messages') -> None:
     """Add --count and --duration."""
     group = parser.group(STOP)
     group.add_argument(
         '--count',
         type=number(int, 1),
         metavar='N',
-        help='stop after N messages (default: unlimited)',
+        help=f'stop after N {counted} (default: unlimited)',
     )
     group.add_argument(
         '--duration',

@@ -297,12 +297,12 @@ def collect_or_explain(
     vhost: str,
     closed: Container[str] | None,
     missing: Iterable[str],
-    logged: list[str],
+    logged_gaps: list[str],
 ) -> bool:
     """Collect as collect() does; return False where there are no metrics.
 
-    What is missing is stored, and logged when it changes: `logged` is what was logged
-    last.
+    What is missing is stored, and logged when it changes: `logged_gaps` is what was
+    logged last.
     """
     collected = True
     try:
@@ -314,11 +314,11 @@ def collect_or_explain(
         text = f'{NO_METRICS}: {refused}; {NO_METRICS_REMEDY}'
         queues.reset_rates(db)
         database.set_facts(db, events=False, missing=[text])
-    lacks = database.get_fact(db, 'missing', [])
-    if lacks != logged:
-        for text in lacks:
+    gaps = database.get_fact(db, 'missing', [])
+    if gaps != logged_gaps:
+        for text in gaps:
             logging.warning('%s', text)
-        logged[:] = lacks
+        logged_gaps[:] = gaps
     return collected
 
 
@@ -335,5 +335,5 @@ def note_state(db: Connection, link: Link, interval: float) -> None:
                 since -= time.monotonic() - link.unavailable_since
             queues.reset_rates(db)
             database.set_facts(db, state=state, since=since)
-        monitor = database.Monitor(name=link.args.name, seen=now, interval=interval)
+        monitor = database.MonitorFact(name=link.args.name, seen=now, interval=interval)
         database.set_facts(db, monitor=monitor)

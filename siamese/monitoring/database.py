@@ -44,7 +44,7 @@ ALL_QUEUES = 0  # in place of the id of a queue: all of them but siamese.dead
 Row = dict[str, Any]  # of a table: what SQLite holds, by the name of the column
 
 
-class Monitor(TypedDict):
+class MonitorFact(TypedDict):
     """The monitor.py that writes a history."""
 
     name: str
@@ -338,7 +338,7 @@ class Broker(TypedDict):
     alarms: dict[str, float] | None  # 'memory alarm on rabbit@host', and since when
     missing: list[str] | None  # what the broker lacks, and what that costs
     collected: float | None  # when metrics were collected last
-    monitor: Monitor | None
+    monitor: MonitorFact | None
 
 
 def broker(db: Connection) -> Broker:

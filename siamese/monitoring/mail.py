@@ -33,7 +33,7 @@ SMTP_TIMEOUT_S = 300
 END_TIMEOUT_S = 5  # for a mail that is on its way when monitor.py ends
 CHECK_INTERVAL_S = 5  # between checks whether a mail is due
 CHECKS_BEFORE_RETRY = 6
-MOST_LISTED = 100  # dead letters in one mail
+MAX_LISTED_DEAD_LETTERS = 100  # dead letters in one mail
 WORD = r'[^\s@<>()\[\]\\,:;".]+'
 LABEL = r'[\w-]{1,63}'
 DOMAIN = rf'(?:{LABEL}(?:\.{LABEL})*|\[[\w.:]+\])'
@@ -208,14 +208,19 @@ def build_message(
     found = alerts.warnings(db, unread_after, since, now)
     if not any(since < alert['began'] <= now for alert in found):
         return None
-    letters, count = dead_letters.find(db, since=since, requeued=False, limit=MOST_LISTED)
+    listed, count = dead_letters.find(
+        db,
+        since=since,
+        requeued=False,
+        limit=MAX_LISTED_DEAD_LETTERS,
+    )
     place = database.broker(db)['place']
     domain = parseaddr(sender)[1].rpartition('@')[2]
     content = Content(
         intro=f'At {place}, from {utc(since)} to {utc(now)} UTC:',
         alerts=[(printable(alert['text']), WHAT_TO_DO[alert['kind']]) for alert in found],
-        letters=[_cells(row) for row in letters],
-        more=_more(count - len(letters)),
+        dead_letters=[_cells(row) for row in listed],
+        more=_more(count - len(listed)),
     )
     message = EmailMessage()
     message['Subject'] = f'siamese: {", ".join(_titles(found, count))} at {place}'
@@ -266,15 +271,15 @@ class Content(NamedTuple):
 
     intro: str
     alerts: list[tuple[str, str]]  # what happened, and what to do
-    letters: list[list[Any]]  # cells of the COLUMNS
+    dead_letters: list[list[Any]]  # cells of the COLUMNS
     more: str  # dead letters that are not listed
 
     def as_text(self) -> str:
         lines = [self.intro, '']
         for what, remedy in self.alerts:
             lines += [f'* {what}', f'  {remedy}']
-        if self.letters:
-            lines += ['', *table(COLUMNS, self.letters), self.more]
+        if self.dead_letters:
+            lines += ['', *table(COLUMNS, self.dead_letters), self.more]
         return '\n'.join(lines).rstrip() + '\n'
 
     def as_html(self) -> str:
@@ -282,10 +287,10 @@ class Content(NamedTuple):
         for what, remedy in self.alerts:
             lines.append(f'<li>{html.escape(what)}<br>{html.escape(remedy)}</li>')
         lines.append('</ul>')
-        if self.letters:
+        if self.dead_letters:
             head = ''.join(f'<th align="left">{name}</th>' for name in COLUMNS)
             lines += ['<table cellpadding="4">', f'<tr>{head}</tr>']
-            lines += [_html_row(row) for row in self.letters]
+            lines += [_html_row(row) for row in self.dead_letters]
             lines.append('</table>')
         lines.append(f'<p>{self.more}</p>')
         return '\n'.join(lines) + '\n'

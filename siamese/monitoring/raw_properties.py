@@ -11,12 +11,12 @@ import re
 import struct
 from collections.abc import Iterator
 from datetime import datetime
-from typing import Any, TypedDict
+from typing import Any, TypedDict, cast
 
 from pika import data
-from pika.spec import Basic
 
 from siamese.messaging import framing
+from siamese.messaging.deliveries import Delivery
 
 TABLE, SHORT_STRING = -1, -2  # in place of a size
 # Of the properties in their order on the wire: the bit of its flag, and its size in
@@ -69,7 +69,7 @@ Fields = dict[int, bytes]  # properties by the bit of their flag
 
 
 class DeadLetter(TypedDict):
-    """What is known of a dead letter when it is received."""
+    """What is known of a dead letter when it is delivered."""
 
     queue: str  # it was in, '' if that is unknown
     reason: str
@@ -150,10 +150,10 @@ def original_properties(encoded: bytes, user: str) -> RawProperties:
     return RawProperties(packed(kept))
 
 
-def parse(
-    method: Basic.Deliver, properties: framing.Properties, body: bytes, now: float
-) -> DeadLetter:
+def parse(delivery: Delivery, now: float) -> DeadLetter:
     """Return what is known of a dead letter that was delivered; never raises."""
+    method = delivery.method
+    properties = cast(framing.Properties, delivery.properties)
     death = _latest_x_death(properties.encoded)
     routing_key = method.routing_key
     keys = death.get('routing-keys')
@@ -166,7 +166,7 @@ def parse(
         routing_key=_text(routing_key),
         sender=_text(properties.app_id or properties.user_id),
         message_id=_text(properties.message_id),
-        body=body,
+        body=delivery.body,
         encoded=properties.encoded,
         at=_time(death, now),
         properties=_readable(properties),

@@ -231,10 +231,10 @@ def print_report(args: argparse.Namespace) -> int:
 def _dead_letter_report(db: Connection, queue: str | None, since: float) -> Report:
     found, _ = dead_letters.find(db, queue=queue, since=since, limit=-1)
     rows = []
-    for letter in reversed(found):
-        letter['at'] = utc(letter['at'])
-        letter['requeued'] = utc(letter['requeued'])
-        rows.append([letter[name] for name in DEAD_COLUMNS])
+    for row in reversed(found):
+        row['at'] = utc(row['at'])
+        row['requeued'] = utc(row['requeued'])
+        rows.append([row[name] for name in DEAD_COLUMNS])
     return Report(DEAD_COLUMNS, rows, len(rows), '')
 
 

@@ -624,7 +624,7 @@ def test_prometheus(start, broker, channel, tmp_path):
             (['--mail-to', odd], 'expected addresses')
             for odd in ('ops@', '"', 'ops@[1.2.3', '@', '<>', 'a@b..c', 'a b@c')
         ),
-        (['--mail-from', 'me@'], 'expected addresses'),
+        (['--mail-from', 'me@'], 'expected an address'),
         *(
             (['--smtp', f'smtp://me:secret@{host}'], 'bad SMTP URL')
             for host in ('mail..example.org', 'x' * 64, '.x', '')

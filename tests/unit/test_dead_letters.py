@@ -32,6 +32,15 @@ def test_a_redelivered_dead_letter_is_stored_once_and_its_twin_is_not_lost(db):
     assert dead_letters.find(db)[1] == database.by_period(db, 'day')[0]['expired'] == 4
 
 
+def parsed(properties, now, redelivered):
+    delivery = SimpleNamespace(
+        method=SimpleNamespace(exchange='x', routing_key='k', redelivered=redelivered),
+        properties=raw_properties.RawProperties(b''.join(properties.encode())),
+        body=b'',
+    )
+    return raw_properties.parse(delivery, now)
+
+
 @pytest.mark.parametrize('count, ahead', [(1, -9), (2, -9), (1, 3600)])
 def test_a_redelivered_dead_letter_is_recognised_whatever_the_clocks_say(db, count, ahead):
     death = {
@@ -45,23 +54,14 @@ def test_a_redelivered_dead_letter_is_recognised_whatever_the_clocks_say(db, cou
     for delivery in range(3):
         again = {'x-delivery-count': delivery} if delivery else {}
         properties = pika.BasicProperties(headers={'a': 1, 'x-death': [death], **again, 'z': 2})
-        method = SimpleNamespace(exchange='x', routing_key='k', redelivered=bool(delivery))
-        letter = raw_properties.parse(
-            method,
-            raw_properties.RawProperties(b''.join(properties.encode())),
-            b'',
-            NOON + delivery,
-        )
-        assert dead_letters.insert(db, [letter], f'session {delivery}', NOON + delivery) == (
-            not delivery
-        )
+        letter = parsed(properties, NOON + delivery, redelivered=bool(delivery))
+        new = dead_letters.insert(db, [letter], f'session {delivery}', NOON + delivery)
+        assert new == (not delivery)
     death['time'] += datetime.timedelta(seconds=1)
     another = pika.BasicProperties(
         headers={'a': 1, 'x-death': [death], 'x-delivery-count': 1, 'z': 2}
     )
-    letter = raw_properties.parse(
-        method, raw_properties.RawProperties(b''.join(another.encode())), b'', NOON + 3
-    )
+    letter = parsed(another, NOON + 3, redelivered=True)
     assert dead_letters.insert(db, [letter], 'session 3', NOON + 3) == 1
 
 

@@ -6,8 +6,7 @@ from types import SimpleNamespace
 import pika
 import pytest
 
-import monitor
-from siamese.monitoring import clients, database, dead_letters, raw_properties
+from siamese.monitoring import clients, daemon, database, dead_letters, raw_properties
 
 
 class Channel:
@@ -19,8 +18,8 @@ class Channel:
         self.db = db
         self.acked = []
 
-    def basic_ack(self, tag, multiple):
-        self.acked.append((tag, multiple, dead_letters.find(self.db)[1]))
+    def basic_ack(self, delivery_tag, multiple):
+        self.acked.append((delivery_tag, multiple, dead_letters.find(self.db)[1]))
 
 
 def delivery(number, headers=None, **method):
@@ -45,7 +44,7 @@ def watched():
         endpoint=SimpleNamespace(virtual_host='/'),
     )
     args = SimpleNamespace(quiet=False, endpoints=[], management_url=None)
-    return monitor.Monitor(args, db, link)
+    return daemon.Monitor(args, db, link)
 
 
 def test_dead_letters_are_stored_before_they_are_acknowledged_together(watched, capsys):

@@ -1,6 +1,7 @@
 """raw_properties.py: a dead letter is requeued exactly as it was."""
 
 import time
+from types import SimpleNamespace
 
 import pika
 from support.raw_properties import undecodable
@@ -8,10 +9,16 @@ from support.raw_properties import undecodable
 from siamese.monitoring import raw_properties
 
 
-def test_a_dead_letter_is_requeued_byte_for_byte_without_what_dead_lettering_added():
-    class Method:
-        exchange, routing_key, redelivered = 'x', 'k', False
+def delivery(encoded):
+    """Return a delivery whose properties are these bytes."""
+    return SimpleNamespace(
+        method=SimpleNamespace(exchange='x', routing_key='k', redelivered=False),
+        properties=raw_properties.RawProperties(encoded),
+        body=b'',
+    )
 
+
+def test_a_dead_letter_is_requeued_byte_for_byte_without_what_dead_lettering_added():
     headers = {'a': 1, 'text': 'ü'}
     death = {
         'x-death': [
@@ -24,9 +31,7 @@ def test_a_dead_letter_is_requeued_byte_for_byte_without_what_dead_lettering_add
         content_type='t', headers=headers, priority=3, message_id='m', user_id='me', app_id='a'
     )
     dead = pika.BasicProperties(**{**vars(plain), 'headers': {**headers, **death}})
-    letter = raw_properties.parse(
-        Method, raw_properties.RawProperties(b''.join(dead.encode())), b'', time.time()
-    )
+    letter = raw_properties.parse(delivery(b''.join(dead.encode())), time.time())
     assert (letter['queue'], letter['reason'], letter['routing_key'], letter['sender']) == (
         'q',
         'expired',
@@ -41,13 +46,9 @@ def test_a_dead_letter_is_requeued_byte_for_byte_without_what_dead_lettering_add
         b''.join(plain.encode())
     ]
     for properties in undecodable(b'text/plain'):
-        letter = raw_properties.parse(
-            Method, raw_properties.RawProperties(properties.encoded), b'', time.time()
-        )
-        assert (
-            letter['properties']['content_type'].startswith('undecodable')
-            and letter['reason'] == 'unknown'
-        )
+        letter = raw_properties.parse(delivery(properties.encoded), time.time())
+        assert letter['properties']['content_type'].startswith('undecodable')
+        assert letter['reason'] == 'unknown'
         assert raw_properties.original_properties(letter['encoded'], 'me').encode() == [
             properties.encoded
         ]
