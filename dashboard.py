@@ -9,7 +9,7 @@ interruptions; alarms on top.
 
     $ ./dashboard.py --port 0 --duration 1
     http://127.0.0.1:36817 shows siamese.db
-    0 logins, 0 refused; up for 1 s; stopped: 1 s are over
+    0 logins, 0 refused; up for 1 s; stopped: duration over
 
 At a loopback address every user of this machine may look; requeuing takes the
 login of an administrator. With --login, and always at another address, looking
@@ -90,18 +90,19 @@ def add_login_flags(parser):
     )
 
 
-async def serve(args, listening, site, gate):
+async def serve(args, listening, site):
     """Serve `site` behind a Gate until told to stop; return its counts."""
+    from siamese.web.login import Gate
+
     # The gate is made here: in Python 3.9 its semaphore belongs to the loop.
-    guarded = gate(site, args)
-    await server.serve(args, listening, guarded)
-    return guarded.counts
+    gate = Gate(site, args)
+    await server.serve(args, listening, gate)
+    return gate.counts
 
 
 def main(argv=None):
     args = parse_args(argv)
     try:
-        from siamese.web.login import Gate
         from siamese.web.site import site
     except ModuleNotFoundError as error:
         raise Failure(
@@ -115,12 +116,11 @@ def main(argv=None):
     if not args.quiet:
         print(f'{url} shows {args.history}')
     began = time.monotonic()
-    counts = asyncio.run(serve(args, listening, site(args), Gate))
-    timed_out = f'{args.duration or 0:g} s are over'
+    counts = asyncio.run(serve(args, listening, site(args)))
     summary = {
         **counts,
         'duration_s': time.monotonic() - began,
-        'stopped': script.stop_requested() or timed_out,
+        'stopped': server.stop_reason(),
     }
     script.report(args, SUMMARY, summary)
     return 0

@@ -9,7 +9,7 @@ and with broker.py --oauth2. Start this first.
 
     $ ./token_server.py examples/saml/claims.json --keys $(mktemp -d) --port 0 --duration 1
     http://127.0.0.1:41873/token takes assertions of https://idp.example/saml
-    0 tokens, 0 refused; up for 1 s; stopped: 1 s are over
+    0 tokens, 0 refused; up for 1 s; stopped: duration over
 
 The newest key in the folder --keys signs. All keys in it are shown at /jwks.
 --new-key makes the next key: k1.pem and k1.pub, then k2 ... A running server uses
@@ -40,6 +40,7 @@ from siamese.web import server
 
 if TYPE_CHECKING:  # it needs requirements/access.txt
     from siamese.access.token_endpoint import TokenEndpoint
+    from siamese.access.token_issuer import Policy
 
 SUMMARY = '{tokens} tokens, {refused} refused; up for {duration_s:.0f} s; stopped: {stopped}'
 
@@ -73,7 +74,7 @@ def add_flags(parser: ArgumentParser) -> None:
     )
 
 
-def parse_args(argv: list[str] | None) -> tuple[Namespace, ArgumentParser]:
+def parse_args(argv: list[str] | None) -> Namespace:
     parser = flags.parser(__doc__)
     add_flags(parser)
     server.add_flags(parser, 8081)
@@ -82,7 +83,34 @@ def parse_args(argv: list[str] | None) -> tuple[Namespace, ArgumentParser]:
     server.check(parser, args, 'assertions and tokens')
     if bool(args.claims) == args.new_key:
         parser.error('give either CLAIMS.json or --new-key')
-    return args, parser
+    require_libraries()
+    if args.claims:
+        args.policy = read_policy(parser, args.claims)
+    return args
+
+
+def require_libraries() -> None:
+    """Raise Failure unless what requirements/access.txt names is installed.
+
+    The imports are within functions, for they take long, and --help needs none.
+    """
+    try:
+        import siamese.access.token_endpoint  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise Failure(
+            f'{error.name} is not installed: pip install -r requirements/access.txt',
+            3,
+        ) from None
+
+
+def read_policy(parser: ArgumentParser, path: str) -> Policy:
+    """Return whom to trust; end with exit status 2 if the file does not say so."""
+    from siamese.access import token_issuer
+
+    try:
+        return token_issuer.read_policy(path)
+    except (OSError, ValueError) as error:
+        parser.error(f'cannot use {path}: {error}')
 
 
 def have_key(folder: str) -> None:
@@ -99,24 +127,15 @@ def have_key(folder: str) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    args, parser = parse_args(argv)
-    try:
-        from siamese.access import token_endpoint, token_issuer
-    except ModuleNotFoundError as error:
-        raise Failure(
-            f'{error.name} is not installed: pip install -r requirements/access.txt',
-            3,
-        ) from None
+    args = parse_args(argv)
+    from siamese.access import token_endpoint, token_issuer
+
     if args.new_key:
         kid = token_issuer.new_key(args.keys)
         print(f'{args.keys}/{kid}.pub')
         return 0
-    try:
-        policy = token_issuer.read_policy(args.claims)
-    except (OSError, ValueError) as error:
-        parser.error(f'cannot use {args.claims}: {error}')
     have_key(args.keys)
-    endpoint = token_endpoint.TokenEndpoint(policy, args.keys, args.lifetime)
+    endpoint = token_endpoint.TokenEndpoint(args.policy, args.keys, args.lifetime)
     serve(args, endpoint)
     return 0
 
@@ -141,11 +160,10 @@ def serve(args: Namespace, endpoint: TokenEndpoint) -> None:
         headers=[('connection', 'close')],
     )
     asyncio.run(serving)
-    stopped = script.stop_requested() or f'{args.duration:g} s are over'
     summary = {
         **endpoint.counts,
         'duration_s': time.monotonic() - started,
-        'stopped': stopped,
+        'stopped': server.stop_reason(),
     }
     script.report(args, SUMMARY, summary)
 

@@ -123,6 +123,11 @@ def url_of(args: argparse.Namespace, listening: socket.socket) -> str:
     return f'{scheme}://{host}:{port}'
 
 
+def stop_reason() -> str:
+    """Return why serve() has ended."""
+    return script.stop_requested() or 'duration over'
+
+
 async def serve(
     args: argparse.Namespace,
     listening: socket.socket,
