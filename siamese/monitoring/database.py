@@ -464,8 +464,8 @@ def _summed(name: str) -> str:
 def forget(db: Connection, before: float, now: float) -> None:
     """Delete what ended before a time: buckets, dead letters, clients, queues.
 
-    A client that is gone is deleted after KEEP_CLIENTS_S already: without a name
-    of its own it has another name in each run.
+    A client that is gone is deleted after KEEP_CLIENTS_S already: without a fixed
+    name it has another one in each run.
     """
     with transaction(db):
         for number, period in enumerate(PERIODS[:3]):
