@@ -32,7 +32,7 @@ REQUEUED = {None: '1', True: 'requeued IS NOT NULL', False: 'requeued IS NULL'}
 TALLIED = {None: 'count', True: 'count - waiting', False: 'waiting'}
 
 
-def insert(db: Connection, letters: Iterable[DeadLetter], session: str, now: float) -> int:
+def insert(db: Connection, delivered: Iterable[DeadLetter], session: str, now: float) -> int:
     """Store dead letters before they are acknowledged; return how many are new.
 
     Not new are those that another session has stored, and whose acknowledgement
@@ -40,12 +40,12 @@ def insert(db: Connection, letters: Iterable[DeadLetter], session: str, now: flo
     """
     new = 0
     with transaction(db):
-        for letter in letters:
-            digest = _digest(letter)
-            may_be_stored = letter['redelivered'] or letter['message_id']
+        for dead_letter in delivered:
+            digest = _digest(dead_letter)
+            may_be_stored = dead_letter['redelivered'] or dead_letter['message_id']
             if may_be_stored and _take_over(db, digest, session, now):
                 continue
-            _insert_one(db, letter, digest, session, now)
+            _insert_one(db, dead_letter, digest, session, now)
             new += 1
     return new
 
@@ -62,12 +62,12 @@ def _take_over(db: Connection, digest: bytes, session: str, now: float) -> bool:
 
 
 def _insert_one(
-    db: Connection, letter: DeadLetter, digest: bytes, session: str, now: float
+    db: Connection, dead_letter: DeadLetter, digest: bytes, session: str, now: float
 ) -> None:
     row: Row = {
-        **letter,
-        'size': len(letter['body']),
-        'properties': json.dumps(letter['properties']),
+        **dead_letter,
+        'size': len(dead_letter['body']),
+        'properties': json.dumps(dead_letter['properties']),
         'digest': digest,
         'session': session,
         'stored': now,
@@ -75,25 +75,25 @@ def _insert_one(
     }
     del row['redelivered']
     upsert(db, 'dead', row)
-    reason = letter['reason']
+    reason = dead_letter['reason']
     if reason not in ERRORS:
         reason = 'other'
-    queue = row_of(db, letter['queue'])
-    count_into_buckets(db, queue, letter['at'], **{reason: 1})
+    queue = row_of(db, dead_letter['queue'])
+    count_into_buckets(db, queue, dead_letter['at'], **{reason: 1})
 
 
-def _digest(letter: DeadLetter) -> bytes:
+def _digest(dead_letter: DeadLetter) -> bytes:
     """Return what is the same in each delivery of a dead letter, as a hash."""
     facts = [
-        letter['queue'],
-        letter['reason'],
-        letter['exchange'],
-        letter['routing_key'],
-        letter['message_id'],
+        dead_letter['queue'],
+        dead_letter['reason'],
+        dead_letter['exchange'],
+        dead_letter['routing_key'],
+        dead_letter['message_id'],
     ]
     digest = hashlib.sha256(json.dumps(facts).encode())
-    digest.update(without(letter['encoded'], CHANGING))
-    digest.update(letter['body'])
+    digest.update(without(dead_letter['encoded'], CHANGING))
+    digest.update(dead_letter['body'])
     return digest.digest()
 
 

@@ -20,20 +20,20 @@ GAP = 'margin: 14px 0 0'
 
 async def open_dead_letter(page: Page, number: int, refresh: Refresh) -> None:
     """Show the dead letter that has a number in the history."""
-    letter, _ = await read_history(page, lambda db: dead_letters.get(db, number))
-    if letter:
-        DeadLetterDialog(page, letter, refresh)
+    dead_letter, _ = await read_history(page, lambda db: dead_letters.get(db, number))
+    if dead_letter:
+        DeadLetterDialog(page, dead_letter, refresh)
 
 
 class DeadLetterDialog:
     """A dialog that shows a dead letter; `refresh` is for the page below."""
 
-    def __init__(self, page: Page, letter: Row, refresh: Refresh) -> None:
+    def __init__(self, page: Page, dead_letter: Row, refresh: Refresh) -> None:
         self.page = page
-        self.letter = letter
+        self.dead_letter = dead_letter
         self.refresh = refresh
-        self.body: bytes = letter['body']
-        properties = dict(letter['properties'])
+        self.body: bytes = dead_letter['body']
+        properties = dict(dead_letter['properties'])
         headers = properties.pop('headers', None)
         self.dialog = ui.dialog(value=True)
         with self.dialog, box('div', 'card'):
@@ -48,26 +48,26 @@ class DeadLetterDialog:
         self.dialog.on('hide', self.dialog.delete)
 
     def add_title(self) -> None:
-        number = self.letter['id']
-        reason = printable(self.letter['reason'])
+        number = self.dead_letter['id']
+        reason = printable(self.dead_letter['reason'])
         with box('div', 'head'):
             say('h2', f'Dead letter {number}, {reason}')
             close = button('', self.dialog.close, 'close', plain=True)
             close.props['aria-label'] = 'close'
 
     def facts(self) -> dict[str, Any]:
-        letter = self.letter
-        ago = since(letter['at'], self.page.now)
+        dead_letter = self.dead_letter
+        ago = since(dead_letter['at'], self.page.now)
         return {
-            'dead-lettered': f'{utc(letter["at"])} UTC, {ago}',
-            'in queue': letter['queue'],
-            'published to': letter['exchange'] or 'the default exchange',
-            'routing key': letter['routing_key'],
-            'sender': letter['sender'] or 'unknown',
+            'dead-lettered': f'{utc(dead_letter["at"])} UTC, {ago}',
+            'in queue': dead_letter['queue'],
+            'published to': dead_letter['exchange'] or 'the default exchange',
+            'routing key': dead_letter['routing_key'],
+            'sender': dead_letter['sender'] or 'unknown',
         }
 
     def fate(self) -> dict[str, str]:
-        at = self.letter['requeued']
+        at = self.dead_letter['requeued']
         if not at:
             return {'requeued': 'not yet'}
         return {'requeued': f'{utc(at)} UTC'}
@@ -96,18 +96,18 @@ class DeadLetterDialog:
 
     def add_buttons(self) -> None:
         button('Download the body', self.download, 'download', plain=True)
-        if self.page.is_for_administrator() and not self.letter['requeued']:
+        if self.page.is_for_administrator() and not self.dead_letter['requeued']:
             self.requeue_button = button('Requeue this one', self.requeue, 'undo')
 
     def download(self) -> None:
-        name = f'dead-letter-{self.letter["id"]}.bin'
+        name = f'dead-letter-{self.dead_letter["id"]}.bin'
         ui.download.content(self.body, name, 'application/octet-stream')
 
     async def requeue(self) -> None:
         done = await ask_and_requeue(
             self.page,
             self.requeue_button,
-            f'#{self.letter["id"]}',
+            f'#{self.dead_letter["id"]}',
             1,
             self.refresh,
         )

@@ -49,7 +49,7 @@ REQUEUED = {  # state: the argument of dead_letters.find()
 class Found(NamedTuple):
     """What the page shows."""
 
-    letters: list[Row]  # on the page of the table that is shown
+    rows: list[Row]  # on the page of the table that is shown
     total: int
     by_queue: list[Row]
 
@@ -127,13 +127,13 @@ class DeadLettersView:
         set_options(self.queue, ALL_QUEUES, queues)
         set_options(self.reason, ANY_REASON, reasons)
         self.show_requeue_button(found)
-        rows = [table_row(letter) for letter in found.letters]
+        rows = [table_row(dead_letter) for dead_letter in found.rows]
         fill(self.table, rows, found.total)
         self.nothing.set_visibility(not found.total)
         self.table.set_visibility(bool(found.total))
 
     def read(self, db: sqlite3.Connection) -> Found:
-        letters, total = dead_letters.find(
+        rows, total = dead_letters.find(
             db,
             self.queue.value or None,
             self.reason.value or None,
@@ -142,7 +142,7 @@ class DeadLettersView:
             limit=ROWS_PER_PAGE,
             offset=first_shown(self.table),
         )
-        return Found(letters, total, dead_letters.by_queue(db))
+        return Found(rows, total, dead_letters.by_queue(db))
 
     def show_requeue_button(self, found: Found) -> None:
         queue = self.queue.value
@@ -201,20 +201,20 @@ def set_options(
         select.set_options(options)
 
 
-def table_row(letter: Row) -> Row:
+def table_row(dead_letter: Row) -> Row:
     state = 'waiting'
     tone = 'warn'
-    if letter['requeued']:
+    if dead_letter['requeued']:
         state = 'requeued'
         tone = 'good'
     return {
-        'id': letter['id'],
-        'at': utc(letter['at']),
-        'queue': printable(letter['queue'] or ''),
-        'reason': printable(letter['reason'] or ''),
-        'sender': printable(letter['sender'] or ''),
-        'message_id': printable(letter['message_id'] or ''),
-        'size': size(letter['size']),
+        'id': dead_letter['id'],
+        'at': utc(dead_letter['at']),
+        'queue': printable(dead_letter['queue'] or ''),
+        'reason': printable(dead_letter['reason'] or ''),
+        'sender': printable(dead_letter['sender'] or ''),
+        'message_id': printable(dead_letter['message_id'] or ''),
+        'size': size(dead_letter['size']),
         'state': state,
         'tone': tone,
     }

@@ -371,28 +371,19 @@ def names_not_picked_up(run, path):
     return sorted((row['queue'], row['message_id'], row['reason']) for row in json.loads(done.out))
 
 
+def publish_as_alice(run, script, count, ttl):
+    """Publish messages that live for `ttl` seconds; return the summary."""
+    flags = '--name', 'alice', '--count', count, '--rate', 50, '--ttl', ttl, '--quiet'
+    return json.loads(run(script, *flags, '--json', '-').out)
+
+
 def test_simple_one_producer_and_no_consumer(start, run, broker, tmp_path):
     path = tmp_path / 'siamese.db'
     monitor, db = watch(start, broker, path)
-    sent = json.loads(
-        run(
-            'ack_producer.py',
-            '--name',
-            'alice',
-            '--count',
-            5,
-            '--rate',
-            50,
-            '--ttl',
-            0.2,
-            '--quiet',
-            '--json',
-            '-',
-        ).out
-    )
+    summary = publish_as_alice(run, 'ack_producer.py', count=5, ttl=0.2)
     wait_until(lambda: dead_letters.find(db)[1] == 5, 'five dead letters')
     assert names_not_picked_up(run, path) == [
-        ('siamese.ack', f'alice-{sent["run"]}-{number}', 'expired') for number in range(1, 6)
+        ('siamese.ack', f'alice-{summary["run"]}-{number}', 'expired') for number in range(1, 6)
     ]
     assert (
         run('ack_producer.py', '--name', 'alice', '--count', 3, '--rate', 50, '--quiet').status == 0
@@ -425,26 +416,11 @@ def test_complex_one_producer_and_some_consumers(start, run, broker, tmp_path):
     consumers = [start('fanout_consumer.py', queue, '--count', 6) for queue in ('anna', 'carl')]
     for consumer in consumers:
         consumer.wait_for('ready')
-    sent = json.loads(
-        run(
-            'fanout_producer.py',
-            '--name',
-            'alice',
-            '--count',
-            6,
-            '--rate',
-            50,
-            '--ttl',
-            2,
-            '--quiet',
-            '--json',
-            '-',
-        ).out
-    )
+    summary = publish_as_alice(run, 'fanout_producer.py', count=6, ttl=2)
     assert [consumer.end().status for consumer in consumers] == [0, 0]
     wait_until(lambda: dead_letters.find(db)[1] == 6, 'six dead letters')
     assert names_not_picked_up(run, path) == [
-        ('bert', f'alice-{sent["run"]}-{number}', 'expired') for number in range(1, 7)
+        ('bert', f'alice-{summary["run"]}-{number}', 'expired') for number in range(1, 7)
     ]
     wait_until(
         lambda: [totals(db).get(name, (0,))[0] for name in ('anna', 'bert', 'carl')] == [6, 6, 6],
