@@ -59,15 +59,17 @@ def _broker_alerts(db: Connection, unread_after: float, now: float) -> list[Aler
 def _unread_alerts(db: Connection, unread_after: float, now: float) -> list[Alert]:
     found = []
     for row in queues.rows(db):
-        if not row['no_consumer_since']:
+        no_consumer_since = row['no_consumer_since']
+        oldest_since = row['oldest_since']
+        if not no_consumer_since or not oldest_since:
             continue
-        age = now - row['oldest_since']
+        age = now - oldest_since
         if age < unread_after:
             continue
         name = row['name']
         messages = count_of(row['ready'], 'message')
         text = f'{name}: {messages} and no consumer, the oldest waits {duration(age)}'
-        began = max(row['no_consumer_since'], row['oldest_since'] + unread_after)
+        began = max(no_consumer_since, oldest_since + unread_after)
         found.append(Alert(kind='unread', name=name, began=began, text=text))
     return found
 
@@ -88,7 +90,11 @@ def _interruption_alerts(db: Connection, since: float) -> list[Alert]:
     found = []
     for row in clients.rows(db, back_since=since):
         name = row['name']
-        gone = duration(row['back'] - row['last_interruption'])
+        began = row['last_interruption']
+        ended = row['back']
+        if began is None or ended is None:
+            continue
+        gone = duration(ended - began)
         text = f'{name}: was disconnected for {gone}, and is back'
-        found.append(Alert(kind='interrupted', name=name, began=row['back'], text=text))
+        found.append(Alert(kind='interrupted', name=name, began=ended, text=text))
     return found

@@ -30,6 +30,23 @@ Key = tuple[str, str]  # the name and the user of a client
 Connections = dict[str, list[float]]  # by id: first seen, published, delivered
 
 
+class ClientRow(TypedDict):
+    """A client of the history, see rows()."""
+
+    name: str
+    user: str
+    does: str
+    state: str
+    since: float
+    first_seen: float
+    last_seen: float
+    interruptions: int
+    last_interruption: float | None
+    back: float | None
+    published: int
+    delivered: int
+
+
 class Present(TypedDict):
     """A client that is connected now."""
 
@@ -172,7 +189,7 @@ def _set_state(row: Row, state: str, at: float) -> None:
         row['since'] = at
 
 
-def rows(db: Connection, back_since: float | None = None) -> list[Row]:
+def rows(db: Connection, back_since: float | None = None) -> list[ClientRow]:
     """Return the clients by name: producers, consumers, and other connections.
 
     name: the connection_name it gives, else its address. does: its purpose, for

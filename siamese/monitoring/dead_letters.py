@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Iterable
 from sqlite3 import Connection
+from typing import Any, TypedDict
 
 from siamese.monitoring.database import (
     ERRORS,
@@ -30,6 +31,40 @@ SEARCHED = "queue || ' ' || sender || ' ' || message_id || ' ' || routing_key"
 CONTAINS = f'instr(lower({SEARCHED}), lower(?))'
 REQUEUED = {None: '1', True: 'requeued IS NOT NULL', False: 'requeued IS NULL'}
 TALLIED = {None: 'count', True: 'count - waiting', False: 'waiting'}
+
+
+class DeadLetterRow(TypedDict):
+    """A dead letter of the history, see find()."""
+
+    id: int
+    at: float
+    stored: float
+    queue: str
+    reason: str
+    exchange: str
+    routing_key: str
+    sender: str
+    message_id: str
+    size: int
+    requeued: float | None
+
+
+class WholeDeadLetter(DeadLetterRow):
+    """The same with its content, see get()."""
+
+    properties: dict[str, Any]
+    body: bytes
+    encoded: bytes
+
+
+class DeadLetterCount(TypedDict):
+    """How many dead letters there are of a queue and a reason, see by_queue()."""
+
+    queue: str
+    reason: str
+    count: int
+    waiting: int
+    stored: float  # the latest; only there with `since`
 
 
 def insert(db: Connection, delivered: Iterable[DeadLetter], session: str, now: float) -> int:
@@ -116,7 +151,7 @@ def find(
     search: str | None = None,
     limit: int = 50,
     offset: int = 0,
-) -> tuple[list[Row], int]:
+) -> tuple[list[DeadLetterRow], int]:
     """Return (dead letters, how many match): `limit` after `offset`, latest first.
 
     Only those of a queue, of a reason, stored after `since`, `requeued` (True) or
@@ -155,7 +190,7 @@ def _count_of_tally(requeued: bool | None, conditions: list[str]) -> str:
     return f'SELECT {total} AS count FROM tally WHERE {where}'
 
 
-def get(db: Connection, number: int) -> Row | None:
+def get(db: Connection, number: int) -> WholeDeadLetter | None:
     """Return the dead letter with this id as find() does, or None.
 
     It also has its body (bytes), its properties (a dict, with the headers as a dict
@@ -168,7 +203,7 @@ def get(db: Connection, number: int) -> Row | None:
     return row
 
 
-def by_queue(db: Connection, since: float | None = None) -> list[Row]:
+def by_queue(db: Connection, since: float | None = None) -> list[DeadLetterCount]:
     """Return how many there are by queue and reason: count, and waiting (not requeued).
 
     With `since` only those stored after that time; stored is then when the latest was.

@@ -24,7 +24,7 @@ from typing import Any, Callable, NamedTuple
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from siamese.monitoring import alerts, database, dead_letters
-from siamese.monitoring.database import Row
+from siamese.monitoring.dead_letters import DeadLetterRow
 from siamese.text import count_of, printable, table, utc
 
 # For each answer of the mail server: many let strangers wait, and examine a mail
@@ -249,7 +249,7 @@ def _titles(found: list[alerts.Alert], dead: int) -> list[str]:
     return titles
 
 
-def _cells(row: Row) -> list[Any]:
+def _cells(row: DeadLetterRow) -> list[Any]:
     return [
         utc(row['at']),
         row['queue'],

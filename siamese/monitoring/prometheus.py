@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from common import Failure
 from siamese.monitoring import clients, database, dead_letters, queues
-from siamese.monitoring.database import Row
+from siamese.monitoring.clients import ClientRow
+from siamese.monitoring.queues import QueueRow
 
 if TYPE_CHECKING:  # an extra: only --prometheus needs it
     from prometheus_client.core import Metric
@@ -78,7 +79,7 @@ class Collector:
         yield _gauge('broker_up', UP, [], [([], int(state == database.UP))])
 
 
-def _of_queues(rows: list[Row]) -> Iterator[Metric]:
+def _of_queues(rows: list[QueueRow]) -> Iterator[Metric]:
     labels = ['queue']
     for name, text in COUNTERS.items():
         values = _values(rows, ['name'], name)
@@ -91,7 +92,7 @@ def _of_queues(rows: list[Row]) -> Iterator[Metric]:
     yield _gauge('queue_oldest_since_seconds', OLDEST, labels, values)
 
 
-def _of_clients(rows: list[Row]) -> Iterator[Metric]:
+def _of_clients(rows: list[ClientRow]) -> Iterator[Metric]:
     labels = ['client', 'user']
     keys = ['name', 'user']
     there = [{**row, 'connected': row['state'] != 'gone'} for row in rows]
@@ -101,7 +102,7 @@ def _of_clients(rows: list[Row]) -> Iterator[Metric]:
     yield _counter('client_interruptions', INTERRUPTIONS, labels, values)
 
 
-def _values(rows: list[Row], keys: list[str], column: str) -> Values:
+def _values(rows: Iterable[Mapping[str, Any]], keys: list[str], column: str) -> Values:
     return [([row[key] for key in keys], float(row[column])) for row in rows]
 
 

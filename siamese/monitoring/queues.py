@@ -82,6 +82,27 @@ class Queue(TypedDict):
     redelivered: int | None
 
 
+class QueueRow(TypedDict):
+    """A queue of the history, see rows()."""
+
+    name: str
+    type: str | None
+    state: str | None
+    seen: float | None
+    ready: int
+    unacked: int
+    consumers: int
+    oldest_since: float | None
+    no_consumer_since: float | None
+    publish_rate: float
+    deliver_rate: float
+    ack_rate: float
+    published: int
+    delivered: int
+    acked: int
+    redelivered: int
+
+
 class Sample(NamedTuple):
     """What a queue held at a time, and its rates since the sample before."""
 
@@ -254,7 +275,7 @@ def _oldest(db: Connection, row: Row, at: float) -> float | None:
     return found or row['oldest_since'] or at
 
 
-def rows(db: Connection, gone: bool = False) -> list[Row]:
+def rows(db: Connection, gone: bool = False) -> list[QueueRow]:
     """Return the queues by name; with `gone` also those that were deleted.
 
     type: 'classic', 'quorum' or 'stream'; state: 'running', 'gone' ...; seen: when it

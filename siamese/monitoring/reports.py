@@ -18,7 +18,9 @@ from common import Failure
 from siamese.messaging import management_api
 from siamese.messaging.management_api import ManagementApi
 from siamese.monitoring import alerts, clients, collector, database, dead_letters, queues
+from siamese.monitoring.clients import ClientRow
 from siamese.monitoring.database import DAY_S, Row
+from siamese.monitoring.queues import QueueRow
 from siamese.text import count_of, duration, printable, shorten, table, utc
 
 RETRY_S = 0.5
@@ -45,8 +47,8 @@ class Situation(NamedTuple):
     now: float
     is_kept: bool  # in a file, by a monitor.py: so the age of messages is known
     broker: database.Broker
-    queues: list[Row]
-    clients: list[Row]
+    queues: list[QueueRow]
+    clients: list[ClientRow]
     warnings: list[alerts.Alert]
 
     def waiting(self) -> int:
@@ -162,7 +164,7 @@ def _print_situation(situation: Situation) -> None:
     print(f'{warnings}: {known_queues}, {situation.waiting():,} messages wait, {people}')
 
 
-def _queue_cells(row: Row, situation: Situation) -> list[Any]:
+def _queue_cells(row: QueueRow, situation: Situation) -> list[Any]:
     oldest = '-'
     if row['oldest_since']:
         oldest = '?'
@@ -174,11 +176,13 @@ def _queue_cells(row: Row, situation: Situation) -> list[Any]:
         row['unacked'],
         row['consumers'],
         oldest,
-        *(f'{row[rate]:,.1f}' for rate in database.RATES),
+        f'{row["publish_rate"]:,.1f}',
+        f'{row["deliver_rate"]:,.1f}',
+        f'{row["ack_rate"]:,.1f}',
     ]
 
 
-def _client_cells(row: Row, now: float) -> list[Any]:
+def _client_cells(row: ClientRow, now: float) -> list[Any]:
     return [
         shorten(row['name']),
         shorten(row['user']),
@@ -232,9 +236,9 @@ def _dead_letter_report(db: Connection, queue: str | None, since: float) -> Repo
     found, _ = dead_letters.find(db, queue=queue, since=since, limit=-1)
     rows = []
     for row in reversed(found):
-        row['at'] = utc(row['at'])
-        row['requeued'] = utc(row['requeued'])
-        rows.append([row[name] for name in DEAD_COLUMNS])
+        times = {'at': utc(row['at']), 'requeued': utc(row['requeued'])}
+        cells = {**row, **times}
+        rows.append([cells[name] for name in DEAD_COLUMNS])
     return Report(DEAD_COLUMNS, rows, len(rows), '')
 
 

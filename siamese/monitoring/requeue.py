@@ -15,7 +15,7 @@ from common import Failure
 from siamese import script
 from siamese.messaging.link import Link, connected
 from siamese.monitoring import database, dead_letters
-from siamese.monitoring.database import Row
+from siamese.monitoring.dead_letters import WholeDeadLetter
 from siamese.monitoring.raw_properties import original_properties
 from siamese.text import count_of, printable
 
@@ -89,14 +89,14 @@ class Requeuer:
             text = f'{kept} not requeued: no room in {queues}; make room, and try again'
             self.link.fail(Failure(text, 1))
 
-    def requeue_one(self, letter: Row, left: int) -> None:
+    def requeue_one(self, letter: WholeDeadLetter, left: int) -> None:
         queue = letter['queue']
         if not queue:
             self.unknown += 1
         elif queue in self.full or not self.publish(letter, left):
             self.full[queue] += 1
 
-    def publish(self, letter: Row, left: int) -> bool:
+    def publish(self, letter: WholeDeadLetter, left: int) -> bool:
         """Publish a dead letter; return False if its queue is full.
 
         Raises Failure, which says that so many are `left`, if the broker does not

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from siamese.monitoring import clients
+from siamese.monitoring.clients import ClientRow
 from siamese.text import printable
 from siamese.web.formats import count, since
 from siamese.web.page import Page, read_history
@@ -68,13 +69,13 @@ class ClientsView:
         rows = [table_row(client, now) for client in shown]
         fill(self.table, rows, len(matching))
 
-    def is_wanted(self, client: Row) -> bool:
+    def is_wanted(self, client: ClientRow) -> bool:
         wanted = (self.search.value or '').lower()
         text = f'{client["name"]} {client["user"]} {client["does"]}'
         return wanted in text.lower()
 
 
-def table_row(client: Row, now: float) -> Row:
+def table_row(client: ClientRow, now: float) -> Row:
     last = since(client['last_interruption'], now)
     return {
         'id': f'{client["name"]} {client["user"]}',

@@ -9,11 +9,12 @@ from typing import Any
 from nicegui import ui
 
 from siamese.monitoring import dead_letters
+from siamese.monitoring.dead_letters import WholeDeadLetter
 from siamese.text import printable, utc
 from siamese.web.formats import SHOWN_BYTES, forms, since, size
 from siamese.web.page import Page, read_history
 from siamese.web.requeue_dialog import ask_and_requeue
-from siamese.web.widgets import Refresh, Row, box, button, say, toggle
+from siamese.web.widgets import Refresh, box, button, say, toggle
 
 GAP = 'margin: 14px 0 0'
 
@@ -28,7 +29,7 @@ async def open_dead_letter(page: Page, number: int, refresh: Refresh) -> None:
 class DeadLetterDialog:
     """A dialog that shows a dead letter; `refresh` is for the page below."""
 
-    def __init__(self, page: Page, dead_letter: Row, refresh: Refresh) -> None:
+    def __init__(self, page: Page, dead_letter: WholeDeadLetter, refresh: Refresh) -> None:
         self.page = page
         self.dead_letter = dead_letter
         self.refresh = refresh

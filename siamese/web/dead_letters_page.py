@@ -8,6 +8,7 @@ from typing import NamedTuple
 from nicegui import events, ui
 
 from siamese.monitoring import dead_letters
+from siamese.monitoring.dead_letters import DeadLetterCount, DeadLetterRow
 from siamese.text import printable, utc
 from siamese.web.dead_letter_dialog import open_dead_letter
 from siamese.web.formats import count, size
@@ -49,9 +50,9 @@ REQUEUED = {  # state: the argument of dead_letters.find()
 class Found(NamedTuple):
     """What the page shows."""
 
-    rows: list[Row]  # on the page of the table that is shown
+    rows: list[DeadLetterRow]  # on the page of the table that is shown
     total: int
-    by_queue: list[Row]
+    by_queue: list[DeadLetterCount]
 
 
 def show_dead_letters(page: Page, queue: str) -> None:
@@ -190,7 +191,7 @@ class DeadLettersView:
 def set_options(
     select: ui.select,
     everything: str,
-    values: set[str | None],
+    values: set[str],
 ) -> None:
     """Offer the values that the history has, and the one that is chosen."""
     options = {'': everything}
@@ -201,7 +202,7 @@ def set_options(
         select.set_options(options)
 
 
-def table_row(dead_letter: Row) -> Row:
+def table_row(dead_letter: DeadLetterRow) -> Row:
     state = 'waiting'
     tone = 'warn'
     if dead_letter['requeued']:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sqlite3
 import time
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from siamese.monitoring import clients, database, dead_letters, queues
 from siamese.monitoring.database import DAY_S, RATES
-from siamese.monitoring.queues import Sample
+from siamese.monitoring.queues import QueueRow, Sample
 from siamese.text import duration, printable
 from siamese.web.formats import count, rate, smooth, spark
 from siamese.web.page import Page, read_history
@@ -51,10 +52,16 @@ COLUMNS = [
 # ---- all queues
 
 
+class AgedQueue(QueueRow):
+    """A queue with the age of its oldest message in seconds."""
+
+    oldest: float
+
+
 class Overview(NamedTuple):
     """What the page of all queues shows."""
 
-    known: list[Row]
+    known: list[AgedQueue]
     matching: int
     rows: list[Row]  # of the table, on the page that is shown
     connected: int
@@ -144,20 +151,20 @@ class QueuesView:
             count(found.connected),
             f'connected, {count(found.gone)} gone',
         )
-        unread = [row for row in known if row['no_consumer_since']]
+        unconsumed = [row for row in known if row['no_consumer_since']]
         self.queues.show(
             count(len(known)),
-            f'{count(len(unread))} without a consumer',
+            f'{count(len(unconsumed))} without a consumer',
         )
 
 
-def total_of(rows: list[Row], name: str) -> Any:
+def total_of(rows: Sequence[Mapping[str, Any]], name: str) -> Any:
     return sum(row[name] for row in rows)
 
 
-def with_age(row: Row, now: float) -> Row:
+def with_age(row: QueueRow, now: float) -> AgedQueue:
     """Return a queue with the age of its oldest message, to sort by."""
-    age_s = 0
+    age_s = 0.0
     if row['oldest_since']:
         age_s = now - row['oldest_since']
     return {**row, 'oldest': age_s}
@@ -167,7 +174,7 @@ def recent_samples(db: sqlite3.Connection, name: str) -> list[Sample]:
     return queues.samples(db, name).get(name, [])
 
 
-def table_row(row: Row, recent: list[Sample], now: float) -> Row:
+def table_row(row: QueueRow, recent: list[Sample], now: float) -> Row:
     tone, state = state_of(row, now)
     rates = [sample.publish_rate for sample in smooth(recent)]
     peak = rate(max(rates, default=0))
@@ -191,7 +198,7 @@ def table_row(row: Row, recent: list[Sample], now: float) -> Row:
     }
 
 
-def state_of(row: Row, now: float) -> tuple[str, str]:
+def state_of(row: QueueRow, now: float) -> tuple[str, str]:
     """Return the tone and the name of the state of a queue."""
     if row['state'] != 'running':
         return 'off', row['state'] or 'new'
@@ -204,13 +211,14 @@ def state_of(row: Row, now: float) -> tuple[str, str]:
     return 'off', 'idle'
 
 
-def is_unread(row: Row, now: float) -> bool:
+def is_unread(row: QueueRow, now: float) -> bool:
     """Return whether messages wait although the queue has consumers."""
     if row['type'] == 'stream':  # keeps messages that were read
         return False
     if not row['ready'] or row['deliver_rate']:
         return False
-    return bool(now - row['oldest_since'] > UNREAD_AFTER_S)
+    oldest_since = row['oldest_since']
+    return oldest_since is not None and now - oldest_since > UNREAD_AFTER_S
 
 
 # ---- one queue
@@ -219,7 +227,7 @@ def is_unread(row: Row, now: float) -> bool:
 class QueueFacts(NamedTuple):
     """What the page of one queue shows; row is None for an unknown queue."""
 
-    row: Row | None
+    row: QueueRow | None
     recent: list[Sample]
     dead_letters: int
 
@@ -280,7 +288,7 @@ class QueueView:
             dead_letters=dead,
         )
 
-    def show_tiles(self, row: Row) -> None:
+    def show_tiles(self, row: QueueRow) -> None:
         now = self.page.now
         self.ready.show(count(row['ready']))
         self.unacked.show(count(row['unacked']))

@@ -8,7 +8,7 @@ elements and Vue's {{ }}, never as HTML, and never as the name of a property
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from nicegui import events, ui
 from nicegui.elements.mixins.text_element import TextElement
@@ -16,6 +16,7 @@ from nicegui.elements.mixins.text_element import TextElement
 ROWS_PER_PAGE = 25
 
 Row = dict[str, Any]  # of a table: texts, numbers, and what CELL needs
+Stored = TypeVar('Stored', bound=Mapping[str, Any])  # a row of the history
 Refresh = Callable[[], Awaitable[None]]
 
 # A cell by the kind of its column; see column(). Values are texts or numbers.
@@ -248,11 +249,11 @@ def fill(element: ui.table, rows: list[Row], total: int) -> None:
     element.props['hide-bottom'] = total <= ROWS_PER_PAGE
 
 
-def view_of(element: ui.table, rows: Sequence[Row]) -> Sequence[Row]:
+def view_of(element: ui.table, rows: Sequence[Stored]) -> Sequence[Stored]:
     """Return the rows that a paged table shows now, in its order."""
     name = element.pagination['sortBy']
 
-    def sort_key(row: Row) -> Any:
+    def sort_key(row: Stored) -> Any:
         if name == 'name':
             return row[name]
         return row[name] or 0
