@@ -14,7 +14,6 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from sqlite3 import Connection
-from typing import Any
 
 from pika.channel import Channel
 
@@ -114,7 +113,7 @@ class Monitor:
             if self.args.duration is not None:
                 self.due = min(self.due, link.started + self.args.duration)
 
-    def has_work(self) -> Any:
+    def has_work(self) -> object:
         is_due = time.monotonic() >= self.due
         return self.link.inbox or is_due or script.stop_requested()
 

@@ -26,7 +26,8 @@ class Mailbox:
     """A mail server that wants TLS and a password."""
 
     def __init__(self, authority):
-        self.mails, self.logins = [], []
+        self.mails = []
+        self.logins = []
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         authority.issue_cert('127.0.0.1').configure_cert(context)
         self.controller = Controller(
@@ -59,13 +60,34 @@ class Mailbox:
         return '250 OK'
 
 
+def new_mailbox(folder):
+    """Return a Mailbox that does not listen yet; its `smtp` is a URL for it.
+
+    The authority of its certificate is in ca.pem in the folder.
+    """
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(folder / 'ca.pem'))
+    mailbox = Mailbox(authority)
+    mailbox.smtp = (
+        f'smtp://monitor:open%20sesame@127.0.0.1:{mailbox.controller.port}'
+        f'?cacertfile={folder}/ca.pem'
+    )
+    return mailbox
+
+
+@pytest.fixture
+def mailbox(tmp_path):
+    """A Mailbox that takes mails."""
+    mailbox = new_mailbox(tmp_path)
+    mailbox.controller.start()
+    yield mailbox
+    mailbox.controller.stop()
+
+
 def test_the_mail_is_kept_while_the_mail_server_is_unavailable_and_tells_all(
     start, broker, channel, tmp_path
 ):
-    authority = trustme.CA()
-    authority.cert_pem.write_to_path(str(tmp_path / 'ca.pem'))
-    mailbox, port = Mailbox(authority), None
-    port = mailbox.controller.port
+    mailbox = new_mailbox(tmp_path)
     declare_dead(channel)
     channel.queue_declare('strange', durable=True, arguments={**DEAD_LETTERS, 'x-message-ttl': 1})
     channel.queue_declare('unread', durable=True)
@@ -79,7 +101,7 @@ def test_the_mail_is_kept_while_the_mail_server_is_unavailable_and_tells_all(
         3600,
         '--unread-after',
         1,
-        SMTP_URL=f'smtp://monitor:open%20sesame@127.0.0.1:{port}?cacertfile={tmp_path}/ca.pem',
+        SMTP_URL=mailbox.smtp,
     )
     channel.basic_publish(
         '', 'strange', b'x', pika.BasicProperties(message_id='<script>alert(1)</script>\r\nBcc: me')
@@ -136,9 +158,7 @@ def test_the_mail_is_kept_while_the_mail_server_is_unavailable_and_tells_all(
 def test_a_mail_server_that_gets_no_password_or_the_wrong_one(
     kind, start, broker, channel, tmp_path
 ):
-    authority = trustme.CA()
-    authority.cert_pem.write_to_path(str(tmp_path / 'ca.pem'))
-    mailbox = Mailbox(authority)
+    mailbox = new_mailbox(tmp_path)
     if kind == 'no TLS':
         mailbox.controller = Controller(
             mailbox,
@@ -167,27 +187,21 @@ def test_a_mail_server_that_gets_no_password_or_the_wrong_one(
         mailbox.controller.stop()
 
 
-def test_one_of_two_recipients_is_refused_and_that_is_said(start, broker, channel, tmp_path):
-    authority = trustme.CA()
-    authority.cert_pem.write_to_path(str(tmp_path / 'ca.pem'))
-    mailbox = Mailbox(authority)
-    mailbox.controller.start()
-    try:
-        monitor, _ = watch(
-            start,
-            broker,
-            tmp_path / 'siamese.db',
-            '--mail-to',
-            'nobody@example.org, ops@example.org',
-            SMTP_URL=f'smtp://monitor:open%20sesame@127.0.0.1:{mailbox.controller.port}'
-            f'?cacertfile={tmp_path}/ca.pem',
-        )
-        channel.basic_publish('siamese.dlx', '', b'x')
-        assert '550 no such user' in monitor.wait_for('mail not accepted for nobody@example.org')
-        assert [mail.to for mail in mailbox.mails] == [['ops@example.org']]
-        assert ', 1 mails sent; ' in monitor.stop().out
-    finally:
-        mailbox.controller.stop()
+def test_one_of_two_recipients_is_refused_and_that_is_said(
+    start, broker, channel, tmp_path, mailbox
+):
+    monitor, _ = watch(
+        start,
+        broker,
+        tmp_path / 'siamese.db',
+        '--mail-to',
+        'nobody@example.org, ops@example.org',
+        SMTP_URL=mailbox.smtp,
+    )
+    channel.basic_publish('siamese.dlx', '', b'x')
+    assert '550 no such user' in monitor.wait_for('mail not accepted for nobody@example.org')
+    assert [mail.to for mail in mailbox.mails] == [['ops@example.org']]
+    assert ', 1 mails sent; ' in monitor.stop().out
 
 
 def test_a_mail_server_that_says_nothing_keeps_nothing_up(start, broker, channel, tmp_path):
@@ -215,22 +229,7 @@ def test_a_mail_server_that_says_nothing_keeps_nothing_up(start, broker, channel
     assert done.status == 0 and ', 0 mails sent; ' in done.out and 'Traceback' not in done.err
 
 
-@pytest.fixture
-def mailbox(tmp_path):
-    """A Mailbox that takes mails; its `smtp` is what SMTP_URL says of it."""
-    authority = trustme.CA()
-    authority.cert_pem.write_to_path(str(tmp_path / 'ca.pem'))
-    mailbox = Mailbox(authority)
-    mailbox.smtp = (
-        f'smtp://monitor:open%20sesame@127.0.0.1:{mailbox.controller.port}'
-        f'?cacertfile={tmp_path}/ca.pem'
-    )
-    mailbox.controller.start()
-    yield mailbox
-    mailbox.controller.stop()
-
-
-def told(mailbox):
+def listed_ids(mailbox):
     """Return the message_ids that all mails together list, each as often as they do."""
     return sorted(
         line.split()[3]
@@ -240,7 +239,7 @@ def told(mailbox):
     )
 
 
-def bury(channel, id):
+def publish_dead_letter(channel, id):
     channel.basic_publish('siamese.dlx', '', b'x', pika.BasicProperties(message_id=id))
 
 
@@ -258,19 +257,22 @@ def test_each_dead_letter_is_in_exactly_one_mail_however_long_it_took_to_store_i
         3,
         SMTP_URL=mailbox.smtp,
     )
-    bury(channel, 'first')
-    wait_until(lambda: told(mailbox) == ['first'], 'the first mail')
-    bury(channel, 'second')
-    wait_until(lambda: dead_letters.find(db)[1] == 2, 'the second letter')
+    publish_dead_letter(channel, 'first')
+    wait_until(lambda: listed_ids(mailbox) == ['first'], 'the first mail')
+    publish_dead_letter(channel, 'second')
+    wait_until(lambda: dead_letters.find(db)[1] == 2, 'the second dead letter')
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute('BEGIN IMMEDIATE')
-        bury(channel, 'third')
+        publish_dead_letter(channel, 'third')
         let_fault_last(6)  # now the second mail is due
         other.execute('ROLLBACK')
-    wait_until(lambda: {'second', 'third'} <= set(told(mailbox)), f'all letters: {told(mailbox)}')
-    bury(channel, 'last')
-    wait_until(lambda: 'last' in told(mailbox), 'the last mail')
-    assert told(mailbox) == ['first', 'last', 'second', 'third']
+    wait_until(
+        lambda: {'second', 'third'} <= set(listed_ids(mailbox)),
+        f'all dead letters: {listed_ids(mailbox)}',
+    )
+    publish_dead_letter(channel, 'last')
+    wait_until(lambda: 'last' in listed_ids(mailbox), 'the last mail')
+    assert listed_ids(mailbox) == ['first', 'last', 'second', 'third']
 
 
 def test_the_first_mail_begins_when_mails_begin(start, broker, channel, tmp_path, mailbox):
@@ -279,9 +281,9 @@ def test_the_first_mail_begins_when_mails_begin(start, broker, channel, tmp_path
         ([], ['--mail-to', 'ops@example.org'], [], ['--mail-to', 'ops@example.org'])
     ):
         monitor, db = watch(start, broker, path, '--mail-every', 0, *flags, SMTP_URL=mailbox.smtp)
-        bury(channel, f'letter-{number}')
-        wait_until(lambda n=number, db=db: dead_letters.find(db)[1] == n + 1, 'the letter')
+        publish_dead_letter(channel, f'letter-{number}')
+        wait_until(lambda n=number, db=db: dead_letters.find(db)[1] == n + 1, 'the dead letter')
         if flags:
-            wait_until(lambda n=number: f'letter-{n}' in told(mailbox), 'a mail')
+            wait_until(lambda n=number: f'letter-{n}' in listed_ids(mailbox), 'a mail')
         assert monitor.stop().status == 0
-    assert told(mailbox) == ['letter-1', 'letter-3']
+    assert listed_ids(mailbox) == ['letter-1', 'letter-3']
