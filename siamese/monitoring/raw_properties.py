@@ -153,6 +153,7 @@ def original_properties(encoded: bytes, user: str) -> RawProperties:
 def parse(delivery: Delivery, now: float) -> DeadLetter:
     """Return what is known of a dead letter that was delivered; never raises."""
     method = delivery.method
+    # The connections of framing.py hand these to consumers.
     properties = cast(framing.Properties, delivery.properties)
     death = _latest_x_death(properties.encoded)
     routing_key = method.routing_key
