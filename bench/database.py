@@ -40,7 +40,7 @@ def fill(db, names, years):
         [(number + 1, f'siamese.queue-{number:03}', 'running') for number in range(names)],
     )
     rows, step = 0, (3600, 86400)
-    columns = 'period', 'queue', 'start', *database.FIGURES
+    columns = 'period', 'queue', 'start', *database.METRICS
     for period in (0, 1, 2):
         starts = sorted(
             {

@@ -32,7 +32,7 @@ LETTERS, SAMPLES, TIMES = 10_000, 180, 10
 
 
 def fill_the_rest(db, names):
-    """Write what years.fill() leaves out: the last quarter of an hour, dead letters, clients."""
+    """Write what database.fill() leaves out: the last quarter of an hour, dead letters, clients."""
     now = time.time()
     with database.transaction(db):
         for number in range(SAMPLES):

@@ -1,5 +1,9 @@
-"""bench: its arithmetic against known values."""
+"""bench: its arithmetic against known values, and its names against today's siamese."""
 
+import ast
+import contextlib
+import importlib
+import inspect
 import json
 import sys
 from types import SimpleNamespace
@@ -13,8 +17,40 @@ sys.path.append(str(ROOT / 'bench'))
 from harness import percentile, put, table
 
 from bench import perf_peers as perf
+from siamese.monitoring import database
 
 PIKA = perf.CONTENDERS['pika-naive']
+MODULES = sorted(path.stem for path in (ROOT / 'bench').glob('*.py'))
+
+
+def stale_names(module):
+    """Return each `other.name` in a module's code for which module `other` has no `name`."""
+    found = []
+    for node in ast.walk(ast.parse(inspect.getsource(module))):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            other = getattr(module, node.value.id, None)
+            if inspect.ismodule(other) and not hasattr(other, node.attr):
+                found.append(f'{node.value.id}.{node.attr}')
+    return found
+
+
+@pytest.mark.parametrize('name', MODULES)
+def test_each_measurement_imports_and_uses_names_that_exist(name):
+    assert stale_names(importlib.import_module(f'bench.{name}')) == []
+
+
+def test_a_stale_name_is_found(tmp_path, monkeypatch):
+    (tmp_path / 'stale.py').write_text('import json\n\ndef run():\n    json.dumps(json.FIGURES)\n')
+    monkeypatch.syspath_prepend(tmp_path)
+    assert stale_names(importlib.import_module('stale')) == ['json.FIGURES']
+
+
+def test_a_small_history_is_filled_and_answers(tmp_path):
+    history, pages = (importlib.import_module(f'bench.{name}') for name in ('database', 'pages'))
+    with contextlib.closing(database.open_for_writing(str(tmp_path / 'siamese.db'))) as db:
+        assert history.fill(db, 8, 0.1) > 0
+        pages.fill_the_rest(db, 8)
+        assert all(seconds >= 0 for _, seconds in history.answers(db))
 
 
 @pytest.mark.parametrize(
