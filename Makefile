@@ -10,7 +10,7 @@ endif
 help: ## Show this list.
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: .venv/run $(BROKER) ## Two producers, two validators, a real broker (AMQP_URL, or one of its own) and the verdict.
+demo: .venv/run $(BROKER) ## Two producers, two validators, a real broker (AMQP_URL, or its own) and the verdict.
 	@$(ACTIVATE) if [ -n "$$AMQP_URL" ]; then demos/blocks.sh; else ./tools/setup.sh broker && ./broker.py demos/blocks.sh; fi
 
 dashboard: .venv/page $(BROKER) ## A broker, some traffic, monitor.py, and the page that shows it all, until Ctrl-C.
@@ -37,7 +37,7 @@ soak: .venv/run $(BROKER) ## Random faults for MINUTES=10 on a cluster of three 
 lint: .venv/dev ## Check the style, the format and the types.
 	@$(ACTIVATE) ruff check . && ruff format --check . && mypy
 
-density: ## Count how folded the code is, against the limits of tests/unit/test_house.py.
+density: ## Count how dense the code is, against the limits of tests/unit/test_layout.py.
 	@python3 tools/density.py $(ARGS)
 
 vulnerabilities: .venv/dev ## Ask PyPI for known vulnerabilities in what the requirements bring.

@@ -1,4 +1,4 @@
-"""The ground floor of all scripts: the AMQP URL, block hashing, prime checks."""
+"""The lowest layer of all scripts: the AMQP URL, block hashing, prime checks."""
 
 from __future__ import annotations
 

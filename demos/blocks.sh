@@ -1,6 +1,6 @@
 #!/bin/sh
-# Scenario 1 in one terminal: two producers, two validators, then the verdict. In real life each has a terminal, or a
-# machine, of its own. Takes the broker at AMQP_URL: ./broker.py demos/blocks.sh
+# Scenario 1 in one terminal: two producers, two validators, then the verdict. In real life each has its own terminal,
+# or its own machine. Takes the broker at AMQP_URL: ./broker.py demos/blocks.sh
 set -u
 cd "$(dirname "$0")/.."
 ledger=$(mktemp) queue=siamese.demo.$$

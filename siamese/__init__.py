@@ -1,4 +1,4 @@
-"""What the scripts at the root are made of, room by room."""
+"""What the scripts at the root are made of, package by package."""
 
 from pathlib import Path
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Count how folded the code is, and compare that with the limits below.
+"""Count how dense the code is, and compare that with the limits below.
 
     usage: density.py [--files]
 
@@ -162,7 +162,7 @@ def print_total(files: int, total: Density) -> None:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description='Count how folded the code is.')
+    parser = argparse.ArgumentParser(description='Count how dense the code is.')
     parser.add_argument('--files', action='store_true', help='also print a line for each file')
     args = parser.parse_args()
     files = measure()

@@ -215,7 +215,7 @@ def printed_by(command: str) -> str:
 
     Raises NoToken if it fails, takes too long, or prints something else.
     """
-    # A session of its own: Ctrl-C does not reach the command, and everything
+    # In its own session: Ctrl-C does not reach the command, and everything
     # that the command started can be killed with it.
     with subprocess.Popen(
         command,

@@ -1,4 +1,4 @@
-"""The layout of the house: what is at the root, which way imports go, and how dense the code is."""
+"""The layout: what is at the root, which way imports go, and how dense the code is."""
 
 import ast
 import os
@@ -11,8 +11,8 @@ from siamese import ROOT
 MAX_ROOT_FILES = 19
 MAX_COMMON_LINES = 150
 
-# A room may import rooms on floors below its own, and itself. The floors of the card, top down.
-FLOORS = [
+# A package may import packages of the layers below its own, and itself. From the top down.
+LAYERS = [
     {'scripts'},
     {'web', 'testbed'},
     {'monitoring', 'access', 'scenarios'},
@@ -20,8 +20,8 @@ FLOORS = [
     {'script', 'flags', 'ledger', 'text', 'copies', 'verdict'},
     {'common'},
 ]
-GROUND_FLOOR = len(FLOORS) - 1
-FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
+LOWEST_LAYER = len(LAYERS) - 1
+LAYER_OF = {package: number for number, packages in enumerate(LAYERS) for package in packages}
 
 ROOT_FILES = sorted(path.name for path in ROOT.glob('*.py'))
 INTERNALS = sorted(str(path.relative_to(ROOT)) for path in ROOT.glob('siamese/**/*.py'))
@@ -47,10 +47,11 @@ def imports_of(tree):
                 yield node.lineno, f'{node.module}.{alias.name}'
 
 
-def room_of(dotted):
-    """Return the room of ours that a dotted name is in; None for a library, and for siamese itself.
+def package_of(dotted):
+    """Return the package of ours that a dotted name is in; None for a library, and for siamese.
 
-    siamese itself holds nothing but ROOT, and that may be imported everywhere.
+    A module of siamese/ itself counts as a package. siamese holds nothing but ROOT, and that may
+    be imported everywhere.
     """
     first, *rest = dotted.split('.')
     if first == 'siamese':
@@ -64,27 +65,27 @@ def dotted(name):
     return name[: -len('.py')].replace('/', '.').replace('.__init__', '')
 
 
-def is_upward(room, target):
-    """Return whether an import of room `target` goes up, or to another room of the same floor.
+def is_upward(package, target):
+    """Return whether an import of package `target` goes up, or to another one of the same layer.
 
-    The modules of siamese/ itself are one floor, and may import each other, unless in a circle.
+    The modules of siamese/ itself are one layer, and may import each other, unless in a circle.
     """
-    if room == target:
-        return room == 'scripts'
-    if FLOOR_OF[room] == GROUND_FLOOR - 1:
-        return FLOOR_OF[target] < FLOOR_OF[room]
-    return FLOOR_OF[target] <= FLOOR_OF[room]
+    if package == target:
+        return package == 'scripts'
+    if LAYER_OF[package] == LOWEST_LAYER - 1:
+        return LAYER_OF[target] < LAYER_OF[package]
+    return LAYER_OF[target] <= LAYER_OF[package]
 
 
 def upward_imports(name, tree):
     """Return the imports of a file that go up or sideways, each as one line for people."""
-    room = room_of(dotted(name))
-    if room is None:
+    package = package_of(dotted(name))
+    if package is None:
         return []
     found = []
     for line, imported in imports_of(tree):
-        target = room_of(imported)
-        if target is not None and is_upward(room, target):
+        target = package_of(imported)
+        if target is not None and is_upward(package, target):
             found.append(f'{name}:{line} imports {imported}')
     return found
 
@@ -142,9 +143,9 @@ def test_common_has_at_most_150_lines():
 # ---- imports
 
 
-def test_each_room_has_a_floor():
-    rooms = {room_of(dotted(name)) for name in INTERNALS} - {None}
-    assert rooms <= FLOOR_OF.keys(), f'rooms without a floor: {rooms - FLOOR_OF.keys()}'
+def test_each_package_has_a_layer():
+    packages = {package_of(dotted(name)) for name in INTERNALS} - {None}
+    assert packages <= LAYER_OF.keys(), f'without a layer: {packages - LAYER_OF.keys()}'
 
 
 @pytest.mark.parametrize('name', ROOT_FILES + INTERNALS)
@@ -162,7 +163,7 @@ def test_no_module_imports_itself_by_way_of_others():
 
 def test_common_imports_nothing_of_ours():
     imported = [name for _, name in imports_of(tree_of('common.py'))]
-    assert [name for name in imported if name in MODULES or room_of(name)] == []
+    assert [name for name in imported if name in MODULES or package_of(name)] == []
     assert not any(name.split('.')[0] == 'siamese' for name in imported)
 
 
