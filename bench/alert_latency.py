@@ -9,12 +9,10 @@ one message after the other expire, and looks for each until it is everywhere.
 --mail-every is 0, for what the mail period adds is known.
 """
 
-import argparse
 import contextlib
 import os
 import random
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -22,12 +20,13 @@ import urllib.request
 
 import pika
 from aiosmtpd.controller import Controller
-from harness import ROOT, RunFailed, machine, put, table
+from harness import RunFailed, bench_parser, machine, report, running, table
 
 from siamese.monitoring import database, dead_letters
 from siamese.testbed import rabbitmq
 
-TTL = 0.5  # s
+QUEUE = 'bench.alert_latency'
+TTL_S = 0.5
 PROMISED_S = 15  # from expiry, without the mail period
 ROUND_TIMEOUT_S = 60
 
@@ -43,35 +42,25 @@ class Mailbox:
         return '250 OK'
 
 
-@contextlib.contextmanager
-def running(*command, **env):
-    """Run a script for as long as the with-block runs; yield it."""
-    process = subprocess.Popen(
-        [sys.executable, *command],
-        cwd=ROOT,
-        env={**os.environ, **env},
-        encoding='utf-8',
-        stdout=subprocess.PIPE,
+def publish(channel, id):
+    """Publish a message that expires after TTL_S."""
+    expiration_ms = str(round(TTL_S * 1000))
+    channel.basic_publish(
+        exchange='',
+        routing_key=QUEUE,
+        body=b'Hello world',
+        properties=pika.BasicProperties(message_id=id, expiration=expiration_ms, delivery_mode=2),
+        mandatory=True,
     )
-    try:
-        yield process
-    finally:
-        process.terminate()
-        process.communicate()
 
 
 def follow(channel, id, places):
     """Let a message expire; return after how many s each of the `places`,
     functions that look for it, had it.
     """
-    began, found = time.time() + TTL, {}
-    channel.basic_publish(
-        '',
-        'bench.unread',
-        b'Hello world',
-        pika.BasicProperties(message_id=id, expiration=str(round(TTL * 1000)), delivery_mode=2),
-        mandatory=True,
-    )
+    found: dict[str, float] = {}
+    began = time.time() + TTL_S
+    publish(channel, id)
     while len(found) < len(places):
         for name, has in places.items():
             if name not in found and has(id):
@@ -82,6 +71,25 @@ def follow(channel, id, places):
     return found
 
 
+@contextlib.contextmanager
+def receiving(mailbox):
+    """Run a mail server that delivers into a Mailbox; yield its port."""
+    server = Controller(mailbox, hostname='127.0.0.1', port=rabbitmq.free_ports(1)[0])
+    server.start()
+    try:
+        yield server.port
+    finally:
+        server.stop()
+
+
+def monitoring(history, mail_port, env):
+    """Run monitor.py for as long as a with-block runs."""
+    command = ['monitor.py', '--quiet', '--history', history]
+    command += ['--mail-to', 'ops@example.org', '--mail-every', '0']
+    command += ['--smtp', f'smtp://127.0.0.1:{mail_port}']
+    return running(*command, **env)
+
+
 def measure(rounds):
     """Return {place: [s of each round]}."""
     mailbox = Mailbox()
@@ -89,33 +97,16 @@ def measure(rounds):
         throwaway = stack.enter_context(rabbitmq.throwaway(management=True))
         env = {'AMQP_URL': throwaway.url, 'MANAGEMENT_URL': throwaway.management_url}
         file = os.path.join(stack.enter_context(tempfile.TemporaryDirectory()), 'siamese.db')
-        mails = Controller(mailbox, hostname='127.0.0.1', port=rabbitmq.free_ports(1)[0])
-        mails.start()
-        stack.callback(mails.stop)
+        mail_port = stack.enter_context(receiving(mailbox))
         db = stack.enter_context(contextlib.closing(database.open_for_writing(file)))
-        stack.enter_context(
-            running(
-                'monitor.py',
-                '--quiet',
-                '--history',
-                file,
-                '--mail-to',
-                'ops@example.org',
-                '--mail-every',
-                '0',
-                '--smtp',
-                f'smtp://127.0.0.1:{mails.port}',
-                **env,
-            )
-        )
+        stack.enter_context(monitoring(file, mail_port, env))
         page = stack.enter_context(running('dashboard.py', '--port', '0', '--history', file, **env))
         base = page.stdout.readline().split()[0]
         connection = stack.enter_context(pika.BlockingConnection(pika.URLParameters(throwaway.url)))
         channel = connection.channel()
         channel.confirm_delivery()
-        channel.queue_declare(
-            'bench.unread', durable=True, arguments={'x-dead-letter-exchange': 'siamese.dlx'}
-        )
+        dead_lettering = {'x-dead-letter-exchange': 'siamese.dlx'}
+        channel.queue_declare(queue=QUEUE, durable=True, arguments=dead_lettering)
         while not database.get_fact(db, 'collected'):
             connection.process_data_events(0.1)
         places = {
@@ -133,32 +124,22 @@ def measure(rounds):
 
 
 def main(argv=None):
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = bench_parser(__doc__)
     parser.add_argument('--rounds', type=int, default=15, help='default: %(default)s')
-    parser.add_argument(
-        '--write', action='store_true', help='write the section of bench/RESULTS.md'
-    )
     args = parser.parse_args(argv)
-    conditions, took = machine(), measure(args.rounds)
+    conditions = machine()
+    took = measure(args.rounds)
+    rows = [
+        [name, f'{statistics.median(times):.2f}', f'{max(times):.2f}', f'≤ {PROMISED_S} s']
+        for name, times in took.items()
+    ]
     lines = [
         "From the end of a message's time to live until it is there; "
-        f'{args.rounds} rounds, monitor.py with its '
-        f'defaults but --mail-every 0. {conditions}.',
+        f'{args.rounds} rounds, monitor.py with its defaults but --mail-every 0. {conditions}.',
         '',
-        *table(
-            ['seen in', 'median s', 'longest s', 'promised'],
-            [
-                [name, f'{statistics.median(times):.2f}', f'{max(times):.2f}', f'≤ {PROMISED_S} s']
-                for name, times in took.items()
-            ],
-        ),
+        *table(['seen in', 'median s', 'longest s', 'promised'], rows),
     ]
-    if args.write:
-        put('From expiry to the mailbox', lines)
-    else:
-        print(*lines, sep='\n')
+    report('From expiry to the mailbox', lines, args.write)
     return int(max(map(max, took.values())) > PROMISED_S)
 
 

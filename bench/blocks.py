@@ -1,8 +1,7 @@
 #!/usr/bin/env python3
-"""Measure what scenario 1 promises, each figure beside its limit, and write its
-section of bench/RESULTS.md.
+"""Measure what scenario 1 promises, each figure beside its limit.
 
-    $ make bench
+    $ python bench/blocks.py --rounds 1 --blocks 1000
 
 Everything is measured in one run on one machine, rounds alternate, medians are
 shown: read the ratios, the absolute figures are those of the machine. Starts a
@@ -15,30 +14,31 @@ import os
 import random
 import statistics
 import sys
+import tempfile
 import time
 from pathlib import Path
+from typing import NamedTuple
 
-from harness import machine, put, table, weigh
+from harness import bench_parser, log, machine, report, table, weigh
 
 import common
 from siamese.scenarios import mining
 from siamese.testbed import rabbitmq
 
-ROUNDS = 5
 SECONDS = 2  # of each mining measurement
-BLOCKS = 30_000  # in the queue that is validated
 
 
 def obvious_loop():
     """Mine as one writes it down first; return attempts/s."""
     import sympy
 
-    attempts, previous, end = 0, common.GENESIS, time.perf_counter() + SECONDS
+    previous = common.GENESIS
+    attempts = 0
+    end = time.perf_counter() + SECONDS
     while time.perf_counter() < end:
         proof = sympy.nextprime(random.randint(mining.MIN_PROOF, mining.MAX_PROOF))
-        digest = hashlib.sha256(
-            f'{previous["hash"]}{previous["proof"]}{proof}'.encode()
-        ).hexdigest()
+        text = f'{previous["hash"]}{previous["proof"]}{proof}'
+        digest = hashlib.sha256(text.encode()).hexdigest()
         attempts += 1
         if digest.startswith('0000'):
             pass  # a block; the loop goes on, so that all rounds last as long
@@ -47,16 +47,22 @@ def obvious_loop():
 
 def our_miner():
     """Mine a chain with mining.mine at four zeros; return attempts/s."""
-    attempts, block, start = 0, common.GENESIS, time.perf_counter()
+    block: dict = common.GENESIS
+    attempts = 0
+    start = time.perf_counter()
     while time.perf_counter() < start + SECONDS:
-        block, tries = mining.mine(block, 4)
-        attempts += tries
+        found, tried = mining.mine(block, 4)
+        assert found  # there is none only if mine() was told to stop
+        block = found
+        attempts += tried
     return attempts / (time.perf_counter() - start)
 
 
 def bare_sha256(prepared):
     """Hash prepared bytes and do nothing else: the limit of one core; return attempts/s."""
-    sha256, attempts, start = hashlib.sha256, 0, time.perf_counter()
+    sha256 = hashlib.sha256
+    attempts = 0
+    start = time.perf_counter()
     while time.perf_counter() < start + SECONDS:
         for data in prepared:
             sha256(data).digest()
@@ -70,77 +76,114 @@ def script(name, *flags):
     return json.loads(out), peak
 
 
-def mining_rows():
+def mining_rows(rounds):
     """Return the rows of the mining table."""
-    prepared = [
-        b'0' * 64 + b'909451%d' % proof for proof in mining.odd_primes(10_000_001, 10_400_000)
-    ]
+    proofs = mining.odd_primes(10_000_001, 10_400_000)
+    prepared = [b'0' * 64 + b'909451%d' % proof for proof in proofs]
     our_miner()  # sieves the range once, as a producer's first second does
-    rounds = [(obvious_loop(), our_miner(), bare_sha256(prepared)) for _ in range(ROUNDS)]
-    obvious, ours, bare = map(statistics.median, zip(*rounds))
-    return [
-        ('the obvious loop: sympy.nextprime(randint), sha256 of the text', obvious, 1.0),
-        ('mining.mine, as producer.py calls it', ours, ours / obvious),
-        ('bare sha256 over prepared bytes, the limit', bare, bare / obvious),
-    ]
+    rates = [(obvious_loop(), our_miner(), bare_sha256(prepared)) for _ in range(rounds)]
+    obvious, ours, bare = map(statistics.median, zip(*rates))
+    medians = {
+        'the obvious loop: sympy.nextprime(randint), sha256 of the text': obvious,
+        'mining.mine, as producer.py calls it': ours,
+        'bare sha256 over prepared bytes, the limit': bare,
+    }
+    return [(name, f'{rate:,.0f}', f'{rate / obvious:.1f}') for name, rate in medians.items()]
 
 
-def validation():
-    """Return (blocks/s without ledger, with ledger, peak MB of validate.py,
-    peak MB of producer.py), medians.
+class Validation(NamedTuple):
+    """The medians of blocks/s, and the highest peaks in MB."""
+
+    without_ledger: float
+    with_ledger: float
+    validator_mb: float
+    producer_mb: float
+    broker_version: str
+
+
+def validate(blocks, *more):
+    """Fill a queue with so many blocks, and validate them; return (blocks/s, MB of
+    validate.py, MB of producer.py).
     """
-    plain, booked, memory, miner = [], [], [], []
+    work = ['--difficulty', 1, '--count', blocks]
+    _, producer_mb = script('producer.py', *work)
+    summary, validator_mb = script('validate.py', *work, *more)
+    assert summary['valid'] == blocks
+    return summary['blocks_per_s'], validator_mb, producer_mb
+
+
+def validation(rounds, blocks):
+    """Run the rounds against a throwaway RabbitMQ; return a Validation."""
+    without_ledger = []
+    with_ledger = []
+    ledger = Path(tempfile.gettempdir()) / f'siamese-bench-{os.getpid()}.jsonl'
     with rabbitmq.throwaway() as throwaway:
         os.environ['AMQP_URL'] = throwaway.url
-        ledger = Path(os.environ.get('TMPDIR', '/tmp')) / f'siamese-bench-{os.getpid()}.jsonl'
-        for _ in range(ROUNDS):
-            for rates, flags in ((plain, ()), (booked, ('--ledger', ledger))):
-                miner.append(script('producer.py', '--difficulty', 1, '--count', BLOCKS)[1])
-                summary, peak = script('validate.py', '--difficulty', 1, '--count', BLOCKS, *flags)
-                assert summary['valid'] == BLOCKS
-                rates.append(summary['blocks_per_s'])
-                memory.append(peak)
-                ledger.unlink(missing_ok=True)
-        miner.append(script('producer.py', '--count', 50)[1])
+        for _ in range(rounds):
+            without_ledger.append(validate(blocks))
+            with_ledger.append(validate(blocks, '--ledger', ledger))
+            ledger.unlink(missing_ok=True)
+        _, producer_mb = script('producer.py', '--count', 50)
         version = throwaway.ctl('version').strip()
-    return statistics.median(plain), statistics.median(booked), max(memory), max(miner), version
+    runs = [*without_ledger, *with_ledger]
+    return Validation(
+        statistics.median(rate for rate, _, _ in without_ledger),
+        statistics.median(rate for rate, _, _ in with_ledger),
+        max(validator for _, validator, _ in runs),
+        max(producer_mb, *(producer for _, _, producer in runs)),
+        version,
+    )
 
 
-def main():
+def section(conditions, found, mined, args):
+    """Return the lines of RESULTS.md, from a Validation and the rows of mining."""
+    rates = [
+        ('without ledger', f'{found.without_ledger:,.0f}'),
+        ('with --ledger', f'{found.with_ledger:,.0f}'),
+    ]
+    peaks = [
+        ('producer.py', f'{found.producer_mb:.0f}'),
+        ('validate.py', f'{found.validator_mb:.0f}'),
+    ]
+    return [
+        f'{conditions}, RabbitMQ {found.broker_version} on the same machine; {args.rounds} rounds.',
+        '',
+        f'Mining: one core, four zeros, proofs from {mining.MIN_PROOF:,} to '
+        f'{mining.MAX_PROOF:,}, {SECONDS} s a round.',
+        '',
+        *table(('', 'attempts/s', 'ratio'), mined),
+        '',
+        f'Validating: validate.py on a queue filled with {args.blocks:,} blocks (one zero, so that '
+        'filling is fast; the checks are the same), every check on, prefetch 200, acknowledged '
+        'in batches of up to 50, classic queue, persistent.',
+        '',
+        *table(('', 'blocks/s'), rates),
+        '',
+        'Peak memory:',
+        '',
+        *table(('', 'MB'), peaks),
+    ]
+
+
+def main(argv=None):
+    parser = bench_parser(__doc__)
+    parser.add_argument('--rounds', metavar='N', type=int, default=5, help='default: %(default)s')
+    parser.add_argument(
+        '--blocks',
+        metavar='N',
+        type=int,
+        default=30_000,
+        help='in the queue that is validated (default: %(default)s)',
+    )
+    args = parser.parse_args(argv)
     conditions = machine()
     # A child's peak memory begins with that of its parent, so the scripts run
     # while this process is small.
-    print(f'validating: {2 * ROUNDS} rounds of {BLOCKS} blocks ...', file=sys.stderr)
-    plain, booked, memory, miner, version = validation()
-    print(f'mining: {ROUNDS} rounds of {3 * SECONDS} s ...', file=sys.stderr)
-    mined = mining_rows()
-    mined = [(name, f'{rate:,.0f}', f'{ratio:.1f}') for name, rate, ratio in mined]
-    put(
-        'Scenario 1: blocks',
-        [
-            f'{conditions}, RabbitMQ {version} on the same machine; {ROUNDS} rounds.',
-            '',
-            f'Mining: one core, four zeros, proofs from {mining.MIN_PROOF:,} to '
-            f'{mining.MAX_PROOF:,}, {SECONDS} s a round.',
-            '',
-            *table(('', 'attempts/s', 'ratio'), mined),
-            '',
-            f'Validating: validate.py on a queue filled with {BLOCKS:,} blocks (one zero, '
-            'so that filling is fast; the '
-            'checks are the same), every check on, prefetch 200, acknowledged in batches '
-            'of up to 50, classic queue, '
-            'persistent.',
-            '',
-            *table(
-                ('', 'blocks/s'),
-                [('without ledger', f'{plain:,.0f}'), ('with --ledger', f'{booked:,.0f}')],
-            ),
-            '',
-            'Peak memory:',
-            '',
-            *table(('', 'MB'), [('producer.py', f'{miner:.0f}'), ('validate.py', f'{memory:.0f}')]),
-        ],
-    )
+    log(f'validating: {2 * args.rounds} rounds of {args.blocks} blocks ...')
+    found = validation(args.rounds, args.blocks)
+    log(f'mining: {args.rounds} rounds of {3 * SECONDS} s ...')
+    mined = mining_rows(args.rounds)
+    report('Scenario 1: blocks', section(conditions, found, mined, args), args.write)
 
 
 if __name__ == '__main__':

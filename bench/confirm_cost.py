@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Measure what it costs that a message is accepted: published with and without
+"""Measure what it costs that a message is confirmed: published with and without
 confirms, on one node and on three.
 
     $ python bench/confirm_cost.py --rounds 1
@@ -7,12 +7,11 @@ confirms, on one node and on three.
 Starts throwaway brokers: one node, then a cluster of three, all on this machine.
 """
 
-import argparse
 import json
 import sys
 from statistics import median
 
-from harness import machine, put, table, weigh
+from harness import bench_parser, log, machine, report, table, weigh
 
 from siamese.testbed import rabbitmq
 
@@ -34,67 +33,59 @@ def rate_of(run):
     return next(run[key] for key in RATE_KEYS if key in run)
 
 
+def publish(throwaway, queue, seconds, flags):
+    """Run perf_producer.py on a fresh queue; return its JSON summary."""
+    command = [sys.executable, 'perf_producer.py', '--url', throwaway.url, '--queue', queue]
+    command += ['--duration', seconds, '--warm-up', 1, '--json', '-', *flags]
+    (out,), *_ = weigh(command)
+    throwaway.ctl('delete_queue', queue)
+    return json.loads(out)
+
+
+def measure(rounds, seconds):
+    """Return ({way: [summary of each round]}, version of the broker)."""
+    found: dict[str, list] = {way: [] for way in WAYS}
+    for nodes in (1, 3):
+        ways = [way for way, (needed, _) in WAYS.items() if needed == nodes]
+        with rabbitmq.throwaway(nodes) as throwaway:
+            version = throwaway.ctl('version').strip()
+            for number in range(rounds):
+                for place, way in enumerate(ways):
+                    _, flags = WAYS[way]
+                    queue = f'siamese.bench.confirmed.{place}.{number}'
+                    summary = publish(throwaway, queue, seconds, flags)
+                    found[way].append(summary)
+                    log(f'{number + 1}/{rounds} {way}: {rate_of(summary):,.0f}/s')
+    return found, version
+
+
+def row(way, runs):
+    """Return the row of a way: what is promised, msg/s, p99 of confirms in ms."""
+    rate = median(map(rate_of, runs))
+    p99_us = [run['latency_us']['p99'] for run in runs if run['latency_us']]
+    if not p99_us:
+        return way, f'{rate:,.0f}', ''
+    return way, f'{rate:,.0f}', f'{median(p99_us) / 1000:.1f}'
+
+
 def main(argv=None):
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = bench_parser(__doc__)
     parser.add_argument('--rounds', metavar='N', type=int, default=5, help='default: %(default)s')
     parser.add_argument(
         '--seconds', metavar='S', type=int, default=4, help='of each run (default: %(default)s)'
     )
-    parser.add_argument(
-        '--write', action='store_true', help='write the section of bench/RESULTS.md'
-    )
     args = parser.parse_args(argv)
-    conditions, found = machine(), {way: [] for way in WAYS}
-    for nodes in (1, 3):
-        with rabbitmq.throwaway(nodes) as throwaway:
-            version = throwaway.ctl('version').strip()
-            for number in range(args.rounds):
-                for place, (way, (needed, flags)) in enumerate(WAYS.items()):
-                    if needed == nodes:
-                        queue = f'siamese.bench.accepted.{place}.{number}'
-                        (out,), *_ = weigh(
-                            [
-                                sys.executable,
-                                'perf_producer.py',
-                                '--url',
-                                throwaway.url,
-                                '--queue',
-                                queue,
-                                '--duration',
-                                args.seconds,
-                                '--warm-up',
-                                1,
-                                '--json',
-                                '-',
-                                *flags,
-                            ]
-                        )
-                        found[way].append(json.loads(out))
-                        throwaway.ctl('delete_queue', queue)
-                        print(
-                            f'{number + 1}/{args.rounds} {way}: {rate_of(json.loads(out)):,.0f}/s',
-                            file=sys.stderr,
-                        )
-    rows = []
-    for way, runs in found.items():
-        rate = median(map(rate_of, runs))
-        p99 = [run['latency_us']['p99'] for run in runs if run['latency_us']]
-        rows.append((way, f'{rate:,.0f}', f'{median(p99) / 1000:.1f}' if p99 else ''))
+    conditions = machine()
+    found, version = measure(args.rounds, args.seconds)
+    rows = [row(way, runs) for way, runs in found.items()]
     lines = [
-        f'{conditions}, RabbitMQ {version}; {args.rounds} rounds of {args.seconds} s, the '
-        'first left out. '
-        'perf_producer.py alone, 256 bytes, a window of 200 confirms unless it says '
-        'otherwise; the three nodes '
-        'share this machine and its disk.',
+        f'{conditions}, RabbitMQ {version}; {args.rounds} rounds of {args.seconds} s, the first '
+        'left out. perf_producer.py alone, 256 bytes, a window of 200 confirms unless it says '
+        'otherwise; the three nodes share this machine and its disk.',
         '',
         *table(('what is promised', 'msg/s', 'p99 of confirms, ms'), rows),
     ]
-    if args.write:
-        put('Scenario 6: what "confirmed" costs', lines)
-    else:
-        print(*lines, sep='\n')
+    report('Scenario 6: what "confirmed" costs', lines, args.write)
 
 
 if __name__ == '__main__':

@@ -9,22 +9,23 @@ throwaway RabbitMQ with many queues and weighs a monitor.py that collects from
 it.
 """
 
-import argparse
 import contextlib
 import os
-import subprocess
 import sys
 import tempfile
 import time
 
 import pika
 import psutil
-from harness import ROOT, machine, put, table
+from harness import bench_parser, machine, report, running, table
 
 from siamese.monitoring import database, queues
 from siamese.testbed import rabbitmq
 
 END = 1_795_521_600  # 2026-11-24 12:00 UTC, the last hour
+HOUR_S = 3600
+DAY_S = 86400
+FILLED_PERIODS = (0, 1, 2)  # places in database.PERIODS: hour, day, month
 # What scenario 7 promises: of an answer, of a core, of memory.
 LONGEST_S = 1.0
 SHARE_PERCENT = 5
@@ -39,39 +40,45 @@ def fill(db, names, years):
         'INSERT INTO queue (id, name, state) VALUES (?, ?, ?)',
         [(number + 1, f'siamese.queue-{number:03}', 'running') for number in range(names)],
     )
-    rows, step = 0, (3600, 86400)
-    columns = 'period', 'queue', 'start', *database.METRICS
-    for period in (0, 1, 2):
-        starts = sorted(
-            {
-                database.start_of(database.PERIODS[period], at)
-                for at in range(END - round(years * 365.25 * 86400), END, step[min(period, 1)])
-            }
-        )
+    columns = ('period', 'queue', 'start', *database.METRICS)
+    places = ', '.join('?' * len(columns))
+    statement = f'INSERT INTO bucket ({", ".join(columns)}) VALUES ({places})'
+    count = 0
+    for period in FILLED_PERIODS:
+        starts = starts_of(period, years)
+        buckets = (bucket(period, queue, start) for start in starts for queue in range(names + 1))
         with database.transaction(db):
-            db.executemany(
-                f'INSERT INTO bucket ({", ".join(columns)}) VALUES (?{", ?" * (len(columns) - 1)})',
-                (
-                    (
-                        period,
-                        queue,
-                        start,
-                        3600 + start % 977,
-                        3600,
-                        3590,
-                        10,
-                        start % 7,
-                        3,
-                        1,
-                        250 + queue,
-                        100,
-                    )
-                    for start in starts
-                    for queue in range(names + 1)
-                ),
-            )
-        rows += len(starts) * (names + 1)
-    return rows
+            db.executemany(statement, buckets)
+        count += len(starts) * (names + 1)
+    return count
+
+
+def starts_of(period, years):
+    """Return when the buckets of a period start, up to END."""
+    first = END - round(years * 365.25 * DAY_S)
+    step = DAY_S
+    if database.PERIODS[period] == 'hour':
+        step = HOUR_S
+    times = range(first, END, step)
+    return sorted({database.start_of(database.PERIODS[period], at) for at in times})
+
+
+def bucket(period, queue, start):
+    """Return the values of a bucket, in the order of its columns."""
+    return (
+        period,
+        queue,
+        start,
+        3600 + start % 977,  # published
+        3600,  # delivered
+        3590,  # acked
+        10,  # redelivered
+        start % 7,  # expired
+        3,  # rejected
+        1,  # other
+        250 + queue,  # ready_high
+        100,  # unacked_high
+    )
 
 
 def answers(db):
@@ -100,51 +107,45 @@ def answers(db):
     return found
 
 
+def fill_queues(channel, names):
+    """Declare so many queues; of each, one message is acknowledged, and one waits."""
+    for number in range(names):
+        queue = f'bench.{number}'
+        channel.queue_declare(queue=queue, durable=True)
+        channel.basic_publish(exchange='', routing_key=queue, body=b'Hello world')
+        method, _, _ = channel.basic_get(queue=queue)
+        channel.basic_ack(delivery_tag=method.delivery_tag)
+        channel.basic_publish(exchange='', routing_key=queue, body=b'Hello world')
+
+
+def cpu_s(process):
+    times = process.cpu_times()
+    return times.user + times.system
+
+
 def weigh_collector(names, seconds):
     """Return (% of a core, MB) of a monitor.py that collects every 5 s from a
     broker with so many queues.
     """
     with rabbitmq.throwaway(management=True) as throwaway, tempfile.TemporaryDirectory() as folder:
         connection = pika.BlockingConnection(pika.URLParameters(throwaway.url))
-        channel = connection.channel()
-        for number in range(names):
-            channel.queue_declare(f'bench.{number}', durable=True)
-            channel.basic_publish('', f'bench.{number}', b'Hello world')
-            channel.basic_ack(channel.basic_get(f'bench.{number}')[0].delivery_tag)
-            channel.basic_publish('', f'bench.{number}', b'Hello world')
-        monitor = subprocess.Popen(
-            [
-                sys.executable,
-                'monitor.py',
-                '--history',
-                f'{folder}/siamese.db',
-                '--duration',
-                str(seconds + 60),
-            ],
-            cwd=ROOT,
-            env={
-                **os.environ,
-                'AMQP_URL': throwaway.url,
-                'MANAGEMENT_URL': throwaway.management_url,
-            },
-        )
-        try:
+        fill_queues(connection.channel(), names)
+        env = {'AMQP_URL': throwaway.url, 'MANAGEMENT_URL': throwaway.management_url}
+        command = ['monitor.py', '--quiet', '--history', f'{folder}/siamese.db']
+        command += ['--duration', str(seconds + 60)]
+        with running(*command, **env) as monitor:
             process = psutil.Process(monitor.pid)
             time.sleep(15)  # it has started, and collected some times
-            before, began = sum(process.cpu_times()[:2]), time.monotonic()
+            before = cpu_s(process)
+            began = time.monotonic()
             while time.monotonic() < began + seconds:
                 connection.process_data_events(1)
-            share = 100 * (sum(process.cpu_times()[:2]) - before) / (time.monotonic() - began)
+            share = 100 * (cpu_s(process) - before) / (time.monotonic() - began)
             return share, process.memory_info().rss / 1e6
-        finally:
-            monitor.terminate()
-            monitor.wait()
 
 
 def main(argv=None):
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = bench_parser(__doc__)
     parser.add_argument('--queues', type=int, default=500, help='default: %(default)s')
     parser.add_argument('--years', type=float, default=5, help='default: %(default)s')
     parser.add_argument(
@@ -153,37 +154,31 @@ def main(argv=None):
     parser.add_argument(
         '--seconds', type=int, default=60, help='of weighing the collector (default: %(default)s)'
     )
-    parser.add_argument(
-        '--write', action='store_true', help='write the section of bench/RESULTS.md'
-    )
     args = parser.parse_args(argv)
     conditions = machine()
     with tempfile.TemporaryDirectory() as folder:
         path = f'{folder}/siamese.db'
         with contextlib.closing(database.open_for_writing(path)) as db:
             db.execute('PRAGMA synchronous = OFF')  # only here: nobody would miss it
-            rows = fill(db, args.queues, args.years)
+            buckets = fill(db, args.queues, args.years)
         with contextlib.closing(database.open_for_reading(path)) as db:
             asked = answers(db)
-        size = os.path.getsize(path) / 1e6
+        size = os.path.getsize(path)
     share, memory = weigh_collector(args.collected, args.seconds)
+    rows = [[name, f'{took:.3f}'] for name, took in asked]
     lines = [
         f'{args.queues} queues with something in each hour of {args.years:g} years: '
-        f'{rows:,} buckets, '
-        f'{size:,.0f} MB, {size * 1e6 / rows:.0f} bytes a bucket. {conditions}.',
+        f'{buckets:,} buckets, {size / 1e6:,.0f} MB, {size / buckets:.0f} bytes a bucket. '
+        f'{conditions}.',
         '',
-        *table(['question', 'answered in s'], [[name, f'{took:.3f}'] for name, took in asked]),
+        *table(['question', 'answered in s'], rows),
         '',
         f'Collecting from {args.collected} queues every 5 s takes {share:.1f} % of a core '
         f'and {memory:.0f} MB.',
     ]
-    if args.write:
-        put('The history of monitor.py', lines)
-    else:
-        print(*lines, sep='\n')
-    return int(
-        max(took for _, took in asked) > LONGEST_S or share > SHARE_PERCENT or memory > LARGEST_MB
-    )
+    report('The history of monitor.py', lines, args.write)
+    slowest = max(took for _, took in asked)
+    return int(slowest > LONGEST_S or share > SHARE_PERCENT or memory > LARGEST_MB)
 
 
 if __name__ == '__main__':

@@ -22,16 +22,27 @@ consumer keeps the latencies. A message carries in message_id when it was sent,
 in ns. ./tools/setup.sh peers prepares what they need.
 """
 
-import argparse
 import csv
 import json
+import operator
 import re
 import sys
 import time
 from collections import defaultdict, namedtuple
 from statistics import median
 
-from harness import RunFailed, machine, own_peak, percentile, put, table, weigh
+from harness import (
+    RunFailed,
+    bench_parser,
+    log,
+    machine,
+    own_peak,
+    percentile,
+    report,
+    rotated,
+    table,
+    weigh,
+)
 
 from siamese.testbed import rabbitmq
 
@@ -75,47 +86,24 @@ Run = namedtuple('Run', 'outputs cpu memory began base samples')
 
 def siamese(work):
     """Our own pair."""
-    common = [
-        '--url',
-        work.url,
-        '--queue',
-        work.queue,
-        '--count',
-        work.count,
-        '--quiet',
-        '--json',
-        '-',
-    ]
+    common = ['--url', work.url, '--queue', work.queue, '--count', work.count]
+    common += ['--quiet', '--json', '-']
+    consumer = ['--prefetch', PREFETCH, '--ack-every', work.batch]
+    producer = ['--confirm', WINDOW, '--size', work.size]
+    if work.rate:
+        consumer += ['--csv', '/dev/stdout']
+        producer += ['--rate', work.rate]
     return [
-        [
-            sys.executable,
-            'perf_consumer.py',
-            *common,
-            '--prefetch',
-            PREFETCH,
-            '--ack-every',
-            work.batch,
-            *(['--csv', '/dev/stdout'] if work.rate else []),
-        ],
-        [
-            sys.executable,
-            'perf_producer.py',
-            *common,
-            '--confirm',
-            WINDOW,
-            '--size',
-            work.size,
-            *(['--rate', work.rate] if work.rate else []),
-        ],
+        [sys.executable, 'perf_consumer.py', *common, *consumer],
+        [sys.executable, 'perf_producer.py', *common, *producer],
     ]
 
 
 def siamese_latency(run):
     """Return what peer_latency does, from the consumer's CSV row of each second and its JSON."""
-    *rows, summary = run.outputs[0].splitlines()
-    seconds = [
-        (int(row['median_us']), int(row['p99_us'])) for row in csv.DictReader(rows) if row['p99_us']
-    ]
+    *lines, summary = run.outputs[0].splitlines()
+    rows = [row for row in csv.DictReader(lines) if row['p99_us']]
+    seconds = [(int(row['median_us']), int(row['p99_us'])) for row in rows]
     return seconds, json.loads(summary)['latency_us']['p99']
 
 
@@ -125,10 +113,11 @@ def peer(*program):
     """
 
     def commands(work):
-        common = work.batch, work.size, work.rate
+        what = [work.url, work.queue, work.count]
+        how = [work.batch, work.size, work.rate]
         return [
-            [*program, 'consume', work.url, work.queue, work.count, PREFETCH, *common],
-            [*program, 'produce', work.url, work.queue, work.count, WINDOW, *common],
+            [*program, 'consume', *what, PREFETCH, *how],
+            [*program, 'produce', *what, WINDOW, *how],
         ]
 
     return commands
@@ -138,9 +127,8 @@ def peer_latency(run):
     """Return [(p50, p99) of each second] and the p99 of all, in us, from the consumer's JSON."""
     every = json.loads(run.outputs[0].splitlines()[-1])['latency_us']
     seconds = [every[i : i + RATE] for i in range(0, len(every), RATE)]
-    return [(percentile(second, 50), percentile(second, 99)) for second in seconds], percentile(
-        every, 99
-    )
+    by_second = [(percentile(second, 50), percentile(second, 99)) for second in seconds]
+    return by_second, percentile(every, 99)
 
 
 def perf_test(*jvm):
@@ -152,58 +140,34 @@ def perf_test(*jvm):
     """
 
     def commands(work):
-        return [
-            [
-                *JAVA[:1],
-                *jvm,
-                *JAVA[1:],
-                '--uri',
-                work.url,
-                '--producers',
-                1,
-                '--consumers',
-                1,
-                '--pmessages',
-                work.count,
-                '--cmessages',
-                work.count,
-                '--confirm',
-                WINDOW,
-                '--qos',
-                PREFETCH,
-                '--multi-ack-every',
-                work.batch,
-                '--size',
-                work.size,
-                '--predeclared',
-                '--exchange',
-                'amq.default',
-                '--queue',
-                work.queue,
-                '--routing-key',
-                work.queue,
-                '--auto-delete',
-                'false',
-                '--flag',
-                'persistent',
-                '--message-properties',
-                'deliveryMode=1',
-                *(['--rate', work.rate] if work.rate else []),
-            ]
-        ]
+        java, *main = JAVA
+        command = [java, *jvm, *main, '--uri', work.url]
+        command += ['--producers', 1, '--consumers', 1]
+        command += ['--pmessages', work.count, '--cmessages', work.count]
+        command += ['--confirm', WINDOW, '--qos', PREFETCH, '--multi-ack-every', work.batch]
+        command += ['--size', work.size, '--predeclared', '--exchange', 'amq.default']
+        command += ['--queue', work.queue, '--routing-key', work.queue, '--auto-delete', 'false']
+        command += ['--flag', 'persistent', '--message-properties', 'deliveryMode=1']
+        if work.rate:
+            command += ['--rate', work.rate]
+        return [command]
 
     return commands
 
 
 def perf_test_latency(run):
     """Return what peer_latency does, from PerfTest's line of each second and its last one."""
-    seconds, (whole,) = (
-        re.findall(pattern, run.outputs[0])
-        for pattern in (r'consumer latency: ([\d/]+)', r'consumer latency min\S* ([\d/]+)')
-    )
-    return [(int(second.split('/')[1]), int(second.split('/')[4])) for second in seconds], int(
-        whole.split('/')[4]
-    )
+    output = run.outputs[0]
+    seconds = re.findall(r'consumer latency: ([\d/]+)', output)
+    (whole,) = re.findall(r'consumer latency min\S* ([\d/]+)', output)
+    _, all99 = median_and_p99(whole)
+    return [median_and_p99(second) for second in seconds], all99
+
+
+def median_and_p99(printed):
+    """Return two of the five figures that PerfTest prints: min/median/75th/95th/99th."""
+    figures = printed.split('/')
+    return int(figures[1]), int(figures[4])
 
 
 JAVA = ['java', '-cp', 'bench/.peers/java/*', 'com.rabbitmq.perf.PerfTest']
@@ -274,7 +238,7 @@ CONTENDERS = {
     ),
     'pika-naive': Contender(
         'bench/peers/pika_naive.py, BlockingConnection: each confirm awaited, each message '
-        'acknowledged by itself',
+        'acknowledged singly',
         [sys.executable, '-c', 'import pika; print(pika.__version__)'],
         peer(sys.executable, 'bench/peers/pika_naive.py'),
         peer_latency,
@@ -282,6 +246,7 @@ CONTENDERS = {
     ),
 }
 
+RELATIONS = {'≥': operator.ge, '≤': operator.le}
 # What our pair promises: against whom, in which measure (of MEASURES), the
 # ratio ours/theirs is at least or at most.
 TARGETS = [
@@ -313,12 +278,15 @@ class Observer:
     """Reads what WATCH writes, in a rabbitmq.RabbitMQ."""
 
     def __init__(self, broker):
-        self.file, self.rest, self.samples = open(f'{broker.folder}/counters', 'w+'), '', []
-        broker.ctl('eval', WATCH.replace('PATH', self.file.name).replace('TICK', str(TICK_MS)))
+        self.file = open(f'{broker.folder}/counters', 'w+')
+        self.rest = ''  # of a line that is not written to its end
+        self.samples: list[Sample] = []
+        watch = WATCH.replace('PATH', self.file.name).replace('TICK', str(TICK_MS))
+        broker.ctl('eval', watch)
         self.wait_for(lambda: self.samples)
 
-    def look(self):
-        """Take in what was written since the last look."""
+    def read_new_lines(self):
+        """Add what was written since the last call to self.samples."""
         *lines, self.rest = (self.rest + self.file.read()).split('\n')
         self.samples += [Sample(*map(int, line.split())) for line in lines]
 
@@ -327,7 +295,7 @@ class Observer:
         that takes too long.
         """
         deadline = time.monotonic() + COUNTER_TIMEOUT_S
-        self.look()
+        self.read_new_lines()
         while not condition():
             if time.monotonic() > deadline:
                 raise RunFailed(
@@ -335,14 +303,12 @@ class Observer:
                     f'{self.samples[-1:]}'
                 )
             time.sleep(TICK_MS / 1000)
-            self.look()
+            self.read_new_lines()
 
     def consumer_came(self):
-        self.look()
-        return any(
-            after.consumers > before.consumers
-            for before, after in zip(self.samples, self.samples[1:])
-        )
+        self.read_new_lines()
+        pairs = zip(self.samples, self.samples[1:])
+        return any(after.consumers > before.consumers for before, after in pairs)
 
     def run(self, contender, work, together=False):
         """Let a contender do a Work; the producer begins when the consumer is
@@ -350,9 +316,8 @@ class Observer:
         """
         del self.samples[:-1]
         base = self.samples[0]
-        outputs, cpu, memory, began = weigh(
-            *contender.commands(work), ready=None if together else self.consumer_came
-        )
+        ready = None if together else self.consumer_came
+        outputs, cpu, memory, began = weigh(*contender.commands(work), ready=ready)
         self.wait_for(lambda: self.samples[-1].acked >= base.acked + work.count)
         counted = [last - first for first, last in zip(base[2:], self.samples[-1][2:])]
         if counted != [work.count] * 4:
@@ -378,13 +343,13 @@ def full_speed(observer, contender, queue, args):
     """
     work = Work(args.url, queue, min(contender.messages, args.count), BATCH, args.size, 0)
     run = observer.run(contender, work)
-    begin, middle, end = (
-        first(run, *event)
-        for event in (('received', 1), ('acked', work.count // 2), ('acked', work.count))
-    )
+    half = work.count // 2
+    begin = first(run, 'received', 1)
+    middle = first(run, 'acked', half)
+    end = first(run, 'acked', work.count)
     return {
         'rate': work.count / seconds(begin, end),
-        'half': (work.count - work.count // 2) / seconds(middle, end),
+        'half': (work.count - half) / seconds(middle, end),
         'cpu': run.cpu / work.count * 1e6,
         'memory': run.memory,
     }
@@ -404,7 +369,9 @@ def fixed_rate(observer, contender, queue, args):
     run = observer.run(contender, work)
     by_second, all99 = contender.latency(run)
     p50, p99 = map(median, zip(*by_second[WARM_UP_S:][: args.seconds]))
-    reached = work.count / seconds(first(run, 'received', 1), first(run, 'received', work.count))
+    begin = first(run, 'received', 1)
+    end = first(run, 'received', work.count)
+    reached = work.count / seconds(begin, end)
     return {'p50': p50, 'p99': p99, 'all99': all99, 'reached': reached}
 
 
@@ -416,30 +383,92 @@ def seconds(begin, end):
 # ---- telling
 
 
-def say(message):
-    print(time.strftime('%H:%M:%S'), message, file=sys.stderr, flush=True)
-
-
 def show(value):
-    return f'{value:,.0f}' if value >= 100 else f'{value:.3g}'
+    if value >= 100:
+        return f'{value:,.0f}'
+    return f'{value:.3g}'
 
 
 def verdicts(medians):
     """Return the rows of the table of targets, from {contender: {measure: median}}."""
     rows = []
     for against, measure, relation, limit in TARGETS:
-        ours, theirs = (medians.get(name, {}).get(measure) for name in ('siamese', against))
+        ours = medians.get('siamese', {}).get(measure)
+        theirs = medians.get(against, {}).get(measure)
+        target = f'{relation} {limit:.2f}'
         if ours is None or theirs is None:
-            ratio, verdict = '', 'not measured'
+            rows.append((against, MEASURES[measure], '', target, 'not measured'))
         else:
-            ratio = f'{ours / theirs:.2f}'
-            verdict = (
-                'met'
-                if (ours / theirs >= limit if relation == '≥' else ours / theirs <= limit)
-                else 'not met'
-            )
-        rows.append((against, MEASURES[measure], ratio, f'{relation} {limit:.2f}', verdict))
+            ratio = ours / theirs
+            verdict = verdict_of(ratio, relation, limit)
+            rows.append((against, MEASURES[measure], f'{ratio:.2f}', target, verdict))
     return rows
+
+
+def verdict_of(ratio, relation, limit):
+    is_met = RELATIONS[relation](ratio, limit)
+    return 'met' if is_met else 'not met'
+
+
+def speed_rows(results, medians, least_mb, args):
+    """Return the rows of the table of speeds; memory cannot be seen below `least_mb`."""
+    rows = []
+    for name, measured in medians.items():
+        cells = {measure: show(value) for measure, value in measured.items()}
+        if measured['memory'] < least_mb * 1.02:
+            cells['memory'] = f'≤ {least_mb:.0f}'
+        rates = results[name]['rate']
+        rows.append(
+            (
+                name,
+                f'{min(CONTENDERS[name].messages, args.count):,}',
+                *(cells[measure] for measure in SPEED),
+                f'{show(min(rates))} – {show(max(rates))}',
+            )
+        )
+    return rows
+
+
+def speed_lines(results, medians, args):
+    """Return the lines about the runs at full speed, and what their columns mean."""
+    least_mb = 2 * own_peak()
+    rows = speed_rows(results, medians, least_mb, args)
+    return [
+        *table(('', 'messages', *SPEED.values(), 'msg/s lowest – highest'), rows),
+        '',
+        '- msg/s: from the first message that the broker received to its last acknowledgement, '
+        f'observed in the broker every {TICK_MS} ms; start-up of the processes is not in it, their '
+        'warm-up is. Second half: of the messages.',
+        '- CPU: user and system time of the client processes from start to end, by the number of '
+        'messages. Programs that compile while they run (Java, node) need less of it the longer '
+        'they run.',
+        '- Peak memory: the sum of the highest resident sizes of the client processes. It cannot '
+        f'be seen below {least_mb:.0f} MB.',
+        '- First message: from the start of both processes at once until the broker has the '
+        'acknowledgement of a single message, in separate runs.',
+        '',
+    ]
+
+
+def latency_lines(medians, args):
+    """Return the lines about the runs at a fixed rate; none if there were none."""
+    if not args.seconds:
+        return []
+    rows = []
+    for name, measured in medians.items():
+        rows.append((name, *(show(measured[measure]) for measure in LATENCY)))
+    return [
+        f'End to end at {RATE:,} messages/s:',
+        '',
+        *table(('', *LATENCY.values()), rows),
+        '',
+        f'- p50, p99: for {args.seconds} s after {WARM_UP_S} s of warm-up: of each second the '
+        'nearest-rank percentile, of the seconds the median. With warm-up: of the whole run at '
+        'once (PerfTest: of a sample of about 1,000). At msg/s: the rate that was really reached.',
+        '- Counted from when a message was sent, for siamese from when it was due, which is never '
+        'later.',
+        '',
+    ]
 
 
 def section(results, left_out, versions, conditions, args):
@@ -448,82 +477,67 @@ def section(results, left_out, versions, conditions, args):
         name: {measure: median(values) for measure, values in measured.items()}
         for name, measured in results.items()
     }
-    floor = 2 * own_peak()
-    speed, latency = [], []
-    for name, measured in medians.items():
-        cells = {measure: show(value) for measure, value in measured.items()}
-        if measured['memory'] < floor * 1.02:
-            cells['memory'] = f'≤ {floor:.0f}'
-        rates = results[name]['rate']
-        speed.append(
-            (
-                name,
-                f'{min(CONTENDERS[name].messages, args.count):,}',
-                *(cells[measure] for measure in SPEED),
-                f'{show(min(rates))} – {show(max(rates))}',
-            )
-        )
-        if args.seconds:
-            latency.append((name, *(cells[measure] for measure in LATENCY)))
+    absent = [f'- left out: **{name}**, {why}' for name, why in left_out.items()]
+    if absent:
+        absent.append('')
     return [
         f'{conditions}; {args.rounds} rounds in changing order.',
         '',
-        'All do the same work: one producer and one consumer at once, on a broker on the '
-        'same machine; '
-        f'at most {WINDOW} unconfirmed messages, prefetch {PREFETCH}, manual '
-        f'acknowledgements {BATCH} at a time, body '
-        f'{args.size} bytes, transient messages, a durable classic queue, the default '
-        'exchange. The counters of the '
-        'broker have shown for each run that every message was received, confirmed, '
-        'delivered and acknowledged once. '
-        'Beyond that siamese compares every byte and, like PerfTest, keeps statistics; '
-        'the others only count.',
+        'All do the same work: one producer and one consumer at once, on a broker on the same '
+        f'machine; at most {WINDOW} unconfirmed messages, prefetch {PREFETCH}, manual '
+        f'acknowledgements {BATCH} at a time, body {args.size} bytes, transient messages, a '
+        'durable classic queue, the default exchange. The counters of the broker have shown for '
+        'each run that every message was received, confirmed, delivered and acknowledged once. '
+        'Beyond that siamese compares every byte and, like PerfTest, keeps statistics; the others '
+        'only count.',
         '',
         *(f'- **{name}** {versions[name]}: {CONTENDERS[name].about}' for name in results),
         '',
-        *(f'- left out: **{name}**, {why}' for name, why in left_out.items()),
-        *([''] if left_out else []),
-        *table(('', 'messages', *SPEED.values(), 'msg/s lowest – highest'), speed),
-        '',
-        '- msg/s: from the first message that the broker received to its last '
-        'acknowledgement, observed in the broker '
-        f'every {TICK_MS} ms; start-up of the processes is not in it, their warm-up is. '
-        'Second half: of the messages.',
-        '- CPU: user and system time of the client processes from start to end, by the '
-        'number of messages. Programs '
-        'that compile while they run (Java, node) need less of it the longer they run.',
-        '- Peak memory: the sum of the highest resident sizes of the client processes. '
-        'It cannot be seen below '
-        f'{floor:.0f} MB.',
-        '- First message: from the start of both processes at once until the broker has '
-        'the acknowledgement of a '
-        'single message, in runs of their own.',
-        '',
-        *(
-            latency
-            and [
-                f'End to end at {RATE:,} messages/s:',
-                '',
-                *table(('', *LATENCY.values()), latency),
-                '',
-                f'- p50, p99: for {args.seconds} s after {WARM_UP_S} s of warm-up: of each '
-                'second the nearest-rank '
-                'percentile, of the seconds the median. With warm-up: of the whole run '
-                'at once (PerfTest: of a sample of '
-                'about 1,000). At msg/s: the rate that was really reached.',
-                '- Counted from when a message was sent, for siamese from when it was '
-                'due, which is never later.',
-                '',
-            ]
-        ),
+        *absent,
+        *speed_lines(results, medians, args),
+        *latency_lines(medians, args),
         *table(('siamese against', 'in', 'ratio', 'target', ''), verdicts(medians)),
     ]
 
 
-def main(argv=None):
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+class Comparison:
+    """The contenders that can run here, and what was measured of each."""
+
+    def __init__(self, names):
+        # {contender: {measure: [value of each round]}}
+        self.results: dict[str, dict[str, list[float]]] = {}
+        self.left_out: dict[str, str] = {}  # why
+        self.versions: dict[str, str] = {}
+        for name in names:
+            self.versions[name], why = version(name)
+            if why:
+                self.leave_out(name, why)
+            else:
+                self.results[name] = defaultdict(list)
+
+    def leave_out(self, name, why):
+        self.left_out[name] = why
+        self.results.pop(name, None)
+        log(f'{name} is left out: {why}')
+
+    def measure(self, observer, phase, number, args):
+        """Run one round of a phase: each contender once."""
+        for name in rotated(self.results, number):
+            queue = f'siamese.bench.{name}.{phase.__name__}.{number}'
+            try:
+                measured = phase(observer, CONTENDERS[name], queue, args)
+            except RunFailed as failure:
+                self.leave_out(name, str(failure))
+                continue
+            for measure, value in measured.items():
+                self.results[name][measure].append(value)
+            shown = [f'{show(value)} {MEASURES[measure]}' for measure, value in measured.items()]
+            log(f'{phase.__name__} {number + 1}/{args.rounds} {name}: {", ".join(shown)}')
+
+
+def parse_args(argv):
+    """Return the flags, and the names of the peers."""
+    parser = bench_parser(__doc__)
     parser.add_argument(
         '--peers', metavar='A,B', default=','.join(CONTENDERS), help='default: %(default)s'
     )
@@ -546,60 +560,34 @@ def main(argv=None):
         default=SECONDS,
         help='of a latency run, 0: none (default: %(default)s)',
     )
-    parser.add_argument(
-        '--write', action='store_true', help='write the section of bench/RESULTS.md'
-    )
     args = parser.parse_args(argv)
     names = args.peers.split(',')
-    if unknown := set(names) - set(CONTENDERS):
+    unknown = set(names) - set(CONTENDERS)
+    if unknown:
         parser.error(f'no such peer: {", ".join(unknown)}')
     if args.count % BATCH:
         parser.error(f'--count {args.count} is not a multiple of {BATCH}')
+    return args, names
 
-    results, left_out, versions, conditions = {}, {}, {}, machine()
 
-    def leave_out(name, why):
-        left_out[name] = why
-        results.pop(name, None)
-        say(f'{name} is left out: {why}')
-
-    for name in names:
-        versions[name], why = version(name)
-        if why:
-            leave_out(name, why)
-        else:
-            results[name] = defaultdict(list)
+def main(argv=None):
+    args, names = parse_args(argv)
+    conditions = machine()
+    compared = Comparison(names)
+    phases = [full_speed, first_message]
+    if args.seconds:
+        phases.append(fixed_rate)
     with rabbitmq.throwaway() as throwaway:
         args.url = throwaway.url
         conditions += ', RabbitMQ ' + throwaway.ctl('version').strip()
         observer = Observer(throwaway)
-        for phase in (full_speed, first_message, fixed_rate)[: 3 if args.seconds else 2]:
+        for phase in phases:
             for number in range(args.rounds):
-                order = list(results)
-                start = number % max(1, len(order))
-                for name in order[start:] + order[:start]:
-                    queue = f'siamese.bench.{name}.{phase.__name__}.{number}'
-                    try:
-                        measured = phase(observer, CONTENDERS[name], queue, args)
-                    except RunFailed as failure:
-                        leave_out(name, str(failure))
-                        continue
-                    for measure, value in measured.items():
-                        results[name][measure].append(value)
-                    say(
-                        f'{phase.__name__} {number + 1}/{args.rounds} {name}: '
-                        + ', '.join(
-                            f'{show(value)} {MEASURES[measure]}'
-                            for measure, value in measured.items()
-                        )
-                    )
-    if not results:
+                compared.measure(observer, phase, number, args)
+    if not compared.results:
         return 1
-    lines = section(results, left_out, versions, conditions, args)
-    if args.write:
-        put('Scenario 2: performance beside its peers', lines)
-    else:
-        print(*lines, sep='\n')
+    lines = section(compared.results, compared.left_out, compared.versions, conditions, args)
+    report('Scenario 2: performance beside its peers', lines, args.write)
     return 0
 
 

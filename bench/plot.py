@@ -17,7 +17,8 @@ matplotlib.use('Agg')
 from matplotlib import pyplot
 
 COLUMNS = {'time_s', 'min_us', 'median_us', 'p95_us', 'p99_us', 'max_us'}
-BAND, LINES = ('min_us', 'max_us'), {'median_us': '-', 'p95_us': '--', 'p99_us': ':'}
+BAND = ('min_us', 'max_us')
+LINES = {'median_us': '-', 'p95_us': '--', 'p99_us': ':'}
 
 
 def read(path):
@@ -37,34 +38,44 @@ def draw(runs, out):
         2, 1, sharex=True, figsize=(10, 7), layout='constrained'
     )
     for number, (label, columns) in enumerate(runs.items()):
-        color, time_s = f'C{number}', columns['time_s']
-        for name in (name for name in columns if name.endswith('_per_s')):
-            style = '--' if name.startswith('confirmed') else '-'
-            rates.plot(time_s, columns[name], style, color=color, label=f'{label}: {name[:-6]}')
-        low, high = ([us / 1000 for us in columns[name]] for name in BAND)
-        latencies.fill_between(time_s, low, high, color=color, alpha=0.12, linewidth=0)
-        for name, style in LINES.items():
-            latencies.plot(
-                time_s,
-                [us / 1000 for us in columns[name]],
-                style,
-                color=color,
-                label=f'{label}: {name[:-3]}',
-            )
-    some = any(
-        us > 0 for columns in runs.values() for us in columns['max_us']
-    )  # none if the broker took nothing
+        draw_rates(rates, label, columns, f'C{number}')
+        draw_latencies(latencies, label, columns, f'C{number}')
+    # None has a latency if the broker took nothing.
+    has_latency = any(us > 0 for columns in runs.values() for us in columns['max_us'])
+    scale = 'log' if has_latency else 'linear'
     rates.set(ylabel='messages/s', ylim=(0, None), title='Rate')
     latencies.set(
         xlabel='time [s]',
         ylabel='latency [ms]',
-        yscale='log' if some else 'linear',
+        yscale=scale,
         title='Latency (shaded: from min to max of each second)',
     )
     for axes in (rates, latencies):
         axes.grid(alpha=0.3)
         axes.legend(fontsize='small')
     figure.savefig(out, dpi=120)
+
+
+def draw_rates(axes, label, columns, color):
+    for name in columns:
+        if not name.endswith('_per_s'):
+            continue
+        style = '--' if name.startswith('confirmed') else '-'
+        shown = f'{label}: {name[: -len("_per_s")]}'
+        axes.plot(columns['time_s'], columns[name], style, color=color, label=shown)
+
+
+def draw_latencies(axes, label, columns, color):
+    time_s = columns['time_s']
+    low, high = (in_ms(columns[name]) for name in BAND)
+    axes.fill_between(time_s, low, high, color=color, alpha=0.12, linewidth=0)
+    for name, style in LINES.items():
+        shown = f'{label}: {name[: -len("_us")]}'
+        axes.plot(time_s, in_ms(columns[name]), style, color=color, label=shown)
+
+
+def in_ms(values_us):
+    return [us / 1000 for us in values_us]
 
 
 def main(argv=None):
@@ -74,7 +85,8 @@ def main(argv=None):
     parser.add_argument('files', nargs='+', metavar='CSV', help='what --csv wrote')
     parser.add_argument('--out', metavar='FILE', help='picture (default: the first file, as .png)')
     args = parser.parse_args(argv)
-    out, runs = args.out or Path(args.files[0]).with_suffix('.png'), {}
+    out = args.out or Path(args.files[0]).with_suffix('.png')
+    runs = {}
     for path in args.files:
         try:
             runs[path.removesuffix('.csv')] = read(path)

@@ -9,7 +9,6 @@ BlockingConnection, one question at a time, prefetch 1, an acknowledgement for
 each question; both servers call sympy's isprime.
 """
 
-import argparse
 import contextlib
 import json
 import os
@@ -22,7 +21,7 @@ import uuid
 
 import memory
 import pika
-from harness import ROOT, machine, put, table
+from harness import ROOT, bench_parser, log, machine, report, rotated, table
 
 from siamese.testbed import rabbitmq
 
@@ -45,6 +44,7 @@ import sys, pika
 pika.BlockingConnection(pika.URLParameters(sys.argv[1]))
 print("ready", flush=True)
 """
+CONNECT = 'import pika; connect'  # what BARE does
 HIGHEST_MB = 40  # for scripts without sympy
 # Ratios: start-up at most; RPC one at a time, and with a window, at least.
 START = 1.5
@@ -80,16 +80,15 @@ def tutorial_server(url):
 
 def tutorial_client(url, count):
     """Ask for `count` odd numbers, one after the other; print the rate as JSON."""
-    connection, answers = pika.BlockingConnection(pika.URLParameters(url)), {}
+    answers = {}
+    connection = pika.BlockingConnection(pika.URLParameters(url))
     channel = connection.channel()
     own = channel.queue_declare('', exclusive=True).method.queue
-    channel.basic_consume(
-        own,
-        lambda _channel, _method, properties, body: answers.update(
-            {properties.correlation_id: body}
-        ),
-        auto_ack=True,
-    )
+
+    def take(channel, method, properties, body):
+        answers[properties.correlation_id] = body
+
+    channel.basic_consume(own, take, auto_ack=True)
     began = time.monotonic()
     for number in range(1, 2 * count, 2):
         id = str(uuid.uuid4())
@@ -121,7 +120,7 @@ def running(*command, until='ready'):
         env=ENVIRONMENT,
     )
     try:
-        for line in process.stdout:
+        for line in process.stdout or ():
             if until in line:
                 break
         else:
@@ -152,37 +151,38 @@ def questions(url, rounds):
         'rpc_client.py, one at a time': [*ours, QUESTIONS],
         f'rpc_client.py --window {WINDOW}': [*ours, 10 * QUESTIONS, '--window', WINDOW],
     }
-    rates = {name: [] for name in commands}
+    rates: dict[str, list] = {name: [] for name in commands}
     with running(__file__, 'server', url), running('rpc_server.py', '--quiet', '--url', url):
         for number in range(rounds):
-            for name in list(commands)[number % 3 :] + list(commands)[: number % 3]:
+            for name in rotated(commands, number):
                 rates[name].append(rate_of(*commands[name]))
     medians = [statistics.median(rates[name]) for name in commands]
+    promises = ('', f'≥ {ONE}', f'≥ {MANY}')
     return [
         (name, f'{rate:,.0f}', f'{rate / medians[0]:.2f}', promise)
-        for name, rate, promise in zip(commands, medians, ('', f'≥ {ONE}', f'≥ {MANY}'))
+        for name, rate, promise in zip(commands, medians, promises)
     ]
 
 
 def starts(url, rounds):
     """Return the rows of start-up: (name, s until ready, ratio, the ratio promised)."""
-    took = {name: [] for name in ('import pika; connect', *SCRIPTS)}
+    took: dict[str, list] = {name: [] for name in (CONNECT, *SCRIPTS)}
     for _ in range(rounds):
         for name in took:
-            command = [name, '--url', url] if name in SCRIPTS else ['-c', BARE, url]
+            command = ['-c', BARE, url]
+            if name in SCRIPTS:
+                command = [name, '--url', url]
             with running(*command) as (_, seconds):
                 took[name].append(seconds)
     medians = {name: statistics.median(seconds) for name, seconds in took.items()}
-    bare = medians['import pika; connect']
-    return [
-        (
-            name,
-            f'{seconds:.2f}',
-            f'{seconds / bare:.2f}',
-            f'≤ {START}' if name not in ('import pika; connect', 'rpc_server.py') else '',
-        )
-        for name, seconds in medians.items()
-    ]
+    bare = medians[CONNECT]
+    rows = []
+    for name, seconds in medians.items():
+        promise = f'≤ {START}'
+        if name in (CONNECT, 'rpc_server.py'):
+            promise = ''
+        rows.append((name, f'{seconds:.2f}', f'{seconds / bare:.2f}', promise))
+    return rows
 
 
 def slowest_help(rounds):
@@ -201,7 +201,7 @@ def slowest_help(rounds):
             )
             seconds.append(time.monotonic() - began)
         took[name] = statistics.median(seconds)
-    name = max(took, key=took.get)
+    name = max(took, key=took.__getitem__)
     return (
         f'Of {len(took)} scripts {name} takes longest for its --help: {took[name]:.2f} s '
         f'(promised: {HELP_S} s).'
@@ -210,11 +210,27 @@ def slowest_help(rounds):
 
 def memories(url, count):
     """Return the rows of memory over `count` messages: those of memory.watch, and the promise."""
-    rows, common = [], ['--url', url, '--quiet']
     with running('fanout_consumer.py', 'bench', '--url', url):  # makes the queue
         pass
-    fast, ends = ['--rate', 10**6, *common], ['--count', count]
-    for pair in (
+    rows = []
+    for pair in pairs(url, count):
+        names = ' and '.join(name for name, *_ in pair)
+        log(f'memory of {names}: {count:,} messages ...')
+        found, _ = memory.watch(*pair)
+        for row in found:
+            promise = f'≤ {HIGHEST_MB} MB'
+            if row[0] == 'rpc_server.py':
+                promise = ''
+            rows.append((*row, promise))
+    return rows
+
+
+def pairs(url, count):
+    """Return the commands of each pair whose memory is watched over `count` messages."""
+    common = ['--url', url, '--quiet']
+    fast = ['--rate', 10**6, *common]
+    ends = ['--count', count]
+    return [
         (
             ['fanout_producer.py', '--ttl', 3600, *fast, *ends],
             ['fanout_consumer.py', 'bench', *common, *ends],
@@ -223,20 +239,15 @@ def memories(url, count):
             ['ack_producer.py', *fast, *ends],
             ['ack_consumer.py', '--ack', 99, '--reject', 1, *common],
         ),
-        (['rpc_client.py', '--window', WINDOW, *common, *ends], ['rpc_server.py', *common]),
-    ):
-        print(
-            f'memory of {" and ".join(name for name, *_ in pair)}: {count:,} messages ...',
-            file=sys.stderr,
-        )
-        rows += memory.watch(*pair)[0]
-    return [(*row, f'≤ {HIGHEST_MB} MB' if row[0] != 'rpc_server.py' else '') for row in rows]
+        (
+            ['rpc_client.py', '--window', WINDOW, *common, *ends],
+            ['rpc_server.py', *common],
+        ),
+    ]
 
 
 def main(argv=None):
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = bench_parser(__doc__)
     parser.add_argument('--rounds', metavar='N', type=int, default=9, help='default: %(default)s')
     parser.add_argument(
         '--messages',
@@ -245,17 +256,16 @@ def main(argv=None):
         default=1_000_000,
         help='of the memory runs (default: %(default)s)',
     )
-    parser.add_argument(
-        '--write', action='store_true', help='write the section of bench/RESULTS.md'
-    )
     args = parser.parse_args(argv)
     conditions = machine()
     with rabbitmq.throwaway() as throwaway:
         conditions += f', RabbitMQ {throwaway.ctl("version").strip()}, {args.rounds} rounds.'
-        print('questions and starts ...', file=sys.stderr)
-        asked, started = questions(throwaway.url, args.rounds), starts(throwaway.url, args.rounds)
+        log('questions and starts ...')
+        asked = questions(throwaway.url, args.rounds)
+        started = starts(throwaway.url, args.rounds)
         helped = slowest_help(args.rounds)
         kept = memories(throwaway.url, args.messages)
+    shares = [f'{share:.0%}' for share in memory.SHARES]
     lines = [
         conditions,
         '',
@@ -270,15 +280,11 @@ def main(argv=None):
         helped,
         '',
         f'Resident memory in MB after so much of the time of {args.messages:,} messages; '
-        'the highest after the '
-        'first tenth, by that at the first tenth:',
+        'the highest after the first tenth, by that at the first tenth:',
         '',
-        *table(('', *(f'{share:.0%}' for share in memory.SHARES), 'highest', '', 'promised'), kept),
+        *table(('', *shares, 'highest', '', 'promised'), kept),
     ]
-    if args.write:
-        put('Scenarios 3 to 5: questions, start, memory', lines)
-    else:
-        print(*lines, sep='\n')
+    report('Scenarios 3 to 5: questions, start, memory', lines, args.write)
 
 
 if __name__ == '__main__':

@@ -145,7 +145,7 @@ def target(path, href, within):
 def render(path, within):
     """Return a document as HTML, and its list of headings."""
     parser = MarkdownIt('commonmark').enable('table')
-    parser.renderer.rules['fence'] = render_fence
+    parser.add_render_rule('fence', render_fence)
     tokens = parser.parse(path.read_text(encoding='utf-8'))
     headings = mark_headings(path, tokens)
     for token in tokens:
@@ -186,7 +186,7 @@ def adapt(token, path, within):
         token.attrSet('src', file.as_uri())
 
 
-def render_fence(tokens, index, options, env):
+def render_fence(renderer, tokens, index, options, env):
     block = tokens[index]
     text = html.escape(block.content)
     if block.info == 'mermaid':

@@ -139,7 +139,7 @@ def write_queues(db, now):
     before = None
     for at in times_until(now):
         elapsed = at - (before or at - DAY_S)
-        activity = 1
+        activity = 1.0
         if time.gmtime(at).tm_wday >= 5:  # the weekend
             activity = 0.4
         for name, rate in RATES.items():
@@ -338,6 +338,7 @@ def dashboard(folder):
         encoding='utf-8',
     )
     try:
+        assert server.stdout
         yield server.stdout.readline().split()[0]
     finally:
         server.terminate()

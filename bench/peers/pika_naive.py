@@ -1,5 +1,5 @@
 """pika as tutorials show it: BlockingConnection, each confirm awaited, each
-message acknowledged by itself.
+message acknowledged singly.
 """
 
 import json
