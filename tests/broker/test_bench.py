@@ -74,6 +74,13 @@ def test_a_round_from_expiry_to_the_mailbox():
     assert all(0 < float(row[1]) == float(row[2]) for row in rows)
 
 
+def test_the_pages_of_a_small_history_are_timed():
+    done = Running('bench/pages.py', '--queues', 10, '--years', 0.05).end()
+    assert done.status in (0, 1), done.err  # 1: a page was slow, as may be on a busy machine
+    for page in 'all queues', 'one queue', 'dead letters', 'clients':
+        assert f'\n| {page} | ' in done.out
+
+
 def test_a_run_of_the_naive_peer():
     done = Running(
         'bench/perf_peers.py',

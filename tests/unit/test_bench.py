@@ -46,11 +46,41 @@ def test_a_stale_name_is_found(tmp_path, monkeypatch):
 
 
 def test_a_small_history_is_filled_and_answers(tmp_path):
-    history, pages = (importlib.import_module(f'bench.{name}') for name in ('database', 'pages'))
+    history = importlib.import_module('bench.database')
+    pages = importlib.import_module('bench.pages')
     with contextlib.closing(database.open_for_writing(str(tmp_path / 'siamese.db'))) as db:
         assert history.fill(db, 8, 0.1) > 0
         pages.fill_the_rest(db, 8)
         assert all(seconds >= 0 for _, seconds in history.answers(db))
+
+
+def test_mining_is_measured_beside_its_limit(monkeypatch):
+    blocks = importlib.import_module('bench.blocks')
+    monkeypatch.setattr(blocks, 'SECONDS', 0.05)
+    rows = blocks.mining_rows(1)
+    obvious, *_ = rows
+    assert obvious[-1] == '1.0'
+    found = blocks.Validation(9000, 8000, 30, 31, '3.10.8')
+    args = SimpleNamespace(rounds=1, blocks=500)
+    lines = blocks.section('here', found, rows, args)
+    assert '| with --ledger | 8,000 |' in lines
+    assert '| producer.py | 31 |' in lines
+
+
+@pytest.mark.parametrize('last, cells', [(22, ('1.10', 'flat')), (23, ('1.15', 'GROWS'))])
+def test_memory_that_grows_is_named(last, cells):
+    memory = importlib.import_module('bench.memory')
+    sizes = [(0.05, 90), (0.1, 20), (0.25, 20), (0.5, 20), (0.75, 21), (1.0, last)]
+    *_, ratio, verdict = memory.growth(sizes)
+    assert (ratio, verdict) == cells
+
+
+def test_a_run_without_confirms_has_no_latency_of_confirms():
+    confirm_cost = importlib.import_module('bench.confirm_cost')
+    runs = [{'published_per_s': 1000, 'latency_us': None}]
+    assert confirm_cost.row('nothing', runs) == ('nothing', '1,000', '')
+    runs = [{'confirmed_per_s': 2000, 'published_per_s': 2100, 'latency_us': {'p99': 1500}}]
+    assert confirm_cost.row('all', runs) == ('all', '2,000', '1.5')
 
 
 @pytest.mark.parametrize(
