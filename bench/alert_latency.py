@@ -124,8 +124,7 @@ def measure(rounds):
 
 
 def main(argv=None):
-    parser = bench_parser(__doc__)
-    parser.add_argument('--rounds', type=int, default=15, help='default: %(default)s')
+    parser = bench_parser(__doc__, rounds=15)
     args = parser.parse_args(argv)
     conditions = machine()
     took = measure(args.rounds)

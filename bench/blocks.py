@@ -166,8 +166,7 @@ def section(conditions, found, mined, args):
 
 
 def main(argv=None):
-    parser = bench_parser(__doc__)
-    parser.add_argument('--rounds', metavar='N', type=int, default=5, help='default: %(default)s')
+    parser = bench_parser(__doc__, rounds=5)
     parser.add_argument(
         '--blocks',
         metavar='N',

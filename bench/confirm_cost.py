@@ -69,8 +69,7 @@ def row(way, runs):
 
 
 def main(argv=None):
-    parser = bench_parser(__doc__)
-    parser.add_argument('--rounds', metavar='N', type=int, default=5, help='default: %(default)s')
+    parser = bench_parser(__doc__, rounds=5)
     parser.add_argument(
         '--seconds', metavar='S', type=int, default=4, help='of each run (default: %(default)s)'
     )

@@ -144,10 +144,15 @@ def weigh_collector(names, seconds):
             return share, process.memory_info().rss / 1e6
 
 
-def main(argv=None):
-    parser = bench_parser(__doc__)
+def add_history_flags(parser):
+    """Add what fill() takes."""
     parser.add_argument('--queues', type=int, default=500, help='default: %(default)s')
     parser.add_argument('--years', type=float, default=5, help='default: %(default)s')
+
+
+def main(argv=None):
+    parser = bench_parser(__doc__)
+    add_history_flags(parser)
     parser.add_argument(
         '--collected', type=int, default=100, help='queues to collect from (default: %(default)s)'
     )

@@ -208,14 +208,20 @@ def log(message):
     print(time.strftime('%H:%M:%S'), message, file=sys.stderr, flush=True)
 
 
-def bench_parser(docstring):
-    """Return a parser whose --help is the docstring, with the flag that all measurements have."""
+def bench_parser(docstring, rounds=None):
+    """Return a parser whose --help is the docstring, with the flags of most measurements:
+    --write, and --rounds if there are rounds.
+    """
     parser = argparse.ArgumentParser(
         description=docstring, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
         '--write', action='store_true', help='write the section of bench/RESULTS.md'
     )
+    if rounds:
+        parser.add_argument(
+            '--rounds', metavar='N', type=int, default=rounds, help='default: %(default)s'
+        )
     return parser
 
 

@@ -15,7 +15,7 @@ import tempfile
 import time
 import urllib.request
 
-from database import LONGEST_S, fill
+from database import LONGEST_S, add_history_flags, fill
 from harness import bench_parser, machine, report, running, table
 
 from siamese.monitoring import clients, database, dead_letters, queues
@@ -96,8 +96,7 @@ def time_page(url):
 
 def main(argv=None):
     parser = bench_parser(__doc__)
-    parser.add_argument('--queues', type=int, default=500, help='default: %(default)s')
-    parser.add_argument('--years', type=float, default=5, help='default: %(default)s')
+    add_history_flags(parser)
     args = parser.parse_args(argv)
     conditions = machine()
     with tempfile.TemporaryDirectory() as folder:

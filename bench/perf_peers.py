@@ -537,11 +537,10 @@ class Comparison:
 
 def parse_args(argv):
     """Return the flags, and the names of the peers."""
-    parser = bench_parser(__doc__)
+    parser = bench_parser(__doc__, rounds=5)
     parser.add_argument(
         '--peers', metavar='A,B', default=','.join(CONTENDERS), help='default: %(default)s'
     )
-    parser.add_argument('--rounds', metavar='N', type=int, default=5, help='default: %(default)s')
     parser.add_argument(
         '--count',
         metavar='N',

@@ -247,8 +247,7 @@ def pairs(url, count):
 
 
 def main(argv=None):
-    parser = bench_parser(__doc__)
-    parser.add_argument('--rounds', metavar='N', type=int, default=9, help='default: %(default)s')
+    parser = bench_parser(__doc__, rounds=9)
     parser.add_argument(
         '--messages',
         metavar='N',
