@@ -547,7 +547,7 @@ def parse_args(argv):
         type=int,
         default=FAST,
         help=f'messages at most, a multiple of {BATCH} '
-        '(default: %(default)s; slow peers send fewer)',
+        '(default: %(default)s; slow peers publish fewer)',
     )
     parser.add_argument(
         '--size', metavar='BYTES', type=int, default=SIZE, help='of a body (default: %(default)s)'

@@ -16,7 +16,7 @@ cd "$(dirname "$0")/.."
 
 say() { echo "setup: $*" >&2; }
 
-# apt_install PACKAGE ...: with root's rights, if we have them or can ask for them.
+# apt_install PACKAGE ...: as root, if we are or can become root.
 apt_install() {
     command -v apt-get >/dev/null || return 1
     if [ "$(id -u)" = 0 ]; then root=''
