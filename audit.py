@@ -3,7 +3,8 @@
 
 Every script writes a ledger with --ledger FILE; several may share one.
 audit.py needs no broker. It counts messages that still wait in the queue as
-lost, so drain it first. Its words are those of Jepsen's checkers.
+lost, so drain it first. Attempted, ok, lost, unexpected, duplicated and
+recovered are the words of Jepsen's queue checker.
 
     $ ./audit.py run.jsonl
          3  attempted            by alice

@@ -1,7 +1,7 @@
 """What the ledgers of a run prove: the verdict of audit.py.
 
-Pure functions over the lines of ledgers (siamese/ledger.py). The words are those of
-Jepsen's checkers.
+Pure functions over the lines of ledgers (siamese/ledger.py). Attempted, ok, lost,
+unexpected, duplicated and recovered are the words of Jepsen's queue checker.
 """
 
 from __future__ import annotations
@@ -45,13 +45,13 @@ VALID = 'valid: every confirmed message was delivered unaltered, and every copy 
 
 Event = dict[str, Any]
 Process = tuple[str, str]  # name and run
-Connection = tuple[str, str, int]  # name, run and epoch
+ChannelKey = tuple[str, str, int]  # name, run and epoch
 Found = dict[str, list[str]]
 
 
 @dataclass
-class Span:
-    """When a connection of a consumer lived, by the times in its ledger (s since 1970)."""
+class ConsumerPresence:
+    """When a channel of a consumer was open, by the times in its ledger (s since 1970)."""
 
     exchange: str
     queue: str
@@ -81,14 +81,15 @@ class Verdict(NamedTuple):
 class Evidence:
     """The lines of all ledgers, sorted by message."""
 
-    sent: dict[str, dict[int, str]] = field(default_factory=lambda: defaultdict(dict))
+    # By message and attempt: the digest of the body that was published.
+    digests: dict[str, dict[int, str]] = field(default_factory=lambda: defaultdict(dict))
     answers: dict[tuple[str, int], set[str]] = field(default_factory=lambda: defaultdict(set))
     arrivals: dict[str, list[Arrival]] = field(default_factory=lambda: defaultdict(list))
-    closed: set[Connection] = field(default_factory=set)
+    closed: set[ChannelKey] = field(default_factory=set)
     has_flags: bool = True  # whether the flag redelivered survives a restart of the broker
     queues: dict[Process, tuple[str | None, str]] = field(default_factory=dict)
-    spans: dict[Connection, Span] = field(default_factory=dict)
-    mortal: dict[str, Event] = field(default_factory=dict)  # first attempts with a time to live
+    presences: dict[ChannelKey, ConsumerPresence] = field(default_factory=dict)
+    expiring: dict[str, Event] = field(default_factory=dict)  # first attempts that have a TTL
     producers: set[str] = field(default_factory=set)
     consumers: set[str] = field(default_factory=set)
     unreadable: set[str] = field(default_factory=set)
@@ -99,55 +100,56 @@ class Evidence:
         if kind == 'unreadable':
             self.unreadable.add(event['where'])
             return
-        connection = (event['by'], event['run'], event['epoch'])
+        channel = (event['by'], event['run'], event['epoch'])
         if kind == 'attempted':
             self._add_attempt(event)
         elif kind in ANSWERS:
             self.answers[event['id'], event['attempt']].add(kind)
         elif kind in DELIVERED:
-            self._add_arrival(event, connection)
+            self._add_arrival(event, channel)
         elif kind == 'closed':
-            self.closed.add(connection)
+            self.closed.add(channel)
         elif kind == 'connected':
-            self._add_connection(event, connection)
-        if connection in self.spans:
-            self.spans[connection].last = event['at']
+            self._add_connection(event, channel)
+        if channel in self.presences:
+            self.presences[channel].last = event['at']
 
     def _add_attempt(self, event: Event) -> None:
-        self.sent[event['id']][event['attempt']] = event['digest']
+        self.digests[event['id']][event['attempt']] = event['digest']
         self.producers.add(event['by'])
         if re.fullmatch('[0-9]{1,12}', event.get('expiration', '')):
-            self.mortal.setdefault(event['id'], event)
+            self.expiring.setdefault(event['id'], event)
 
-    def _add_arrival(self, event: Event, connection: Connection) -> None:
+    def _add_arrival(self, event: Event, channel: ChannelKey) -> None:
         message_id = event['id']
         if message_id is None:
             message_id = f'without message_id: {event["digest"]:.16}'
         kind = event['event']
-        copy = Copy(event['attempt'], connection, event['redelivered'], kind in SETTLED)
-        queue, queue_type = self.queues.get(connection[:2], (None, ''))
+        copy = Copy(event['attempt'], channel, event['redelivered'], kind in SETTLED)
+        queue, queue_type = self.queues.get(channel[:2], (None, ''))
         arrival = Arrival(copy, kind, event['digest'], queue, queue_type)
         self.arrivals[message_id].append(arrival)
         self.consumers.add(event['by'])
 
-    def _add_connection(self, event: Event, connection: Connection) -> None:
+    def _add_connection(self, event: Event, channel: ChannelKey) -> None:
         # The flag redelivered does not survive a restart of LavinMQ (lavinmq#1911).
         self.has_flags = self.has_flags and 'LavinMQ' not in event['broker']
         exchange = event.get('exchange')
         queue = event.get('queue')
-        self.queues[connection[:2]] = (queue, event.get('queue_type', ''))
+        self.queues[channel[:2]] = (queue, event.get('queue_type', ''))
         if exchange and queue:
-            self.spans[connection] = Span(exchange, queue, event['at'], event['at'])
+            now = event['at']
+            self.presences[channel] = ConsumerPresence(exchange, queue, first=now, last=now)
 
-    def heard(self, answer: str) -> set[str]:
-        """Return the messages of which a producer heard this answer."""
-        return {message_id for (message_id, _), heard in self.answers.items() if answer in heard}
+    def messages_with(self, answer: str) -> set[str]:
+        """Return the messages of which an attempt got this answer from the broker."""
+        return {message_id for (message_id, _), got in self.answers.items() if answer in got}
 
     def unconfirmed_attempts(self, message_id: str) -> set[int]:
         """Return the attempts that the producer saw returned, nacked, or cut off."""
         return {
             attempt
-            for attempt in self.sent.get(message_id, ())
+            for attempt in self.digests.get(message_id, ())
             if self.answers.get((message_id, attempt), set()) - {'confirmed'}
         }
 
@@ -163,11 +165,11 @@ def audit(events: Iterable[Event]) -> Found:
     for event in events:
         evidence.add(event)
     found: dict[str, set[str]] = {name: set() for name in MEANING}
-    found['attempted'] = set(evidence.sent)
-    found['confirmed'] = evidence.heard('confirmed')
-    found['returned'] = evidence.heard('returned')
-    taken = judge_arrivals(evidence, found)
-    judge_absent(evidence, found, taken)
+    found['attempted'] = set(evidence.digests)
+    found['confirmed'] = evidence.messages_with('confirmed')
+    found['returned'] = evidence.messages_with('returned')
+    settled_in = judge_arrivals(evidence, found)
+    judge_absent(evidence, found, settled_in)
     names = {
         'unreadable': evidence.unreadable,
         'producers': evidence.producers,
@@ -177,51 +179,51 @@ def audit(events: Iterable[Event]) -> Found:
 
 
 def judge_arrivals(evidence: Evidence, found: dict[str, set[str]]) -> dict[str, set[str | None]]:
-    """Add to `found` what became of the messages that came out.
+    """Add to `found` what became of the messages that were delivered.
 
-    Return the queues from which each message came out and was settled.
+    Return the queues from which each message was delivered and settled.
     """
-    taken: dict[str, set[str | None]] = {}
+    settled_in: dict[str, set[str | None]] = {}
     for message_id, arrivals in evidence.arrivals.items():
-        for label in judge_content(arrivals, evidence.sent.get(message_id, {})):
+        for label in judge_content(arrivals, evidence.digests.get(message_id, {})):
             found[label].add(message_id)
-        settled = {arrival.queue for arrival in arrivals if arrival.copy.settled}
-        if settled:
-            taken[message_id] = settled
+        queues = {arrival.queue for arrival in arrivals if arrival.copy.settled}
+        if queues:
+            settled_in[message_id] = queues
         for label in judge_copies(message_id, arrivals, evidence):
             found[label].add(message_id)
     # The copy that a consumer rejected as replayed.
     found['rejected_as_invalid'] -= found['duplicated']
-    return taken
+    return settled_in
 
 
 def judge_absent(
-    evidence: Evidence, found: dict[str, set[str]], taken: dict[str, set[str | None]]
+    evidence: Evidence, found: dict[str, set[str]], settled_in: dict[str, set[str | None]]
 ) -> None:
-    """Add to `found` what became of the messages that did not come out."""
+    """Add to `found` what became of the messages that were not delivered."""
     confirmed = found['confirmed']
-    for message_id in confirmed & evidence.mortal.keys():
-        first = evidence.mortal[message_id]
-        queues = taken.get(message_id, set())
-        for label, where in judge_mortal(first, queues, evidence.spans.values()):
+    for message_id in confirmed & evidence.expiring.keys():
+        first = evidence.expiring[message_id]
+        queues = settled_in.get(message_id, set())
+        for label, where in judge_expiring(first, queues, evidence.presences.values()):
             found[label].add(message_id + where)
-    found['lost'] |= confirmed - taken.keys() - evidence.mortal.keys()
+    found['lost'] |= confirmed - settled_in.keys() - evidence.expiring.keys()
     found['recovered'] = found['ok'] - confirmed
-    found['returned'] -= confirmed | taken.keys()
-    found['in_doubt'] = found['attempted'] - confirmed - found['returned'] - taken.keys()
+    found['returned'] -= confirmed | settled_in.keys()
+    found['in_doubt'] = found['attempted'] - confirmed - found['returned'] - settled_in.keys()
 
 
-def judge_content(arrivals: list[Arrival], sent: dict[int, str]) -> Iterator[str]:
+def judge_content(arrivals: list[Arrival], published: dict[int, str]) -> Iterator[str]:
     """Yield what the copies of a message are by their content.
 
-    `sent` maps the attempts of the producer to the digests of their bodies.
+    `published` maps the attempts of the producer to the digests of their bodies.
     """
     attempts = {arrival.copy.attempt for arrival in arrivals}
     digests = {arrival.digest for arrival in arrivals}
     ends = {arrival.event for arrival in arrivals if arrival.copy.settled}
-    if not attempts <= sent.keys():
+    if not attempts <= published.keys():
         yield 'unexpected'
-    elif not digests <= set(sent.values()):
+    elif not digests <= set(published.values()):
         yield 'corrupt'
     elif 'invalid' in ends:
         yield 'rejected_as_invalid'
@@ -265,26 +267,27 @@ def judge_queue(
             yield 'republished' if excuses == attempt - 1 else 'duplicated'
 
 
-def judge_mortal(
-    first: Event, taken: set[str | None], spans: Iterable[Span]
+def judge_expiring(
+    first: Event, settled_in: set[str | None], presences: Iterable[ConsumerPresence]
 ) -> Iterator[tuple[str, str]]:
-    """Yield (label, where) for each queue that should have handed out a confirmed message.
+    """Yield (label, where) for each queue that should have delivered a confirmed message.
 
-    `first` is the line of its first attempt, with a time to live; `taken` are the queues
-    it came out of. It is lost if it did not come out though a consumer was connected from
-    before it was published until after it expired. What was published before the first
-    consumer of a queue is not expected there.
+    `first` is the line of its first attempt, with a time to live; `settled_in` are the
+    queues that delivered it. It is lost if a queue did not, though a consumer was
+    connected from before it was published until after it expired. What was published
+    before the first consumer of a queue is not expected there.
     """
     expires = first['at'] + int(first['expiration']) / 1000
     listening = [
-        span
-        for span in spans
-        if span.exchange == first.get('exchange') and span.first < first['at']
+        presence
+        for presence in presences
+        if presence.exchange == first.get('exchange') and presence.first < first['at']
     ]
-    for queue in {span.queue for span in listening} - taken:
-        outlived = any(span.last > expires for span in listening if span.queue == queue)
+    for queue in {presence.queue for presence in listening} - settled_in:
+        lasts = [presence.last for presence in listening if presence.queue == queue]
+        outlived = max(lasts) > expires
         yield ('lost' if outlived else 'expired'), f' in {queue}'
-    if not listening and not taken:
+    if not listening and not settled_in:
         yield 'expired', ''
 
 
