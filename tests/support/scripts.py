@@ -1,9 +1,12 @@
-"""Which scripts there are."""
+"""Which scripts and modules there are."""
 
 from siamese import ROOT
 
 SCRIPTS = sorted(
     path.name for path in ROOT.glob('*.py') if "if __name__ == '__main__'" in path.read_text()
+)
+MODULES = sorted(
+    str(path.relative_to(ROOT)) for path in [ROOT / 'common.py', *ROOT.glob('siamese/**/*.py')]
 )
 CLIENTS = [
     'producer.py',
