@@ -4,45 +4,53 @@ import os
 import subprocess
 import sys
 
-import pytest
 from support.documents import environment
+from support.processes import TEST_TIMEOUT_S
 from support.scripts import SCRIPTS
 
 from siamese import ROOT
 
-# What bash does when the tab key is pressed; the line is in $1.
+# What bash does when the tab key is pressed, for each line of its arguments.
 PRESS_TAB = """
 eval "$(register-python-argcomplete *.py)"
-COMP_LINE=$1 COMP_POINT=${#1} COMP_TYPE=9 words=($1)
-COMP_WORDS=("${words[@]}") COMP_CWORD=$((${#words[@]} - 1))
-function=$(complete -p "${words[0]##*/}" | sed 's/.*-F \\([^ ]*\\).*/\\1/')
-$function "${words[0]}" "${words[COMP_CWORD]}" "${words[COMP_CWORD - 1]}"
-printf '%s\\n' "${COMPREPLY[@]}"
+for line; do
+    COMP_LINE=$line COMP_POINT=${#line} COMP_TYPE=9 words=($line)
+    COMP_WORDS=("${words[@]}") COMP_CWORD=$((${#words[@]} - 1)) COMPREPLY=()
+    function=$(complete -p "${words[0]##*/}" | sed 's/.*-F \\([^ ]*\\).*/\\1/')
+    $function "${words[0]}" "${words[COMP_CWORD]}" "${words[COMP_CWORD - 1]}"
+    echo "${COMPREPLY[@]}"
+done
 """
 
 
-def completed(line):
+def completed(*lines):
+    """Return what bash offers for each line, as a list of sets."""
     done = subprocess.run(
-        ['bash', '-c', PRESS_TAB, 'bash', line],
+        ['bash', '-c', PRESS_TAB, 'bash', *lines],
         cwd=ROOT,
         env=environment(),
         encoding='utf-8',
         capture_output=True,
         check=True,
-        timeout=60,
+        timeout=TEST_TIMEOUT_S,
     )
-    return {word.strip() for word in done.stdout.splitlines()}
+    return [set(line.split()) for line in done.stdout.splitlines()]
 
 
-@pytest.mark.parametrize('name', SCRIPTS)
-def test_flags_of_every_script_are_completed(name):
-    assert '--help' in completed(f'./{name} --h')
+def test_flags_of_every_script_are_completed():
+    offers = completed(*[f'./{name} --h' for name in SCRIPTS])
+    assert len(offers) == len(SCRIPTS)
+    for name, offered in zip(SCRIPTS, offers):
+        assert '--help' in offered, name
 
 
 def test_a_flag_is_completed_to_its_end_and_a_choice_offered():
-    assert completed('./producer.py --le') == {'--ledger'}
-    assert completed('./producer.py --queue-type q') == {'quorum'}
-    assert completed('./broker.py --nodes 3 --man') == {'--management'}
+    offers = completed(
+        './producer.py --le',
+        './producer.py --queue-type q',
+        './broker.py --nodes 3 --man',
+    )
+    assert offers == [{'--ledger'}, {'quorum'}, {'--management'}]
 
 
 def test_it_costs_nothing_unless_the_shell_asks():

@@ -11,38 +11,24 @@ from support.scripts import CLIENTS as SCRIPTS
 from siamese import ROOT
 
 NEED_SYMPY = {'validate.py', 'rpc_server.py'}
-BAD_FLAGS = [
-    (['--count', '0'], 'must be at least 1'),
-    (['--nonsense'], 'unrecognized'),
-    (['--name', 'a\nb'], 'printable'),
-    (['--url', 'amqp://u:secret@h:x'], 'port'),
-    (['--name', 'amqp://u:secret@h'], 'not a name; see --url'),
-    (['amqp://u:secret@h'], ''),
-    (['--ledger', '/none/x'], 'cannot write /none/x'),
-]
 
 
 @pytest.mark.parametrize('name', SCRIPTS)
-def test_bad_flags_take_one_line_and_tell_no_password(name):
-    for flags, complaint in BAD_FLAGS:
-        done = Running(*name.split(), *flags).end()
-        assert (
-            done.status == 2
-            and done.out == ''
-            and complaint in done.err
-            and done.err.count('\n') == 1
-        )
-        assert 'secret' not in done.err
+def test_a_bad_flag_ends_it_with_one_line(name):
+    """More bad flags: tests/unit/test_flags.py."""
+    done = Running(*name.split(), '--count', '0').end()
+    assert done.status == 2
+    assert done.out == ''
+    assert 'is not from 1' in done.err
+    assert done.err.count('\n') == 1
 
 
 @pytest.mark.parametrize('name', SCRIPTS)
-def test_a_broker_that_is_away_is_waited_for_as_long_as_told(name):
+def test_an_unavailable_broker_is_waited_for_as_long_as_told(name):
     flags = '--url', 'amqp://u:secret@127.0.0.1:1', '--give-up-after', '0.5', '--count', '1'
     done = Running(*name.split(), *flags).end()
-    assert (
-        done.status == 3
-        and 'broker unreachable at 127.0.0.1:1/%2F (Connection refused), retrying' in done.err
-    )
+    assert done.status == 3
+    assert 'broker unreachable at 127.0.0.1:1/%2F (Connection refused), retrying' in done.err
     assert 'broker unreachable at 127.0.0.1:1/%2F for 0.5 s' in done.err
     assert 'broker unreachable at' in done.out
     assert 'Traceback' not in done.err and 'secret' not in done.err + done.out
@@ -72,6 +58,6 @@ def test_a_whole_run_costs_no_sympy(name, url):
         '--quiet',
     ]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, timeout=60)
-    assert (
-        done.returncode in (0, 3) and b' sympy.core' not in done.stderr and b'pika' in done.stderr
-    )
+    assert done.returncode in (0, 3)
+    assert b' sympy.core' not in done.stderr
+    assert b'pika' in done.stderr

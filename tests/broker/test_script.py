@@ -1,4 +1,4 @@
-"""script.py: flags, their errors, the log, the exit status; in every script alike."""
+"""script.py: the log, the summary, the exit status; in every script alike."""
 
 import json
 import os
@@ -13,42 +13,9 @@ from support.block_messages import chain, put
 from support.processes import Running
 from support.queues import drain
 
-from siamese import ROOT, flags, script
+from siamese import ROOT
 
 SCRIPTS = ['producer.py', 'validate.py']
-BAD_FLAGS = [
-    (['--count', '0'], 'must be at least 1'),
-    (['--count', 'many'], 'invalid whole number'),
-    (['--count'], 'expected one'),
-    (['--duration', 'nan'], 'must be at least 0'),
-    (['--give-up-after', '-1'], 'must be at least 0'),
-    (['--nonsense'], 'unrecognized'),
-    (['--queue', 'x' * 201], '1 to 200 printable'),
-    (['--name', 'a\nb'], '1 to 200 printable'),
-    (['--name', ''], '1 to 200'),
-    (['--queue-type', 'fast'], 'invalid choice'),
-    (['--ledger', '/none/x'], 'cannot write /none/x'),
-    (['--json', '/'], 'cannot write /'),
-    (['--url', 'http://h'], 'must begin with amqp'),
-    (['--url', 'amqp://u:secret@h:x'], 'port'),
-    (['--ulr', 'amqp://u:secret@h'], 'unrecognized'),
-    (['amqp://u:sec@ret@h'], 'unrecognized'),
-    (['--url', 'amqp://u:12/sec@h'], 'write a / in user or password as %2F'),
-    (['--url', 'amqp://u:pass', 'sec', 'ret@h', '--fast=sec'], 'unrecognized arguments --fast;'),
-    (['--queue-type', 'amqp://u:my sec@ret@h'], 'invalid choice'),
-    (['--ledger', '-'], 'name of a file'),
-    (['--min', '9', '--max', '5'], 'is below'),
-    (['--difficulty', '65'], 'from 0 to 64'),
-]
-
-
-@pytest.mark.parametrize('name', SCRIPTS)
-@pytest.mark.parametrize('flags, complaint', BAD_FLAGS)
-def test_bad_flags_take_one_line(name, flags, complaint):
-    done = Running(name, *flags).end()
-    assert done.status == 2 and done.out == ''
-    assert complaint in done.err and done.err.count('\n') == 1 and f'see {name} --help' in done.err
-    assert 'sec' not in done.err.replace('seconds', '') and 'ret@' not in done.err
 
 
 def test_a_bad_url_in_the_environment_takes_one_line():
@@ -150,15 +117,6 @@ def test_json_on_stdout_is_all_there_is(name, run, channel):
     assert done.status == 0 and json.loads(done.out)['stopped'] == 'count reached'
 
 
-def test_summary_as_line_and_as_json(tmp_path, capsys):
-    args = flags.parser('About.\n\nExamples:\n    x\n')
-    flags.add_output_flags(args)
-    for path in (str(tmp_path / 'summary'), '-'):
-        script.report(args.parse_args(['--json', path]), '{n} done', {'n': 3})
-    assert json.loads((tmp_path / 'summary').read_text()) == {'n': 3}
-    assert capsys.readouterr().out == '3 done\n{"n": 3}\n'
-
-
 @pytest.mark.parametrize('flags, lines', [([], 0), (['--verbose'], 1)])
 def test_what_pika_says_is_for_verbose(flags, lines):
     code = (
@@ -167,10 +125,6 @@ def test_what_pika_says_is_for_verbose(flags, lines):
         '"Received METHOD frame for unregistered channel 1")'
     )
     assert Running(sys.executable, '-c', code, *flags).end().err.count('unregistered') == lines
-
-
-def test_tally():
-    assert script.tally(3, 10) == '3 of 10' and script.tally(3, None) == '3'
 
 
 def test_a_line_is_written_in_one_piece_even_unbuffered():
