@@ -11,7 +11,28 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, TypedDict
+
+
+class Event(TypedDict, total=False):
+    """One line of a ledger; `where` is that of a line that cannot be read."""
+
+    at: float
+    by: str
+    run: str
+    epoch: int
+    event: str
+    where: str
+    broker: str
+    queue: str
+    queue_type: str
+    exchange: str
+    id: Any  # str, or None: a consumer got a message without message_id
+    attempt: int
+    digest: str
+    redelivered: bool
+    expiration: str
+
 
 TYPES: dict[str, Any] = {
     'at': (int, float),
@@ -69,7 +90,7 @@ def writer(path: str | None, **who: str) -> Callable[..., None]:
     return write
 
 
-def read(paths: Iterable[str]) -> Iterator[dict[str, Any]]:
+def read(paths: Iterable[str]) -> Iterator[Event]:
     """Yield the lines of ledgers; raise OSError.
 
     In place of a line that is no event comes {'event': 'unreadable', 'where': 'FILE:LINE'}.
@@ -81,7 +102,7 @@ def read(paths: Iterable[str]) -> Iterator[dict[str, Any]]:
                 yield event or {'event': 'unreadable', 'where': f'{path}:{number}'}
 
 
-def parse(line: str) -> dict[str, Any] | None:
+def parse(line: str) -> Event | None:
     """Return the event that a line holds, if all of its keys are there and of their types."""
     try:
         event = json.loads(line)

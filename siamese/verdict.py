@@ -10,9 +10,10 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from siamese.copies import ACK_LOST, REDELIVERED, REPLAYED, Copy, explain_all
+from siamese.ledger import Event
 from siamese.text import printable
 
 # In the order of the report.
@@ -43,7 +44,6 @@ NAMED_PER_FAULT = 20  # messages
 
 VALID = 'valid: every confirmed message was delivered unaltered, and every copy is explained'
 
-Event = dict[str, Any]
 Process = tuple[str, str]  # name and run
 ChannelKey = tuple[str, str, int]  # name, run and epoch
 Found = dict[str, list[str]]
