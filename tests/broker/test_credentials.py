@@ -3,7 +3,6 @@
 PyJWT makes them: another implementation.
 """
 
-import base64
 import json
 import os
 import re
@@ -18,8 +17,6 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
-from hypothesis import given
-from hypothesis import strategies as st
 from support.processes import let_fault_last, wait_until
 from support.queues import judge, waiting
 from support.scripts import CLIENTS as SCRIPTS
@@ -459,41 +456,3 @@ def test_a_token_that_expires_before_compare_has_finished(run, bare, mint):
     )
     assert 'expired' in done.err.splitlines()[-1] or 'delete them: ' in done.err.splitlines()[-1]
     assert 'Traceback' not in done.err and token not in done.err + done.out
-
-
-# ---- the parts
-
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
-    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
-    max_leaves=5,
-)
-
-
-@given(st.dictionaries(st.text(), JSON))
-def test_claims_are_read_as_they_were_written(claims):
-    assert tokens.claims(jwt.encode({'x': claims}, 'k' * 32, 'HS256'))['x'] == claims
-
-
-@given(
-    st.text()
-    | st.lists(st.text(), min_size=3, max_size=3).map('.'.join)
-    | JSON.map(
-        lambda exp: (
-            'e30.'
-            + base64.urlsafe_b64encode(json.dumps({'exp': exp}).encode()).decode().rstrip('=')
-            + '.x'
-        )
-    )
-)
-def test_any_password_has_an_expiry(password):
-    assert isinstance(tokens.expiry(password), float)
-
-
-def test_the_token_of_the_rfc():
-    """RFC 7519, section 3.1."""
-    token = (
-        'eyJ0eXAiOiJKV1QiLA0KICJhbGciOiJIUzI1NiJ9.eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9le'
-        'GFtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ.dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk'
-    )
-    assert tokens.expiry(token) == 1300819380 and tokens.claims(token)['iss'] == 'joe'

@@ -73,7 +73,7 @@ def test_to_give_up_at_once(run, url):
 
 
 @pytest.mark.pair
-def test_a_refused_right_ends_at_once(run, url, broker):
+def test_a_refused_permission_ends_it_at_once(run, url, broker):
     broker.ctl('add_user', 'reader', 'secret')
     broker.ctl('set_permissions', '-p', vhost(url), 'reader', '^$', '^$', '.*')
     try:
@@ -274,7 +274,7 @@ def test_a_url_that_refuses_is_passed_over_and_all_of_them_end_the_run(run, url,
 @pytest.mark.parametrize(
     'words', [b'220 mail.example ESMTP\r\n', b'\x15\x03\x03\x00\x02\x02\x46']
 )  # TLS: alert
-def test_what_is_no_broker_is_told_from_one_that_is_away(words):
+def test_what_is_no_broker_is_told_from_an_unavailable_one(words):
     with socket.create_server(('127.0.0.1', 0)) as listener:
 
         def serve():
@@ -416,7 +416,7 @@ def test_tls_where_there_is_none_or_for_another_name(run, url, tmp_path):
     )
 
 
-def test_a_duration_ends_it_while_the_broker_is_mute(run, url):
+def test_a_duration_ends_it_while_the_broker_is_silent(run, url):
     with proxy.in_front_of(url) as between:
         between.hold()
         done = run('validate.py', '--duration', 0.5, '--json', '-', '--url', between.url)

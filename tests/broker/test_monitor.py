@@ -337,7 +337,7 @@ def test_a_history_that_another_process_locks_is_waited_for(start, broker, chann
     )
 
 
-def test_a_full_disk_is_named_and_the_letter_stays(start, channel, tmp_path):
+def test_a_full_disk_is_named_and_the_dead_letter_stays(start, channel, tmp_path):
     declare_dead(channel)
     monitor = start(
         'sh',
@@ -532,7 +532,7 @@ def test_without_the_management_plugin_it_says_so_and_keeps_dead_letters(start, 
         )
 
 
-def test_a_broker_that_is_away_is_waited_for_or_delivery_limit(run, tmp_path):
+def test_it_waits_for_an_unavailable_broker_or_gives_up(run, tmp_path):
     port = broker_module.free_ports(1)[0]
     done = run(
         'monitor.py',

@@ -158,7 +158,7 @@ def test_it_waits_for_more_unless_told_to_exit_when_empty(start, run):
     assert done.status == 0 and json.loads(done.out)['delivered'] in range(1, 11)
 
 
-def test_a_stream_goes_on_where_the_connection_broke(start, broker, url):
+def test_a_stream_resumes_where_the_connection_broke(start, broker, url):
     producer = start(
         'perf_producer.py', '--queue-type', 'stream', '--rate', 200, '--count', 1000, '--quiet'
     )

@@ -71,9 +71,7 @@ def test_malformed_dead_letters_are_kept_as_they_are_and_requeued(
     )
 
 
-def test_requeue_of_one_of_a_queue_and_of_one_that_is_no_more(
-    start, run, broker, channel, tmp_path
-):
+def test_requeue_of_one_of_a_queue_and_of_a_deleted_queue(start, run, broker, channel, tmp_path):
     path = tmp_path / 'siamese.db'
     declare_dead(channel)
     for queue in 'gone', 'there':

@@ -200,7 +200,7 @@ def test_a_signal_before_the_first_block_is_exit_status_3(start):
     assert validator.stop(signal.SIGINT).status == 3
 
 
-def test_two_signals_leave_a_readable_ledger(start, run, channel, tmp_path):
+def test_two_signals_leave_a_ledger_that_audit_understands(start, run, channel, tmp_path):
     ledger = tmp_path / 'run.jsonl'
     assert (
         run('producer.py', '--difficulty', 0, '--count', 3000, '--quiet', '--ledger', ledger).status

@@ -10,7 +10,7 @@ from common import Failure
 from siamese.monitoring import database, dead_letters
 from siamese.testbed import rabbitmq as broker_module
 
-FIGURES = ('published', 'delivered', 'acked', 'redelivered', 'expired', 'rejected', 'other')
+METRICS = ('published', 'delivered', 'acked', 'redelivered', 'expired', 'rejected', 'other')
 
 
 def reader(path):
@@ -27,7 +27,7 @@ def reader(path):
 def totals(db, period='day'):
     """Return {queue: figures} of a history, which must all be of one period."""
     return {
-        row['queue']: tuple(row[name] for name in FIGURES) for row in database.by_period(db, period)
+        row['queue']: tuple(row[name] for name in METRICS) for row in database.by_period(db, period)
     }
 
 
