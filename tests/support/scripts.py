@@ -8,7 +8,7 @@ SCRIPTS = sorted(
 MODULES = sorted(
     str(path.relative_to(ROOT)) for path in [ROOT / 'common.py', *ROOT.glob('siamese/**/*.py')]
 )
-CLIENTS = [
+SCENARIO_SCRIPTS = [
     'producer.py',
     'validate.py',
     'perf_producer.py',
@@ -19,5 +19,5 @@ CLIENTS = [
     'ack_consumer.py',
     'rpc_server.py',
     'rpc_client.py',
-    'monitor.py --history :memory:',
 ]
+CLIENTS = [*SCENARIO_SCRIPTS, 'monitor.py --history :memory:']
