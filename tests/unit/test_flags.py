@@ -8,11 +8,11 @@ from support.scripts import CLIENTS
 
 SCENARIO_1 = ['producer.py', 'validate.py']
 BAD_FLAGS = [
-    (['--count', '0'], '--count: 0 '),
+    (['--count', '0'], 'argument --count: '),
     (['--count', 'many'], 'invalid whole number'),
     (['--count'], 'expected one'),
-    (['--duration', 'nan'], '--duration: nan '),
-    (['--give-up-after', '-1'], '--give-up-after: -1 '),
+    (['--duration', 'nan'], 'argument --duration: '),
+    (['--give-up-after', '-1'], 'argument --give-up-after: '),
     (['--nonsense'], 'unrecognized'),
     (['--queue', 'x' * 201], '1 to 200 printable'),
     (['--name', 'a\nb'], '1 to 200 printable'),
@@ -32,7 +32,7 @@ BAD_FLAGS = [
     (['--difficulty', '65'], 'from 0 to 64'),
 ]
 BAD_FLAGS_OF_ALL = [
-    (['--count', '0'], '--count: 0 '),
+    (['--count', '0'], 'argument --count: '),
     (['--nonsense'], 'unrecognized'),
     (['--name', 'a\nb'], 'printable'),
     (['--url', 'amqp://u:secret@h:x'], 'port'),
