@@ -356,7 +356,7 @@ def test_nacks_spoil_the_run(start, channel):
         (['--size', '257', '--encoding', 'utf-16'], 'do not hold the text'),
         (['--confirm', '-1'], 'must be at least 0'),
         (['--queue-arg', 'x'], 'is not KEY=VALUE'),
-        (['--rate', '0'], 'from 0.001'),
+        (['--rate', '0'], 'must be at least 0.001, not 0'),
         (['--rate', 'inf'], 'must be at least 0.001, not inf'),
         (['--csv', '-'], 'name of a file'),
         (['--csv', '/none/x'], 'cannot write'),
