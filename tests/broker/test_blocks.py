@@ -75,7 +75,8 @@ def ledger_lines(ledger, event):
 
 def drained(run, ledger, **env):
     """Let one more validator take what is left (3: nothing was)."""
-    done = run('validate.py', '--name', 'last', '--idle', 3, '--ledger', ledger, '--quiet', **env)
+    flags = '--difficulty', 2, '--idle', 3, '--ledger', ledger, '--quiet'
+    done = run('validate.py', '--name', 'last', *flags, **env)
     assert done.status in (0, 3), done.err
 
 
@@ -100,10 +101,11 @@ def test_three_producers_and_validators_lose_nothing(run, producers, validators,
 
 
 def test_nothing_is_lost_when_processes_and_broker_are_killed(run, producers, validators, ledger):
+    easy = '--difficulty', 2  # mining is not what this is about
     with broker_module.throwaway() as broker:
         env = {'AMQP_URL': broker.url}
-        checking = validators(['carol', 'dave', 'erin'], **env)
-        mining = producers(['alice', 'bob', 'bert'], 100, **env)
+        checking = validators(['carol', 'dave', 'erin'], *easy, **env)
+        mining = producers(['alice', 'bob', 'bert'], 100, '--rate', 15, *easy, **env)
         wait_until(lambda: ledger_lines(ledger, 'acked') > 50, '50 blocks validated')
         checking[0].process.kill()
         wait_until(lambda: ledger_lines(ledger, 'acked') > 100, '100 blocks validated')
@@ -111,7 +113,7 @@ def test_nothing_is_lost_when_processes_and_broker_are_killed(run, producers, va
         broker.kill()
         mining[0].process.kill()
         broker.start()
-        mining[0] = producers(['alice'], 100, **env)[0]
+        mining[0] = producers(['alice'], 100, '--rate', 50, *easy, **env)[0]
         assert [done.end().status for done in mining] == [0, 0, 0]
         for validator in checking[1:]:
             assert validator.stop(signal.SIGTERM).status == 0
