@@ -8,18 +8,27 @@ A fault is a line of NETWORK or a test of its own; the scenarios are in scenario
 import contextlib
 import signal
 import time
-from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
 import psutil
 import pytest
 import sympy
 from support.processes import TEST_TIMEOUT_S, let_fault_last, wait_until
-from support.scenarios import FLOW, GONE, PROOFS, SCENARIOS, Scenario, drain, endure, said
+from support.scenarios import (
+    FLOWING_MESSAGES,
+    PROOFS,
+    RECONNECT_LINES,
+    SCENARIOS,
+    GrowingLedger,
+    Scenario,
+    audited,
+    drain,
+    endure,
+    named,
+    stderr_of,
+)
 
-from siamese import ROOT
-from siamese import ledger as books
-from siamese import verdict as audit
+from siamese import ROOT, ledger
 from siamese.testbed import proxy
 from siamese.testbed import rabbitmq as broker_module
 
@@ -39,7 +48,7 @@ def refuse(between):
     let_fault_last(1)
 
 
-def mute(between):
+def silence(between):
     between.hold()
     between.cut()
     let_fault_last(1)
@@ -54,7 +63,7 @@ NETWORK = {  # what happens, what ends it
     'FIN': (lambda between: between.cut(), allow),
     'RST': (lambda between: between.cut(reset=True), allow),
     'refused': (refuse, lambda between: between.accept()),
-    'mute': (mute, allow),
+    'silent': (silence, allow),
     'black hole': (lambda between: between.hold(), allow),
     'nothing reaches the broker': (lambda between: between.hold('up'), allow),
     'nothing comes from the broker': (lambda between: between.hold('down'), allow),
@@ -72,9 +81,8 @@ NETWORK = {  # what happens, what ends it
 def test_a_fault_of_the_network(start, url, tmp_path, fault):
     inject, heal = NETWORK[fault]
     began = []
-    seconds = (
-        10 if fault == 'black hole' else 2
-    )  # 10: what scripts use; then it takes 15 to 30 s to notice
+    # 10 is what scripts use; then it takes 15 to 30 s to notice.
+    seconds = 10 if fault == 'black hole' else 2
     with proxy.in_front_of(f'{url}?heartbeat={seconds}') as between:
         endure(
             start,
@@ -84,21 +92,17 @@ def test_a_fault_of_the_network(start, url, tmp_path, fault):
             lambda: heal(between),
         )
     for queue in SCENARIOS:
-        lost = [
-            event['at']
-            for event in books.read([tmp_path / queue])
-            if event['event'] == 'disconnected'
-        ]
+        lost = [event['at'] for event in named(ledger.read([tmp_path / queue]), 'disconnected')]
         assert lost and all(at - began[0] < 30 for at in lost)
 
 
 @contextlib.contextmanager
-def questions(start, url, client_back=GONE[-1], server_back=GONE[-1]):
+def questions(start, url, client_back=RECONNECT_LINES[-1], server_back=RECONNECT_LINES[-1]):
     """Ask and answer, from before a fault to after it: no number is skipped, no answer is wrong."""
 
     def more():
         asked = len(client.out)
-        wait_until(lambda: len(client.out) > asked + FLOW, 'answers')
+        wait_until(lambda: len(client.out) > asked + FLOWING_MESSAGES, 'answers')
 
     server = start('rpc_server.py', '--quiet', '--url', url)
     client = start('rpc_client.py', '--timeout', 2, '--url', url)
@@ -111,12 +115,10 @@ def questions(start, url, client_back=GONE[-1], server_back=GONE[-1]):
     assert done.status == 0 and 'Traceback' not in done.err + server.stop().err, done.err
     *lines, _, _ = done.out.splitlines()
     found = {int(line.split()[0]): ' is prime' in line for line in lines}
-    assert [*found] == [
-        *range(1, 2 * len(lines), 2)
-    ]  # one question at a time: answered in order, none twice
-    assert {number for number, prime in found.items() if prime} == {
-        *sympy.primerange(3, 2 * len(lines))
-    }
+    # One question at a time: answered in order, none twice.
+    assert [*found] == [*range(1, 2 * len(lines), 2)]
+    primes = {number for number, prime in found.items() if prime}
+    assert primes == {*sympy.primerange(3, 2 * len(lines))}
 
 
 @pytest.mark.parametrize('fault', NETWORK)
@@ -128,7 +130,7 @@ def test_questions_and_a_fault_of_the_network(start, url, fault):
     ):
         inject(between)
         for script in running:
-            script.wait_for(GONE[0])
+            script.wait_for(RECONNECT_LINES[0])
         heal(between)
 
 
@@ -151,11 +153,9 @@ def stop_with_empty_queues(scenarios):
     """
 
     def settled(scenario):
-        ids = {
-            name: {event['id'] for event in scenario.read() if event['event'] == name}
-            for name in ('attempted', 'acked')
-        }
-        return ids['attempted'] <= ids['acked']
+        events = scenario.ledger.events()
+        attempted = {event['id'] for event in named(events, 'attempted')}
+        return attempted <= {event['id'] for event in named(events, 'acked')}
 
     everyone = [
         running for scenario in scenarios for running in (scenario.producer, scenario.consumer)
@@ -167,9 +167,8 @@ def stop_with_empty_queues(scenarios):
             if all(map(settled, scenarios)):
                 return True
             let_fault_last(0.1)
-        signal_all(
-            everyone[::2], signal.SIGCONT
-        )  # one was stopped between its ledger and the socket
+        # One was stopped between its ledger and the socket.
+        signal_all(everyone[::2], signal.SIGCONT)
 
     wait_until(stopped, 'empty queues')
     let_fault_last(0.3)  # acknowledgements follow within delivery.TICK_S
@@ -200,9 +199,8 @@ def test_a_limit_of_connections(start, tmp_path, url, broker):
 
 def test_a_virtual_host_that_is_down(start, tmp_path, url, broker):
     def inject(scenarios):
-        everyone = stop_with_empty_queues(
-            scenarios
-        )  # they would see nacks or a cancelled consumer first
+        # They would see nacks or a cancelled consumer first.
+        everyone = stop_with_empty_queues(scenarios)
         broker.ctl('close_all_connections', '-p', vhost(url), 'maintenance')
         broker.ctl('eval', f'rabbit_vhost_sup_sup:delete_on_all_nodes(<<"{vhost(url)}">>).')
         signal_all(everyone, signal.SIGCONT)
@@ -222,15 +220,12 @@ def test_a_virtual_host_that_is_down(start, tmp_path, url, broker):
 def test_an_alarm(start, tmp_path, url, broker, resource, alarm, clear):
     log = f'broker blocks publishers: low on {resource}', 'no longer blocks publishers, after'
     try:
-        with questions(start, url, log[-1], server_back='') as (
-            client,
-            _,
-        ):  # the client, blocked, asks no more
+        # The client, blocked, asks no more.
+        with questions(start, url, log[-1], server_back='') as (client, _):
 
             def heal():
-                client.wait_for(
-                    log[0]
-                )  # where the server is blocked first, it notices with its next question
+                # Where the server is blocked first, it notices with its next question.
+                client.wait_for(log[0])
                 broker.ctl(*clear)
 
             endure(
@@ -242,9 +237,8 @@ def test_an_alarm(start, tmp_path, url, broker, resource, alarm, clear):
 
 def test_a_deleted_queue(start, tmp_path, url, channel):
     def inject(scenarios):
-        producers = stop_with_empty_queues(scenarios)[
-            ::2
-        ]  # a deleted queue takes along what is in it
+        # A deleted queue takes along what is in it.
+        producers = stop_with_empty_queues(scenarios)[::2]
         for scenario in scenarios:
             channel.queue_delete(scenario.queue)
         signal_all(producers, signal.SIGCONT)
@@ -329,8 +323,8 @@ def test_a_consumer_that_takes_too_long(start, tmp_path, url, broker, channel):
         limit(1800000, 60000)
 
 
-def test_a_right_that_is_taken_away(start, url, broker, tmp_path):
-    """It ends the scripts, with a line that names the remedy; what was accepted comes out."""
+def test_a_revoked_permission_ends_the_scripts(start, url, broker, tmp_path):
+    """A line names the remedy; what was confirmed is delivered."""
     broker.ctl('add_user', 'clerk', 'secret')
     broker.ctl('set_permissions', '-p', vhost(url), 'clerk', '.*', '.*', '.*')
     try:
@@ -344,23 +338,22 @@ def test_a_right_that_is_taken_away(start, url, broker, tmp_path):
             scenario.flows()
         pair[1].wait_for(' is prime', pair[1].out)
         broker.ctl('set_permissions', '-p', vhost(url), 'clerk', '.*', '', '')
-        broker.ctl(
-            'close_all_connections', '-p', vhost(url), 'maintenance'
-        )  # a channel remembers its rights
+        # A channel remembers its permissions.
+        broker.ctl('close_all_connections', '-p', vhost(url), 'maintenance')
         for running in (
             *pair,
             *(one for scenario in scenarios for one in (scenario.producer, scenario.consumer)),
         ):
             done = running.end()
-            assert (
-                done.status == 1
-                and "user 'clerk' lacks permission" in done.err
-                and 'Traceback' not in done.err
-            )
+            assert done.status == 1
+            assert "user 'clerk' lacks permission" in done.err
+            assert 'Traceback' not in done.err
         for scenario in scenarios:
-            drain(start, url, scenario.queue, *scenario.consume, '--ledger', scenario.ledger)
-            found = audit.audit(scenario.read())
-            assert audit.judge(found)[1] == 0 and found['confirmed'], found
+            path = scenario.ledger.path
+            drain(start, url, scenario.queue, *scenario.consume, '--ledger', path)
+            found, status = audited(path)
+            assert status == 0, found
+            assert found['confirmed'], found
     finally:
         broker.ctl('delete_user', 'clerk')
 
@@ -393,7 +386,7 @@ def test_a_broker_that(start, tmp_path, mortal, fault, heal):
 def no_broker(request, url, broker):
     """The URL of something that is no broker, or of nothing at all."""
     kind = request.param
-    if kind == 'mute':
+    if kind == 'silent':
         with proxy.in_front_of(url) as between:
             between.hold()
             yield between.url
@@ -410,10 +403,10 @@ def no_broker(request, url, broker):
 
 @pytest.mark.parametrize(
     'no_broker',
-    ['nothing there', 'unknown host', 'speaks HTTP', 'mute', 'nothing behind the proxy'],
+    ['nothing there', 'unknown host', 'speaks HTTP', 'silent', 'nothing behind the proxy'],
     indirect=True,
 )
-def test_no_broker_at_all(start, no_broker):
+def test_an_unreachable_broker_is_tried_until_they_give_up(start, no_broker):
     """Each script tries again and again, and logs that once.
 
     --give-up-after ends it with another line and status 3.
@@ -425,17 +418,18 @@ def test_no_broker_at_all(start, no_broker):
     ]
     for running in scripts:
         done = running.end()
-        *tries, end = said(running)
+        *tries, end = stderr_of(running)
         assert done.status == 3 and 'broker unreachable at' in end and 'for 2 s' in end, done.err
         assert len(tries) <= 1 and all('retrying' in line for line in tries), done.err
 
 
 def test_twenty_producers_wait_for_a_broker_that_dies_twice_while_it_starts(start, tmp_path):
-    """All that they publish is confirmed and comes out.
+    """All that they publish is confirmed and delivered.
 
     While there is no broker they take next to no CPU and little memory.
     """
-    ledger, count = tmp_path / 'run.jsonl', 50
+    path = tmp_path / 'run.jsonl'
+    count = 50
     with broker_module.throwaway(started=False) as broker, ThreadPoolExecutor() as pool:
         flags = [
             '--queue',
@@ -444,7 +438,7 @@ def test_twenty_producers_wait_for_a_broker_that_dies_twice_while_it_starts(star
             count,
             '--quiet',
             '--ledger',
-            ledger,
+            path,
             '--url',
             broker.url,
         ]
@@ -481,12 +475,11 @@ def test_twenty_producers_wait_for_a_broker_that_dies_twice_while_it_starts(star
             (('validate.py', '--difficulty', 1), 'blocks'),
             (('perf_consumer.py',), 'perf'),
         ):
-            ends = drain(start, broker.url, queue, *command, '--queue', queue, '--ledger', ledger)
+            ends = drain(start, broker.url, queue, *command, '--queue', queue, '--ledger', path)
             assert ends[0].status == 0, ends[0].err
-    found = audit.audit(books.read([ledger]))
-    assert (
-        audit.judge(found)[1] == 0 and len(found['ok']) == len(found['confirmed']) == 20 * count
-    ), found
+    found, status = audited(path)
+    assert status == 0, found
+    assert len(found['ok']) == len(found['confirmed']) == 20 * count, found
 
 
 # ---- the bench itself
@@ -522,7 +515,9 @@ def test_what_is_not_republished_is_found(start, url, tmp_path, queue, claims):
     A message is lost if the producer claims its confirm, in doubt if it just forgets it.
     """
     producer, consumer = SCENARIOS[queue]
-    driver, ledger = tmp_path / 'careless.py', tmp_path / 'run.jsonl'
+    driver = tmp_path / 'careless.py'
+    path = tmp_path / 'run.jsonl'
+    growing = GrowingLedger(path)
     driver.write_text(CARELESS.format(module=producer[0][:-3], claims=claims))
     with proxy.in_front_of(url) as between:
         careless = start(
@@ -530,29 +525,20 @@ def test_what_is_not_republished_is_found(start, url, tmp_path, queue, claims):
             *producer,
             '--quiet',
             '--ledger',
-            ledger,
+            path,
             '--url',
             between.url,
             PYTHONPATH=str(ROOT),
         )
         careless.wait_for('ready')
         between.hold('up')
-        held = wait_until(
-            lambda: Counter(event['event'] for event in books.read([ledger]))['attempted'],
-            'a message',
-        )
-        wait_until(
-            lambda: (
-                Counter(event['event'] for event in books.read([ledger]))['attempted'] > held + FLOW
-            ),
-            'more',
-        )
+        held = wait_until(lambda: growing.count('attempted'), 'a message')
+        wait_until(lambda: growing.count('attempted') > held + FLOWING_MESSAGES, 'more')
         between.cut()
         between.release()
         careless.wait_for('back after')
         careless.stop()
-    drain(start, url, queue, *consumer, '--ledger', ledger)
-    found = audit.audit(books.read([ledger]))
-    assert (
-        len(found['lost' if claims else 'in_doubt']) >= FLOW and audit.judge(found)[1] == claims
-    ), found
+    drain(start, url, queue, *consumer, '--ledger', path)
+    found, status = audited(path)
+    assert status == claims, found
+    assert len(found['lost' if claims else 'in_doubt']) >= FLOWING_MESSAGES, found

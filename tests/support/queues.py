@@ -11,9 +11,8 @@ def manage(broker, method, path):
     """Call the management API; return the body."""
     scheme, _, rest = broker.management_url.partition('://')
     login, _, host = rest.partition('@')
-    request = urllib.request.Request(
-        f'{scheme}://{host}/api/{path}', b'' if method == 'PUT' else None, method=method
-    )
+    body = b'' if method == 'PUT' else None
+    request = urllib.request.Request(f'{scheme}://{host}/api/{path}', body, method=method)
     request.add_header('Authorization', 'Basic ' + base64.b64encode(login.encode()).decode())
     request.add_header('Content-Type', 'application/json')
     with urllib.request.urlopen(request, timeout=TEST_TIMEOUT_S) as response:
@@ -42,11 +41,11 @@ def judge(run, ledger):
 
 def drain(channel, queue):
     """Return and acknowledge all messages that wait in a queue as [(properties, body)]."""
-    messages, expected = [], waiting(channel, queue)
+    messages = []
+    expected = waiting(channel, queue)
     if expected:
-        channel.basic_qos(
-            prefetch_count=1000
-        )  # a quorum queue stops at 2,000 unacknowledged (RabbitMQ 3.10.8)
+        # A quorum queue stops at 2,000 unacked messages (RabbitMQ 3.10.8).
+        channel.basic_qos(prefetch_count=1000)
         for method, properties, body in channel.consume(queue, inactivity_timeout=TEST_TIMEOUT_S):
             assert method, f'{expected} messages waited in {queue}, {len(messages)} came'
             messages.append((properties, body))

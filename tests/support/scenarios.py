@@ -3,6 +3,7 @@
 A scenario is a line of SCENARIOS.
 """
 
+import json
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -10,8 +11,7 @@ import pika
 from support.processes import wait_until
 from support.queues import waiting
 
-from siamese import ledger as books
-from siamese import verdict as audit
+from siamese import ledger, verdict
 
 SCENARIOS = {  # queue: (producer, consumer)
     'blocks': (
@@ -32,16 +32,42 @@ SCENARIOS = {  # queue: (producer, consumer)
     ),
 }
 PROOFS = 'blocks', 'perf'  # whose queues the test of a cluster declares
-FLOW = 5  # messages that came through, before the test takes it that messages flow
+FLOWING_MESSAGES = 5  # that are delivered, before the test takes it that messages flow
+RECONNECT_LINES = 'connection lost', 'back after'
+
+
+class GrowingLedger:
+    """A ledger that scripts still write: each of its lines is parsed once."""
+
+    def __init__(self, path):
+        path.touch()
+        self.path = path
+        self.position = 0
+        self.found = []
+
+    def events(self):
+        """Return all events so far."""
+        with open(self.path, 'rb') as file:
+            file.seek(self.position)
+            whole_lines, newline, _ = file.read().rpartition(b'\n')
+        self.position += len(whole_lines + newline)
+        self.found += map(json.loads, whole_lines.splitlines())
+        return self.found
+
+    def count(self, name):
+        """Return how many events have this name."""
+        return len(named(self.events(), name))
 
 
 class Scenario:
     """A producer and a consumer that are to survive a fault, their queue, and their ledger."""
 
-    def __init__(self, start, url, queue, ledger, *flags):
-        self.start, self.url, self.queue, self.ledger = start, url, queue, ledger
-        ledger.touch()
-        self.flags = ['--ledger', ledger, '--url', url, *flags]
+    def __init__(self, start, url, queue, path, *flags):
+        self.start = start
+        self.url = url
+        self.queue = queue
+        self.ledger = GrowingLedger(path)
+        self.flags = ['--ledger', path, '--url', url, *flags]
         producer, self.consume = SCENARIOS[queue]
         self.consumer = start(
             *self.consume, '--quiet', '--prefetch', 20, '--name', 'consumer', *self.flags
@@ -52,9 +78,6 @@ class Scenario:
     def __str__(self):
         return f'the flow of {self.queue} (logs: {"".join(self.producer.err + self.consumer.err)})'
 
-    def read(self):
-        return list(books.read([self.ledger]))
-
     def flows(self, since=0.0):
         """Wait until messages come through that were published after a time.
 
@@ -62,12 +85,12 @@ class Scenario:
         """
 
         def through():
-            events = self.read()
+            events = self.ledger.events()
             attempted = named(events, 'attempted')
             published = {event['id'] for event in attempted if event['at'] > since}
             acked = [one for one in named(events, 'acked') if one['id'] in published]
             confirmed = [one for one in named(events, 'confirmed') if one['id'] in published]
-            if len(acked) < FLOW or not confirmed:
+            if len(acked) < FLOWING_MESSAGES or not confirmed:
                 return None
             return min(event['at'] for event in confirmed)
 
@@ -77,14 +100,22 @@ class Scenario:
         """Stop both and empty the queue; return what the audit finds, which must be valid."""
         ends = [running.stop() for running in (self.producer, self.consumer)]
         ends += drain(self.start, self.url, self.queue, *self.consume, *self.flags)
-        for number, done in enumerate(ends):
-            assert 'Traceback' not in done.err and done.status in (0, 3 * (number > 1)), done.err
-        found = audit.audit(self.read())
-        assert audit.judge(found)[1] == 0, (found, [done.err for done in ends])
-        assert (
-            found['ok'] == found['attempted'] == found['confirmed'] and len(found['ok']) > 2 * FLOW
-        )
+        for done in ends:
+            assert 'Traceback' not in done.err, done.err
+        of_scenario, of_drains = ends[:2], ends[2:]
+        assert all(done.status == 0 for done in of_scenario), of_scenario
+        assert all(done.status in (0, 3) for done in of_drains), of_drains  # 3: was empty
+        found, status = audited(self.ledger.path)
+        assert status == 0, (found, [done.err for done in ends])
+        assert found['ok'] == found['attempted'] == found['confirmed']
+        assert len(found['ok']) > 2 * FLOWING_MESSAGES
         return found
+
+
+def audited(path):
+    """Return what the audit finds in a ledger, and its exit status."""
+    found = verdict.audit(ledger.read([path]))
+    return found, verdict.judge(found).exit_status
 
 
 def named(events, name):
@@ -97,26 +128,19 @@ def drain(start, url, queue, *consume):
     ends = []
 
     def is_empty():
-        ends.append(
-            start(
-                *consume, '--url', url, '--quiet', '--idle', 1, '--name', f'drain{len(ends)}'
-            ).end()
-        )
-        with pika.BlockingConnection(
-            [pika.URLParameters(one) for one in url.split(',')]
-        ) as connection:
+        flags = '--url', url, '--quiet', '--idle', 1, '--name', f'drain{len(ends)}'
+        ends.append(start(*consume, *flags).end())
+        urls = [pika.URLParameters(one) for one in url.split(',')]
+        with pika.BlockingConnection(urls) as connection:
             return not waiting(connection.channel(), queue)
 
     wait_until(is_empty, f'an empty queue {queue}')
     return ends
 
 
-def said(running):
+def stderr_of(running):
     """Return the log of a script without time and name."""
     return [line.split(' ', 2)[2].rstrip() for line in running.err]
-
-
-GONE = 'connection lost', 'back after'
 
 
 def endure(
@@ -125,8 +149,8 @@ def endure(
     url,
     inject,
     heal=lambda: None,
-    producer=GONE,
-    consumer=GONE,
+    producer=RECONNECT_LINES,
+    consumer=RECONNECT_LINES,
     also=(),
     flags=(),
     queues=SCENARIOS,
@@ -158,11 +182,10 @@ def endure(
         if texts:
             running.wait_for(texts[-1])
     for running, texts in logs:
-        log, texts = (
-            [line for line in said(running) if not any(text in line for text in also)],
-            ('ready: ', *texts),
-        )
-        assert len(log) == len(texts) and all(text in line for text, line in zip(texts, log)), log
+        log = [line for line in stderr_of(running) if not any(text in line for text in also)]
+        expected = 'ready: ', *texts
+        assert len(log) == len(expected), log
+        assert all(text in line for text, line in zip(expected, log)), log
     with ThreadPoolExecutor() as pool:
         for found in pool.map(Scenario.stop, scenarios):
             print({name: len(ids) for name, ids in found.items() if ids})
