@@ -256,9 +256,9 @@ class Candidate:
         with self.channel() as channel:
 
             def enough() -> bool:
-                letter = get_dead_letter(channel, f'{self.prefix}.dead')
-                if letter and letter.queue in queues:
-                    found.append(letter)
+                message = get_dead_letter(channel, f'{self.prefix}.dead')
+                if message and message.queue in queues:
+                    found.append(message)
                 return len(found) >= expected
 
             problem = f'not {expected} messages were dead-lettered'

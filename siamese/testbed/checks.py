@@ -159,20 +159,20 @@ def fanout(broker: Candidate) -> Result:
     flags = ('--exchange', broker.name('fanout'))
     queues = [broker.name(suffix) for suffix in ('anna', 'bert')]
     fanout_in_time(broker, queues, count, flags)
-    mortal = 5
+    expiring = 5
     broker.run(
         'fanout_producer.py',
         *flags,
-        *('--count', mortal),
+        *('--count', expiring),
         *('--rate', 100),
         *('--ttl', 0.5),
     )
     found = Counter(
-        (letter.queue, letter.reason) for letter in broker.dead_letters(queues, 2 * mortal)
+        (message.queue, message.reason) for message in broker.dead_letters(queues, 2 * expiring)
     )
-    if found != {(queue, 'expired'): mortal for queue in queues}:
+    if found != {(queue, 'expired'): expiring for queue in queues}:
         raise Failed(
-            f'of 2 x {mortal} messages past their time to live {dict(found)} are dead-lettered'
+            f'of 2 x {expiring} messages past their time to live {dict(found)} are dead-lettered'
         )
     late = 0
     for queue in queues:
@@ -180,7 +180,7 @@ def fanout(broker: Candidate) -> Result:
         late += end['delivered']
     if late:
         raise Failed(f'{late} messages delivered after their time to live')
-    return Result(f'2 x {count} delivered, 2 x {mortal} expired unread')
+    return Result(f'2 x {count} delivered, 2 x {expiring} expired unread')
 
 
 def fanout_in_time(

@@ -14,6 +14,7 @@ import psutil
 import pytest
 import sympy
 from support.processes import TEST_TIMEOUT_S, let_fault_last, wait_until
+from support.queues import flush_broker_metadata
 from support.scenarios import (
     FLOWING_MESSAGES,
     PROOFS,
@@ -430,7 +431,12 @@ def test_twenty_producers_wait_for_a_broker_that_dies_twice_while_it_starts(star
     """
     path = tmp_path / 'run.jsonl'
     count = 50
-    with broker_module.throwaway(started=False) as broker, ThreadPoolExecutor() as pool:
+    with broker_module.throwaway() as broker, ThreadPoolExecutor() as pool:
+        # A queue that was declared a moment before the broker dies would be forgotten.
+        for script, queue in (('producer.py', 'blocks'), ('perf_producer.py', 'perf')):
+            start(script, '--queue', queue, '--duration', 0, '--url', broker.url).end()
+        flush_broker_metadata(broker)
+        broker.kill()
         flags = [
             '--queue',
             'blocks',

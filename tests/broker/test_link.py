@@ -140,7 +140,7 @@ def test_what_was_not_confirmed_when_the_broker_died_is_republished(start, tmp_p
             '--difficulty',
             2,
             '--rate',
-            20,
+            10,  # it goes on for some time after the pause, also on a slow machine
             '--ledger',
             ledger,
             '--json',

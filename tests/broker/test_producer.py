@@ -144,7 +144,8 @@ def test_a_duration_ends_a_search_that_finds_nothing(run):
 
 
 def test_it_gives_up_without_a_broker_when_told_so(run):
-    done = run('producer.py', '--url', 'amqp://127.0.0.1:1', '--count', 3, '--give-up-after', 1)
+    flags = '--url', 'amqp://127.0.0.1:1', '--give-up-after', 1
+    done = run('producer.py', '--difficulty', 1, '--count', 3, *flags)
     assert done.status == 3
     assert 'broker unreachable at 127.0.0.1:1/%2F (Connection refused), retrying' in done.err
     assert '3 not confirmed' in done.err and 'Traceback' not in done.err

@@ -76,10 +76,22 @@ class Running:
     def wait_for(self, text, lines=None):
         """Wait for `text` in the log (or in `lines`, self.out say), and return its line."""
         lines = self.err if lines is None else lines
-        return wait_until(
-            lambda: next((line for line in list(lines) if text in line), None),
-            f'{text!r} in {self.process.args[1:]}: {"".join(self.err)}',
-        )
+
+        def found():
+            is_over = self.process.poll() is not None and not any(
+                reader.is_alive() for reader in self.readers
+            )
+            for line in list(lines):
+                if text in line:
+                    return line
+            if is_over:
+                pytest.fail(f'{self} ended with {self.process.returncode}, and without {text!r}')
+            return None
+
+        return wait_until(found, f'{text!r} in {self}')
+
+    def __str__(self):
+        return f'{self.process.args[1:]} (log: {"".join(self.err)})'
 
     def send(self, number):
         self.process.send_signal(number)
