@@ -363,7 +363,8 @@ class Connection(pika.SelectConnection):
         arguments = at + PREFIX_BYTES + METHOD_ID_BYTES
         method = deliver_method(buffer, arguments, header - 1)
         consumer = channel and channel._consumers.get(method.consumer_tag)
-        if not consumer:
+        # pika drops what comes for a consumer that is cancelled, as all are while a channel closes.
+        if not consumer or channel._cancelled:
             return 0
         encoded = buffer[content + CONTENT_BYTES : body - 1]
         consumer(

@@ -106,8 +106,8 @@ class Reconnector:
     """Keeps a connection to one of the endpoints; its owner calls pump() again and again.
 
     on_lost(reason, channel_only) tells that a channel is gone, and returns whether that
-    was expected, so that it is not logged. on_return takes basic.return; on_unblocked
-    tells that an alarm is over. `record` writes an event into the ledger.
+    was expected, so that it is not logged; on_reopen, that one is being closed. on_return
+    takes basic.return; on_unblocked tells that an alarm is over; record(event) fills a ledger.
 
     epoch: number of the channel, from 1; failures: in a row; failure: it ends the run.
     """
@@ -118,6 +118,7 @@ class Reconnector:
         counts: Counter[str],
         record: Callable[..., None],
         on_lost: Callable[[BaseException, bool], bool],
+        on_reopen: Callable[[], None],
         on_return: Callable[..., None],
         on_unblocked: Callable[[], None],
     ) -> None:
@@ -126,6 +127,7 @@ class Reconnector:
         self.counts = counts
         self.record = record
         self.on_lost = on_lost
+        self.on_reopen = on_reopen
         self.on_return = on_return
         self.alarm = Alarm(on_unblocked)
         self.refusals = Refusals(self.endpoint_count)
@@ -176,6 +178,7 @@ class Reconnector:
     def reopen(self, why: str) -> None:
         """Close the channel, so that a new one is opened and everything declared again."""
         if self.channel and self.channel.is_open:
+            self.on_reopen()
             self.channel.close(0, why)
 
     def retry_delay(self) -> float:
@@ -241,13 +244,10 @@ class Reconnector:
 
     def _on_channel(self, channel: Channel) -> None:
         channel.add_on_close_callback(self._on_channel_closed)
-        channel.add_on_cancel_callback(self._on_cancelled)
+        channel.add_on_cancel_callback(lambda _frame: self.reopen('consumer cancelled'))
         channel.add_on_return_callback(self.on_return)
         self.epoch += 1
         self.undeclared_channel = channel
-
-    def _on_cancelled(self, _frame: pika.frame.Method) -> None:
-        self.reopen('consumer cancelled')
 
     def _on_channel_closed(self, _channel: Channel, reason: BaseException) -> None:
         if not self.connection.is_open or self.closing:

@@ -71,6 +71,7 @@ class Session(RunLimits):
             counts=self.counts,
             record=self.record,
             on_lost=self._on_lost,
+            on_reopen=self.inbox.forget,
             on_return=self.outbox.on_return,
             on_unblocked=self.outbox.restart_clocks,
         )
@@ -114,7 +115,7 @@ class Session(RunLimits):
                 'no confirm for %.0f s (a quorum queue without majority?), trying a new channel',
                 waited_s,
             )
-            self._reopen('no confirm')
+            self.reconnector.reopen('no confirm')
         elif waited_s > 2 * CONFIRM_TIMEOUT_S and self.connection.is_open:
             self.connection.abort('a channel cannot be closed')
 
@@ -167,20 +168,16 @@ class Session(RunLimits):
         if outbox.unconfirmed or not self.channel.is_open:
             return
         if why == 'returned':
-            self._reopen('a message was returned')
+            reconnector.reopen('a message was returned')
         elif reconnector.failures >= NACK_ROUNDS:
             reconnector.reopens_after_nacks = True
             reconnector.failures = 0
-            self._reopen('all messages are nacked')
+            reconnector.reopen('all messages are nacked')
 
     def _on_lost(self, reason: BaseException, channel_only: bool) -> bool:
         self.outbox.lost(reason)
         self.inbox.forget()
         return channel_only and self.outbox.returning
-
-    def _reopen(self, why: str) -> None:
-        self.inbox.forget()
-        self.reconnector.reopen(why)
 
     def record(self, event: str, **facts: object) -> None:
         """Write a line into the ledger, if there is one; raise Failure if that fails."""

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import re
+import signal
 import socket
 import ssl
 import threading
@@ -17,11 +18,9 @@ from support.queues import drain, flush_broker_metadata
 
 import producer
 import validate
-from siamese import ledger as books
-from siamese import verdict as audit
-from siamese.messaging import errors as faults
-from siamese.messaging import link as delivery
-from siamese.messaging import session
+from siamese import ledger, verdict
+from siamese.messaging import errors, session
+from siamese.messaging.link import Link, connected
 from siamese.testbed import proxy
 from siamese.testbed import rabbitmq as broker_module
 
@@ -32,6 +31,27 @@ def waiting(channel, queue='siamese.blocks'):
 
 def vhost(url):
     return url.rpartition('/')[2]
+
+
+@pytest.mark.parametrize('script, body', [('rpc_server.py', b'7'), ('validate.py', b'no block')])
+def test_what_came_before_the_queue_was_deleted_is_dropped(start, channel, script, body):
+    """It can be answered, or rejected, no more: the channel is being closed."""
+    queue = {'rpc_server.py': 'siamese.rpc', 'validate.py': 'siamese.blocks'}[script]
+    properties = pika.BasicProperties(reply_to='answers')
+    consumer = start(script)
+    consumer.wait_for('ready')
+    consumer.send(signal.SIGSTOP)
+    for _ in range(20):
+        channel.basic_publish('', queue, body, properties)
+    wait_until(lambda: waiting(channel, queue) == 0, 'all are delivered')
+    channel.queue_delete(queue)  # which cancels the consumer
+    consumer.send(signal.SIGCONT)
+    consumer.wait_for('consumer cancelled')
+    consumer.wait_for('back after')
+    done = consumer.stop()
+    assert 'invalid' not in done.err
+    assert 'Traceback' not in done.err
+    assert done.status == 3
 
 
 def test_a_wrong_password_and_a_missing_virtual_host_end_at_once(run, url):
@@ -132,7 +152,7 @@ def test_a_deleted_queue_is_declared_again_for_the_consumer(start, channel, run)
 @pytest.mark.pair
 def test_what_was_not_confirmed_when_the_broker_died_is_republished(start, tmp_path):
     with broker_module.throwaway() as broker:
-        env, ledger = {'AMQP_URL': broker.url}, tmp_path / 'run.jsonl'
+        env, path = {'AMQP_URL': broker.url}, tmp_path / 'run.jsonl'
         producer = start(
             'producer.py',
             '--count',
@@ -142,7 +162,7 @@ def test_what_was_not_confirmed_when_the_broker_died_is_republished(start, tmp_p
             '--rate',
             10,  # it goes on for some time after the pause, also on a slow machine
             '--ledger',
-            ledger,
+            path,
             '--json',
             tmp_path / 'summary',
             **env,
@@ -158,11 +178,11 @@ def test_what_was_not_confirmed_when_the_broker_died_is_republished(start, tmp_p
         summary = json.loads((tmp_path / 'summary').read_text())
         assert done.status == 0 and summary['confirmed'] == 100 and summary['republished'] >= 5
         validator = start(
-            'validate.py', '--difficulty', 2, '--idle', 2, '--ledger', ledger, '--quiet', **env
+            'validate.py', '--difficulty', 2, '--idle', 2, '--ledger', path, '--quiet', **env
         ).end()
         assert validator.status == 0, validator.err
-    verdict = json.loads(start('audit.py', ledger, '--json', '-', '--quiet').end().out)
-    assert verdict['exit_status'] == 0 and verdict['ok'] == 100
+    found = json.loads(start('audit.py', path, '--json', '-', '--quiet').end().out)
+    assert found['exit_status'] == 0 and found['ok'] == 100
 
 
 def test_what_was_delivered_over_a_lost_connection_is_not_handed_out(channel, url, broker):
@@ -170,7 +190,7 @@ def test_what_was_delivered_over_a_lost_connection_is_not_handed_out(channel, ur
     put(channel, messages)
     args = validate.parse_args(['--url', url, '--count', '30', '--prefetch', '20'])
     seen = []
-    with delivery.connected(args, validate.declare) as link:
+    with connected(args, validate.declare) as link:
         for delivered in link.deliveries(idle=2):
             seen.append((delivered.properties.message_id, link.epoch, delivered.redelivered))
             delivered.ack()
@@ -190,11 +210,11 @@ def test_what_was_delivered_over_a_lost_connection_is_not_handed_out(channel, ur
 def test_slow_work_does_not_keep_the_connection_waiting(channel, url, monkeypatch):
     put(channel, chain('alice', 60))
     args = validate.parse_args(['--url', url, '--count', '60'])
-    turns, turn = [], delivery.Link._pump
-    monkeypatch.setattr(delivery.Link, '_pump', lambda link: (turns.append(link.done), turn(link)))
-    with delivery.connected(args, validate.declare) as link:
+    turns, turn = [], Link._pump
+    monkeypatch.setattr(Link, '_pump', lambda link: (turns.append(link.done), turn(link)))
+    with connected(args, validate.declare) as link:
         for _ in link.deliveries():
-            slow = time.monotonic() + delivery.TICK_S / 4
+            slow = time.monotonic() + session.TICK_S / 4
             while time.monotonic() < slow:
                 pass
     assert max(after - before for before, after in zip(turns, turns[1:])) <= 5
@@ -305,7 +325,7 @@ POISON = {
 @pytest.mark.parametrize('properties', POISON.values(), ids=POISON)
 def test_a_poison_message_is_named_and_the_others_arrive(url, channel, capfd, tmp_path, properties):
     args = producer.parse_args(['--url', url, '--ledger', str(tmp_path / 'run.jsonl')])
-    with delivery.connected(args, producer.declare) as link:
+    with connected(args, producer.declare) as link:
         for number in range(30):
             more = properties if number == 17 else {}
             link.publish(
@@ -318,7 +338,7 @@ def test_a_poison_message_is_named_and_the_others_arrive(url, channel, capfd, tm
     )
     received = {properties.message_id for properties, _ in drain(channel, 'siamese.blocks')}
     assert received == {f'm{number}' for number in range(30)} - {'m17'}
-    assert audit.audit(books.read([args.ledger]))['in_doubt'] == ['m17']
+    assert verdict.audit(ledger.read([args.ledger]))['in_doubt'] == ['m17']
 
 
 @pytest.mark.parametrize('closes, connections', [(True, 1), (False, 2)], ids=['closes', 'mute'])
@@ -338,7 +358,7 @@ def test_a_broker_that_neither_confirms_nor_closes_the_channel(
 
     with proxy.in_front_of(url, alter=swallow) as between:
         args = producer.parse_args(['--url', between.url])
-        with delivery.connected(args, producer.declare) as link:
+        with connected(args, producer.declare) as link:
             link.publish('', args.queue, b'x', pika.BasicProperties(message_id='m1'))
         assert (
             link.exit_status == 0
@@ -424,14 +444,14 @@ def test_a_duration_ends_it_while_the_broker_is_silent(run, url):
 
 
 def test_the_ledger_tells_the_whole_story(run, tmp_path):
-    ledger = tmp_path / 'run.jsonl'
+    path = tmp_path / 'run.jsonl'
     assert (
         run(
-            'producer.py', '--count', 2, '--name', 'alice', '--ledger', ledger, '--difficulty', 1
+            'producer.py', '--count', 2, '--name', 'alice', '--ledger', path, '--difficulty', 1
         ).status
         == 0
     )
-    events = [json.loads(line) for line in ledger.read_text().splitlines()]
+    events = [json.loads(line) for line in path.read_text().splitlines()]
     assert [
         event['event']
         for event in events
@@ -460,4 +480,4 @@ def test_the_ledger_tells_the_whole_story(run, tmp_path):
     ],
 )
 def test_causes_in_a_few_words(error, text):
-    assert faults.cause(error) == text
+    assert errors.cause(error) == text

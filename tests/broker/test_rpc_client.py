@@ -229,7 +229,7 @@ def test_no_number_is_skipped_or_repeated_when_connections_break(start, broker, 
 
 
 def test_its_queue_is_exclusive_and_ends_with_it(start, channel, server, broker, url):
-    client = start('rpc_client.py', '--name', 'alice')
+    client = start('rpc_client.py', '--name', 'alice', '--timeout', 60)
     server()
     vhost = url.rpartition('/')[2]
     names = re.findall(

@@ -25,7 +25,7 @@ from support.processes import TEST_TIMEOUT_S, wait_until
 from support.queues import drain
 
 from siamese import ROOT
-from siamese.monitoring import clients, database, dead_letters, queues
+from siamese.monitoring import clients, collector, database, dead_letters, queues
 from siamese.testbed import proxy
 from siamese.web import login, queues_page, widgets
 
@@ -576,10 +576,9 @@ def test_the_state_of_the_broker_and_what_is_missing(db, serve, visit):
     seen_now(db, alarms={})
     expect(state).to_have_text('RabbitMQ 3.10.8 up')
     expect(tab.locator('.note')).to_have_count(0)
-    database.set_facts(
-        db, missing=['no metrics of queues and clients: ...', 'no exchange amq.rabbitmq.event ...']
-    )
-    expect(tab.locator('.note.bad')).to_have_text('no metrics of queues and clients: ...')
+    no_metrics = f'{collector.NO_METRICS}: ...'
+    database.set_facts(db, missing=[no_metrics, collector.NO_EVENT_EXCHANGE])
+    expect(tab.locator('.note.bad')).to_have_text(no_metrics)
     expect(tab.locator('.note')).to_have_count(1)
 
 

@@ -27,6 +27,14 @@ def wait_until(condition, what='condition', patience=TEST_TIMEOUT_S):
     pytest.fail(f'{what} did not come about within {patience} s')
 
 
+def wait_for_value(ask, expected):
+    """Wait until `ask()` returns the expected value; else fail, and show the last one."""
+    deadline = time.monotonic() + TEST_TIMEOUT_S
+    while (found := ask()) != expected and time.monotonic() < deadline:
+        threading.Event().wait(0.05)
+    assert found == expected
+
+
 def let_fault_last(seconds):
     """Let a fault last: nothing tells from outside that a script has tried in vain."""
     threading.Event().wait(seconds)

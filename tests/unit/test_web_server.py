@@ -5,6 +5,7 @@ import asyncio
 import math
 import signal
 import socket
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -44,7 +45,9 @@ def test_a_signal_that_came_before_the_server_began_ends_it(monkeypatch):
 
     with socket.create_server(('127.0.0.1', 0)) as listening:
         serving = server.serve(args, listening, application, lifespan='off')
-        asyncio.run(asyncio.wait_for(serving, 10))
+        # In a thread: a browser test may have left a loop in this one.
+        with ThreadPoolExecutor() as pool:
+            pool.submit(asyncio.run, asyncio.wait_for(serving, 10)).result()
 
 
 def test_a_token_ends_the_session_when_it_expires():
