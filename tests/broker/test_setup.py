@@ -99,3 +99,22 @@ def test_peers_that_cannot_be_installed_are_named_and_left_out(machine):
     assert done.returncode == 0
     for peer in 'py-amqp and aio-pika', 'amqplib', 'rabbitmq-c', 'PerfTest':
         assert f'setup: without {peer}: ' in done.stderr
+
+
+def test_tests_that_share_a_fixture_run_in_one_worker(tmp_path):
+    """With some versions of pytest each worker would start a broker, a cluster, a browser."""
+    (tmp_path / 'test_shared.py').write_text(
+        'import pytest\n\n\n'
+        "@pytest.mark.parametrize('number', range(6))\n"
+        "@pytest.mark.xdist_group('shared')\n"
+        'def test_one(number, worker_id):\n'
+        "    print(f'worker {worker_id}')\n"
+    )
+    command = ['-m', 'pytest', '-rP', '-n', '3', '--dist', 'loadgroup', '-p', 'no:cacheprovider']
+    done = subprocess.run(
+        [sys.executable, *command, tmp_path], cwd=tmp_path, capture_output=True, encoding='utf-8'
+    )
+    assert '6 passed' in done.stdout
+    workers = [line for line in done.stdout.splitlines() if line.startswith('worker ')]
+    assert len(workers) == 6
+    assert len(set(workers)) == 1
