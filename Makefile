@@ -2,7 +2,7 @@
 ACTIVATE = . .venv/bin/activate &&
 MINUTES = 10
 # More than cores: many tests wait rather than work.
-WORKERS = 5
+WORKERS = 4
 ifdef BROKER # rabbitmq4
 export RABBITMQ_HOME := $(CURDIR)/.$(BROKER)
 endif

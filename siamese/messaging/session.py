@@ -91,8 +91,9 @@ class Session(RunLimits):
             raise self.failure
 
     def _send(self) -> None:
-        if self.outbox.backlog and self.reconnector.is_usable():
-            self.outbox.send(self.reconnector.channel, self.connection)
+        reconnector = self.reconnector
+        if self.outbox.backlog and reconnector.is_usable():
+            self.outbox.send(reconnector.channel, reconnector.connection)
 
     def _tick(self) -> None:
         self.reconnector.ioloop.call_later(TICK_S, self._tick)

@@ -150,7 +150,7 @@ def test_on_a_fresh_broker_all_is_counted(first, start, tmp_path):
             )
             broker.start()
         else:
-            monitor.wait_for('ready')
+            wait_until(lambda: database.get_fact(db, 'collected'), 'a collection')
         with pika.BlockingConnection(pika.URLParameters(broker.url)) as connection:
             channel = connection.channel()
             declare_dead(channel)

@@ -238,7 +238,7 @@ def test_without_keys_or_disk_nobody_gets_a_token(tmp_path):
         503,
         {'error': 'temporarily_unavailable'},
     )
-    assert 'refused, from 127.0.0.1: FileNotFoundError' in server.err[-1]
+    server.wait_for('refused, from 127.0.0.1: FileNotFoundError')
     os.rename(tmp_path / 'elsewhere', tmp_path / 'keys')
     (tmp_path / 'keys/used.db').write_text('no database')
     assert server.ask(encoded(provider.assertion('alice', 'shop')))[0] == 503

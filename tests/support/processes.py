@@ -32,7 +32,7 @@ def wait_for_value(ask, expected):
     deadline = time.monotonic() + TEST_TIMEOUT_S
     while (found := ask()) != expected and time.monotonic() < deadline:
         threading.Event().wait(0.05)
-    assert found == expected
+    assert found == expected, f'{found} is not {expected}'
 
 
 def let_fault_last(seconds):
