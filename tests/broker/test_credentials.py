@@ -176,7 +176,7 @@ def test_a_token_in_place_of_the_user_name_is_never_shown(run, bare, mint):
 
 def test_a_token_that_expires_on_an_open_connection(start, channel, url, bare, mint):
     """What a channel may do it may also after that, for a while; a new one may nothing."""
-    token = mint(12)  # long enough to start a script on a slow machine
+    token = mint(8)  # it expires before the script declares again, 10 s after it is ready
     consumer = start('validate.py', AMQP_URL=with_token(bare, token))
     consumer.wait_for('ready')
     wait_until(lambda: time.time() > tokens.expiry(token) + 1, 'its end')
