@@ -25,7 +25,7 @@ shell: .venv/run $(BROKER) ## A shell with a throwaway broker: AMQP_URL is set, 
 test: .venv/dev $(BROKER) ## Every test, on real brokers.
 	@$(ACTIVATE) for part in broker pdf saml strangers; do ./tools/setup.sh $$part || exit; done && python -m pytest -n $(WORKERS) --dist loadgroup $(ARGS)
 
-unit: .venv/dev ## The tests that need neither a broker nor a process: 20 s.
+unit: .venv/dev ## The tests that need neither a broker nor a process, in seconds.
 	@$(ACTIVATE) python -m pytest -q tests/unit $(ARGS)
 
 rabbitmq4: ## RabbitMQ 4.x beside the one installed, in .rabbitmq4; then: make demo|shell|test|soak BROKER=rabbitmq4.
