@@ -92,7 +92,7 @@ def test_a_run_of_the_naive_peer():
         200,
         '--seconds',
         1,
-    ).end()
+    ).end(300)
     assert done.status == 0, done.err
     speed, latency, target = (
         line.strip('|\n ').split(' | ')
