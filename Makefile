@@ -49,7 +49,8 @@ pdf: .venv/pdf ## One PDF of README and docs, with the diagrams drawn: siamese.p
 
 bench: .venv/dev ## Measure side by side with peers and bare limits, and write bench/RESULTS.md.
 	@$(ACTIVATE) ./tools/setup.sh broker && ./tools/setup.sh peers && \
-		python bench/blocks.py --write && python bench/perf_peers.py --write && python bench/memory.py --write && \
+		python bench/blocks.py --write && python bench/perf_peers.py --write && \
+		python bench/perf_kinds.py --write && python bench/memory.py --write && \
 		python bench/small_scenarios.py --write && python bench/confirm_cost.py --write && \
 		python bench/database.py --write && python bench/pages.py --write && python bench/alert_latency.py --write
 

@@ -19,7 +19,9 @@ itself, and prints one line of JSON:
 
 RATE is in messages/s, 0 means as fast as possible, and only with a rate the
 consumer keeps the latencies. A message carries in message_id when it was sent,
-in ns. ./tools/setup.sh peers prepares what they need.
+in ns. In the environment KIND is transient; of the C programs bench/perf_kinds.py
+also wants persistent messages, and persistent ones in a quorum queue.
+./tools/setup.sh peers prepares what they need.
 """
 
 import csv
@@ -67,7 +69,7 @@ WATCH = """spawn(fun() ->
           messages_received_total := Received, messages_confirmed_total := Confirmed} =
             maps:get([{protocol, amqp091}], All),
         #{messages_delivered_total := Delivered, messages_acknowledged_total := Acked} =
-            maps:get([{protocol, amqp091}, {queue_type, rabbit_classic_queue}], All),
+            maps:get([{protocol, amqp091}, {queue_type, rabbit_TYPE_queue}], All),
         Now = [Consumers, Received, Confirmed, Delivered, Acked],
         Line = io_lib:format("~b ~b ~b ~b ~b ~b~n", [os:system_time(nanosecond) | Now]),
         Now == Last orelse file:write(File, Line),
@@ -77,7 +79,7 @@ WATCH = """spawn(fun() ->
     Watch([])
 end)."""
 Sample = namedtuple('Sample', 'time consumers received confirmed delivered acked')
-Work = namedtuple('Work', 'url queue count batch size rate')
+Work = namedtuple('Work', 'url queue count batch size rate kind', defaults=['transient'])
 Run = namedtuple('Run', 'outputs cpu memory began base samples')
 
 
@@ -90,6 +92,10 @@ def siamese(work):
     common += ['--quiet', '--json', '-']
     consumer = ['--prefetch', PREFETCH, '--ack-every', work.batch]
     producer = ['--confirm', WINDOW, '--size', work.size]
+    if work.kind != 'transient':
+        producer += ['--persistent']
+    if work.kind == 'quorum':
+        common += ['--queue-type', 'quorum']
     if work.rate:
         consumer += ['--csv', '/dev/stdout']
         producer += ['--rate', work.rate]
@@ -115,9 +121,10 @@ def peer(*program):
     def commands(work):
         what = [work.url, work.queue, work.count]
         how = [work.batch, work.size, work.rate]
+        kind = ['env', f'KIND={work.kind}']
         return [
-            [*program, 'consume', *what, PREFETCH, *how],
-            [*program, 'produce', *what, WINDOW, *how],
+            [*kind, *program, 'consume', *what, PREFETCH, *how],
+            [*kind, *program, 'produce', *what, WINDOW, *how],
         ]
 
     return commands
@@ -210,6 +217,14 @@ CONTENDERS = {
         peer_latency,
         FAST,
     ),
+    'rabbitmq-c-tuned': Contender(
+        'bench/peers/rabbitmq_c_tuned.c: the library connects; then batches over its socket, '
+        'the limit',
+        ['bench/.peers/rabbitmq_c_tuned', 'version'],
+        peer('bench/.peers/rabbitmq_c_tuned'),
+        peer_latency,
+        FAST,
+    ),
     'amqplib': Contender(
         'bench/peers/amqplib.js, ConfirmChannel',
         [
@@ -250,12 +265,20 @@ RELATIONS = {'≥': operator.ge, '≤': operator.le}
 # What our pair promises: against whom, in which measure (of MEASURES), the
 # ratio ours/theirs is at least or at most.
 TARGETS = [
-    ('PerfTest', 'rate', '≥', 1),
-    ('PerfTest', 'cpu', '≤', 1),
+    ('rabbitmq-c', 'rate', '≥', 1),
+    ('rabbitmq-c', 'half', '≥', 1),
+    ('rabbitmq-c', 'cpu', '≤', 1.3),
+    ('rabbitmq-c', 'p50', '≤', 1.2),
+    ('rabbitmq-c', 'p99', '≤', 1.5),
+    ('PerfTest', 'rate', '≥', 1.7),
+    ('PerfTest', 'half', '≥', 1.4),
+    ('PerfTest', 'cpu', '≤', 0.45),
+    ('PerfTest', 'p50', '≤', 1.2),
+    ('PerfTest', 'p99', '≤', 1),
     ('PerfTest', 'memory', '≤', 1 / 4),
     ('PerfTest', 'start', '≤', 1 / 3),
-    ('PerfTest', 'p99', '≤', 1.2),
-    ('rabbitmq-c', 'rate', '≥', 0.6),
+    ('amqplib', 'rate', '≥', 1.3),
+    ('amqplib', 'p50', '≤', 1.2),
     ('pika-naive', 'rate', '≥', 2),
     ('aio-pika', 'rate', '≥', 2),
     ('py-amqp', 'rate', '≥', 2),
@@ -275,13 +298,14 @@ MEASURES = {**SPEED, **LATENCY}
 
 
 class Observer:
-    """Reads what WATCH writes, in a rabbitmq.RabbitMQ."""
+    """Reads what WATCH writes, in a rabbitmq.RabbitMQ, of classic or of quorum queues."""
 
-    def __init__(self, broker):
-        self.file = open(f'{broker.folder}/counters', 'w+')
+    def __init__(self, broker, queue_type='classic'):
+        self.file = open(f'{broker.folder}/counters-{queue_type}', 'w+')
         self.rest = ''  # of a line that is not written to its end
         self.samples: list[Sample] = []
         watch = WATCH.replace('PATH', self.file.name).replace('TICK', str(TICK_MS))
+        watch = watch.replace('TYPE', queue_type)
         broker.ctl('eval', watch)
         self.wait_for(lambda: self.samples)
 
@@ -337,11 +361,12 @@ def first(run, field, number):
     )
 
 
-def full_speed(observer, contender, queue, args):
+def full_speed(observer, contender, queue, args, kind='transient'):
     """As fast as possible: from the first message that the broker received to
     its last acknowledgement.
     """
-    work = Work(args.url, queue, min(contender.messages, args.count), BATCH, args.size, 0)
+    count = min(contender.messages, args.count)
+    work = Work(args.url, queue, count, BATCH, args.size, 0, kind)
     run = observer.run(contender, work)
     half = work.count // 2
     begin = first(run, 'received', 1)

@@ -134,10 +134,12 @@ peers() {
         say "fetching amqplib into $here: npm install amqplib"
         npm install --silent --no-save --prefix $here amqplib >/dev/null || say 'without amqplib: it needs node and npm'
     fi
-    build="cc -O2 -o $here/rabbitmq_c bench/peers/rabbitmq_c.c -lrabbitmq"
-    say "compiling the peer rabbitmq-c: $build"
-    $build 2>/dev/null || { apt_install gcc libc6-dev librabbitmq-dev && $build; } ||
-        say 'without rabbitmq-c: it needs a C compiler and librabbitmq'
+    for peer in rabbitmq_c rabbitmq_c_tuned; do
+        build="cc -O2 -o $here/$peer bench/peers/$peer.c -lrabbitmq"
+        say "compiling the peer $peer: $build"
+        $build 2>/dev/null || { apt_install gcc libc6-dev librabbitmq-dev && $build; } ||
+            say "without $peer: it needs a C compiler and librabbitmq"
+    done
     if [ ! -d $here/java ]; then
         command -v mvn >/dev/null || apt_install maven || true
         say "fetching PerfTest into $here/java: mvn dependency:copy-dependencies"

@@ -7,6 +7,7 @@
 #include <time.h>
 
 static amqp_connection_state_t broker;
+static int is_persistent, is_quorum; /* KIND in the environment: see bench/perf_peers.py */
 
 static void must(int good, const char *what) {
     if (!good) { fprintf(stderr, "rabbitmq_c: %s failed\n", what); exit(1); }
@@ -35,7 +36,7 @@ static void produce(amqp_bytes_t queue, long count, long window, long size, long
     amqp_bytes_t body = {size, memset(malloc(size), 'x', size)};
     amqp_basic_properties_t properties = {._flags = AMQP_BASIC_MESSAGE_ID_FLAG | AMQP_BASIC_DELIVERY_MODE_FLAG};
     long sent = 0, confirmed = 0;
-    properties.delivery_mode = 1;
+    properties.delivery_mode = is_persistent ? 2 : 1;
     must(amqp_confirm_select(broker, 1) != NULL, "confirm.select");
     for (long long begin = clock_ns(); sent < count; sent++) {
         if (rate) {
@@ -82,7 +83,13 @@ int main(int argc, char **argv) {
     must(amqp_login(broker, url.vhost, 0, AMQP_DEFAULT_FRAME_SIZE, 0, AMQP_SASL_METHOD_PLAIN, url.user, url.password)
              .reply_type == AMQP_RESPONSE_NORMAL, "logging in");
     must(amqp_channel_open(broker, 1) != NULL, "channel.open");
-    must(amqp_queue_declare(broker, 1, queue, 0, 1, 0, 0, amqp_empty_table) != NULL, "queue.declare");
+    const char *kind = getenv("KIND");
+    is_quorum = kind && strcmp(kind, "quorum") == 0;
+    is_persistent = is_quorum || (kind && strcmp(kind, "persistent") == 0);
+    amqp_table_entry_t type = {.key = amqp_cstring_bytes("x-queue-type"), .value = {.kind = AMQP_FIELD_KIND_UTF8}};
+    type.value.value.bytes = amqp_cstring_bytes(is_quorum ? "quorum" : "classic");
+    amqp_table_t arguments = {1, &type};
+    must(amqp_queue_declare(broker, 1, queue, 0, 1, 0, 0, arguments) != NULL, "queue.declare");
     if (strcmp(argv[1], "produce") == 0) produce(queue, count, window, size, rate);
     else consume(queue, count, window, batch, rate);
     amqp_connection_close(broker, AMQP_REPLY_SUCCESS);

@@ -152,17 +152,18 @@ def test_rates_come_from_the_counters_of_the_broker():
 
 def test_targets_are_computed():
     medians = {
-        'siamese': {'rate': 30, 'cpu': 12, 'p99': 120},
-        'PerfTest': {'rate': 30, 'cpu': 10, 'p99': 100},
+        'siamese': {'rate': 34, 'cpu': 5, 'p50': 120, 'p99': 120},
+        'PerfTest': {'rate': 20, 'cpu': 10, 'p50': 100, 'p99': 100},
         'rabbitmq-c': {'rate': 50},
-        'py-amqp': {'rate': 16},
+        'py-amqp': {'rate': 18},
     }
     verdicts = {row[:2]: row[2:] for row in perf.verdicts(medians)}
-    assert verdicts['PerfTest', 'msg/s'] == ('1.00', '≥ 1.00', 'met')
-    assert verdicts['PerfTest', 'CPU µs/msg'] == ('1.20', '≤ 1.00', 'not met')
-    assert verdicts['PerfTest', 'p99 µs'] == ('1.20', '≤ 1.20', 'met')
-    assert verdicts['rabbitmq-c', 'msg/s'] == ('0.60', '≥ 0.60', 'met')
-    assert verdicts['py-amqp', 'msg/s'] == ('1.88', '≥ 2.00', 'not met')
+    assert verdicts['PerfTest', 'msg/s'] == ('1.70', '≥ 1.70', 'met')
+    assert verdicts['PerfTest', 'CPU µs/msg'] == ('0.50', '≤ 0.45', 'not met')
+    assert verdicts['PerfTest', 'p50 µs'] == ('1.20', '≤ 1.20', 'met')
+    assert verdicts['PerfTest', 'p99 µs'] == ('1.20', '≤ 1.00', 'not met')
+    assert verdicts['rabbitmq-c', 'msg/s'] == ('0.68', '≥ 1.00', 'not met')
+    assert verdicts['py-amqp', 'msg/s'] == ('1.89', '≥ 2.00', 'not met')
     assert verdicts['aio-pika', 'msg/s'] == ('', '≥ 2.00', 'not measured')
 
 
