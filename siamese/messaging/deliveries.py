@@ -6,11 +6,14 @@ import hashlib
 import logging
 from argparse import Namespace
 from collections import Counter, deque
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 import pika
 from pika.channel import Channel
 from pika.spec import Basic
+
+from siamese.messaging.fast_path import Shape
 
 
 class Invalid(Exception):
@@ -37,6 +40,7 @@ class Delivery:
     """One message that the broker delivered: channel, method, properties and body."""
 
     __slots__ = ('body', 'channel', 'link', 'method', 'properties')
+    count = 1  # of deliveries, as in a Run
 
     def __init__(
         self,
@@ -101,8 +105,110 @@ class Delivery:
             self.channel.basic_reject(delivery_tag=self.method.delivery_tag, requeue=False)
 
 
+class Run:
+    """Deliveries that came together and are alike but for delivery tag and message_id.
+
+    message_ids: of each, in bytes; count: how many they are; redelivered: whether the
+    broker says that it delivered them before.
+    """
+
+    __slots__ = (
+        'channel',
+        'count',
+        'first_tag',
+        'link',
+        'message_ids',
+        'redelivered',
+        'shape',
+    )
+
+    def __init__(
+        self,
+        link: Receiver,
+        channel: Channel,
+        shape: Shape,
+        first_tag: int,
+        message_ids: Sequence[bytes],
+    ) -> None:
+        self.link = link
+        self.channel = channel
+        self.shape = shape
+        self.first_tag = first_tag
+        self.message_ids = message_ids
+        self.count = len(message_ids)
+        self.redelivered = shape.method.redelivered
+
+    @property
+    def first(self) -> Delivery:
+        """The first of them, made anew each time."""
+        return self._delivery(0)
+
+    def _delivery(self, number: int) -> Delivery:
+        shape = self.shape
+        return Delivery(
+            self.link,
+            self.channel,
+            shape.method_of(self.first_tag + number),
+            shape.properties_of(self.message_ids[number]),
+            shape.body,
+        )
+
+    def __iter__(self) -> Iterator[Delivery]:
+        for number in range(self.count):
+            yield self._delivery(number)
+
+    def split(self, count: int) -> tuple[Run, Run]:
+        """Return the first `count` of them, and the rest."""
+        return (
+            Run(self.link, self.channel, self.shape, self.first_tag, self.message_ids[:count]),
+            Run(
+                self.link,
+                self.channel,
+                self.shape,
+                self.first_tag + count,
+                self.message_ids[count:],
+            ),
+        )
+
+    def ack(self) -> None:
+        """Acknowledge these and all earlier deliveries that are not settled yet."""
+        link = self.link
+        if link.args.ledger:
+            for delivery in self:
+                delivery.record('acked')
+        if not link.auto_ack:
+            link.inbox.ack_tag = self.first_tag + self.count - 1
+            link.inbox.to_ack += self.count
+
+    def reject(self, invalid: Invalid) -> None:
+        """Reject each of them into the dead letters, for the reason that `invalid` tells."""
+        for delivery in self:
+            delivery.reject(invalid)
+
+
+class RunOfOne(Run):
+    """A delivery that came in no run."""
+
+    __slots__ = ('delivery',)
+
+    def __init__(self, delivery: Delivery) -> None:
+        self.link = delivery.link
+        self.channel = delivery.channel
+        self.first_tag = delivery.method.delivery_tag
+        self.message_ids = [message_id_bytes(delivery.properties)]
+        self.count = 1
+        self.redelivered = delivery.redelivered
+        self.delivery = delivery
+
+    def _delivery(self, number: int) -> Delivery:
+        return self.delivery
+
+
 class Inbox(deque):
-    """Deliveries that no script has looked at yet, and acknowledgements not yet sent."""
+    """Deliveries that no script has looked at yet, and acknowledgements not yet sent.
+
+    Where the script asks for runs, those that came as a run are in it as a Run.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -113,6 +219,26 @@ class Inbox(deque):
         self.clear()
         self.ack_tag = 0  # the latest delivery to acknowledge, with all before it
         self.to_ack = 0  # how many deliveries that are
+
+    def waiting_count(self) -> int:
+        """Return how many deliveries wait in it."""
+        return sum(item.count for item in self)
+
+    def take_delivery(self, _limit: int) -> Delivery:
+        """Return the next delivery. There must be one, and no Run."""
+        delivery: Delivery = self.popleft()
+        return delivery
+
+    def take_run(self, limit: int) -> Run:
+        """Return the next run of at most `limit` deliveries. There must be one."""
+        item: Delivery | Run = self.popleft()
+        if isinstance(item, Delivery):
+            return RunOfOne(item)
+        if item.count <= limit:
+            return item
+        taken, rest = item.split(limit)
+        self.appendleft(rest)
+        return taken
 
     def send_acks(self, channel: Channel | None) -> None:
         """Acknowledge on the channel what the script has acknowledged since the last time."""
@@ -136,3 +262,11 @@ def publish_attempt(properties: pika.BasicProperties) -> int:
     if isinstance(attempt, int) and attempt > 0:
         return int(attempt)
     return 1
+
+
+def message_id_bytes(properties: pika.BasicProperties) -> bytes:
+    """Return the message_id in bytes; empty if there is none."""
+    message_id = properties.message_id
+    if not isinstance(message_id, str):
+        return b''
+    return message_id.encode()

@@ -14,185 +14,36 @@ version.
 
 from __future__ import annotations
 
-import struct
-from functools import lru_cache
-from typing import Any, Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any
 
 import pika
 from pika import frame, spec
-from pika.adapters import select_connection
 
-# At most this much is read from the socket at a time. More is handed to the
-# transport when it has less than this left to write.
-CHUNK_BYTES = 1 << 18
+from siamese.messaging import frames
+from siamese.messaging.fast_path import ACK_FRAME, AckRun, Learner, Shape, Template, acks_at
+from siamese.messaging.properties import Properties, PropertiesDecoder
 
-FRAME_METHOD = spec.FRAME_METHOD
-FRAME_HEADER = spec.FRAME_HEADER
-FRAME_BODY = spec.FRAME_BODY
-FRAME_END = spec.FRAME_END
-FRAME_END_BYTE = bytes([FRAME_END])
-FRAME_TYPES = (
-    FRAME_METHOD,
-    FRAME_HEADER,
-    FRAME_BODY,
-    spec.FRAME_HEARTBEAT,
-)
-
-# frame type, channel number, payload size
-FRAME_PREFIX = struct.Struct('>BHL')
-PREFIX_BYTES = FRAME_PREFIX.size
-OVERHEAD_BYTES = PREFIX_BYTES + 1  # of a frame: the prefix and the end byte
-
-# class, weight, body size: the begin of a content header, before the properties
-CONTENT_PREFIX = struct.Struct('>HHQ')
-CONTENT_BYTES = CONTENT_PREFIX.size
-
-# delivery tag, and the bit "redelivered" (basic.deliver) or "multiple" (basic.ack)
-TAG_AND_BIT = struct.Struct('>Q?')
-TAG_AND_BIT_BYTES = TAG_AND_BIT.size
-
-METHOD_ID_BYTES = 4
-DELIVER = struct.pack('>L', spec.Basic.Deliver.INDEX)
-ACK = struct.pack('>L', spec.Basic.Ack.INDEX)
-
-
-def loop() -> select_connection.IOLoop:
-    """Return an IOLoop that is ready for use."""
-    # select waits to the microsecond, epoll to the next millisecond.
-    select_connection.SELECT_TYPE = 'select'
-    ioloop = select_connection.IOLoop()
-    ioloop.activate_poller()
-    return ioloop
-
-
-# ---- properties
-
-
-class PropertiesDecoder:
-    """Decodes the properties of one connection, and remembers the last ones.
-
-    Most messages of a run differ from the one before in the message_id only.
-    Then the message_id is all that is decoded.
-    """
-
-    __slots__ = ('attributes', 'head', 'size', 'tail')
-
-    def __init__(self) -> None:
-        self.size = -1  # bytes of the last properties; -1: none are remembered
-        self.head = b''  # their bytes before the text of the message_id
-        self.tail = b''  # their bytes after it
-        self.attributes: dict[str, Any] = {}
-
-    def decode(self, encoded: bytes) -> pika.BasicProperties:
-        """Decode all properties, and remember them.
-
-        Properties that cannot be decoded get a content_type that says why.
-        """
-        decoded = pika.BasicProperties()
-        try:
-            decoded = decoded.decode(encoded)
-        except Exception as error:  # noqa: BLE001  as invalid bytes may raise any
-            why = error or type(error).__name__
-            content_type = f'undecodable: {why}'
-            decoded = pika.BasicProperties(content_type)
-        self._remember(encoded, decoded)
-        return decoded
-
-    def _remember(self, encoded: bytes, decoded: pika.BasicProperties) -> None:
-        message_id = decoded.message_id
-        if not isinstance(message_id, str) or not message_id.isascii():
-            return
-        short_string = bytes([len(message_id)]) + message_id.encode()
-        if encoded.count(short_string) != 1:
-            return
-        head, _, self.tail = encoded.partition(short_string)
-        self.head = head + short_string[:1]
-        self.size = len(encoded)
-        self.attributes = vars(decoded)
-
-
-class Properties(pika.BasicProperties):
-    """Properties that are decoded when one of them is first looked at.
-
-    If they cannot be decoded, content_type says why, and the others are None.
-    """
-
-    # As slots they are not among the decoded attributes in vars().
-    __slots__ = ('decoder', 'encoded')
-
-    def __init__(
-        self,
-        encoded: bytes,
-        decoder: PropertiesDecoder | None = None,
-    ) -> None:
-        self.encoded = encoded
-        self.decoder = decoder
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith('_') or name in ('encoded', 'decoder'):
-            raise AttributeError(name)
-        encoded = self.encoded
-        decoder = self.decoder or PropertiesDecoder()
-        attributes = self.__dict__
-        head = decoder.head
-        tail = decoder.tail
-        size = len(encoded)
-        if size == decoder.size and encoded.startswith(head) and encoded.endswith(tail):
-            attributes.update(decoder.attributes)
-            message_id = encoded[len(head) : size - len(tail)]
-            attributes['message_id'] = message_id.decode(
-                errors='backslashreplace',
-            )
-        else:
-            attributes.update(vars(decoder.decode(encoded)))
-        return attributes[name]
-
-
-def template(
-    id_length: int,
-    properties: pika.BasicProperties,
-) -> Callable[[str], pika.BasicProperties]:
-    """Return a function that makes the properties of a message from its message_id.
-
-    They are like `properties`, which have no headers, but quick to encode. The
-    message_id has `id_length` ASCII characters.
-    """
-    placeholder = '\0' * id_length
-    encoded = encode_with(properties, message_id=placeholder)
-    head, _, tail = b''.join(encoded).partition(placeholder.encode())
-
-    class Templated(pika.BasicProperties):
-        def __init__(self, message_id: str) -> None:
-            self.message_id = message_id
-
-        def __getattr__(self, name: str) -> Any:
-            return getattr(properties, name)
-
-        def encode(self) -> list[bytes]:
-            if 'headers' in self.__dict__:  # the message is republished
-                return encode_with(properties, **vars(self))
-            return [head, self.message_id.encode(), tail]
-
-    return Templated
-
-
-def encode_with(
-    properties: pika.BasicProperties,
-    **changed: Any,
-) -> list[bytes]:
-    """Encode properties with some of them changed."""
-    attributes = {**vars(properties), **changed}
-    return pika.BasicProperties(**attributes).encode()
-
-
-# ---- channel and connection
+# At most this much is read from the socket at a time: a larger buffer is mapped and
+# unmapped by the allocator for each read. More is handed to the transport when it has
+# less than this left to write.
+CHUNK_BYTES = 1 << 16
 
 
 class Channel(pika.channel.Channel):
-    """A Channel that writes a message in one piece, and hands out confirms directly."""
+    """A Channel that writes a message in one piece, and hands out confirms directly.
+
+    With `on_run_callback` a consumer takes deliveries by the run, where they come in
+    runs: on_run_callback(channel, shape, first delivery tag, message_ids).
+    """
 
     connection: Connection
     on_ack: Callable[[frame.Method], None] | None = None
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.run_callbacks: dict[str, Callable[..., None]] = {}  # by consumer tag
+        super().__init__(*args, **kwargs)
 
     def confirm_delivery(
         self,
@@ -201,6 +52,31 @@ class Channel(pika.channel.Channel):
     ) -> None:
         self.on_ack = ack_nack_callback
         super().confirm_delivery(ack_nack_callback, callback)
+
+    def basic_consume(
+        self,
+        *args: Any,
+        on_run_callback: Callable[..., None] | None = None,
+        **kwargs: Any,
+    ) -> str:
+        consumer_tag = str(super().basic_consume(*args, **kwargs))
+        if on_run_callback:
+            self.run_callbacks[consumer_tag] = on_run_callback
+        return consumer_tag
+
+    def consumer(self, consumer_tag: str) -> Callable[..., None] | None:
+        """Return the callback of a consumer, if it takes deliveries now."""
+        # pika drops what comes for a consumer that is cancelled, as all are while a channel closes.
+        if self._cancelled:
+            return None
+        callback: Callable[..., None] | None = self._consumers.get(consumer_tag)
+        return callback
+
+    def run_consumer(self, consumer_tag: str) -> Callable[..., None] | None:
+        """Return the callback of a consumer that takes deliveries by the run now."""
+        if not self.consumer(consumer_tag):
+            return None
+        return self.run_callbacks.get(consumer_tag)
 
     def basic_publish(
         self,
@@ -223,18 +99,24 @@ class Channel(pika.channel.Channel):
             )
             return
         number = self.channel_number
-        content = CONTENT_PREFIX.pack(spec.Basic.INDEX, 0, size)
+        content = frames.CONTENT_PREFIX.pack(spec.Basic.INDEX, 0, size)
         header = content + b''.join(properties.encode())
         pieces = (
-            publish_frame(number, exchange, routing_key, mandatory),
-            FRAME_PREFIX.pack(FRAME_HEADER, number, len(header)),
+            frames.publish_frame(number, exchange, routing_key, mandatory),
+            frames.FRAME_PREFIX.pack(frames.FRAME_HEADER, number, len(header)),
             header,
-            FRAME_END_BYTE,
-            FRAME_PREFIX.pack(FRAME_BODY, number, size),
+            frames.FRAME_END_BYTE,
+            frames.FRAME_PREFIX.pack(frames.FRAME_BODY, number, size),
             body,
-            FRAME_END_BYTE,
+            frames.FRAME_END_BYTE,
         )
         connection._adapter_emit_data(b''.join(pieces))
+
+    def publish_batch(self, template: Template, ids: Sequence[bytes]) -> None:
+        """Publish a message of the template for each message_id, in one piece."""
+        connection = self.connection
+        batch = template.batch(ids, self.channel_number, connection._body_max_length)
+        connection._adapter_emit_data(batch)
 
 
 class Connection(pika.SelectConnection):
@@ -248,6 +130,7 @@ class Connection(pika.SelectConnection):
         self.emitted: list[bytes] = []
         self.emitted_size = 0
         self.decoder = PropertiesDecoder()
+        self.learner = Learner()
         self._frame_buffer = b''
         super().__init__(*args, **kwargs)
 
@@ -262,6 +145,15 @@ class Connection(pika.SelectConnection):
             data = b''.join(self.emitted)
             self.emitted = []
             self.emitted_size = 0
+            self._write(data)
+
+    def _write(self, data: bytes) -> None:
+        """Write to the socket at once: pika would wait until a turn of the loop says it can."""
+        transport = self._transport
+        if not self.params.ssl_options and not transport.get_write_buffer_size():
+            with suppress(OSError):  # the transport will meet it again, and knows what to do
+                data = data[transport._sock.send(data) :]
+        if data:
             super()._adapter_emit_data(data)
 
     def abort(self, why: str) -> None:
@@ -284,6 +176,8 @@ class Connection(pika.SelectConnection):
 
     def _proto_connection_made(self, transport: Any) -> None:
         transport._MAX_RECV_BYTES = CHUNK_BYTES
+        if not self.params.ssl_options:  # with TLS what was read ahead is in no socket
+            transport._MAX_CONSUME_BYTES = 1  # one recv() for each time that select() reports
         super()._proto_connection_made(transport)
 
     def _on_data_available(self, data_in: bytes) -> None:
@@ -296,34 +190,37 @@ class Connection(pika.SelectConnection):
         self._frame_buffer = buffer[at:]
 
     def _take(self, buffer: bytes, at: int) -> int:
-        """Process the frame at `at`, or the three frames of a delivery.
+        """Process the frame at `at`, or a run of deliveries or of confirms, or a delivery.
 
         Return how many bytes that were, or 0 if the buffer does not hold all.
         """
-        start = at + PREFIX_BYTES
-        is_deliver = buffer.startswith(DELIVER, start)
-        if is_deliver and buffer[at] == FRAME_METHOD:
-            taken = self._take_delivery(buffer, at)
+        start = at + frames.PREFIX_BYTES
+        if buffer.startswith(frames.DELIVER, start) and buffer[at] == frames.FRAME_METHOD:
+            shape = self.learner.shape
+            taken = shape and self._take_run(shape, buffer, at)
+            taken = taken or self._take_delivery(buffer, at)
             if taken:
                 return taken
+        if buffer.startswith(frames.ACK, start) and buffer[at] == frames.FRAME_METHOD:
+            taken = self._take_acks(buffer, at)
+            if taken:
+                return taken
+        return self._take_frame(buffer, at)
+
+    def _take_frame(self, buffer: bytes, at: int) -> int:
+        """Process the frame at `at`, as _take() does."""
+        start = at + frames.PREFIX_BYTES
         if len(buffer) < start:
             return 0
-        kind, number, size = FRAME_PREFIX.unpack_from(buffer, at)
+        kind, number, size = frames.FRAME_PREFIX.unpack_from(buffer, at)
         end = start + size
-        if kind not in FRAME_TYPES:
-            check_protocol(buffer, at)
+        if kind not in frames.FRAME_TYPES:
+            frames.check_protocol(buffer, at)
         elif len(buffer) <= end:
             return 0
-        elif kind == FRAME_METHOD and buffer.startswith(ACK, start):
-            channel = self._channels.get(number)
-            if channel and channel.on_ack:
-                tag = start + METHOD_ID_BYTES
-                ack = spec.Basic.Ack(*TAG_AND_BIT.unpack_from(buffer, tag))
-                channel.on_ack(frame.Method(number, ack))
-                return size + OVERHEAD_BYTES
-        elif kind == FRAME_HEADER:
+        elif kind == frames.FRAME_HEADER:
             self._take_header(number, buffer[start:end])
-            return size + OVERHEAD_BYTES
+            return size + frames.OVERHEAD_BYTES
         taken, value = frame.decode_frame(buffer[at : end + 1])
         if value:
             self._process_frame(value)
@@ -331,9 +228,34 @@ class Connection(pika.SelectConnection):
 
     def _take_header(self, number: int, payload: bytes) -> None:
         """Process a content header that arrives apart from its delivery."""
-        _, _, body_size = CONTENT_PREFIX.unpack_from(payload)
-        properties = Properties(payload[CONTENT_BYTES:], self.decoder)
+        _, _, body_size = frames.CONTENT_PREFIX.unpack_from(payload)
+        properties = Properties(payload[frames.CONTENT_BYTES :], self.decoder)
         self._process_frame(frame.Header(number, body_size, properties))
+
+    def _take_acks(self, buffer: bytes, at: int) -> int:
+        """Hand the confirms at `at` to their channel, as many as follow on each other."""
+        _, number, _ = frames.FRAME_PREFIX.unpack_from(buffer, at)
+        channel = self._channels.get(number)
+        if not channel or not channel.on_ack:
+            return 0
+        acks = acks_at(buffer, at)
+        if acks:
+            channel.on_ack(frame.Method(number, AckRun(acks)))
+        return len(acks) * ACK_FRAME.size
+
+    def _take_run(self, shape: Shape, buffer: bytes, at: int) -> int:
+        """Hand the deliveries of this shape at `at` to their consumer."""
+        message_ids = shape.message_ids(buffer, at)
+        if not message_ids:
+            return 0
+        _, number, _ = frames.FRAME_PREFIX.unpack_from(buffer, at)
+        channel = self._channels.get(number)
+        consumer = channel and channel.run_consumer(shape.method.consumer_tag)
+        if not consumer:
+            return 0
+        self.learner.found_run()
+        consumer(channel, shape, shape.tag(buffer, at), message_ids)
+        return len(message_ids) * shape.size
 
     def _take_delivery(self, buffer: bytes, at: int) -> int:
         """Hand the delivery at `at` to its consumer.
@@ -342,91 +264,34 @@ class Connection(pika.SelectConnection):
         hold them all.
         """
         # Where frames begin: method at `at`, then header, then body.
-        _, number, size = FRAME_PREFIX.unpack_from(buffer, at)
-        header = at + size + OVERHEAD_BYTES
-        content = header + PREFIX_BYTES
-        if len(buffer) < content + CONTENT_BYTES:
+        _, number, size = frames.FRAME_PREFIX.unpack_from(buffer, at)
+        header = at + size + frames.OVERHEAD_BYTES
+        content = header + frames.PREFIX_BYTES
+        if len(buffer) < content + frames.CONTENT_BYTES:
             return 0
-        kind, header_number, size = FRAME_PREFIX.unpack_from(buffer, header)
-        _, _, body_size = CONTENT_PREFIX.unpack_from(buffer, content)
-        body = header + size + OVERHEAD_BYTES
-        end = body + body_size + OVERHEAD_BYTES
+        kind, header_number, size = frames.FRAME_PREFIX.unpack_from(buffer, header)
+        _, _, body_size = frames.CONTENT_PREFIX.unpack_from(buffer, content)
+        body = header + size + frames.OVERHEAD_BYTES
+        end = body + body_size + frames.OVERHEAD_BYTES
         if (
             len(buffer) < end
-            or kind != FRAME_HEADER
+            or kind != frames.FRAME_HEADER
             or header_number != number
-            or buffer[end - 1] != FRAME_END
-            or FRAME_PREFIX.unpack_from(buffer, body) != (FRAME_BODY, number, body_size)
+            or buffer[end - 1] != frames.FRAME_END
+            or frames.FRAME_PREFIX.unpack_from(buffer, body)
+            != (frames.FRAME_BODY, number, body_size)
         ):
             return 0
         channel = self._channels.get(number)
-        arguments = at + PREFIX_BYTES + METHOD_ID_BYTES
-        method = deliver_method(buffer, arguments, header - 1)
-        consumer = channel and channel._consumers.get(method.consumer_tag)
-        # pika drops what comes for a consumer that is cancelled, as all are while a channel closes.
-        if not consumer or channel._cancelled:
+        arguments = at + frames.PREFIX_BYTES + frames.METHOD_ID_BYTES
+        method = frames.deliver_method(buffer, arguments, header - 1)
+        consumer = channel and channel.consumer(method.consumer_tag)
+        if not consumer:
             return 0
-        encoded = buffer[content + CONTENT_BYTES : body - 1]
-        consumer(
-            channel,
-            method,
-            Properties(encoded, self.decoder),
-            buffer[body + PREFIX_BYTES : end - 1],
-        )
+        encoded = buffer[content + frames.CONTENT_BYTES : body - 1]
+        properties = Properties(encoded, self.decoder)
+        payload = buffer[body + frames.PREFIX_BYTES : end - 1]
+        if channel.run_callbacks and self.learner.wants(end - at):
+            self.learner.learn(Shape(buffer[at:end], method, properties, payload))
+        consumer(channel, method, properties, payload)
         return end - at
-
-
-def check_protocol(buffer: bytes, at: int) -> None:
-    """Raise InvalidFrameError, unless the broker names its version of AMQP."""
-    if not buffer.startswith(b'AMQP'):
-        begin = str(buffer[at : at + 20])[2:-1]
-        why = f'no AMQP 0-9-1: {begin}'
-        raise pika.exceptions.InvalidFrameError(why)
-
-
-def deliver_method(
-    buffer: bytes,
-    start: int,
-    end: int,
-) -> spec.Basic.Deliver:
-    """Decode the arguments of a basic.deliver, which stand from `start` to `end`."""
-    tag = start + 1 + buffer[start]
-    (consumer_tag,) = short_strings(buffer[start:tag])
-    delivery_tag, redelivered = TAG_AND_BIT.unpack_from(buffer, tag)
-    exchange, routing_key = short_strings(buffer[tag + TAG_AND_BIT_BYTES : end])
-    return spec.Basic.Deliver(
-        consumer_tag,
-        delivery_tag,
-        redelivered,
-        exchange,
-        routing_key,
-    )
-
-
-@lru_cache(maxsize=1000)
-def short_strings(encoded: bytes) -> list[str]:
-    """Decode consecutive AMQP short strings; bytes that are not UTF-8 are escaped."""
-    texts = []
-    at = 0
-    while at < len(encoded):
-        end = at + 1 + encoded[at]
-        text = encoded[at + 1 : end]
-        texts.append(text.decode(errors='backslashreplace'))
-        at = end
-    return texts
-
-
-@lru_cache(maxsize=1000)
-def publish_frame(
-    number: int,
-    exchange: str,
-    routing_key: str,
-    mandatory: bool,
-) -> bytes:
-    """Return the method frame of a basic.publish on the channel `number`."""
-    method = spec.Basic.Publish(
-        exchange=exchange,
-        routing_key=routing_key,
-        mandatory=mandatory,
-    )
-    return frame.Method(number, method).marshal()

@@ -20,24 +20,27 @@ from __future__ import annotations
 import argparse
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import NoReturn
+from itertools import repeat
+from typing import NoReturn, TypeVar
 
 import pika
 from pika.channel import Channel
 
 from common import Failure
 from siamese import script
-from siamese.messaging.deliveries import Delivery, ack_batch
-from siamese.messaging.link_status import LinkStatus
-from siamese.messaging.outbox import Message
-from siamese.messaging.run_limits import FIRST_TRY_S
+from siamese.messaging.deliveries import Delivery, Run, ack_batch
+from siamese.messaging.fast_path import BatchMessage, Shape, Template
+from siamese.messaging.messages import Message
+from siamese.messaging.serving import Serving
 from siamese.messaging.session import TICK_S
 
 BATCH = 50  # messages acknowledged at once, unless more than TICK_S passes
 EMPTY_CHECK_S = 1  # without a delivery, before the broker is asked whether the queue is empty
 REDECLARE_S = 10  # no consumer is told that an exchange or a binding was deleted
+
+Taken = TypeVar('Taken', Delivery, Run)
 
 PERSISTENT = pika.DeliveryMode.Persistent.value
 
@@ -78,7 +81,7 @@ def connected(
         link.drop()
 
 
-class Link(LinkStatus):
+class Link(Serving):
     """What scripts publish and consume over. Attributes: see LinkStatus, Session and RunLimits."""
 
     empty_checked_at = 0.0  # time.monotonic() when the broker was asked whether the queue is empty
@@ -103,10 +106,30 @@ class Link(LinkStatus):
         """
         if properties.delivery_mode is None:
             properties.delivery_mode = PERSISTENT
-        outbox = self.outbox
         due = due or time.monotonic()
-        outbox.backlog.append(Message(exchange, routing_key, body, properties, due))
+        self.outbox.backlog.append(Message(exchange, routing_key, body, properties, due))
         self._send()
+        self._wait_for_window()
+
+    def publish_batch(
+        self, template: Template, message_ids: Iterable[bytes], dues: Iterable[float]
+    ) -> None:
+        """Publish messages of a template, as publish() does, but in one piece.
+
+        `message_ids` are their message_ids, all of the length that the template says;
+        `dues` when each should have been published. The window should have room for them.
+        """
+        batch = list(map(BatchMessage, repeat(template), message_ids, dues))
+        self._send()
+        sent = 0
+        if self.reconnector.is_usable():
+            sent = self.outbox.send_batch(batch, self.channel, self.connection)
+        self.outbox.backlog.extend(batch[sent:])
+        self.connection.flush()
+        self._wait_for_window()
+
+    def _wait_for_window(self) -> None:
+        outbox = self.outbox
         if not outbox.window:
             self.wait_until(lambda: not outbox.backlog)
         elif len(outbox) >= outbox.window:
@@ -161,28 +184,58 @@ class Link(LinkStatus):
         that the queue is empty. Deliveries over a connection that is lost in between
         are dropped: the broker delivers them again.
         """
+        return self._consumed(self.inbox.take_delivery, idle, ack_every, until_empty)
+
+    def runs(
+        self,
+        idle: float | None = None,
+        ack_every: int = BATCH,
+        until_empty: bool = False,
+    ) -> Iterator[Run]:
+        """Yield what deliveries() does, in runs.
+
+        The on_run_callback of basic_consume is link.on_run.
+        """
+        return self._consumed(self.inbox.take_run, idle, ack_every, until_empty)
+
+    def _consumed(
+        self,
+        take: Callable[[int], Taken],
+        idle: float | None,
+        ack_every: int,
+        until_empty: bool,
+    ) -> Iterator[Taken]:
         ack_every = ack_batch(ack_every, self.args.prefetch)
-        while self.keep_running(self.done):
-            if not self.inbox:
-                self._pump()
+        while self.keep_consuming():
             self._declare_again()
-            yield from self._batch(ack_every)
+            yield from self._batch(take, ack_every)
             if idle and self._idle_for() > idle:
                 self.stop_reason = f'nothing came for {idle:g} s'
             if until_empty and self._idle_for() > EMPTY_CHECK_S:
                 self._stop_if_empty()
+
+    def on_run(
+        self, channel: Channel, shape: Shape, first_tag: int, message_ids: list[bytes]
+    ) -> None:
+        """Keep deliveries for runs(). The on_run_callback of basic_consume."""
+        self.taken += len(message_ids)
+        self.inbox.append(Run(self, channel, shape, first_tag, message_ids))
 
     def waiting_deliveries(self) -> Iterator[Delivery]:
         """Yield the deliveries that are here already."""
         while self.inbox:
             yield self.inbox.popleft()
 
-    def _batch(self, ack_every: int) -> Iterator[Delivery]:
-        """Yield deliveries for at most TICK_S: heartbeats and answers must not wait longer."""
+    def _batch(self, take: Callable[[int], Taken], ack_every: int) -> Iterator[Taken]:
+        """Yield deliveries for at most TICK_S: heartbeats and answers must not wait longer.
+
+        `take` takes them from the inbox, at most as many as it is told.
+        """
         inbox = self.inbox
-        # Without acknowledgements (--auto-ack) the broker sends all it has.
-        beyond_prefetch = len(inbox) - self.args.prefetch
-        last = self.done + max(BATCH, ack_every, beyond_prefetch)
+        most = max(BATCH, ack_every)
+        if self.auto_ack:  # the broker sends all it has
+            most = max(most, inbox.waiting_count() - self.args.prefetch)
+        last = self.done + most
         if self.args.count:
             last = min(last, self.args.count)
         deadline = time.monotonic() + TICK_S
@@ -190,11 +243,11 @@ class Link(LinkStatus):
             self.last_activity = time.monotonic()
             if self.last_activity > deadline:
                 break
-            self.done += 1
-            delivery = inbox.popleft()
-            yield delivery
+            taken = take(last - self.done)
+            self.done += taken.count
+            yield taken
             # A message that breaks connections comes first again, once the others are acked.
-            if inbox.to_ack >= ack_every or delivery.method.redelivered:
+            if inbox.to_ack >= ack_every or taken.redelivered:
                 inbox.send_acks(self.channel)
 
     def _idle_for(self) -> float:
@@ -223,39 +276,3 @@ class Link(LinkStatus):
             self.declared_at = time.monotonic()
             for declare in self.topology:
                 declare()
-
-    # ---- the run
-
-    def keep_running(self, done: int, due: float = 0.0) -> bool:
-        """Serve the connection until time.monotonic() is `due`.
-
-        Return whether the run goes on after `done` messages. If it does not, return at
-        once; self.stop_reason says why.
-        """
-        if not done:  # the first try to connect comes before the work
-            self.wait_until(self._tried_once)
-        self.done = done
-        # The timer wakes the loop in time.
-        self.reconnector.ioloop.call_later(max(0, due - time.monotonic()), lambda: None)
-        self._pump()
-        self.wait_until(lambda: time.monotonic() >= due or self.reason_to_stop())
-        self.stop_reason = self.reason_to_stop() or self.stop_reason
-        return not self.stop_reason
-
-    def _tried_once(self) -> object:
-        tried = self.is_ready or self.reconnector.failures
-        return tried or script.stop_requested() or not self.in_time(at_least=FIRST_TRY_S)
-
-    def wait_until(self, condition: Callable[[], object]) -> None:
-        """Serve the connection until `condition()` is true."""
-        while not condition():
-            self._pump()
-
-    def process_events(self) -> bool:
-        """Serve the connection without waiting; return False after --duration.
-
-        Heartbeats, confirms and reconnecting go on.
-        """
-        self.reconnector.ioloop.call_later(0, lambda: None)
-        self._pump()
-        return self.in_time()

@@ -32,7 +32,7 @@ class LinkStatus(Session):
     @property
     def oldest_wait_s(self) -> float | None:
         """How long the oldest message that was sent has waited for its confirm, if one waits."""
-        return self.outbox.oldest_wait_s()
+        return self.outbox.unconfirmed.oldest_wait_s()
 
     @property
     def unroutable(self) -> bool:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import math
 import random
 import time
 from collections import Counter
@@ -24,6 +25,7 @@ from pika.exceptions import ConnectionClosedByClient
 from common import Failure, display_address
 from siamese.messaging import credentials, framing
 from siamese.messaging.errors import cause, fatal_failure, permission_denied
+from siamese.messaging.loop import Loop
 
 # The wait before a retry is random, up to a limit that doubles from the first to the last.
 FIRST_RETRY_S = 0.2
@@ -131,7 +133,7 @@ class Reconnector:
         self.on_return = on_return
         self.alarm = Alarm(on_unblocked)
         self.refusals = Refusals(self.endpoint_count)
-        self.ioloop = framing.loop()
+        self.ioloop = Loop()
         self.channel: Channel | None = None
         self.undeclared_channel: Channel | None = None  # new, nothing is declared on it yet
         self.failure: Failure | None = None
@@ -148,11 +150,10 @@ class Reconnector:
         self.unavailable_since = time.monotonic()
         self._connect()
 
-    def pump(self) -> Channel | None:
-        """Serve the connection until something happens; return a new channel, if there is one."""
+    def pump(self, until: float = math.inf) -> Channel | None:
+        """Turn the loop once, see Loop.turn(); return a new channel, if there is one."""
         self.connection.flush()
-        self.ioloop.poll()
-        self.ioloop.process_timeouts()
+        self.ioloop.turn(until)
         if not self.undeclared_channel:
             return None
         self.channel = self.undeclared_channel

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import math
 import secrets
 import time
 from collections import Counter
@@ -21,7 +22,8 @@ from common import Failure, display_address
 from siamese import ledger
 from siamese.messaging import framing
 from siamese.messaging.deliveries import Delivery, Inbox
-from siamese.messaging.outbox import Message, Outbox
+from siamese.messaging.messages import Message
+from siamese.messaging.outbox import Outbox
 from siamese.messaging.reconnect import Reconnector
 from siamese.messaging.run_limits import RunLimits
 from siamese.messaging.topology import declare_passively, record_topology
@@ -73,12 +75,12 @@ class Session(RunLimits):
             on_lost=self._on_lost,
             on_reopen=self.inbox.forget,
             on_return=self.outbox.on_return,
-            on_unblocked=self.outbox.restart_clocks,
+            on_unblocked=self.outbox.unconfirmed.restart_clocks,
         )
         self.reconnector.ioloop.call_later(TICK_S, self._tick)
 
-    def _pump(self) -> None:
-        channel = self.reconnector.pump()
+    def _pump(self, until: float = math.inf) -> None:
+        channel = self.reconnector.pump(until)
         if channel:
             if self.reconnector.passive_only:
                 declare_passively(channel)
@@ -91,9 +93,8 @@ class Session(RunLimits):
             raise self.failure
 
     def _send(self) -> None:
-        reconnector = self.reconnector
-        if self.outbox.backlog and reconnector.is_usable():
-            self.outbox.send(reconnector.channel, reconnector.connection)
+        if self.outbox.backlog and self.reconnector.is_usable():
+            self.outbox.send(self.channel, self.connection)
 
     def _tick(self) -> None:
         self.reconnector.ioloop.call_later(TICK_S, self._tick)
@@ -108,7 +109,7 @@ class Session(RunLimits):
 
     def _check_confirm_timeout(self) -> None:
         """Open a new channel, or a new connection, where the oldest confirm is overdue."""
-        waited_s = self.outbox.oldest_wait_s()
+        waited_s = self.outbox.unconfirmed.oldest_wait_s()
         if waited_s is None or self.reconnector.alarm.since:
             return
         if waited_s > CONFIRM_TIMEOUT_S and self.channel.is_open:

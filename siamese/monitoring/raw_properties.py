@@ -15,8 +15,8 @@ from typing import Any, TypedDict, cast
 
 from pika import data
 
-from siamese.messaging import framing
 from siamese.messaging.deliveries import Delivery
+from siamese.messaging.properties import Properties
 
 TABLE, SHORT_STRING = -1, -2  # in place of a size
 # Of the properties in their order on the wire: the bit of its flag, and its size in
@@ -84,7 +84,7 @@ class DeadLetter(TypedDict):
     redelivered: bool
 
 
-class RawProperties(framing.Properties):
+class RawProperties(Properties):
     """Properties that are sent as the bytes they are made of."""
 
     def encode(self) -> list[bytes]:
@@ -154,7 +154,7 @@ def parse(delivery: Delivery, now: float) -> DeadLetter:
     """Return what is known of a dead letter that was delivered; never raises."""
     method = delivery.method
     # The connections of framing.py hand these to consumers.
-    properties = cast(framing.Properties, delivery.properties)
+    properties = cast(Properties, delivery.properties)
     death = _latest_x_death(properties.encoded)
     routing_key = method.routing_key
     keys = death.get('routing-keys')
@@ -203,7 +203,7 @@ def _time(death: dict[str, Any], now: float) -> float:
     return at
 
 
-def _readable(properties: framing.Properties) -> dict[str, Any]:
+def _readable(properties: Properties) -> dict[str, Any]:
     found = {'content_type': properties.content_type, **vars(properties)}
     present = {name: value for name, value in found.items() if value is not None}
     present['content_type'] = properties.content_type

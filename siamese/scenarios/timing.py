@@ -38,10 +38,10 @@ class Latencies:
     def __init__(self) -> None:
         self.counts: Counter[int] = Counter()
 
-    def add(self, microseconds: int) -> None:
-        """Count a latency."""
+    def add(self, microseconds: int, times: int = 1) -> None:
+        """Count a latency, which was seen so many times."""
         shift = max(0, microseconds.bit_length() - 8)
-        self.counts[microseconds >> shift << shift] += 1
+        self.counts[microseconds >> shift << shift] += times
 
     def update(self, other: Latencies) -> None:
         """Count all latencies of another."""

@@ -211,7 +211,9 @@ def test_slow_work_does_not_keep_the_connection_waiting(channel, url, monkeypatc
     put(channel, chain('alice', 60))
     args = validate.parse_args(['--url', url, '--count', '60'])
     turns, turn = [], Link._pump
-    monkeypatch.setattr(Link, '_pump', lambda link: (turns.append(link.done), turn(link)))
+    monkeypatch.setattr(
+        Link, '_pump', lambda link, **until: (turns.append(link.done), turn(link, **until))
+    )
     with connected(args, validate.declare) as link:
         for _ in link.deliveries():
             slow = time.monotonic() + session.TICK_S / 4

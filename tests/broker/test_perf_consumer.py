@@ -9,7 +9,7 @@ import signal
 
 import pika
 import pytest
-from support.processes import replace_once, wait_until
+from support.processes import replace_after, replace_once, wait_until
 from support.queues import drain
 from support.raw_properties import undecodable
 
@@ -91,6 +91,23 @@ def test_a_byte_that_changes_on_the_way_is_caught(run, url, channel, encoding, o
     at = perf.body_of(name, 256)[0].index('键'.encode(encoding)) + of_it
     assert f"invalid: corrupt: 'byte {at} is {differs}' (message_id " in done.err
     assert len(drain(channel, 'siamese.dead')) == 1  # the broker's own copy, unaltered
+
+
+def test_a_byte_that_changes_in_the_middle_of_a_run_is_caught(run, url, channel):
+    count = 2000
+    assert run('perf_producer.py', '--count', count, '--quiet').status == 0
+    body = perf.body_of('utf-8', 256)[0]
+    at = body.index('键'.encode())
+    alter = replace_after(b'-0000001000-', '键'.encode(), b'\x00' + '键'.encode()[1:])
+    with proxy.in_front_of(url, alter=alter) as between:
+        done = run('perf_consumer.py', '--count', count, '--json', '-', '--url', between.url)
+    summary = json.loads(done.out)
+    assert (done.status, summary['delivered'], summary['invalid']) == (1, count, 1)
+    assert f"invalid: corrupt: 'byte {at} is 00, not {body[at]:02x}' (message_id " in done.err
+    [(properties, dead)] = drain(channel, 'siamese.dead')
+    assert dead == body and f'{properties.message_id!r}' in done.err
+    assert properties.message_id.split('-')[1] == '0000001000'
+    assert drain(channel, QUEUE) == []
 
 
 BAD = {
@@ -195,9 +212,10 @@ def test_unasked_deliveries_do_not_pile_up(run, url):
     assert run('perf_producer.py', '--count', count, '--quiet').status == 0
     args, most = perf_consumer.parse_args(['--url', url, '--auto-ack', '--count', str(count)]), 0
     with delivery.connected(args, perf_consumer.declare) as link:
-        for _ in link.deliveries():
-            hashlib.sha256(bytes(100_000))  # takes longer than reading
-            most = max(most, len(link.inbox))
+        for run in link.runs():
+            for _ in run:
+                hashlib.sha256(bytes(100_000))  # takes longer than reading
+            most = max(most, link.inbox.waiting_count())
     assert link.done == count and most < 4000
 
 

@@ -56,6 +56,24 @@ def replace_once(old, new):
     return alter, done
 
 
+def replace_after(marker, old, new):
+    """Return a function for proxy.in_front_of(alter=).
+
+    It replaces the first `old` that comes after the first `marker`.
+    """
+    wanted = [marker, old]  # what to look for, one after the other
+
+    def alter(data):
+        at = 0
+        while wanted and wanted[0] in data[at:]:
+            at = data.index(wanted[0], at)
+            if wanted.pop(0) == old:
+                return data[:at] + new + data[at + len(old) :]
+        return data
+
+    return alter
+
+
 class Running:
     """A script as a process.
 

@@ -56,7 +56,7 @@ def test_queue_arguments(text, pair):
 @given(st.integers(1, 10**9), st.floats(0, 4e9))
 def test_message_ids_name_the_time_when_they_were_due(number, due):
     message_id = performance.message_id('cafe0123', number, due)
-    assert performance.due_of(message_id) == int(due * 1e6)
+    assert performance.dues_of([message_id]) == {int(due * 1e6): 1}
     assert len(message_id) == len(performance.message_id('cafe0123', 0, 0))
 
 
@@ -69,14 +69,25 @@ def test_malformed_queue_arguments_are_refused(text):
 @pytest.mark.parametrize(
     'stranger',
     [
-        None,
-        '',
-        'hello',
-        b'bytes',
-        'ünïcode',
-        'order 4000000000000000',
-        'cafe0123-0000000001-400000000000000x',
+        b'',
+        b'hello',
+        'ünïcode'.encode(),
+        b'order 4000000000000000',
+        b'cafe0123-0000000001-400000000000000x',
+        b'CAFE0123-0000000001-4000000000000000',
+        b'cafe0123-0000000001-+000000000000000',
+        b'cafe0123-0000000001-4000_000_000_000',
+        b'cafe0123 0000000001 4000000000000000',
     ],
 )
 def test_a_message_id_of_a_stranger_names_no_time(stranger):
-    assert performance.due_of(stranger) is None
+    ours = performance.message_id('cafe0123', 1, 4e9)
+    assert performance.dues_of([stranger]) == {}
+    if len(stranger) == len(ours):
+        assert performance.dues_of([ours, stranger, ours]) == {}
+    assert performance.dues_of([ours, ours]) == {4 * 10**15: 2}
+
+
+def test_message_ids_that_are_due_together_are_those_of_each():
+    many = performance.message_ids('cafe0123', range(1, 4), 4e9)
+    assert many == [performance.message_id('cafe0123', number, 4e9) for number in (1, 2, 3)]

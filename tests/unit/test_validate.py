@@ -8,7 +8,7 @@ from support.block_messages import GENESIS, GOLDEN, chain, follow, message
 
 import common
 import validate
-from siamese.messaging import framing
+from siamese.messaging.properties import Properties
 from siamese.scenarios import mining
 
 
@@ -38,7 +38,7 @@ def test_the_block_of_the_wiki_is_valid():
 @pytest.mark.parametrize('case', BAD)
 def test_a_bad_block_is_rejected_for_its_reason(case):
     (properties, body), reason = BAD[case]
-    assert judge(framing.Properties(b''.join(properties.encode())), body) == reason
+    assert judge(Properties(b''.join(properties.encode())), body) == reason
 
 
 def test_the_next_prime_after_max_is_the_highest_valid_proof():
