@@ -31,8 +31,8 @@ in the same order.
 
 Ctrl-C ends the faults early; a second one stops immediately. The queues on your
 broker are removed in both cases. Exit status: 0 valid, 1 invalid, a script that
-failed or messages that no longer got through, 2 usage, 3 no RabbitMQ, or the audit
-could not tell.
+failed or messages that no longer got through, 2 usage, 3 no RabbitMQ, no broker at
+--url, or the audit could not tell.
 
 Examples:
     ./soak.py --minutes 30
@@ -54,6 +54,7 @@ from typing import NamedTuple
 
 import common
 from siamese import flags, ledger, script, verdict
+from siamese.messaging import blocking
 from siamese.testbed import faults
 from siamese.testbed.rabbitmq import DidNotStart, NotInstalled
 from siamese.testbed.workload import (
@@ -169,7 +170,7 @@ def add_flags(parser: flags.Parser) -> None:
     limits = parser.group(flags.STOP)
     limits.add_argument(
         '--minutes',
-        type=flags.number(float, 0),
+        type=flags.number(float, 0.01),
         default=10,
         metavar='M',
         help='inject faults for M minutes (default: 10)',
@@ -189,7 +190,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     args = flags.parse(parser, argv)
     if args.broker_url is not None:
         try:
-            common.endpoints(args.broker_url, 'soak.py')
+            args.endpoints = common.endpoints(args.broker_url, 'soak.py')
         except ValueError as error:
             parser.error(str(error))
     return args
@@ -213,6 +214,9 @@ def run(args: argparse.Namespace, folder: str) -> list[Injected]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = parse_args(argv)
+    if args.broker_url:
+        # The scripts would wait for a broker that is unavailable, or not that of the URL.
+        blocking.first_reachable(args.endpoints)
     folder = args.folder or tempfile.mkdtemp(prefix='siamese-soak-')
     os.makedirs(folder, exist_ok=True)
     open(ledger_in(folder), 'x').close()

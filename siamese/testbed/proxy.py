@@ -17,6 +17,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
+import common
 from siamese.testbed import rabbitmq
 
 DIRECTIONS = ('up', 'down')  # to the server, to the client
@@ -56,11 +57,12 @@ class Proxy:
     """
 
     def __init__(self, url: str, tls: ssl.SSLContext | None, alter: Alter) -> None:
-        parts = urlsplit(url)
-        self.target = (parts.hostname, parts.port)
+        (server,) = common.endpoints(url, 'proxy.py')
+        self.target = (server.host, server.port)
         self.tls = tls
         self.alter = alter
         (self.port,) = rabbitmq.free_ports(1)
+        parts = urlsplit(url)
         login = parts.netloc[: parts.netloc.rfind('@') + 1]
         netloc = f'{login}127.0.0.1:{self.port}'
         self.url = parts._replace(netloc=netloc).geturl()

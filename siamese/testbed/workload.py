@@ -145,11 +145,11 @@ class Workload:
                 status = process.returncode
                 raise Failure(f'{name} ended with status {status}', 1)
 
-    def stop(self, names: Iterable[str]) -> None:
+    def stop(self, names: Iterable[str], expected: Collection[int] = (0,)) -> None:
         """Let workers finish; raise Failure if one does not, or fails."""
         for name in names:
             self.running[name].send_signal(signal.SIGINT)
-        self.finish(names)
+        self.finish(names, expected)
 
     def finish(
         self,
@@ -169,10 +169,10 @@ class Workload:
     def drain(self) -> None:
         """Stop the workers, and take the last messages out of the queues."""
         self.stop(PRODUCERS)
-        self.stop(CONSUMERS)
+        # Exit status 3: there was no message for this consumer.
+        self.stop(CONSUMERS, expected=(0, 3))
         for name in CONSUMERS:
             self.start(name, '--idle', '5')
-        # Exit status 3: no message was left for this consumer.
         self.finish(CONSUMERS, expected=(0, 3))
 
     def close(self) -> None:
@@ -231,7 +231,8 @@ def remove(
                 connection.channel().queue_delete(queue=queue)
     except Failure as failure:
         names = ' and '.join(queues)
-        logging.error('%s are left, delete them: %s', names, failure)
+        remedy = f'./cleanup.py --delete {" ".join(queues)}'
+        logging.error('%s are left (%s); %s removes them', names, failure, remedy)
 
 
 def new_events(ledger: IO[str]) -> Iterator[dict[str, Any]]:

@@ -6,6 +6,7 @@ import signal
 import pytest
 from support.processes import TEST_TIMEOUT_S, replace_once
 
+from siamese import ROOT
 from siamese.testbed.proxy import in_front_of
 
 OF_CLIENTS = {
@@ -24,12 +25,14 @@ def queues_of(broker, url):
     return broker.ctl('list_queues', *flags, 'name').split()
 
 
-def test_on_your_broker_only_clients_suffer(run, url, broker):
-    """The same seed makes the same faults; nothing stays behind."""
+def test_on_your_broker_only_clients_suffer(run, url, broker, tmp_path):
+    """The same seed makes the same faults; nothing stays behind. It is called by a link."""
+    link = tmp_path / 'soak.py'
+    link.symlink_to(ROOT / 'soak.py')
     orders = []
     for _ in range(2):
         flags = ('--url', url, '--queue-type', 'classic', '--minutes', 0.1, '--seed', 4)
-        done = run('soak.py', *flags, '--json', '-')
+        done = run(link, *flags, '--json', '-')
         assert done.status == 0 and 'Traceback' not in done.err, done.err
         summary = json.loads(done.out)
         assert summary['verdict'].startswith('valid') and summary['faults']
@@ -77,7 +80,8 @@ def test_a_byte_that_changes_on_the_way_is_caught(run, url, tmp_path):
 @pytest.mark.parametrize(
     'flags, complaint',
     [
-        (['--minutes', '-1'], 'must be at least 0'),
+        (['--minutes', '-1'], 'must be at least 0.01'),
+        (['--minutes', '0'], 'must be at least 0.01'),
         (['--url', 'http://x'], 'bad AMQP URL'),
         (['--url', ''], 'no AMQP URL'),
         (['--seed', 'x'], 'invalid'),
@@ -86,6 +90,22 @@ def test_a_byte_that_changes_on_the_way_is_caught(run, url, tmp_path):
 def test_bad_flags_are_reported_in_one_line(run, flags, complaint):
     done = run('soak.py', *flags)
     assert done.status == 2 and complaint in done.err and done.err.count('\n') == 1
+
+
+@pytest.mark.parametrize(
+    'change, cause',
+    [
+        (('127.0.0.1', '127.0.0.2'), 'broker unreachable at 127.0.0.2'),
+        (('guest:guest', 'guest:guessed'), "refuses user 'guest': wrong name or password"),
+    ],
+)
+def test_a_broker_that_it_cannot_use_is_told_before_anything_begins(
+    run, url, tmp_path, change, cause
+):
+    done = run('soak.py', '--url', url.replace(*change), '--folder', tmp_path / 'kept')
+    assert done.status in (1, 3) and cause in done.err
+    assert done.err.count('\n') == 1 and 'guessed' not in done.err
+    assert done.out == '' and not (tmp_path / 'kept').exists()
 
 
 def test_without_rabbitmq_it_says_how_to_install_it(run):

@@ -59,6 +59,20 @@ def has_ended(connection):
         return True
 
 
+@pytest.mark.parametrize(
+    'url, target',
+    [
+        ('amqp://user:secret@127.0.0.1/v', ('127.0.0.1', 5672)),
+        ('amqp://[::1]/v', ('::1', 5672)),
+        ('amqps://127.0.0.1', ('127.0.0.1', 5671)),
+        ('amqp://127.0.0.1:1', ('127.0.0.1', 1)),
+    ],
+)
+def test_a_url_without_a_port_means_that_of_its_scheme(url, target):
+    with in_front_of(url) as proxy:
+        assert proxy.target == target
+
+
 def test_it_passes_all_bytes_both_ways_and_keeps_the_rest_of_the_url(server):
     url, got = server
     body = bytes(range(256)) * 8192  # 2 MB
