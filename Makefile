@@ -19,8 +19,8 @@ dashboard: .venv/page $(BROKER) ## A broker, some traffic, monitor.py, and the p
 demo-saml: .venv/dev $(BROKER) ## SAML 2.0 assertions, token_server.py, a broker, and what three users may do there.
 	@$(ACTIVATE) ./tools/setup.sh broker && ./tools/setup.sh saml && demos/saml.sh
 
-shell: .venv/run $(BROKER) ## A shell with a throwaway broker: AMQP_URL is set, the scripts are at hand.
-	@$(ACTIVATE) ./tools/setup.sh broker && ./broker.py $${SHELL:-sh}
+shell: .venv/run $(BROKER) ## A shell with a throwaway broker and its management API; the scripts are at hand.
+	@$(ACTIVATE) ./tools/setup.sh broker && ./broker.py --management demos/shell.sh
 
 test: .venv/dev $(BROKER) ## Every test, on real brokers.
 	@$(ACTIVATE) for part in broker pdf saml strangers; do ./tools/setup.sh $$part || exit; done && python -m pytest -n $(WORKERS) --dist loadgroup $(ARGS)

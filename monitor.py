@@ -11,7 +11,7 @@ into one SQLite file, for months. Start it first, and leave it running; --once,
     queue         ready  unacked  consumers  oldest  published/s  delivered/s  acked/s
     bert              0        0          0  -               0.0          0.0      0.0
     siamese.dead      0        0          0  -               0.0          0.0      0.0
-    no warnings: 2 queues, 0 messages wait, 0 clients
+    no warnings: 2 queues, 0 messages wait, 0 clients; counters are up to 5 s old
 
 Missing pieces are logged once and skipped: without the management plugin there are
 no metrics; without the event exchange, or the permission to read it, clients are

@@ -39,6 +39,7 @@ Examples:
     ./roles.py --create                 # if users exist: restore their permissions
     PUBLISHER_PASSWORD=secret ./roles.py --create
     ./roles.py --create --prefix shop   # shop-subscriber, shop-publisher ...
+    ./roles.py --create --role subscriber
     ./roles.py --remove                 # also what a killed --check left behind
 """
 
@@ -110,7 +111,7 @@ def new_password() -> str:
 def create(args: Namespace) -> None:
     """Make a user for each role, or restore its permissions."""
     existing = {}
-    for role in ROLES:
+    for role in args.roles:
         path = f'users/{part(user_name(args, role))}'
         existing[role] = find(args.api, path)
     refuse_to_overwrite(args, existing)
@@ -121,7 +122,7 @@ def create(args: Namespace) -> None:
             1,
         )
     logging.info('generated passwords are shown on stdout, this once')
-    for role in ROLES:
+    for role in args.roles:
         create_user(args, role, existing[role])
 
 
@@ -181,7 +182,7 @@ def remove(args: Namespace) -> None:
 
     A user who has permissions on other virtual hosts keeps those, and stays.
     """
-    for role in ROLES:
+    for role in args.roles:
         name = user_name(args, role)
         print(f'{name}: {remove_user(args, name)}')
     vhost = args.endpoint.virtual_host
@@ -258,7 +259,7 @@ def logins_to_try(args: Namespace, name: str, limited: str) -> dict[str, Login]:
         found[who] = Login(own.username, own.password)
     else:
         refuse_if_missing(args)
-    for role in ROLES:
+    for role in args.roles:
         password = given_password(role)
         if password:
             found[role] = Login(user_name(args, role), password)
@@ -268,8 +269,8 @@ def logins_to_try(args: Namespace, name: str, limited: str) -> dict[str, Login]:
 
 
 def refuse_if_missing(args: Namespace) -> None:
-    """Raise Failure unless there is a user for each role."""
-    users = [user_name(args, role) for role in ROLES]
+    """Raise Failure unless there is a user for each role to check."""
+    users = [user_name(args, role) for role in args.roles]
     missing = [user for user in users if not find(args.api, f'users/{part(user)}')]
     if missing:
         names = ', '.join(missing)
@@ -319,7 +320,7 @@ def find_differences(args: Namespace) -> list[str]:
     They matter because not all names can be tried.
     """
     lines = []
-    for role in ROLES:
+    for role in args.roles:
         user = user_name(args, role)
         tags = tags_of(args.api.get(f'users/{part(user)}'))
         lines += unexpected_tags(role, [tag for tag in tags if tag != OWN_TAG])
@@ -343,7 +344,7 @@ def summarize(
         results.extend(refusals.values())
         allowed[who] = {operation: not refusal for operation, refusal in refusals.items()}
     allowed_count = results.count('')
-    not_tried = ', '.join(role for role in ROLES if role not in matrix)
+    not_tried = ', '.join(role for role in args.roles if role not in matrix)
     complete = len(results) == len(logins) * len(permissions.OPERATIONS)
     stopped = script.stop_requested() or 'all tried'
     if not_tried and not script.stop_requested():
@@ -417,6 +418,13 @@ def add_flags(parser: ArgumentParser) -> None:
         help='remove the users that --create made',
     )
     group.add_argument(
+        '--role',
+        dest='roles',
+        action='append',
+        choices=ROLES,
+        help='only the user of this role; may be repeated (default: all four)',
+    )
+    group.add_argument(
         '--prefix',
         type=flags.name,
         default='siamese',
@@ -444,6 +452,7 @@ def parse_args(argv: list[str] | None) -> Namespace:
         management_api.api(args.endpoints[0], args.management_url)
     except ValueError as error:
         parser.error(str(error))
+    args.roles = [role for role in ROLES if role in (args.roles or ROLES)]
     log_in_as_administrator(args)
     args.endpoint = args.endpoints[0]
     args.api = management_api.api(args.endpoint, args.management_url)
@@ -476,10 +485,7 @@ def main(argv: list[str] | None = None) -> int:
     except management_api.Refused as refused:
         if 400 <= refused.status < 500:
             raise Failure(str(refused), 1) from None
-        hint = '; is rabbitmq_management enabled, is MANAGEMENT_URL right?'
-        if refused.status:
-            hint = ''
-        raise Failure(f'{refused}{hint}', 3) from None
+        raise Failure(str(refused), 3) from None
 
 
 def refuse_if_limited(args: Namespace) -> None:

@@ -24,6 +24,9 @@ CLOUD = '.cloudamqp.com'
 CLOUD_PORTS = {'http': 80, 'https': 443}
 PORTS = {'http': 15672, 'https': 15671}
 
+# What to do where no management API answers.
+REMEDY = 'rabbitmq-plugins enable rabbitmq_management, or see --management-url'
+
 BAD_URL = 'bad management URL: expected http://user:password@host:port'
 
 
@@ -96,7 +99,8 @@ class ManagementApi:
             raise Refused(why, 0) from None
         except (OSError, ValueError, http.client.HTTPException) as error:
             cause = getattr(error, 'reason', None) or error
-            raise Refused(f'no management API at {self.base} ({cause})', 0) from None
+            why = f'no management API at {self.base} ({cause}); {REMEDY}'
+            raise Refused(why, 0) from None
 
     def _open(self, request: urllib.request.Request) -> bytes:
         timeout = REQUEST_TIMEOUT_S

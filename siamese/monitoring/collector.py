@@ -18,11 +18,9 @@ EVENT_EXCHANGE = 'amq.rabbitmq.event'
 # Grace period: the API may not list yet a connection the event exchange has announced.
 GRACE_S = 10
 NO_METRICS = 'no metrics of queues and clients'
-NO_METRICS_REMEDY = (
-    'rabbitmq-plugins enable rabbitmq_management, give the user the tag monitoring,'
-    ' or see --management-url'
-)
 NO_NODES_REMEDY = 'it needs the tag monitoring'
+# How often a broker counts, unless its collect_statistics_interval says otherwise.
+STATISTICS_INTERVAL_S = 5
 NO_EVENT_EXCHANGE = (
     f'no exchange {EVENT_EXCHANGE} in this virtual host: clients are seen at each'
     ' collection only; rabbitmq-plugins enable rabbitmq_event_exchange'
@@ -291,6 +289,13 @@ def _store_broker(db: Connection, found: Snapshot, missing: Iterable[str], now: 
     )
 
 
+def explain(refused: management_api.Refused) -> str:
+    """Return why there are no metrics, and the remedy."""
+    if refused.status in (401, 403):
+        return f'{refused}; {NO_NODES_REMEDY}'
+    return str(refused)
+
+
 def collect_or_explain(
     db: Connection,
     api: ManagementApi,
@@ -311,7 +316,7 @@ def collect_or_explain(
         if refused.status == 503:  # the broker is starting
             return False
         collected = False
-        text = f'{NO_METRICS}: {refused}; {NO_METRICS_REMEDY}'
+        text = f'{NO_METRICS}: {explain(refused)}'
         queues.reset_rates(db)
         database.set_facts(db, events=False, missing=[text])
     gaps = database.get_fact(db, 'missing', [])

@@ -46,6 +46,7 @@ class Situation(NamedTuple):
 
     now: float
     is_kept: bool  # in a file, by a monitor.py: so the age of messages is known
+    age_s: float  # of the counters, at most
     broker: database.Broker
     queues: list[QueueRow]
     clients: list[ClientRow]
@@ -94,6 +95,7 @@ def _situation(args: argparse.Namespace) -> Situation:
     endpoint = args.endpoints[0]
     db = database.open_for_writing(path)
     api = management_api.api(endpoint, args.management_url)
+    age_s: float = collector.STATISTICS_INTERVAL_S
     try:
         if database.take_ownership(db, path, common.display_address(endpoint)):
             _collect_once_started(db, api, endpoint.virtual_host)
@@ -101,18 +103,27 @@ def _situation(args: argparse.Namespace) -> Situation:
             database.set_facts(db, state=database.UP, since=since)
         else:
             api.get('overview')
+            age_s += _interval_of_collections(db)
     except management_api.Refused as refused:
-        remedy = 'is it running, is --management-url right?'
-        raise Failure(f'{refused}; {remedy}', 3) from None
+        raise Failure(collector.explain(refused), 3) from None
     now = time.time()
     return Situation(
         now=now,
         is_kept=is_kept,
+        age_s=age_s,
         broker=database.broker(db),
         queues=queues.rows(db),
         clients=clients.rows(db),
         warnings=alerts.warnings(db, args.unread_after or 0, now - DAY_S, now),
     )
+
+
+def _interval_of_collections(db: Connection) -> float:
+    """Return the seconds between two collections of the monitor.py that keeps a history."""
+    monitor = database.broker(db)['monitor']
+    if not monitor:  # it has only just started
+        return 0
+    return monitor['interval']
 
 
 def _collect_once_started(db: Connection, api: ManagementApi, vhost: str) -> None:
@@ -161,7 +172,8 @@ def _print_situation(situation: Situation) -> None:
         warnings = count_of(len(situation.warnings), 'warning')
     known_queues = count_of(len(situation.queues), 'queue')
     people = count_of(len(connected), 'client')
-    print(f'{warnings}: {known_queues}, {situation.waiting():,} messages wait, {people}')
+    found = f'{known_queues}, {situation.waiting():,} messages wait, {people}'
+    print(f'{warnings}: {found}; counters are up to {situation.age_s:g} s old')
 
 
 def _queue_cells(row: QueueRow, situation: Situation) -> list[Any]:

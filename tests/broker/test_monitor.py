@@ -18,6 +18,7 @@ from support.processes import TEST_TIMEOUT_S, let_fault_last, wait_for_value, wa
 from support.queues import manage, waiting
 
 from siamese import ROOT
+from siamese.messaging import management_api
 from siamese.monitoring import clients, database, dead_letters, events, queues
 from siamese.testbed import proxy
 from siamese.testbed import rabbitmq as broker_module
@@ -527,6 +528,7 @@ def test_without_the_management_plugin_it_says_so_and_keeps_dead_letters(start, 
         assert once.status == 3 and once.out.startswith(
             'SIAMESE UNKNOWN - no management API at http://127.0.0.1:1 '
         )
+        assert management_api.REMEDY in line and management_api.REMEDY in once.out
         done = monitor.stop()
         assert (
             done.status == 0 and done.err.count('no metrics') == 1 and 'Traceback' not in done.err

@@ -26,7 +26,8 @@ def test_once_prints_the_situation_and_leaves_nothing_behind(run, broker, channe
     assert (
         done.status == 0
         and '\x1b' not in done.out
-        and '2 warnings: 2 queues, 2 messages wait' in done.out
+        and '2 warnings: 2 queues, 2 messages wait, 1 client; counters are up to 5 s old\n'
+        in done.out
     )
     assert 'warning: siamese.dead: 1 message and no consumer' in done.out
     found = json.loads((tmp_path / 'now.json').read_text())
