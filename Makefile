@@ -57,8 +57,10 @@ bench: .venv/dev ## Measure side by side with peers and bare limits, and write b
 screenshots: .venv/dev ## Take the pictures of README.md and docs/dashboard.md anew.
 	@$(ACTIVATE) ./tools/setup.sh broker && ./tools/setup.sh browser && python tools/screenshots.py
 
-clean: ## Remove what make made (not what apt installed).
-	rm -rf .venv .rabbitmq4 siamese.pdf docs/.mermaid bench/.peers .hypothesis .pytest_cache .ruff_cache .mypy_cache __pycache__ */__pycache__
+clean: ## Remove what make made (not what apt installed), and all that examples wrote into runs/.
+	rm -rf .venv .rabbitmq4 siamese.pdf docs/.mermaid bench/.peers .hypothesis .pytest_cache .ruff_cache .mypy_cache erl_crash.dump
+	find runs -mindepth 1 -maxdepth 1 ! -name .gitignore -exec rm -rf {} +
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/run: requirements.txt tools/setup.sh
 	@./tools/setup.sh venv requirements.txt && touch $@

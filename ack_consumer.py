@@ -11,7 +11,7 @@ separately, or not at all:
 
 Pairs with ack_producer.py; start any number of both, in any order.
 
-    $ ./ack_consumer.py --name carol --count 4 --seed 17 --ledger ack.jsonl
+    $ ./ack_consumer.py --name carol --count 4 --seed 17 --ledger runs/ack.jsonl
     1 of 4  alice 1  Hello world  priority 0, 0.4 s old  acked
     2 of 4  alice 2  Hello world  priority 0, 0.4 s old  rejected
     3 of 4  alice 3  Hello world  priority 0, 0.3 s old  unacked
@@ -32,7 +32,7 @@ Examples:
     ./ack_consumer.py                                 # 60 % acked, 30 % rejected, 10 % unacked
     ./ack_consumer.py --ack 100 --idle 5              # empty the queue
     ./ack_consumer.py --lose 100 --prefetch 10        # hold 10 messages until Ctrl-C
-    ./ack_consumer.py --ledger ack.jsonl              # write a ledger for audit.py
+    ./ack_consumer.py --ledger runs/ack.jsonl         # write a ledger for audit.py
 """  # noqa: E501 - sample output is as printed
 
 import logging

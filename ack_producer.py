@@ -7,7 +7,7 @@ overtake those that wait in a classic queue, --ttl gives it a time to live.
 Expired messages are moved to siamese.dead. Pairs with ack_consumer.py;
 start any number of both, in any order.
 
-    $ ./ack_producer.py --name alice --count 3 --rate 10 --ledger ack.jsonl
+    $ ./ack_producer.py --name alice --count 3 --rate 10 --ledger runs/ack.jsonl
     alice 1 of 3  Hello world  priority 0
     alice 2 of 3  Hello world  priority 0
     alice 3 of 3  Hello world  priority 0
@@ -20,7 +20,7 @@ Examples:
     ./ack_producer.py                                 # one message/s until Ctrl-C
     ./ack_producer.py --count 10 --priority random    # priorities from 0 to 9
     ./ack_producer.py --count 10 --ttl 5              # ... that live for 5 s
-    ./ack_producer.py --ledger ack.jsonl              # write a ledger for audit.py
+    ./ack_producer.py --ledger runs/ack.jsonl         # write a ledger for audit.py
 """
 
 import random

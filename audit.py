@@ -6,7 +6,7 @@ audit.py needs no broker. It counts messages that still wait in the queue as
 lost, so drain it first. Attempted, ok, lost, unexpected, duplicated and
 recovered are the words of Jepsen's queue checker.
 
-    $ ./audit.py run.jsonl
+    $ ./audit.py runs/run.jsonl
          3  attempted            by alice
          3  confirmed            by the broker
          3  ok                   delivered and checked, by carol
@@ -32,8 +32,8 @@ unexpected. Exit status: 0 valid, 1 invalid, 2 usage, 3 could not tell (nothing
 attempted, no consumer, or an unreadable line).
 
 Examples:
-    ./audit.py run.jsonl
-    ./audit.py producers.jsonl validators.jsonl --json verdict.json
+    ./audit.py runs/run.jsonl
+    ./audit.py runs/producers.jsonl runs/validators.jsonl --json runs/verdict.json
 """
 
 from siamese import flags, ledger, script

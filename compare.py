@@ -25,7 +25,7 @@ broker was unavailable, nothing was possible, or Ctrl-C.
 
 Examples:
     ./compare.py                                      # is the broker at AMQP_URL all right?
-    ./compare.py $OLD $NEW --html brokers.html        # a page with charts to pass on
+    ./compare.py $OLD $NEW --html runs/brokers.html   # a page with charts to pass on
     ./compare.py $CLOUDAMQP --budget 2000             # a free plan
     ./compare.py $OLD $NEW --only throughput
 """
@@ -135,9 +135,9 @@ def examine_and_clean_up(broker: Candidate, names: Sequence[str]) -> Column:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
     if left:
         logging.error(
-            '%s: these are left, delete them: %s',
+            '%s: some queues and exchanges are left; ./cleanup.py --delete %s deletes them',
             broker.address,
-            ', '.join(left),
+            ' '.join(left),
         )
     return Column(
         broker=product_of(broker),

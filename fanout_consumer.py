@@ -9,7 +9,7 @@ a consumer the queue is deleted. Two consumers with different queues both
 get every message, two with the same queue share them. Pairs with
 fanout_producer.py; start any number of both, in any order.
 
-    $ ./fanout_consumer.py bert --name carol --count 3 --ledger fanout.jsonl
+    $ ./fanout_consumer.py bert --name carol --count 3 --ledger runs/fanout.jsonl
     1 of 3  alice 1  Hello world, 0.9 s old
     2 of 3  alice 2  Hello world, 0.8 s old
     3 of 3  alice 3  Hello world, 0.7 s old
@@ -25,7 +25,7 @@ than --count, or broker unavailable for --give-up-after.
 Examples:
     ./fanout_consumer.py                              # the queue of this host, until Ctrl-C
     ./fanout_consumer.py bert --idle 20               # stop when nothing came for 20 s
-    ./fanout_consumer.py --ledger fanout.jsonl        # write a ledger for audit.py
+    ./fanout_consumer.py --ledger runs/fanout.jsonl   # write a ledger for audit.py
 """  # noqa: E501 - sample output is as printed
 
 import socket
@@ -36,8 +36,6 @@ from siamese.messaging.deliveries import Invalid
 from siamese.messaging.link import connected
 from siamese.messaging.topology import DEAD_LETTER_EXCHANGE, declare_dead_letters
 from siamese.scenarios import hello
-
-QUEUE_EXPIRES_MS = 3_600_000  # without a consumer; then the broker deletes the queue
 
 LINE = '{tally}  {producer} {number}  Hello world, {age:.1f} s old{remarks}'
 SUMMARY = (
@@ -60,7 +58,7 @@ def declare(channel, link):
         arguments={
             'x-dead-letter-exchange': DEAD_LETTER_EXCHANGE,
             'x-queue-type': link.args.queue_type,
-            'x-expires': QUEUE_EXPIRES_MS,
+            'x-expires': hello.QUEUE_EXPIRES_MS,
         },
     )
     channel.queue_bind(queue=link.args.queue, exchange=link.args.exchange)

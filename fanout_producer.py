@@ -7,7 +7,7 @@ queue bound to it. A copy that no consumer takes in time is moved to
 siamese.dead. Pairs with fanout_consumer.py; start any number of both, in
 any order.
 
-    $ ./fanout_producer.py --name alice --count 3 --rate 10 --ledger fanout.jsonl
+    $ ./fanout_producer.py --name alice --count 3 --rate 10 --ledger runs/fanout.jsonl
     alice 1 of 3  Hello world
     alice 2 of 3  Hello world
     alice 3 of 3  Hello world
@@ -19,7 +19,7 @@ some were unroutable, or broker unavailable for --give-up-after.
 Examples:
     ./fanout_producer.py                              # one message/s until Ctrl-C
     ./fanout_producer.py --ttl 60 --rate 5            # five, that live for a minute
-    ./fanout_producer.py --ledger fanout.jsonl        # write a ledger for audit.py
+    ./fanout_producer.py --ledger runs/fanout.jsonl   # write a ledger for audit.py
 """
 
 from siamese import flags, script

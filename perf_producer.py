@@ -21,7 +21,7 @@ unavailable for --give-up-after.
 
 Examples:
     ./perf_producer.py --duration 30 --warm-up 5
-    ./perf_producer.py --rate 1000 --csv run.csv      # then bench/plot.py run.csv draws it
+    ./perf_producer.py --rate 1000 --csv runs/run.csv # bench/plot.py runs/run.csv draws it
     ./perf_producer.py --confirm 0                    # what confirms cost; proves nothing
     ./perf_producer.py --queue-type quorum --persistent --size 4096
 """  # noqa: E501 - sample output is as printed

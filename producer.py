@@ -6,7 +6,7 @@ mandatory, and republished until the broker confirms it. Each producer mines
 its own chain, in one process on one core. Pairs with validate.py; start any
 number of both, in any order, before or after the broker.
 
-    $ ./producer.py --name alice --count 3 --ledger run.jsonl
+    $ ./producer.py --name alice --count 3 --ledger runs/run.jsonl
     alice 1 of 3  00003a0b3944ee70…  proof 11618567    24,379 attempts  0.04 s
     alice 2 of 3  00001727621b6258…  proof 15056857    30,451 attempts  0.05 s
     alice 3 of 3  00001dc6289cfb17…  proof 16658137    71,908 attempts  0.06 s
@@ -22,7 +22,7 @@ Examples:
     ./producer.py                                     # mine until Ctrl-C
     ./producer.py --count 100 --rate 2                # at most 2 blocks/s
     ./producer.py --difficulty 5 --max 500000000      # 16 times the work
-    ./producer.py --ledger run.jsonl                  # write a ledger for audit.py
+    ./producer.py --ledger runs/run.jsonl             # write a ledger for audit.py
 """
 
 import json

@@ -56,7 +56,7 @@ from urllib.parse import unquote, urlsplit
 import common
 from common import Failure
 from siamese import flags, script
-from siamese.access import permissions
+from siamese.access import permissions, users
 from siamese.access.standard_roles import (
     ROLES,
     deviations_of,
@@ -67,6 +67,7 @@ from siamese.access.users import (
     OWN_TAG,
     find,
     get_patterns,
+    is_own,
     put_permissions,
     put_user,
     tags_of,
@@ -124,11 +125,6 @@ def create(args: Namespace) -> None:
     logging.info('generated passwords are shown on stdout, this once')
     for role in args.roles:
         create_user(args, role, existing[role])
-
-
-def is_own(user: dict) -> bool:
-    """Return whether roles.py made a user."""
-    return OWN_TAG in tags_of(user)
 
 
 def refuse_to_overwrite(args: Namespace, existing: dict) -> None:
@@ -197,13 +193,9 @@ def remove_user(args: Namespace, name: str) -> str:
         return 'does not exist'
     if not is_own(user):
         return 'not made by roles.py, left alone'
-    vhost = args.endpoint.virtual_host
-    held = [permission['vhost'] for permission in args.api.get(f'{path}/permissions')]
-    others = [each for each in held if each != vhost]
+    others = users.remove(args.api, args.endpoint.virtual_host, name)
     if not others:
-        args.api.delete(path)
         return 'removed'
-    args.api.delete(f'permissions/{part(vhost)}/{part(name)}')
     names = ', '.join(others)
     return f'permissions removed; stays, because it has some on {names}'
 

@@ -8,7 +8,7 @@ confirmed: a question without an answer is retried after --timeout, and one
 that is returned, because no server is there, after a second. Pairs with
 rpc_server.py; start any number of both, in any order.
 
-    $ ./rpc_client.py --count 4 & ./rpc_server.py --count 4 --quiet > server.txt; wait
+    $ ./rpc_client.py --count 4 & ./rpc_server.py --count 4 --quiet > runs/server.txt; wait
     1 is not prime, 471.8 ms
     3 is prime, 1.3 ms
     5 is prime, 1.2 ms

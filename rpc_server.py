@@ -7,7 +7,7 @@ correlation_id of the question, which is acknowledged after that. Pairs with
 rpc_client.py and with any other AMQP client that asks; start any number of
 both, in any order.
 
-    $ ./rpc_server.py --count 4 & ./rpc_client.py --count 4 --quiet > client.txt; wait
+    $ ./rpc_server.py --count 4 & ./rpc_client.py --count 4 --quiet > runs/client.txt; wait
     1 of 4  1 is not prime
     2 of 4  3 is prime
     3 of 4  5 is prime

@@ -6,7 +6,7 @@ after the check; rejects invalid ones, which are dead-lettered (siamese.dlx
 -> siamese.dead). Pairs with producer.py; start any number of both, in any
 order.
 
-    $ ./validate.py --name carol --count 3 --ledger run.jsonl
+    $ ./validate.py --name carol --count 3 --ledger runs/run.jsonl
     1 of 3  alice 1  00003a0b3944ee70…  valid
     2 of 3  alice 2  00001727621b6258…  valid
     3 of 3  alice 3  00001dc6289cfb17…  valid
@@ -24,7 +24,7 @@ Examples:
     ./validate.py                                     # validate until Ctrl-C
     ./validate.py --idle 10                           # stop when no block came for 10 s
     ./validate.py --difficulty 5 --max 500000000      # as the producers
-    ./validate.py --ledger run.jsonl                  # write a ledger for audit.py
+    ./validate.py --ledger runs/run.jsonl             # write a ledger for audit.py
 """  # noqa: E501 - sample output is as printed
 
 import json

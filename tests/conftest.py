@@ -12,6 +12,8 @@ from support.documents import clone_into
 from support.processes import Running
 from support.queues import manage
 
+import common
+from siamese.messaging import management_api
 from siamese.testbed import rabbitmq as broker_module
 
 settings.register_profile('patient', deadline=None)  # a stalled machine must not fail a test
@@ -39,6 +41,12 @@ def broker():
         os.environ.pop(variable, None)
     with broker_module.throwaway(management=True) as throwaway:
         yield throwaway
+
+
+@pytest.fixture
+def api(broker):
+    """The management API, called as the administrator."""
+    return management_api.api(common.endpoints(broker.url, 'test')[0], broker.management_url)
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from siamese.access.permissions import TEMPORARY
 from siamese.access.standard_roles import KINDS
 from siamese.messaging import management_api
 from siamese.messaging.management_api import ManagementApi, part
@@ -61,6 +62,40 @@ def tags_of(user: dict[str, Any]) -> list[str]:
     if isinstance(tags, str):
         return [tag for tag in tags.split(',') if tag]
     return list(tags)
+
+
+def is_own(user: dict[str, Any]) -> bool:
+    """Return whether roles.py made a user."""
+    return OWN_TAG in tags_of(user)
+
+
+def own_users(api: ManagementApi, vhost: str) -> list[str]:
+    """Return the users that roles.py made for a virtual host, and those a killed check left."""
+    vhosts_of: dict[str, list[str]] = {}
+    for permission in api.get('permissions'):
+        vhosts_of.setdefault(permission['user'], []).append(permission['vhost'])
+    found = []
+    for user in api.get('users'):
+        name = user['name']
+        is_here = vhost in vhosts_of.get(name, [vhost])
+        if is_here and (is_own(user) or name.startswith(TEMPORARY)):
+            found.append(name)
+    return sorted(found)
+
+
+def remove(api: ManagementApi, vhost: str, user: str) -> list[str]:
+    """Remove the permissions of a user on a virtual host, and then the user.
+
+    A user who has permissions on other virtual hosts stays; returns those.
+    """
+    path = f'users/{part(user)}'
+    held = [permission['vhost'] for permission in api.get(f'{path}/permissions')]
+    others = [each for each in held if each != vhost]
+    if not others:
+        api.delete(path)
+    elif vhost in held:
+        api.delete(f'permissions/{part(vhost)}/{part(user)}')
+    return others
 
 
 def why_not_administrator(api: ManagementApi) -> str:

@@ -271,7 +271,7 @@ def _precondition_failed(error: ChannelClosedByBroker) -> str:
     if _says(error, 'inequivalent'):
         return (
             f'it exists with other properties: {reply}; '
-            'delete it, or choose another name or --queue-type'
+            'delete it (see ./cleanup.py), or choose another name or --queue-type'
         )
     return ''
 

@@ -52,7 +52,10 @@ WHAT_TO_DO = {
     'alarm': (
         'While there is an alarm the broker accepts no messages. Free memory or disk on that node.'
     ),
-    'unread': ('Start a consumer of that queue, or delete the queue if it is not needed any more.'),
+    'unread': (
+        'Start a consumer of that queue.'
+        ' If it is not needed any more, ./cleanup.py --delete QUEUE deletes it.'
+    ),
     'dead': (
         'Start a consumer, or let messages live longer.'
         ' Then ./monitor.py --requeue QUEUE requeues them.'

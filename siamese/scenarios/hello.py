@@ -17,6 +17,8 @@ from siamese.messaging.deliveries import Delivery, Invalid
 from siamese.messaging.link import Link
 
 TEXT = b'Hello world'
+EXCHANGE = 'siamese.fanout'
+QUEUE_EXPIRES_MS = 3_600_000  # of scenario 3: without a consumer the broker deletes it
 REMEMBERED_MESSAGES = 10_000  # and runs, that a consumer knows of, the latest: 4 MB
 MESSAGE_ID = re.compile('(.{1,200})-([0-9a-f]{8})-([1-9][0-9]{0,17})')  # name, run, number
 
@@ -42,7 +44,7 @@ def add_exchange_flag(parser: flags.Parser) -> None:
     parser.add_argument(
         '--exchange',
         type=flags.name,
-        default='siamese.fanout',
+        default=EXCHANGE,
         help='fanout exchange (default: %(default)s)',
     )
 

@@ -230,9 +230,8 @@ def remove(
             for queue in queues:
                 connection.channel().queue_delete(queue=queue)
     except Failure as failure:
-        names = ' and '.join(queues)
-        remedy = f'./cleanup.py --delete {" ".join(queues)}'
-        logging.error('%s are left (%s); %s removes them', names, failure, remedy)
+        names = ' '.join(queues)
+        logging.error('%s; queues are left, ./cleanup.py --delete %s deletes them', failure, names)
 
 
 def new_events(ledger: IO[str]) -> Iterator[dict[str, Any]]:

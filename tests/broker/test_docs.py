@@ -8,7 +8,7 @@ import re
 import subprocess
 
 import pytest
-from support.documents import environment, normal, sessions, steps_of
+from support.documents import environment, files_in, normal, sessions, steps_of
 from support.processes import TEST_TIMEOUT_S
 from support.scripts import SCENARIO_SCRIPTS
 
@@ -25,6 +25,7 @@ SAMPLES = [
     'token_server.py',
     'broker.py',
     'compare.py',
+    'cleanup.py',
 ]
 # Of docs/, those with commands; compare.md compares two brokers, as test_compare.py does.
 PAGES = sorted(
@@ -32,6 +33,10 @@ PAGES = sorted(
     for path in (ROOT / 'docs').glob('*.md')
     if '```console' in path.read_text() and path.name != 'compare.md'
 )
+
+
+# Where commands may write: examples, make, and token_server.py its keys.
+WRITTEN = ('runs/', '.venv/', 'siamese-keys/')
 
 
 @pytest.fixture
@@ -70,8 +75,9 @@ def test_the_samples_in_the_docstrings(copy, broker, variables, run):
 def in_one_shell(steps, folder, **more):
     """Run the commands of `steps` in one shell, as a person would.
 
-    Return what each of them showed on stdout.
+    What they write goes into runs/. Return what each of them showed on stdout.
     """
+    before = files_in(folder)
     shell = [
         'set -e',
         *(f'echo "=== {number}"\n{command}' for number, (command, _) in enumerate(steps)),
@@ -90,6 +96,8 @@ def in_one_shell(steps, folder, **more):
     for (command, expected), output in zip(steps, shown):
         if expected.strip():
             assert normal(output) == normal(expected), command
+    written = files_in(folder) - before
+    assert {name for name in written if not name.startswith(WRITTEN)} == set()
     return shown
 
 

@@ -41,12 +41,6 @@ PASSWORDS = {f'{role.upper()}_PASSWORD': f'secret-of-{role}/@' for role in ROLES
 
 
 @pytest.fixture
-def api(broker):
-    """The management API, called as the administrator."""
-    return management_api.api(common.endpoints(broker.url, 'test')[0], broker.management_url)
-
-
-@pytest.fixture
 def manage(start, broker, url, api):
     """roles.py for roles of this test's own, which are removed afterwards.
 

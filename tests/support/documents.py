@@ -61,6 +61,12 @@ def answer_of(command):
     return dict(steps_of(ROOT / 'docs/answers.md'))[command]
 
 
+def files_in(folder):
+    """Return the names of all files in a folder, but for what Python compiles."""
+    found = {str(path.relative_to(folder)) for path in folder.rglob('*') if path.is_file()}
+    return {name for name in found if '__pycache__' not in name}
+
+
 def clone_into(folder):
     """Copy what git knows into a folder, as a clean clone has it; return the folder."""
     command = ['git', 'ls-files', '-co', '--exclude-standard']

@@ -8,7 +8,7 @@ import pytest
 
 from siamese import ROOT
 
-MAX_ROOT_FILES = 19
+MAX_ROOT_FILES = 20
 MAX_COMMON_LINES = 150
 
 # A package may import packages of the layers below its own, and itself. From the top down.
@@ -119,7 +119,7 @@ MODULES = {dotted(name): name for name in [*ROOT_FILES, *INTERNALS]}
 # ---- the root
 
 
-def test_the_root_holds_at_most_19_python_files():
+def test_the_root_holds_at_most_20_python_files():
     assert len(ROOT_FILES) <= MAX_ROOT_FILES, ROOT_FILES
 
 
