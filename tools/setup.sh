@@ -5,16 +5,28 @@
 #   ./tools/setup.sh broker                  a RabbitMQ for broker.py to start, if there is none
 #   ./tools/setup.sh browser                 a Chromium for the tests of dashboard.py, if there is none
 #   ./tools/setup.sh saml                    xmlsec1, with which pysaml2 signs: the identity provider of the tests
-#   ./tools/setup.sh strangers              amqp-publish and amqp-get of rabbitmq-c: a foreign client for the tests
+#   ./tools/setup.sh strangers               amqp-publish and amqp-get of rabbitmq-c: a foreign client for the tests
 #   ./tools/setup.sh pdf                     that, and what tools/pdf.py draws and prints with: fonts, and mermaid in docs/.mermaid
 #   ./tools/setup.sh rabbitmq4               a second one in .rabbitmq4: RabbitMQ 4.x of Debian 13; RABBITMQ_HOME=.rabbitmq4
 #   ./tools/setup.sh peers                   what bench/perf_peers.py measures beside us, in bench/.peers
 #
-# A proxy for pip and apt-get is taken from http_proxy and https_proxy.
+# A proxy for pip and apt-get is taken from http_proxy and https_proxy. A step that fails shows its last lines and the
+# remedy, and ends with status 3.
 set -eu
 cd "$(dirname "$0")/.."
 
 say() { echo "setup: $*" >&2; }
+
+# end REMEDY
+end() { say "$*"; exit 3; }
+
+# quietly COMMAND...: run a command; if it fails, show its last lines, without passwords of URLs.
+quietly() {
+    output=$("$@" 2>&1) && return
+    say 'that failed:'
+    echo "$output" | tail -5 | sed 's|//[^/@ ]*@|//***@|g; s/^/    /' >&2
+    return 1
+}
 
 # apt_install PACKAGE ...: as root, if we are or can become root.
 apt_install() {
@@ -25,27 +37,29 @@ apt_install() {
     fi
     say "installing $*: ${root:+$root }apt-get install $*"
     # Debian would start RabbitMQ as a service that is open to the network. Its way to say no is policy-rc.d.
-    $root sh -c '
+    quietly $root sh -ec '
         policy=/usr/sbin/policy-rc.d
         [ -e $policy ] || { trap "rm -f $policy" EXIT; printf "#!/bin/sh\nexit 101\n" >$policy; chmod +x $policy; }
-        apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "$@" >/dev/null
+        apt-get update -qq
+        DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "$@" >/dev/null
         if [ "$1" = rabbitmq-server ] && [ -d /run/systemd/system ]; then systemctl disable -q rabbitmq-server; fi
     ' sh "$@"
 }
 
 venv() {
-    python3 -c 'import sys; sys.exit(sys.version_info < (3, 9))' || { say 'Python 3.9 or later is needed'; exit 3; }
+    python3 -c 'import sys; sys.exit(sys.version_info < (3, 9))' || end 'Python 3.9 or later is needed'
     if [ ! -x .venv/bin/pip ]; then
         say 'creating the virtual environment .venv'
         if ! python3 -m venv .venv >/dev/null 2>&1; then
-            say 'python3 lacks the module venv, which Debian and Ubuntu keep in the package python3-venv'
-            rm -rf .venv
-            apt_install python3-venv || { say 'as root: apt-get install python3-venv, then again'; exit 3; }
-            python3 -m venv .venv
+            say 'that failed; Debian and Ubuntu keep the module venv in the package python3-venv'
+            apt_install python3-venv || true
+            quietly python3 -m venv .venv ||
+                { rm -rf .venv; end 'as root: apt-get install python3-venv, then again; or is the disk full?'; }
         fi
     fi
     say "installing $1 into .venv"
-    .venv/bin/python -m pip install -q --disable-pip-version-check -r "$1"
+    quietly .venv/bin/python -m pip install -q --disable-pip-version-check -r "$1" ||
+        end 'is the package index reachable? see https_proxy, PIP_INDEX_URL, and PIP_CERT for another certificate; then again'
 }
 
 broker() {
@@ -60,19 +74,19 @@ browser() {
         command -v $name >/dev/null && return
     done
     say 'no Chromium is installed here'
-    apt_install chromium || { say 'install Chromium or Chrome (as root: apt-get install chromium), then again'; exit 3; }
+    apt_install chromium || end 'install Chromium or Chrome (as root: apt-get install chromium), then again'
 }
 
 saml() {
     command -v xmlsec1 >/dev/null && return
     say 'no xmlsec1 is installed here'
-    apt_install xmlsec1 || { say 'install xmlsec1 (as root: apt-get install xmlsec1), then again'; exit 3; }
+    apt_install xmlsec1 || end 'install xmlsec1 (as root: apt-get install xmlsec1), then again'
 }
 
 strangers() {
     command -v amqp-publish >/dev/null && return
     say 'no amqp-publish is installed here'
-    apt_install amqp-tools || { say 'install the tools of rabbitmq-c (as root: apt-get install amqp-tools), then again'; exit 3; }
+    apt_install amqp-tools || end 'install the tools of rabbitmq-c (as root: apt-get install amqp-tools), then again'
 }
 
 pdf() {
@@ -80,12 +94,15 @@ pdf() {
     # The documents quote Arabic, Chinese and Japanese, and characters beyond 16 bits.
     for character in 0645 503c 30fc 1d11e 20bb7 1f407; do
         [ -n "$(fc-list ":charset=$character")" ] || { apt_install fonts-dejavu-core fonts-noto-cjk fonts-symbola && break; } ||
-            { say "no font has the character U+$character; see DejaVu, Noto Sans CJK, Symbola"; exit 3; }
+            end "no font has the character U+$character; see DejaVu, Noto Sans CJK, Symbola"
     done
     if [ ! -d docs/.mermaid/node_modules ]; then
-        command -v npm >/dev/null || apt_install npm || { say 'npm is needed, to fetch mermaid'; exit 3; }
+        command -v npm >/dev/null || apt_install npm || end 'npm is needed, to fetch mermaid'
         say 'fetching mermaid into docs/.mermaid: npm install @mermaid-js/tiny@12'
-        npm install --silent --no-save --prefix docs/.mermaid @mermaid-js/tiny@12 >/dev/null
+        quietly npm install --loglevel=error --no-save --prefix docs/.mermaid @mermaid-js/tiny@12 || {
+            rm -rf docs/.mermaid
+            end 'is the npm registry reachable? see https_proxy, and NODE_EXTRA_CA_CERTS for another certificate; then again'
+        }
     fi
 }
 
@@ -95,13 +112,13 @@ rabbitmq4() {
     home=.rabbitmq4 PATH=$PATH:/usr/sbin
     if [ ! -e $home/sbin ]; then
         command -v debootstrap >/dev/null || apt_install debootstrap ||
-            { say 'without RabbitMQ 4.x: it needs debootstrap, of Debian or Ubuntu'; exit 3; }
+            end 'without RabbitMQ 4.x: it needs debootstrap, of Debian or Ubuntu'
         say "fetching RabbitMQ 4.x of Debian 13 into $home: debootstrap --download-only"
         rm -rf $home && mkdir -p $home/programs
-        debootstrap --download-only --variant=minbase --include=rabbitmq-server trixie "$PWD/$home/debian" >$home/log ||
-            { tail -3 $home/log >&2; say 'without RabbitMQ 4.x: debootstrap could not download it'; exit 3; }
+        quietly debootstrap --download-only --variant=minbase --include=rabbitmq-server trixie "$PWD/$home/debian" ||
+            end 'without RabbitMQ 4.x: debootstrap could not download it; see http_proxy'
         for package in $home/debian/var/cache/apt/archives/*.deb; do
-            dpkg-deb -x "$package" $home/debian
+            quietly dpkg-deb -x "$package" $home/debian || end 'without RabbitMQ 4.x: is the disk full?'
         done
         rm -rf $home/debian/var
         ln -sf mawk $home/debian/usr/bin/awk # which its installation would do
@@ -118,7 +135,7 @@ END
         mv $home/programs $home/sbin # last, so what is there is complete
     fi
     version=$(timeout 60 $home/sbin/rabbitmqctl version </dev/null) ||
-        { say 'without RabbitMQ 4.x: this machine allows no mount namespace (unshare --mount)'; exit 3; }
+        end 'without RabbitMQ 4.x: this machine allows no mount namespace (unshare --mount)'
     say "RabbitMQ $version is in $home"
 }
 
@@ -126,24 +143,24 @@ peers() {
     here=bench/.peers
     mkdir -p $here
     say "installing requirements/peers.txt into $here/venv"
-    { [ -x $here/venv/bin/pip ] || python3 -m venv $here/venv; } &&
-        $here/venv/bin/python -m pip install -q --disable-pip-version-check -r requirements/peers.txt ||
+    { [ -x $here/venv/bin/pip ] || quietly python3 -m venv $here/venv; } &&
+        quietly $here/venv/bin/python -m pip install -q --disable-pip-version-check -r requirements/peers.txt ||
         say 'without py-amqp and aio-pika: pip could not install them'
     if [ ! -d $here/node_modules/amqplib ]; then
         command -v npm >/dev/null || apt_install npm || true
         say "fetching amqplib into $here: npm install amqplib"
-        npm install --silent --no-save --prefix $here amqplib >/dev/null || say 'without amqplib: it needs node and npm'
+        quietly npm install --loglevel=error --no-save --prefix $here amqplib || say 'without amqplib: it needs node and npm'
     fi
     for peer in rabbitmq_c rabbitmq_c_tuned; do
         build="cc -O2 -o $here/$peer bench/peers/$peer.c -lrabbitmq"
         say "compiling the peer $peer: $build"
-        $build 2>/dev/null || { apt_install gcc libc6-dev librabbitmq-dev && $build; } ||
+        $build 2>/dev/null || { apt_install gcc libc6-dev librabbitmq-dev && quietly $build; } ||
             say "without $peer: it needs a C compiler and librabbitmq"
     done
     if [ ! -d $here/java ]; then
         command -v mvn >/dev/null || apt_install maven || true
         say "fetching PerfTest into $here/java: mvn dependency:copy-dependencies"
-        mvn -q -B -Dstyle.color=never -f bench/peers/pom.xml dependency:copy-dependencies -DoutputDirectory="$PWD/$here/java" >/dev/null ||
+        quietly mvn -q -B -Dstyle.color=never -f bench/peers/pom.xml dependency:copy-dependencies -DoutputDirectory="$PWD/$here/java" ||
             { rm -rf $here/java; say 'without PerfTest: it needs Java and Maven'; }
     fi
 }

@@ -47,3 +47,44 @@ def test_make_shell_has_the_management_api(copy):
         ['make', '-n', 'shell'], cwd=copy, capture_output=True, encoding='utf-8', check=True
     )
     assert './broker.py --management demos/shell.sh' in listed.stdout
+
+
+# ---- the status of a script
+
+
+@pytest.fixture
+def make(copy):
+    """A function that runs make, with what is written as tools/setup.sh and as soak.py."""
+    (copy / '.venv/bin').mkdir(parents=True)
+    for name in 'bin/activate', 'dev', 'run', 'page', 'pdf':
+        (copy / '.venv' / name).touch()
+
+    def make(target, setup, soak=''):
+        for name, text in (('tools/setup.sh', setup), ('soak.py', soak)):
+            (copy / name).write_text(f'#!/bin/sh\n{text}\n')
+        return subprocess.run(
+            ['make', '--old-file=tools/setup.sh', target],
+            cwd=copy,
+            env=environment(LC_ALL='C', AMQP_URL=''),
+            encoding='utf-8',
+            capture_output=True,
+            timeout=TEST_TIMEOUT_S,
+        )
+
+    return make
+
+
+SET_UP = ['demo', 'dashboard', 'demo-saml', 'shell', 'test', 'soak', 'pdf', 'bench', 'screenshots']
+
+
+@pytest.mark.parametrize('target', [*SET_UP, 'rabbitmq4'])
+def test_make_names_the_status_of_setup(make, target):
+    done = make(target, 'exit 3')
+    assert done.returncode == 2 and re.search(r'Error 3$', done.stderr, re.MULTILINE), done
+
+
+@pytest.mark.parametrize('status', [1, 3, 130])
+def test_make_names_the_status_of_a_script(make, status):
+    done = make('soak', 'exit 0', f'exit {status}')
+    assert done.returncode == 2
+    assert re.search(rf'Error {status}$', done.stderr, re.MULTILINE), done

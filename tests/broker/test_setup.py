@@ -28,7 +28,7 @@ def machine(tmp_path):
         shutil.copy(ROOT / name, tmp_path / name)
     bin = tmp_path / 'bin'
     bin.mkdir()
-    for tool in 'sh', 'dirname', 'id', 'sed', 'rm', 'mkdir', 'tail':
+    for tool in 'sh', 'dirname', 'id', 'sed', 'rm', 'mkdir', 'tail', 'chmod':
         (bin / tool).symlink_to(shutil.which(tool))
 
     def run(python, *argv, **env):
@@ -59,6 +59,53 @@ def test_without_rabbitmq_it_says_how_to_install_it(machine):
 def test_without_venv_it_says_how_to_install_it(machine):
     done = machine(f'[ "$2" = venv ] && exit 1; {REAL}', 'venv', 'requirements.txt')
     assert done.returncode == 3 and 'as root: apt-get install python3-venv' in done.stderr
+
+
+def program(path, text):
+    """Write a shell script."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f'#!/bin/sh\n{text}\n')
+    path.chmod(0o755)
+
+
+LAST_LINES = (
+    'for number in 1 2 3 4 5 6 7; do echo "line $number of http://me:secret@proxy"; done >&2'
+)
+
+
+def assert_it_shows_the_last_lines(done):
+    """It ends with status 3, five lines of LAST_LINES without the password, and the remedy."""
+    assert done.returncode == 3
+    lines = done.stderr.splitlines()
+    assert lines[-7:-1] == [
+        'setup: that failed:',
+        *(f'    line {number} of http://***@proxy' for number in range(3, 8)),
+    ]
+    assert lines[-1].startswith('setup: ') and 'again' in lines[-1]
+
+
+def test_pip_that_fails_shows_its_last_lines_and_the_remedy(machine, tmp_path):
+    program(tmp_path / '.venv/bin/pip', '')
+    program(tmp_path / '.venv/bin/python', f'{LAST_LINES}; exit 1')
+    done = machine(REAL, 'venv', 'requirements.txt')
+    assert_it_shows_the_last_lines(done)
+    assert 'PIP_CERT' in done.stderr
+
+
+def test_npm_that_fails_shows_its_last_lines_and_the_remedy(machine, tmp_path):
+    program(tmp_path / 'bin/chromium', '')
+    program(tmp_path / 'bin/fc-list', 'echo a font')
+    program(tmp_path / 'bin/npm', f'mkdir -p docs/.mermaid/node_modules; {LAST_LINES}; exit 1')
+    done = machine(REAL, 'pdf')
+    assert_it_shows_the_last_lines(done)
+    assert 'NODE_EXTRA_CA_CERTS' in done.stderr
+    assert not (tmp_path / 'docs/.mermaid').exists()  # else the next run takes it for complete
+
+
+def test_apt_get_that_fails_shows_its_last_lines_and_the_remedy(machine, tmp_path):
+    program(tmp_path / 'bin/id', 'echo 0')
+    program(tmp_path / 'bin/apt-get', f'[ $1 = install ] || exit 0; {LAST_LINES}; exit 100')
+    assert_it_shows_the_last_lines(machine(REAL, 'saml'))
 
 
 def test_an_old_python_is_refused(machine):
