@@ -54,14 +54,19 @@ def test_make_shell_has_the_management_api(copy):
 
 @pytest.fixture
 def make(copy):
-    """A function that runs make, with what is written as tools/setup.sh and as soak.py."""
+    """A function that runs make, where each program does only what is written here."""
     (copy / '.venv/bin').mkdir(parents=True)
-    for name in 'bin/activate', 'dev', 'run', 'page', 'pdf':
+    (copy / '.venv/bin/activate').write_text('PATH=$PWD/.venv/bin:$PATH')
+    for name in 'dev', 'run', 'page', 'pdf':
         (copy / '.venv' / name).touch()
 
-    def make(target, setup, soak=''):
-        for name, text in (('tools/setup.sh', setup), ('soak.py', soak)):
+    def make(target, setup, soak='exit 9'):
+        programs = {'tools/setup.sh': setup, 'soak.py': soak}
+        for name in 'broker.py', 'demos/saml.sh', '.venv/bin/python':
+            programs[name] = 'exit 9'
+        for name, text in programs.items():
             (copy / name).write_text(f'#!/bin/sh\n{text}\n')
+            (copy / name).chmod(0o755)
         return subprocess.run(
             ['make', '--old-file=tools/setup.sh', target],
             cwd=copy,
