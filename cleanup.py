@@ -44,6 +44,7 @@ import socket
 import sys
 from argparse import Namespace
 from collections.abc import Iterable, Iterator
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 import pika
@@ -70,6 +71,15 @@ KNOWN_QUEUES = (
 KNOWN_EXCHANGES = (DEAD_LETTER_EXCHANGE, hello.EXCHANGE)
 KINDS = ('queue', 'exchange', 'policy', 'user')
 
+QUEUE_COLUMNS = 'name,type,arguments,messages,consumers'
+STREAM_ARGUMENTS = (
+    'x-max-age',
+    'x-max-length-bytes',
+    'x-stream-max-segment-size-bytes',
+    'x-initial-cluster-size',
+    'x-queue-leader-locator',
+)
+
 NOT_FOUND = 404
 RESOURCE_LOCKED = 405
 PRECONDITION_FAILED = 406
@@ -90,6 +100,7 @@ class Found(NamedTuple):
     messages: int | None = 0
     consumers: int | None = 0
     problem: str = ''  # why it cannot be deleted
+    is_stream: bool = False  # for AMQP a stream is empty and unused, whatever it holds
 
     def __str__(self) -> str:
         return f'{self.kind} {printable(self.name)}'
@@ -114,14 +125,14 @@ def find(args: Namespace) -> list[Found]:
 def named(connection: pika.BlockingConnection, names: Iterable[str]) -> list[Found]:
     """Return the queues and the exchanges of these names."""
     names = list(dict.fromkeys(names))
-    queues = [queue_of(connection, name) for name in names]
+    queues = [queue_or_stream(connection, name) for name in names]
     exchanges = [exchange_of(connection, name) for name in names]
     return [found for found in queues + exchanges if found]
 
 
 def usual(connection: pika.BlockingConnection) -> list[Found]:
     """Return what scripts make that run without flags."""
-    queues = [queue_of(connection, name) for name in KNOWN_QUEUES]
+    queues = [queue_or_stream(connection, name) for name in KNOWN_QUEUES]
     host = socket.gethostname()
     queues.append(queue_of(connection, host))
     if queues[-1] and not is_fanout_queue(connection, host):
@@ -133,9 +144,9 @@ def usual(connection: pika.BlockingConnection) -> list[Found]:
 def listed(args: Namespace, connection: pika.BlockingConnection) -> list[Found]:
     """Return what the management API lists; raise Refused if that is nothing at all."""
     vhost = part(args.endpoint.virtual_host)
-    rows = args.api.get(f'queues/{vhost}?columns=name,arguments')
-    names = sorted(row['name'] for row in rows if is_our_queue(row))
-    queues = [queue_of(connection, name) for name in names]
+    rows = args.api.get(f'queues/{vhost}?columns={QUEUE_COLUMNS}')
+    rows.sort(key=itemgetter('name'))
+    queues = [queue_in(connection, row) for row in rows if is_our_queue(row)]
     found = [queue for queue in queues if queue]
     exchanges = names_at(args, f'exchanges/{vhost}?columns=name')
     found += [Found('exchange', name) for name in exchanges]
@@ -189,6 +200,41 @@ def queue_of(connection: pika.BlockingConnection, name: str) -> Found | None:
     return Found('queue', name, method.message_count, method.consumer_count)
 
 
+def queue_in(connection: pika.BlockingConnection, row: dict[str, Any]) -> Found | None:
+    """Return what a queue holds that the management API lists, None if it is gone."""
+    queue = queue_of(connection, row['name'])
+    if queue and row.get('type') == 'stream':
+        return queue._replace(
+            messages=row.get('messages', 0),
+            consumers=row.get('consumers', 0),
+            is_stream=True,
+        )
+    return queue
+
+
+def queue_or_stream(connection: pika.BlockingConnection, name: str) -> Found | None:
+    """Return what a queue holds, as far as AMQP tells; None if there is no such queue."""
+    queue = queue_of(connection, name)
+    if queue and queue.messages == 0 and may_be_stream(connection, name):
+        return queue._replace(messages=None, consumers=None, is_stream=True)
+    return queue
+
+
+def may_be_stream(connection: pika.BlockingConnection, name: str) -> bool:
+    """Return whether a queue has the arguments of a stream.
+
+    The broker compares them when a queue is declared again, and names the first
+    that is different.
+    """
+    try:
+        channel = connection.channel()
+        channel.queue_declare(queue=name, durable=True, arguments={'x-queue-type': 'stream'})
+        channel.close()
+    except ChannelClosedByBroker as error:
+        return any(f"'{argument}'" in error.reply_text for argument in STREAM_ARGUMENTS)
+    return True
+
+
 def exchange_of(connection: pika.BlockingConnection, name: str) -> Found | None:
     """Return an exchange, None if there is no such exchange."""
     try:
@@ -238,7 +284,7 @@ def why_refused(error: ChannelClosedByBroker) -> str:
 
 def delete_all(args: Namespace, found: list[Found]) -> dict[Found, str]:
     """Delete what was found; return what was left, and why."""
-    agreed = [queue for queue in found if queue.messages and agrees(args, queue)]
+    agreed = [one for one in found if may_hold_messages(one) and agrees(args, one)]
     left: dict[Found, str] = {}
     with blocking.connected(args.endpoint) as connection:
         for one in sorted(found, key=place_in_order):
@@ -258,6 +304,10 @@ def place_in_order(one: Found) -> tuple[int, bool]:
     return KINDS.index(one.kind), one.name == DEAD_LETTER_QUEUE
 
 
+def may_hold_messages(one: Found) -> bool:
+    return bool(one.messages) or one.is_stream
+
+
 def agrees(args: Namespace, queue: Found) -> bool:
     """Return whether the messages of a queue may be deleted; ask if that is not known."""
     if args.yes:
@@ -265,8 +315,7 @@ def agrees(args: Namespace, queue: Found) -> bool:
     is_terminal = sys.stdin and sys.stdin.isatty()
     if queue.consumers or not is_terminal:
         return False
-    held = count_of(queue.messages or 0, 'message')
-    print(f'delete {queue} and its {held}? [y/N] ', end='', file=sys.stderr, flush=True)
+    print(f'delete {queue} and its {held_by(queue)}? [y/N] ', end='', file=sys.stderr, flush=True)
     while not script.stop_requested():
         ready, _, _ = select.select([sys.stdin], [], [], ANSWER_INTERVAL_S)
         if ready:
@@ -287,7 +336,7 @@ def delete(
         return 'other queues that are left dead-letter into it'
     try:
         if one.kind == 'queue':
-            return delete_queue(connection, one.name, with_messages)
+            return delete_queue(connection, one, with_messages)
         if one.kind == 'exchange':
             connection.channel().exchange_delete(exchange=one.name, if_unused=True)
             return ''
@@ -298,21 +347,21 @@ def delete(
         return str(refused)
 
 
-def delete_queue(connection: pika.BlockingConnection, name: str, with_messages: bool) -> str:
+def delete_queue(connection: pika.BlockingConnection, one: Found, with_messages: bool) -> str:
     """Delete a queue; return why it was left, '' if it is gone.
 
     Quorum queues do not know if_empty and if_unused, so we look a moment before.
     """
-    now = queue_of(connection, name)
+    now = one if one.is_stream else queue_of(connection, one.name)
     if not now:
         return ''
     if now.problem:
         return now.problem
     if now.consumers:
         return f'in use by {count_of(now.consumers, "consumer")}'
-    if now.messages and not with_messages:
-        return f'it holds {count_of(now.messages, "message")}; see --yes'
-    connection.channel().queue_delete(queue=name)
+    if may_hold_messages(now) and not with_messages:
+        return f'it holds {held_by(now)}; see --yes'
+    connection.channel().queue_delete(queue=one.name)
     return ''
 
 
@@ -341,6 +390,13 @@ def lines_of(found: list[Found]) -> Iterator[str]:
     for one in found:
         if one.kind != 'queue':
             yield str(one)
+
+
+def held_by(queue: Found) -> str:
+    """Return how many messages a queue holds, in words."""
+    if queue.messages:
+        return count_of(queue.messages, 'message')
+    return 'messages, perhaps: it is a stream'
 
 
 def shown(count: int | None) -> int | str:

@@ -13,7 +13,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 from support.documents import environment
-from support.processes import TEST_TIMEOUT_S, Running
+from support.processes import TEST_TIMEOUT_S, Running, wait_until
 from support.queues import manage, waiting
 
 from siamese import ROOT
@@ -234,6 +234,32 @@ def test_a_user_without_the_permission_is_told_so(run, made, url, api):
         assert "queue bert: left, ACCESS_REFUSED - access to queue 'bert'" in done.out
     finally:
         api.delete('users/reader')
+
+
+# ---- streams, which AMQP shows as empty and unused
+
+STREAM = ('--queue', 'siamese.stream', '--queue-type', 'stream')
+
+
+@pytest.mark.parametrize('argument', [(), ('--queue-arg', 'x-max-age=1D')])
+def test_a_stream_is_deleted_only_with_yes(run, clean, broker, url, argument):
+    run('perf_producer.py', *STREAM, *argument, '--count', 5, '--quiet')
+    flags = '--delete', 'siamese.stream'
+    for done in clean('--delete'), run('cleanup.py', *flags):
+        assert done.status == 3, done
+        assert 'queue siamese.stream: left, it holds' in done.out, done
+    assert 'siamese.stream' in on_broker(broker, url, 'queues')
+    assert run('cleanup.py', *flags, '--yes').status == 0
+    assert 'siamese.stream' not in on_broker(broker, url, 'queues')
+
+
+def test_a_stream_in_use_is_left(start, run, clean, broker, api, url):
+    consumer = start('perf_consumer.py', *STREAM)
+    consumer.wait_for('ready')
+    path = f'queues/{url.rpartition("/")[2]}/siamese.stream'
+    wait_until(lambda: api.get(path).get('consumers') == 1, 'the counters')
+    assert 'siamese.stream: left, in use by 1 consumer\n' in clean('--delete', '--yes').out
+    consumer.stop()
 
 
 # ---- asking
