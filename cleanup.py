@@ -36,8 +36,6 @@ Examples:
     ./cleanup.py --delete anna bert     # only the queues anna and bert
 """
 
-from __future__ import annotations
-
 import logging
 import select
 import socket
@@ -97,8 +95,8 @@ class Found(NamedTuple):
 
     kind: str
     name: str
-    messages: int | None = 0
-    consumers: int | None = 0
+    messages: 'int | None' = 0
+    consumers: 'int | None' = 0
     problem: str = ''  # why it cannot be deleted
     is_stream: bool = False  # for AMQP a stream is empty and unused, whatever it holds
 
@@ -187,7 +185,7 @@ def refuse_other_broker(args: Namespace, connection: pika.BlockingConnection) ->
         )
 
 
-def queue_of(connection: pika.BlockingConnection, name: str) -> Found | None:
+def queue_of(connection: pika.BlockingConnection, name: str) -> 'Found | None':
     """Return what a queue holds now, None if there is no such queue."""
     try:
         channel = connection.channel()
@@ -200,7 +198,7 @@ def queue_of(connection: pika.BlockingConnection, name: str) -> Found | None:
     return Found('queue', name, method.message_count, method.consumer_count)
 
 
-def queue_in(connection: pika.BlockingConnection, row: dict[str, Any]) -> Found | None:
+def queue_in(connection: pika.BlockingConnection, row: dict[str, Any]) -> 'Found | None':
     """Return what a queue holds that the management API lists, None if it is gone."""
     queue = queue_of(connection, row['name'])
     if queue and row.get('type') == 'stream':
@@ -212,7 +210,7 @@ def queue_in(connection: pika.BlockingConnection, row: dict[str, Any]) -> Found 
     return queue
 
 
-def queue_or_stream(connection: pika.BlockingConnection, name: str) -> Found | None:
+def queue_or_stream(connection: pika.BlockingConnection, name: str) -> 'Found | None':
     """Return what a queue holds, as far as AMQP tells; None if there is no such queue."""
     queue = queue_of(connection, name)
     if queue and queue.messages == 0 and may_be_stream(connection, name):
@@ -235,7 +233,7 @@ def may_be_stream(connection: pika.BlockingConnection, name: str) -> bool:
     return True
 
 
-def exchange_of(connection: pika.BlockingConnection, name: str) -> Found | None:
+def exchange_of(connection: pika.BlockingConnection, name: str) -> 'Found | None':
     """Return an exchange, None if there is no such exchange."""
     try:
         channel = connection.channel()
@@ -399,7 +397,7 @@ def held_by(queue: Found) -> str:
     return 'messages, perhaps: it is a stream'
 
 
-def shown(count: int | None) -> int | str:
+def shown(count: 'int | None') -> 'int | str':
     return '?' if count is None else count
 
 
@@ -422,7 +420,7 @@ def summarize(args: Namespace, found: list[Found], left: dict[Found, str]) -> di
 # ---- flags
 
 
-def parse_args(argv: list[str] | None) -> Namespace:
+def parse_args(argv: 'list[str] | None') -> Namespace:
     parser = flags.parser(__doc__)
     parser.add_argument(
         'names',
@@ -451,7 +449,7 @@ def parse_args(argv: list[str] | None) -> Namespace:
     return args
 
 
-def main(argv: list[str] | None = None) -> int:
+def main(argv: 'list[str] | None' = None) -> int:
     args = parse_args(argv)
     args.endpoint = blocking.first_reachable(args.endpoints)
     args.api = management_api.api(args.endpoint, args.management_url)
