@@ -14,6 +14,7 @@ from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 import pika
 
+from common import bracketed
 from siamese import flags
 from siamese.messaging import credentials
 
@@ -169,18 +170,11 @@ def _split(
 
 def _base(parts: SplitResult) -> str:
     """Return the URL without its login, and with a port."""
-    host = parts.hostname or ''
+    host = unquote(parts.hostname or '')
     ports = CLOUD_PORTS if host.endswith(CLOUD) else PORTS
     port = parts.port or ports[parts.scheme]
     path = parts.path.rstrip('/')
     return f'{parts.scheme}://{bracketed(host)}:{port}{path}'
-
-
-def bracketed(host: str) -> str:
-    """Return a host as it stands in a URL: an IPv6 address in brackets."""
-    if ':' in host:
-        return f'[{host}]'
-    return host
 
 
 def part(text: str) -> str:
