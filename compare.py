@@ -37,6 +37,7 @@ import dataclasses
 import logging
 import os
 import signal
+import sqlite3
 import tempfile
 import time
 from collections.abc import Sequence
@@ -88,7 +89,7 @@ def run_check(broker: Candidate, name: str) -> Cell:
         return Cell('FAIL', str(error))
     except Unavailable as error:
         return Cell('not known', str(error))
-    except blocking.ERRORS as error:
+    except (*blocking.ERRORS, sqlite3.Error) as error:
         cause = errors.cause(error)
         return Cell('not known', f'cannot go on ({cause})')
     except Stopped:
@@ -97,7 +98,7 @@ def run_check(broker: Candidate, name: str) -> Cell:
 
 
 def examine(broker: Candidate, names: Sequence[str]) -> dict[str, Cell]:
-    """Run checks; after the first 'not known' the others are not known."""
+    """Run checks, until a signal comes or the broker is gone; then nothing more is known."""
     cells: dict[str, Cell] = {}
     gone = None
     for name in names:
@@ -116,7 +117,8 @@ def examine(broker: Candidate, names: Sequence[str]) -> dict[str, Cell]:
             time.monotonic() - began,
         )
         cells[name] = cell
-        if cell.verdict == 'not known':
+        is_known = cell.verdict != 'not known'
+        if script.stop_requested() or not (is_known or broker.answers()):
             gone = cell
     return cells
 

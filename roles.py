@@ -117,8 +117,8 @@ def create(args: Namespace) -> None:
     vhost = args.endpoint.virtual_host
     if not find(args.api, f'vhosts/{part(vhost)}'):
         raise Failure(
-            f'no virtual host {vhost!r}; see AMQP_URL, or rabbitmqctl add_vhost',
-            1,
+            f'no virtual host {vhost!r}; see AMQP_URL, rabbitmqctl add_vhost',
+            3,
         )
     logging.info('generated passwords are shown on stdout, this once')
     for role in ROLES:
@@ -138,7 +138,7 @@ def refuse_to_overwrite(args: Namespace, existing: dict) -> None:
         raise Failure(
             f'{names}: not made by roles.py, and left alone; '
             'choose another --prefix, or --overwrite them',
-            1,
+            3,
         )
 
 
@@ -273,7 +273,7 @@ def refuse_if_missing(args: Namespace) -> None:
     missing = [user for user in users if not find(args.api, f'users/{part(user)}')]
     if missing:
         names = ', '.join(missing)
-        raise Failure(f'there is no user {names}; see ./roles.py --create', 1)
+        raise Failure(f'there is no user {names}; see ./roles.py --create', 3)
 
 
 def create_twin(args: Namespace, role: str, name: str) -> Login:
@@ -474,8 +474,6 @@ def main(argv: list[str] | None = None) -> int:
             remove(args)
         return 0
     except management_api.Refused as refused:
-        if 400 <= refused.status < 500:
-            raise Failure(str(refused), 1) from None
         hint = '; is rabbitmq_management enabled, is MANAGEMENT_URL right?'
         if refused.status:
             hint = ''
@@ -490,7 +488,7 @@ def refuse_if_limited(args: Namespace) -> None:
         raise Failure(
             f'{who} may not create or remove users ({limited}); '
             'let an administrator do it, or see --check',
-            1,
+            3,
         )
 
 

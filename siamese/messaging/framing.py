@@ -20,7 +20,8 @@ from typing import Any, Callable
 
 import pika
 from pika import frame, spec
-from pika.adapters import select_connection
+
+from siamese.messaging import handshake
 
 # At most this much is read from the socket at a time. More is handed to the
 # transport when it has less than this left to write.
@@ -31,12 +32,6 @@ FRAME_HEADER = spec.FRAME_HEADER
 FRAME_BODY = spec.FRAME_BODY
 FRAME_END = spec.FRAME_END
 FRAME_END_BYTE = bytes([FRAME_END])
-FRAME_TYPES = (
-    FRAME_METHOD,
-    FRAME_HEADER,
-    FRAME_BODY,
-    spec.FRAME_HEARTBEAT,
-)
 
 # frame type, channel number, payload size
 FRAME_PREFIX = struct.Struct('>BHL')
@@ -54,15 +49,6 @@ TAG_AND_BIT_BYTES = TAG_AND_BIT.size
 METHOD_ID_BYTES = 4
 DELIVER = struct.pack('>L', spec.Basic.Deliver.INDEX)
 ACK = struct.pack('>L', spec.Basic.Ack.INDEX)
-
-
-def loop() -> select_connection.IOLoop:
-    """Return an IOLoop that is ready for use."""
-    # select waits to the microsecond, epoll to the next millisecond.
-    select_connection.SELECT_TYPE = 'select'
-    ioloop = select_connection.IOLoop()
-    ioloop.activate_poller()
-    return ioloop
 
 
 # ---- properties
@@ -237,7 +223,7 @@ class Channel(pika.channel.Channel):
         connection._adapter_emit_data(b''.join(pieces))
 
 
-class Connection(pika.SelectConnection):
+class Connection(handshake.Connection):
     """A SelectConnection that collects what it has to write.
 
     Its owner calls flush() before and after each turn of the loop.
@@ -264,12 +250,9 @@ class Connection(pika.SelectConnection):
             self.emitted_size = 0
             super()._adapter_emit_data(data)
 
-    def abort(self, why: str) -> None:
-        """Drop the connection to a broker that does not answer.
-
-        `why` becomes the reason of the loss.
-        """
-        self._terminate_stream(pika.exceptions.StreamLostError(why))
+    def abort(self, why: Exception) -> None:
+        """Drop the connection; `why` becomes the reason of the loss."""
+        self._terminate_stream(why)
 
     def _create_channel(
         self,
@@ -310,11 +293,12 @@ class Connection(pika.SelectConnection):
             return 0
         kind, number, size = FRAME_PREFIX.unpack_from(buffer, at)
         end = start + size
-        if kind not in FRAME_TYPES:
-            check_protocol(buffer, at)
-        elif len(buffer) <= end:
+        if kind not in handshake.FRAME_TYPES:
+            self._end_over(buffer[at:])
             return 0
-        elif kind == FRAME_METHOD and buffer.startswith(ACK, start):
+        if len(buffer) <= end:
+            return 0
+        if kind == FRAME_METHOD and buffer.startswith(ACK, start):
             channel = self._channels.get(number)
             if channel and channel.on_ack:
                 tag = start + METHOD_ID_BYTES
@@ -374,14 +358,6 @@ class Connection(pika.SelectConnection):
             buffer[body + PREFIX_BYTES : end - 1],
         )
         return end - at
-
-
-def check_protocol(buffer: bytes, at: int) -> None:
-    """Raise InvalidFrameError, unless the broker names its version of AMQP."""
-    if not buffer.startswith(b'AMQP'):
-        begin = str(buffer[at : at + 20])[2:-1]
-        why = f'no AMQP 0-9-1: {begin}'
-        raise pika.exceptions.InvalidFrameError(why)
 
 
 def deliver_method(
