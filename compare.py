@@ -117,10 +117,20 @@ def examine(broker: Candidate, names: Sequence[str]) -> dict[str, Cell]:
             time.monotonic() - began,
         )
         cells[name] = cell
-        is_known = cell.verdict != 'not known'
-        if script.stop_requested() or not (is_known or broker.answers()):
+        if cell.verdict == 'not known' and is_over(broker):
             gone = cell
     return cells
+
+
+def is_over(broker: Candidate) -> bool:
+    """Return whether nothing more can be told: after a signal, or if the broker is gone."""
+    if script.stop_requested():
+        return True
+    try:
+        broker.connect()
+    except Unavailable:
+        return True
+    return False
 
 
 def examine_and_clean_up(broker: Candidate, names: Sequence[str]) -> Column:

@@ -168,14 +168,6 @@ class Candidate:
         with self.channel() as channel:
             self.server = blocking.server_properties(channel.connection)
 
-    def answers(self) -> bool:
-        """Return whether the broker still lets us in."""
-        try:
-            self.connect()
-        except Unavailable:
-            return False
-        return True
-
     def start(self, name: str, *flags: object, url: str = '') -> Script:
         """Start a script against this broker, or against another `url`."""
         base = f'{self.folder}/{len(self.scripts)}'
