@@ -18,7 +18,7 @@ from pika.exceptions import (
 
 from common import Failure
 from siamese.messaging import credentials
-from siamese.messaging.handshake import Unusable, address_of, ask_again, is_silence
+from siamese.messaging.handshake import Unusable, address_of, ask_again
 
 # The exit status of a run that could not tell.
 UNKNOWN = 3
@@ -87,6 +87,7 @@ QUOTED = re.compile(r"""\w+\(-?\d+, '(.*?)'""")
 
 # pika's own words. RabbitMQ's 'Timeout value' is that of acknowledgements.
 PIKA_TIMEOUT = re.compile('Timeout (while|during) ')
+NO_ANSWER = 'no answer'
 
 
 # ---- the cause in a few words
@@ -101,7 +102,7 @@ def cause(error: BaseException) -> str:
     if 'Transport indicated EOF' in text:
         return 'closed by the other side'
     if PIKA_TIMEOUT.search(text):
-        return 'no answer'
+        return NO_ANSWER
     quoted = QUOTED.search(text)
     if quoted:
         return quoted[1]
@@ -139,6 +140,11 @@ def is_poison(error: BaseException) -> bool:
     if isinstance(error, ConnectionClosedByBroker):
         return error.reply_code in CODES_OF_BAD_FRAMES
     return False
+
+
+def is_silence(error: BaseException) -> bool:
+    """Return whether a server let us connect, and said nothing at all."""
+    return isinstance(error, IncompatibleProtocolError) or cause(error) == NO_ANSWER
 
 
 def permission_denied(

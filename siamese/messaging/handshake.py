@@ -13,12 +13,10 @@ import socket
 
 import pika
 from pika import frame, spec
-from pika.adapters.utils.connection_workflow import AMQPConnectorStackTimeout
 from pika.exceptions import (
     AMQPConnectionError,
     AMQPError,
     AuthenticationError,
-    IncompatibleProtocolError,
     InvalidFrameError,
 )
 
@@ -71,12 +69,11 @@ def protocol(greeting: bytes) -> str:
     if not greeting or greeting[0] in FRAME_TYPES:
         return ''
     if greeting.startswith(b'AMQP'):
-        version = greeting[4:8]
-        return AMQP_HEADERS.get(version, f'AMQP of version {version.hex(" ")}')
+        return AMQP_HEADERS.get(greeting[4:8], f'AMQP of another kind ({readable(greeting)})')
     for begin, name in OTHER_PROTOCOLS.items():
         if greeting.startswith(begin):
             return name
-    return readable(greeting)
+    return f'"{readable(greeting)}"'
 
 
 def readable(greeting: bytes) -> str:
@@ -125,9 +122,9 @@ class Connection(pika.SelectConnection):
         except Exception as error:  # invalid bytes may raise any
             if self._opened:
                 raise
-            why = error or type(error).__name__
             where = address_of(self.params)
-            self._terminate_stream(Unusable(f'{where} speaks no valid AMQP 0-9-1 ({why})'))
+            why = f'{where} speaks no valid AMQP 0-9-1 ({error!r}); is the port right?'
+            self._terminate_stream(Unusable(why))
 
     def _get_credentials(self, method_frame: frame.Method) -> tuple[str, bytes | None]:
         try:
@@ -142,11 +139,6 @@ class Connection(pika.SelectConnection):
 
 
 # ---- asking a server that says nothing
-
-
-def is_silence(error: BaseException) -> bool:
-    """Return whether a server let us connect, and said nothing at all."""
-    return isinstance(error, (IncompatibleProtocolError, AMQPConnectorStackTimeout))
 
 
 def ask_again(endpoint: pika.ConnectionParameters) -> BaseException | None:

@@ -28,9 +28,10 @@ from siamese.messaging.errors import (
     cause,
     connection_failure,
     fatal_failure,
+    is_silence,
     permission_denied,
 )
-from siamese.messaging.handshake import Unusable, is_silence
+from siamese.messaging.handshake import Unusable
 
 # The wait before a retry is random, up to a limit that doubles from the first to the last.
 FIRST_RETRY_S = 0.2
