@@ -78,6 +78,9 @@ AT_LOGIN = (ProbableAuthenticationError, ProbableAccessDeniedError, Incompatible
 # ConnectionClosedByBroker: (403) 'ACCESS_REFUSED - ...', as text in such an error.
 CLOSED_AT_LOGIN = re.compile(r"""ConnectionClosedByBroker: \((\d+)\) ['"](.*)['"]""")
 
+# What OpenSSL adds to its words.
+SSL_DETAILS = re.compile(r'\[SSL: \w+\] | \(_ssl\.c:\d+\)')
+
 # What OpenSSL says when the first words of a server are not TLS.
 NO_TLS = ('WRONG_VERSION_NUMBER', 'PACKET_LENGTH_TOO_LONG', 'RECORD_LAYER_FAILURE')
 
@@ -295,16 +298,15 @@ def _tls_failure(
     if is_lost or '[SSL' not in why or 'EOF' in why:
         return None
     server = address_of(endpoint)
+    words = SSL_DETAILS.sub('', why)
     if 'CERTIFICATE_VERIFY_FAILED' in why:
-        remedy = _certificate_remedy(why)
-        return Failure(
-            f'the certificate of {endpoint.host} cannot be verified ({why}); {remedy}', UNKNOWN
-        )
+        message = f'the certificate of {endpoint.host} cannot be verified ({words})'
+        return Failure(f'{message}; {_certificate_remedy(words)}', UNKNOWN)
     if 'ALERT' in why:
-        return _alert_failure(why, server)
+        return _alert_failure(words, server)
     if any(word in why for word in NO_TLS):
         return Failure(f'{server} speaks no TLS; is the port right, or is it amqp://?', UNKNOWN)
-    return Failure(f'{server} and we agree on no TLS ({why}); is the port right?', UNKNOWN)
+    return Failure(f'{server} and we agree on no TLS ({words}); is the port right?', UNKNOWN)
 
 
 def _certificate_remedy(why: str) -> str:
@@ -319,15 +321,13 @@ def _certificate_remedy(why: str) -> str:
 
 def _alert_failure(why: str, server: str) -> Failure | None:
     """The server ended TLS with an alert."""
-    why = why.lower()
     if 'internal' in why:  # an error of the server, which may pass
         return None
-    what = 'no TLS with us'
-    remedy = 'ask whoever runs it'
     if 'certificate required' in why or 'handshake failure' in why:
-        what = 'a client certificate'
         remedy = 'add ?certfile=FILE&keyfile=FILE to the URL'
-        return Failure(f'{server} wants {what} ({why}); {remedy}', UNKNOWN)
+        return Failure(f'{server} wants a client certificate ({why}); {remedy}', UNKNOWN)
+    what = 'our TLS'
+    remedy = 'ask whoever runs it'
     if 'certificate' in why or 'unknown ca' in why:
         what = 'this client certificate'
         remedy = 'see certfile and keyfile in the URL'
