@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import ssl
 
 import pika
 from pika import frame, spec
+from pika.compat import as_bytes
 from pika.exceptions import (
     AMQPConnectionError,
     AMQPError,
@@ -130,7 +132,8 @@ class Connection(pika.SelectConnection):
         try:
             return super()._get_credentials(method_frame)
         except AuthenticationError:
-            offered = ' '.join(str(method_frame.method.mechanisms).split()) or 'none'
+            mechanisms = as_bytes(method_frame.method.mechanisms).decode(errors='replace')
+            offered = ' '.join(mechanisms.split()) or 'none'
             ours = self.params.credentials.TYPE
             raise Unusable(
                 f'{address_of(self.params)} does not offer the login mechanism {ours}, '
@@ -144,12 +147,17 @@ class Connection(pika.SelectConnection):
 def ask_again(endpoint: pika.ConnectionParameters) -> BaseException | None:
     """Ask a server that says nothing what it speaks; return why it cannot be used, if so.
 
-    That is Unusable, or the error of a TLS alert. Takes up to 3 s.
+    That is Unusable, or the error of a TLS alert. Takes up to 4 s.
     """
+    spoken = ''
     try:
         spoken = protocol(first_words(endpoint))
-    except OSError as error:
+    except ssl.SSLError as error:
         return error
+    except OSError:
+        pass  # it may have closed the connection because it waited for TLS
+    if not spoken and not endpoint.ssl_options and speaks_tls(endpoint):
+        spoken = 'TLS'
     if spoken in ('', 'AMQP 0-9-1'):
         return None
     return wrong_protocol(endpoint, spoken)
@@ -180,3 +188,16 @@ def answer(connection: socket.socket) -> bytes:
     with contextlib.suppress(socket.timeout):
         return connection.recv(20)
     return b''
+
+
+def speaks_tls(endpoint: pika.ConnectionParameters) -> bool:
+    """Return whether a server completes the handshake of TLS."""
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    try:
+        connection = socket.create_connection((endpoint.host, endpoint.port), ANSWER_TIMEOUT_S)
+        with connection, context.wrap_socket(connection):
+            return True
+    except OSError:
+        return False
