@@ -102,8 +102,10 @@ def _situation(args: argparse.Namespace) -> Situation:
         else:
             api.get('overview')
     except management_api.Refused as refused:
-        remedy = 'is it running, is --management-url right?'
-        raise Failure(f'{refused}; {remedy}', 3) from None
+        remedy = '; is it running, is --management-url right?'
+        if refused.status:  # it answers
+            remedy = ''
+        raise Failure(f'{refused}{remedy}', 3) from None
     now = time.time()
     return Situation(
         now=now,
