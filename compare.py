@@ -14,14 +14,14 @@ Takes about a minute for each broker.
     priority         pass: 30 messages, highest first
     RabbitMQ 3.10.8 at 127.0.0.1:29104/%2F: 2 pass
 
-A cell says pass, FAIL, or not possible: the plan or the permissions do not allow
-it, which is not a fault of the broker. Legal differences between the brokers are
+A cell says pass, FAIL, not possible: the plan or the permissions do not allow
+it, which is not a fault of the broker; or not known. Legal differences between the brokers are
 named below the table. --budget N: at most N messages are published on each broker,
 over at most 6 connections at a time, through at most 20 queues; free plans count
 them.
 
 Exit status: 0 no check failed, 1 a check failed, 2 usage, 3 could not tell: a
-broker was unavailable, nothing was possible, or Ctrl-C.
+broker was unavailable, nothing was possible, something of ours failed, or Ctrl-C.
 
 Examples:
     ./compare.py                                      # is the broker at AMQP_URL all right?

@@ -13,9 +13,9 @@ perf_producer.py; start any number of both. One process, one core.
 
 The latency runs from the moment when the message was due at the producer
 until it is checked here; between two machines it is as good as their clocks
-agree. Exit status: 0 every body right, 1 one invalid or refused by the
-broker, 2 usage, 3 nothing delivered, fewer than --count, or broker
-unavailable for --give-up-after.
+agree. Exit status: 0 every body right, 1 one invalid, 2 usage, 3 nothing
+delivered, fewer than --count, refused by the broker, or broker unavailable for
+--give-up-after.
 
 Examples:
     ./perf_consumer.py --prefetch 500 --ack-every 100

@@ -32,8 +32,8 @@ AMQP_URL or MANAGEMENT_URL must name an administrator. Without one, as on
 CloudAMQP's shared plans, --check tries what this user may do, and the roles
 whose passwords are in the environment.
 
-Exit status: 0 done and right, 1 a permission is missing or unexpected, or the
-request was refused, 2 usage, 3 could not tell.
+Exit status: 0 done and right, 1 a permission is missing or unexpected, 2 usage, 3
+could not tell: refused by the broker, no users to check, or broker unreachable.
 
 Examples:
     ./roles.py --create                 # if users exist: restore their permissions
