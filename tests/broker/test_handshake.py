@@ -11,6 +11,10 @@ from pika import spec
 from support import stand_in
 from support.processes import Running
 
+import monitor
+from siamese.messaging.link import connected
+from siamese.monitoring import events
+
 ONE_MESSAGE = ['--difficulty', 0, '--count', 1]
 
 
@@ -130,19 +134,22 @@ def test_a_broker_without_a_name():
     assert f'ready: a broker without a name at localhost:{server.port}/v' in done.err
 
 
-@pytest.mark.parametrize('script', ['producer.py', 'monitor.py', 'compare.py'])
-def test_a_broker_with_one_channel(script, tmp_path):
-    answers = {spec.Basic.Publish: lambda _: spec.Basic.Ack(1)}
-    with stand_in.serving(channel_max=1, answers=answers) as server:
-        if script == 'producer.py':
-            done = end_of(script, *ONE_MESSAGE, '--url', server.url())
-            assert done.status == 0
-        elif script == 'monitor.py':
-            done = end_of(script, '--history', ':memory:', '--duration', 0.5, '--url', server.url())
-            assert done.status == 0
-        else:
-            done = end_of(script, '--only', 'limits met', server.url())
-            assert 'these are left' not in done.err
+def test_compare_cleans_up_over_one_channel():
+    with stand_in.serving(channel_max=1) as server:
+        done = end_of('compare.py', '--only', 'limits met', server.url())
+    assert 'these are left' not in done.err
+
+
+def test_monitor_says_that_one_channel_is_too_few_for_events():
+    with stand_in.serving(channel_max=1) as server:
+        args = monitor.parse_args(['--url', server.url(), '--duration', '30'])
+        listener = events.Listener()
+        with connected(args, monitor.declare) as link:
+            link.wait_until(lambda: link.is_ready)
+            listener.listen(link)
+            assert link.is_ready
+    assert listener.missing == [events.ONE_CHANNEL]
+    assert listener.closed_connections() is None
 
 
 def test_a_process_with_very_many_descriptors():
