@@ -11,7 +11,7 @@ import pytest
 import trustme
 from pika import spec
 from support import stand_in
-from support.processes import Running
+from support.forking import ends_of
 from support.scripts import SCENARIO_SCRIPTS
 from support.stand_in import close_channel, close_connection
 
@@ -153,26 +153,21 @@ CAUSES = {
 }
 
 
-def start(script, url, cause):
-    """Start a script against a URL."""
+def command(script, url, cause):
+    """Return the command line of a script against a URL."""
     flags = [*FLAGS.get(script, []), *cause.flags]
     if cause.give_up and script in LINKS:
         flags += ['--give-up-after', '3']
     if script != 'compare.py':
-        return Running(script, *flags, '--url', url)
-    return Running(script, *flags, url)
+        flags.append('--url')
+    return [script, *flags, url]
 
 
 @pytest.mark.parametrize('cause', CAUSES.values(), ids=CAUSES)
 def test_a_cause_gives_the_same_status_and_words_in_every_script(cause):
     with cause.serve() as server:
         url = server.url(stack_timeout=1)
-        running = [start(script, url, cause) for script in cause.scripts]
-        try:
-            ended = [each.end(patience=30) for each in running]
-        finally:
-            for each in running:
-                each.process.kill()
+        ended = ends_of([command(script, url, cause) for script in cause.scripts])
     told = {}
     for script, done in zip(cause.scripts, ended):
         told[script] = done.status, bool(re.search(cause.words, done.err)), done.err
