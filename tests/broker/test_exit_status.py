@@ -93,7 +93,7 @@ CAUSES = {
     'no permission': Cause(
         refuses_to_declare(close_channel(403, NO_PERMISSION)),
         rf"user 'alice' lacks permission: {NO_PERMISSION}; see rabbitmqctl set_permissions",
-        PRODUCERS,
+        LINKS,
         lines=2,
     ),
     'reserved name': Cause(
