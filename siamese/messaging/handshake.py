@@ -9,6 +9,7 @@ speaks, and one that misses a client certificate is not heard when we talk.
 from __future__ import annotations
 
 import contextlib
+import errno
 import socket
 import ssl
 
@@ -28,6 +29,8 @@ from common import bracketed
 ANSWER_TIMEOUT_S = 1
 ALERT_TIMEOUT_S = 0.5
 REQUEST = b'GET / HTTP/1.0\r\n\r\n'
+
+AFTER_TLS = 'closed right after the TLS handshake; does it want a certfile and keyfile?'
 
 # Bytes that tell one protocol from another; a TLS alert has 7.
 GREETING_BYTES = 7
@@ -127,6 +130,17 @@ class Connection(pika.SelectConnection):
             where = address_of(self.params)
             why = f'{where} speaks no valid AMQP 0-9-1 ({error!r}); is the port right?'
             self._terminate_stream(Unusable(why))
+
+    def _proto_connection_lost(self, error: BaseException | None) -> None:
+        """Say more of an end right after the TLS handshake.
+
+        A load balancer whose broker is down ends so as well; therefore it is waited for.
+        """
+        said_nothing = self.connection_state == self.CONNECTION_PROTOCOL
+        is_end = self._got_eof or isinstance(error, (ssl.SSLEOFError, ConnectionResetError))
+        if is_end and said_nothing and self.params.ssl_options:
+            error = ConnectionError(errno.ECONNRESET, AFTER_TLS)
+        super()._proto_connection_lost(error)
 
     def _get_credentials(self, method_frame: frame.Method) -> tuple[str, bytes | None]:
         try:
