@@ -216,7 +216,7 @@ def connection_failure(
 ) -> Failure | None:
     """The same for a failed attempt to connect; ask a server that said nothing.
 
-    Takes up to 4 s then, see handshake.ask_again().
+    Takes up to 3 s then, see handshake.ask_again().
     """
     failure = fatal_failure(error, endpoint)
     if not failure and is_silence(error):

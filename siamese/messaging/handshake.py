@@ -26,7 +26,7 @@ from pika.exceptions import (
 from common import bracketed
 
 # How long a server that says nothing may take to answer in other words.
-ANSWER_TIMEOUT_S = 1
+ANSWER_TIMEOUT_S = 0.7
 ALERT_TIMEOUT_S = 0.5
 REQUEST = b'GET / HTTP/1.0\r\n\r\n'
 
@@ -161,7 +161,7 @@ class Connection(pika.SelectConnection):
 def ask_again(endpoint: pika.ConnectionParameters) -> BaseException | None:
     """Ask a server that says nothing what it speaks; return why it cannot be used, if so.
 
-    That is Unusable, or the error of a TLS alert. Takes up to 4 s.
+    That is Unusable, or the error of a TLS alert. Takes up to 3 s.
     """
     spoken = ''
     try:
