@@ -11,12 +11,13 @@ from pika.exceptions import (
     ChannelClosedByBroker,
     ConnectionClosedByBroker,
     IncompatibleProtocolError,
+    MethodNotImplemented,
     ProbableAccessDeniedError,
     ProbableAuthenticationError,
     StreamLostError,
 )
 
-from common import Failure
+from common import Failure, display_address
 from siamese.messaging import credentials
 from siamese.messaging.handshake import Unusable, address_of, ask_again
 
@@ -200,6 +201,10 @@ def fatal_failure(
     """
     if isinstance(error, Unusable):
         return Failure(str(error), UNKNOWN)
+    if isinstance(error, MethodNotImplemented):
+        where = display_address(endpoint)
+        why = f'the broker at {where} offers no publisher confirms; use another one'
+        return Failure(why, UNKNOWN)
     failure = None
     if isinstance(error, ChannelClosedByBroker):
         failure = _channel_failure(error, endpoint.credentials)

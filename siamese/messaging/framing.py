@@ -27,6 +27,7 @@ from siamese.messaging import handshake
 # transport when it has less than this left to write.
 CHUNK_BYTES = 1 << 18
 
+FRAME_TYPES = handshake.FRAME_TYPES
 FRAME_METHOD = spec.FRAME_METHOD
 FRAME_HEADER = spec.FRAME_HEADER
 FRAME_BODY = spec.FRAME_BODY
@@ -293,7 +294,7 @@ class Connection(handshake.Connection):
             return 0
         kind, number, size = FRAME_PREFIX.unpack_from(buffer, at)
         end = start + size
-        if kind not in handshake.FRAME_TYPES:
+        if kind not in FRAME_TYPES:
             self._end_over(buffer[at:])
             return 0
         if len(buffer) <= end:

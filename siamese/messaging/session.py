@@ -253,11 +253,11 @@ def ended_by_failure(channel: Channel) -> Iterator[None]:
     """End the connection where pika cannot do what declare() asks for."""
     try:
         yield
+    except MethodNotImplemented as error:
+        channel.connection.abort(error)
     except (AMQPError, ValueError, TypeError, OverflowError, struct.error) as error:
         where = display_address(channel.connection.params)
         why = f'cannot declare at {where} ({error!r}); see --queue-arg'
-        if isinstance(error, MethodNotImplemented):
-            why = f'the broker at {where} offers no publisher confirms; use another one'
         if channel.is_open:  # else the callbacks know more
             channel.connection.abort(Unusable(why))
 
