@@ -99,6 +99,10 @@ FATAL = [
     (alert('certificate_expired'), 'host:1 refuses this client certificate'),
     (alert('unrecognized_name'), 'host:1 refuses this name .*server_name_indication'),
     (alert('protocol_version'), 'host:1 refuses our TLS'),
+    (
+        exceptions.MethodNotImplemented('Confirm.Select'),
+        'the broker at host:1/v offers no publisher confirms; use another one',
+    ),
     (handshake.Unusable('host:1 speaks HTTP'), 'host:1 speaks HTTP'),
 ]
 
