@@ -46,11 +46,14 @@ CODES_OF_BAD_FRAMES = (
 # stopped, is short of something, or its virtual host is down.
 CODES_THAT_HEAL = (320, 506, 541)
 
+# What brokers say of a limit of connections or queues: connection limit (10) is reached.
+LIMIT = 'is reached'
+
 # What a declaration meets, and what changes: a token that expires or an exclusive
 # consumer; a queue that is not there, or whose node is down; a lock that a lost
 # connection left.
 CODES_OF_STATES = (ACCESS_REFUSED, 404, 405, 504)
-STATES = ('limit', 'disk', 'timed out')
+STATES = (LIMIT, 'disk', 'timed out')
 
 CLOSED_BY_BROKER = (ChannelClosedByBroker, ConnectionClosedByBroker)
 
@@ -71,7 +74,7 @@ NOT_ABOUT_A_MESSAGE = (
 )
 
 # ACCESS_REFUSED for another reason than a missing permission says one of these.
-NOT_ABOUT_PERMISSIONS = (*ABOUT_NAMES, 'exclusive', 'limit')
+NOT_ABOUT_PERMISSIONS = (*ABOUT_NAMES, 'exclusive', LIMIT)
 
 # The classes of pika's errors before a connection is open.
 AT_LOGIN = (ProbableAuthenticationError, ProbableAccessDeniedError, IncompatibleProtocolError)
@@ -259,7 +262,7 @@ def _login_failure(
         return None
     code = int(closed[1])
     reply = closed[2]
-    if code in CODES_THAT_HEAL or 'limit' in reply:
+    if code in CODES_THAT_HEAL or LIMIT in reply:
         return None
     login = endpoint.credentials
     user = credentials.login_name(login)
@@ -364,7 +367,7 @@ def _access_refused(
     reply = error.reply_text
     if _says(error, *ABOUT_NAMES):
         return f'the broker refuses the name: {reply}; choose another'
-    if _says(error, 'limit'):
+    if _says(error, LIMIT):
         return f'the broker refuses the queue: {reply}; delete others, or ask for a higher limit'
     if permission_denied(error, login):
         user = credentials.login_name(login)

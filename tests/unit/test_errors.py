@@ -84,6 +84,10 @@ FATAL = [
         closed(exceptions.ProbableAccessDeniedError, 530, "access to vhost 'v' refused for user"),
         "no permission for user 'alice' to use the virtual host 'v'; see rabbitmqctl set_perm",
     ),
+    (
+        closed(exceptions.ProbableAccessDeniedError, 530, "access to vhost 'limit' refused for"),
+        "no permission for user 'alice' to use the virtual host 'v'",
+    ),
     (unverified('self-signed certificate'), 'the certificate of host cannot be verified'),
     (unverified('self-signed certificate'), '.*; add [?]cacertfile=FILE to the URL'),
     (unverified('certificate has expired'), '.*; it has expired, its server needs a new one'),
