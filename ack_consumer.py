@@ -24,9 +24,9 @@ left unacked so often that a quorum queue moves it to siamese.dead. Overdue:
 delivered after its time to live. Invalid are messages not published by
 ack_producer.py, and messages redelivered after an acknowledgement: they are
 dead-lettered (siamese.dlx -> siamese.dead), and --json counts them by
-reason under rejections. Exit status: 0 done, 1 something invalid or refused
-by the broker, 2 usage, 3 nothing came, fewer than --count, or broker
-unavailable for --give-up-after.
+reason under rejections. Exit status: 0 done, 1 something invalid, 2 usage, 3
+nothing came, fewer than --count, refused by the broker, or broker unavailable
+for --give-up-after.
 
 Examples:
     ./ack_consumer.py                                 # 60 % acked, 30 % rejected, 10 % unacked

@@ -13,8 +13,8 @@ start any number of both, in any order.
     alice 3 of 3  Hello world  priority 0
     3 published, 3 confirmed, 0 republished; 0.4 s; stopped: count reached
 
-Exit status: 0 every message confirmed, 1 refused by the broker, 2 usage, 3
-broker unavailable for --give-up-after.
+Exit status: 0 every message confirmed, 1 the broker cannot take a message, 2
+usage, 3 refused by the broker, or broker unavailable for --give-up-after.
 
 Examples:
     ./ack_producer.py                                 # one message/s until Ctrl-C

@@ -6,15 +6,15 @@ import hashlib
 import re
 import ssl
 from typing import Any
-from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlencode, urlsplit
+from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlsplit
 
 import pika
 
 DEFAULT_URL = 'amqp://guest:guest@localhost:5672/%2F'
-EXPECTED = 'expected amqp://user:password@host:port/vhost'
 TLS_KEYS = ('cacertfile', 'certfile', 'keyfile', 'password', 'verify', 'server_name_indication')
-TIMEOUT_KEYS = ('socket_timeout', 'stack_timeout', 'blocked_connection_timeout')
-KNOWN_KEYS = ('connection_timeout', *TLS_KEYS, 'heartbeat', 'channel_max', *TIMEOUT_KEYS)
+SECONDS = ('socket_timeout', 'stack_timeout', 'blocked_connection_timeout')
+UNIT = {'connection_timeout': 'ms', 'heartbeat': 's, up to 65535', 'channel_max': 'up to 65535'}
+KNOWN_KEYS = (*UNIT, *SECONDS, *TLS_KEYS, 'auth_mechanism')
 GENESIS = {'hash': '', 'proof': 100003}
 
 
@@ -33,20 +33,24 @@ class NoUser(pika.PlainCredentials):
 def endpoints(urls: str, name: str) -> list[pika.URLParameters]:
     """Turn URLs, separated by commas or spaces, into pika parameters in failover order.
 
-    `name` becomes the AMQP connection_name. Query parameters are KNOWN_KEYS: those of the
-    RabbitMQ URI specification (connection_timeout in ms), and timeouts of pika (in s).
-    amqps:// verifies the certificate unless verify=verify_none. Raises ValueError with one
-    line that never repeats a part of the URL that may hold a password.
+    `name` becomes the AMQP connection_name. Raises ValueError with one line that tells no secret.
     """
-    found = [_endpoint(url, name) for url in re.split(r'[,\s]+', urls) if url]
+    found = [url for url in re.split(r'[,\s]+', urls) if url]
     if not found:
-        raise ValueError(f'no AMQP URL given; {EXPECTED}')
-    return found
+        raise ValueError('no AMQP URL given; expected amqp://user:password@host:port/vhost')
+    if any('://' not in url for url in found[1:]):
+        raise ValueError('bad AMQP URL: write a comma in it as %2C, a blank as %20')
+    return [_endpoint(url, name) for url in found]
 
 
 def display_address(parameters: pika.ConnectionParameters) -> str:
     """Return 'host:port/vhost' of pika parameters: the printable part of a URL."""
-    return f'{parameters.host}:{parameters.port}/{quote(parameters.virtual_host, safe="")}'
+    return f'{bracketed(parameters.host)}:{parameters.port}/{quote(parameters.virtual_host, "")}'
+
+
+def bracketed(host: str) -> str:
+    """Return a host as it stands in a URL: an IPv6 address in brackets, its zone after %25."""
+    return f'[{host.replace("%", "%25")}]' if ':' in host else host
 
 
 def block_hash(previous: dict[str, Any], proof: int) -> str:
@@ -61,87 +65,84 @@ def is_prime(number: int) -> bool:
     return sympy.isprime(number)
 
 
-def _bad(complaint: str) -> ValueError:
-    return ValueError(f'bad AMQP URL: {complaint}')
-
-
 def _endpoint(url: str, name: str) -> pika.URLParameters:
     parts = _split(url)
-    query = dict(parse_qsl(parts.query, keep_blank_values=True))
-    tls = {key: query.pop(key) for key in TLS_KEYS if key in query}
-    try:
-        for host in str(parts.hostname), tls.get('server_name_indication', ''):
-            host.encode('idna')
-    except UnicodeError:
-        raise _bad('a part of the host is empty or longer than 63 characters') from None
-    parameters = _with_query(query)
-    parameters.host = parts.hostname
+    parameters = pika.URLParameters('amqp://?heartbeat=10')
+    parameters.host = unquote(parts.hostname or '')
     parameters.port = parts.port or (5671 if parts.scheme == 'amqps' else 5672)
     parameters.virtual_host = unquote(parts.path[1:]) or '/'
-    parameters.credentials = _login(parts)
     parameters.client_properties = {'connection_name': name, 'product': 'siamese'}
+    parameters.credentials = NoUser('guest', 'guest')
+    query = dict(parse_qsl(parts.query, keep_blank_values=True))
+    tls = {key: query.pop(key) for key in TLS_KEYS if key in query}
     if parts.scheme == 'amqps':
         parameters.ssl_options = _tls(tls)
-    elif tls:
-        raise _bad('TLS parameters need amqps://')
+    mechanism = query.pop('auth_mechanism', 'plain').lower()
+    if mechanism == 'external' and 'certfile' in tls:
+        parameters.credentials = pika.credentials.ExternalCredentials()
+    elif mechanism != 'plain':
+        raise ValueError('bad AMQP URL: auth_mechanism is plain, or external with a certfile')
+    elif parts.username is not None:
+        user, password = unquote(parts.username), unquote(parts.password or '')
+        parameters.credentials = pika.PlainCredentials(user, password)
+    for key, text in query.items():
+        if key not in KNOWN_KEYS:
+            raise ValueError(f'bad AMQP URL: unknown parameter; known: {", ".join(KNOWN_KEYS)}')
+        try:
+            if key == 'connection_timeout':
+                parameters.socket_timeout = int(text) / 1000
+            else:
+                number = float(text) if key in SECONDS else range(65536).index(int(text))
+                setattr(parameters, key, number)
+        except (ValueError, OverflowError):
+            raise ValueError(
+                f'bad AMQP URL: {key} is out of range ({UNIT.get(key, "s")})'
+            ) from None
     return parameters
 
 
 def _split(url: str) -> SplitResult:
-    try:
-        parts = urlsplit(url)
-        parts.port  # noqa: B018  the property parses
-    except ValueError:
-        raise _bad('the port is above 65535, or one of / ? # @ : is not percent-encoded') from None
-    vhost = unquote(parts.path[1:]).encode(errors='replace')
+    scheme, _, rest = url.partition('://')
+    authority = re.split('[/?#]', rest)[0]
+    tail = rest[len(authority) :]
+    user, _, address = authority.rpartition('@')
+    host = re.fullmatch(r'(\[[^][]*\]|[^][:]*)(?::([0-9]*))?', address)
+    is_port = host and 0 < int(host[2] or '1') < 65536
+    vhost = re.split('[?#]', tail)[0][1:]
     for wrong, complaint in (
         (not url.isprintable(), 'write what cannot be printed as %XX, the bytes of UTF-8'),
-        (parts.scheme not in ('amqp', 'amqps'), 'it must begin with amqp:// or amqps://'),
-        (not parts.hostname, f'the host is missing; {EXPECTED}'),
-        ('@' in parts.path, 'write a / in user or password as %2F, an @ in the vhost as %40'),
-        (parts.path.count('/') > 1, 'write a / in the name of the virtual host as %2F'),
-        (len(vhost) > 255, 'the name of the virtual host has more than 255 bytes'),
-        (parts.fragment, 'write a # in user, password or virtual host as %23'),
+        (scheme not in ('amqp', 'amqps'), 'it must begin with amqp:// or amqps://'),
+        (re.search(r'[][]', user), 'write a [ in user or password as %5B, a ] as %5D'),
+        (re.match(r'eyJ[^:]*\.', user), 'a token is a password: it stands after a colon'),
+        (not is_port and '@' in tail, f'write a {tail[:1]} in it as {quote(tail[:1], safe="")}'),
+        (not host and address.count(':') > 1, 'write an IPv6 address in brackets: [::1]'),
+        (not is_port, 'the port is no number from 1 to 65535'),
+        (host and not host[1], 'the host is missing'),
+        ('@' in vhost, 'write a / in user or password as %2F, an @ in the vhost as %40'),
+        ('/' in vhost, 'write a / in the name of the virtual host as %2F'),
+        (len(unquote(vhost).encode(errors='replace')) > 255, 'the vhost has more than 255 bytes'),
+        (scheme == 'amqp' and {*TLS_KEYS} & {*re.split('[?&=]', tail)}, 'TLS keys need amqps://'),
+        (re.search('verify=(?!verify_(peer|none))', tail), 'verify is verify_peer or verify_none'),
+        ('#' in tail, 'write a # in user, password or virtual host as %23'),
     ):
         if wrong:
-            raise _bad(complaint)
+            raise ValueError(f'bad AMQP URL: {complaint}')
+    try:
+        parts = urlsplit(url)
+        str(parts.hostname).encode('idna')
+    except ValueError:
+        raise ValueError('bad AMQP URL: the host is neither a name nor an address') from None
     return parts
 
 
-def _with_query(query: dict[str, str]) -> pika.URLParameters:
-    if not query.keys() <= set(KNOWN_KEYS):
-        raise _bad(f'unknown query parameter; known: {", ".join(KNOWN_KEYS)}')
-    names = ', '.join(query)
-    try:
-        if 'connection_timeout' in query:
-            query['socket_timeout'] = str(int(query.pop('connection_timeout')) / 1000)
-        parameters = pika.URLParameters('amqp://?' + urlencode({'heartbeat': 10, **query}))
-        if not 0 <= (parameters.heartbeat or 0) <= 65535:
-            raise ValueError
-    except (ValueError, OverflowError):
-        raise _bad(
-            f'a value among {names} is out of range: milliseconds, heartbeat up to 65535 s'
-        ) from None
-    return parameters
-
-
-def _login(parts: SplitResult) -> pika.PlainCredentials:
-    if parts.username is None:
-        return NoUser('guest', 'guest')
-    if parts.username.startswith('eyJ') and '.' in parts.username:  # {" in base64
-        raise _bad('a token is written as the password, after a colon and no user name')
-    return pika.PlainCredentials(unquote(parts.username), unquote(parts.password or ''))
-
-
 def _tls(keys: dict[str, str]) -> pika.SSLOptions:
-    if keys.get('verify', 'verify_peer') not in ('verify_peer', 'verify_none'):
-        raise _bad('verify is verify_peer or verify_none')
     try:
+        keys.get('server_name_indication', '').encode('idna')
         context = ssl.create_default_context(cafile=keys.get('cacertfile'))
         if 'certfile' in keys:
             context.load_cert_chain(keys['certfile'], keys.get('keyfile'), keys.get('password', ''))
     except (OSError, ValueError) as error:
-        raise _bad(f'cannot read cacertfile, certfile or keyfile ({error})') from None
+        raise ValueError(f'bad AMQP URL: cannot read {" or ".join(keys)} ({error})') from None
     if keys.get('verify') == 'verify_none':
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE

@@ -14,14 +14,14 @@ Takes about a minute for each broker.
     priority         pass: 30 messages, highest first
     RabbitMQ 3.10.8 at 127.0.0.1:29104/%2F: 2 pass
 
-A cell says pass, FAIL, or not possible: the plan or the permissions do not allow
-it, which is not a fault of the broker. Legal differences between the brokers are
+A cell says pass, FAIL, not possible: the plan or the permissions do not allow
+it, which is not a fault of the broker; or not known. Legal differences between the brokers are
 named below the table. --budget N: at most N messages are published on each broker,
 over at most 6 connections at a time, through at most 20 queues; free plans count
 them.
 
 Exit status: 0 no check failed, 1 a check failed, 2 usage, 3 could not tell: a
-broker was unavailable, nothing was possible, or Ctrl-C.
+broker was unavailable, nothing was possible, something of ours failed, or Ctrl-C.
 
 Examples:
     ./compare.py                                      # is the broker at AMQP_URL all right?
@@ -37,6 +37,7 @@ import dataclasses
 import logging
 import os
 import signal
+import sqlite3
 import tempfile
 import time
 from collections.abc import Sequence
@@ -88,7 +89,7 @@ def run_check(broker: Candidate, name: str) -> Cell:
         return Cell('FAIL', str(error))
     except Unavailable as error:
         return Cell('not known', str(error))
-    except blocking.ERRORS as error:
+    except (*blocking.ERRORS, sqlite3.Error) as error:
         cause = errors.cause(error)
         return Cell('not known', f'cannot go on ({cause})')
     except Stopped:
@@ -97,7 +98,7 @@ def run_check(broker: Candidate, name: str) -> Cell:
 
 
 def examine(broker: Candidate, names: Sequence[str]) -> dict[str, Cell]:
-    """Run checks; after the first 'not known' the others are not known."""
+    """Run checks, until a signal comes or the broker is gone; then nothing more is known."""
     cells: dict[str, Cell] = {}
     gone = None
     for name in names:
@@ -116,9 +117,20 @@ def examine(broker: Candidate, names: Sequence[str]) -> dict[str, Cell]:
             time.monotonic() - began,
         )
         cells[name] = cell
-        if cell.verdict == 'not known':
+        if cell.verdict == 'not known' and is_over(broker):
             gone = cell
     return cells
+
+
+def is_over(broker: Candidate) -> bool:
+    """Return whether nothing more can be told: after a signal, or if the broker is gone."""
+    if script.stop_requested():
+        return True
+    try:
+        broker.connect()
+    except Unavailable:
+        return True
+    return False
 
 
 def examine_and_clean_up(broker: Candidate, names: Sequence[str]) -> Column:

@@ -19,8 +19,8 @@ Missed are the numbers that did not come here: expired, published before the
 queue existed, or taken by another consumer of the same queue. Messages not
 sent by fanout_producer.py, and copies that no lost connection explains, are
 dead-lettered (siamese.dlx -> siamese.dead). Exit status: 0 done, 1
-something invalid or refused by the broker, 2 usage, 3 nothing came, fewer
-than --count, or broker unavailable for --give-up-after.
+something invalid, 2 usage, 3 nothing came, fewer than --count, refused by the
+broker, or broker unavailable for --give-up-after.
 
 Examples:
     ./fanout_consumer.py                              # the queue of this host, until Ctrl-C

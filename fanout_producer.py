@@ -13,8 +13,9 @@ any order.
     alice 3 of 3  Hello world
     3 published, 3 confirmed, 0 unroutable, 0 republished; 0.3 s; stopped: count reached
 
-Exit status: 0 every message confirmed, 1 refused by the broker, 2 usage, 3
-some were unroutable, or broker unavailable for --give-up-after.
+Exit status: 0 every message confirmed, 1 the broker cannot take a message, 2
+usage, 3 some were unroutable, refused by the broker, or broker unavailable for
+--give-up-after.
 
 Examples:
     ./fanout_producer.py                              # one message/s until Ctrl-C

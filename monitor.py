@@ -17,10 +17,9 @@ Missing pieces are logged once and skipped: without the management plugin there 
 no metrics; without the event exchange, or the permission to read it, clients are
 seen only every --interval.
 
-Exit status: 0 done; 1 a warning with --check, access refused by the broker, or some
-dead letters not requeued; 2 usage; 3 broker unreachable for --give-up-after, no
-management API for --once, nothing to report or to requeue, or a broker that accepts
-no messages now.
+Exit status: 0 done; 1 a warning with --check; 2 usage; 3 refused by the broker, broker
+unreachable for --give-up-after, no management API for --once, nothing to report or to
+requeue, some dead letters not requeued, or a broker that accepts no messages now.
 
 Examples:
     ./monitor.py                                          # until Ctrl-C

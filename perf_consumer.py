@@ -15,9 +15,9 @@ One process, one core.
 
 The latency runs from the moment when the message was due at the producer
 until this script has it; between two machines it is as good as their clocks
-agree. Exit status: 0 every body right, 1 one invalid or refused by the
-broker, 2 usage, 3 nothing delivered, fewer than --count, or broker
-unavailable for --give-up-after.
+agree. Exit status: 0 every body right, 1 one invalid, 2 usage, 3 nothing
+delivered, fewer than --count, refused by the broker, or broker unavailable for
+--give-up-after.
 
 Examples:
     ./perf_consumer.py --prefetch 500 --ack-every 100

@@ -16,8 +16,8 @@ any number of both. One process, one core.
 
 A confirm latency counts from the moment when a message was due, so a broker
 that stalls does not hide what it delays. Exit status: 0 every message
-confirmed, 1 refused by the broker, 2 usage, 3 nothing published, or broker
-unavailable for --give-up-after.
+confirmed, 1 the broker cannot take a message, 2 usage, 3 nothing published,
+refused by the broker, or broker unavailable for --give-up-after.
 
 Examples:
     ./perf_producer.py --duration 30 --warm-up 5

@@ -14,9 +14,9 @@ number of both, in any order, before or after the broker.
 
 The hash is the SHA-256 of the texts of previous hash, previous proof and
 proof, concatenated. Ctrl-C finishes the current block; a second Ctrl-C
-stops immediately. Exit status: 0 every block confirmed, 1 refused by the
-broker, 2 usage or a range without a solution, 3 broker unavailable for
---give-up-after.
+stops immediately. Exit status: 0 every block confirmed, 1 the broker cannot take a
+block, 2 usage or a range without a solution, 3 refused by the broker, or
+broker unavailable for --give-up-after.
 
 Examples:
     ./producer.py                                     # mine until Ctrl-C

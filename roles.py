@@ -32,8 +32,8 @@ AMQP_URL or MANAGEMENT_URL must name an administrator. Without one, as on
 CloudAMQP's shared plans, --check tries what this user may do, and the roles
 whose passwords are in the environment.
 
-Exit status: 0 done and right, 1 a permission is missing or unexpected, or the
-request was refused, 2 usage, 3 could not tell.
+Exit status: 0 done and right, 1 a permission is missing or unexpected, 2 usage, 3
+could not tell: refused by the broker, no users to check, or broker unreachable.
 
 Examples:
     ./roles.py --create                 # if users exist: restore their permissions
@@ -119,8 +119,8 @@ def create(args: Namespace) -> None:
     vhost = args.endpoint.virtual_host
     if not find(args.api, f'vhosts/{part(vhost)}'):
         raise Failure(
-            f'no virtual host {vhost!r}; see AMQP_URL, or rabbitmqctl add_vhost',
-            1,
+            f'no virtual host {vhost!r}; see AMQP_URL, rabbitmqctl add_vhost',
+            3,
         )
     logging.info('generated passwords are shown on stdout, this once')
     for role in args.roles:
@@ -135,7 +135,7 @@ def refuse_to_overwrite(args: Namespace, existing: dict) -> None:
         raise Failure(
             f'{names}: not made by roles.py, and left alone; '
             'choose another --prefix, or --overwrite them',
-            1,
+            3,
         )
 
 
@@ -266,7 +266,7 @@ def refuse_if_missing(args: Namespace) -> None:
     missing = [user for user in users if not find(args.api, f'users/{part(user)}')]
     if missing:
         names = ', '.join(missing)
-        raise Failure(f'there is no user {names}; see ./roles.py --create', 1)
+        raise Failure(f'there is no user {names}; see ./roles.py --create', 3)
 
 
 def create_twin(args: Namespace, role: str, name: str) -> Login:
@@ -475,8 +475,6 @@ def main(argv: list[str] | None = None) -> int:
             remove(args)
         return 0
     except management_api.Refused as refused:
-        if 400 <= refused.status < 500:
-            raise Failure(str(refused), 1) from None
         raise Failure(str(refused), 3) from None
 
 
@@ -488,7 +486,7 @@ def refuse_if_limited(args: Namespace) -> None:
         raise Failure(
             f'{who} may not create or remove users ({limited}); '
             'let an administrator do it, or see --check',
-            1,
+            3,
         )
 
 

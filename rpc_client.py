@@ -19,9 +19,9 @@ rpc_server.py; start any number of both, in any order.
 An answer to an earlier attempt at the same question is late, a second
 answer is a duplicate. Messages that are not answers are dead-lettered
 (siamese.dlx -> siamese.dead). Exit status: 0 all answered (and right, with
---verify), 1 an answer is wrong, an error or not an answer, or refused by
-the broker, 2 usage, 3 no answer, fewer than --count, or broker unavailable
-for --give-up-after.
+--verify), 1 an answer is wrong, an error or not an answer, 2 usage, 3 no
+answer, fewer than --count, refused by the broker, or broker unavailable for
+--give-up-after.
 
 Examples:
     ./rpc_client.py                                   # one question at a time, until Ctrl-C

@@ -20,8 +20,8 @@ A question is a whole number of up to 300 digits. The answer to any other is
 queue disappears with its client, and a client that gets no reply asks
 again. A minute after its last server is gone the broker deletes the queue,
 so that clients get their questions returned. Exit status: 0 done, 1
-something was not a question or refused by the broker, 2 usage, 3 nothing
-came, fewer than --count, or broker unavailable for --give-up-after.
+something was not a question, 2 usage, 3 nothing came, fewer than --count,
+refused by the broker, or broker unavailable for --give-up-after.
 
 Examples:
     ./rpc_server.py                                   # answer until Ctrl-C

@@ -32,7 +32,7 @@ in the same order.
 Ctrl-C ends the faults early; a second one stops immediately. The queues on your
 broker are removed in both cases. Exit status: 0 valid, 1 invalid, a script that
 failed or messages that no longer got through, 2 usage, 3 no RabbitMQ, no broker at
---url, or the audit could not tell.
+--url or refused by it, or the audit could not tell.
 
 Examples:
     ./soak.py --minutes 30

@@ -17,8 +17,8 @@ zeros (--difficulty, never taken from the message), its proof is a prime
 within the range, and it agrees with the neighbouring blocks this validator
 has already seen. A duplicate caused by a lost connection (here or at the
 producer) is counted. Any other duplicate is a replay, and invalid.
-Exit status: 0 all valid, 1 something invalid or refused by the broker, 2 usage,
-3 nothing to check, fewer than --count, or broker unavailable for --give-up-after.
+Exit status: 0 all valid, 1 something invalid, 2 usage, 3 nothing to check, fewer than
+--count, refused by the broker, or broker unavailable for --give-up-after.
 
 Examples:
     ./validate.py                                     # validate until Ctrl-C

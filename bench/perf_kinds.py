@@ -30,7 +30,7 @@ MEASURES = ['rate', 'cpu']
 
 def measure(observers, url, kind, rounds):
     """Return {contender: {measure: [value of each round]}} for one kind."""
-    results = {name: defaultdict(list) for name in NAMES}
+    results: dict[str, dict[str, list[float]]] = {name: defaultdict(list) for name in NAMES}
     observer = observers['quorum' if kind.kind == 'quorum' else 'classic']
     args = Namespace(url=url, size=kind.size, count=kind.count)
     for number in range(rounds):

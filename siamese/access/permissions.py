@@ -23,6 +23,7 @@ from common import Failure
 from siamese import script
 from siamese.messaging import management_api
 from siamese.messaging.blocking import connected
+from siamese.messaging.errors import Refusal
 from siamese.messaging.management_api import ManagementApi
 
 TEMPORARY = 'siamese.check-'
@@ -178,8 +179,7 @@ def try_by_amqp(endpoint: pika.ConnectionParameters, name: str) -> dict[str, str
                 if not script.stop_requested():
                     refusals[operation] = refusal_by_amqp(connection, verb, name)
     except Failure as failure:
-        refused_login = failure.status == 1 and not refusals
-        if not refused_login:
+        if refusals or not isinstance(failure, Refusal):
             raise
         return dict.fromkeys(['connect', *BY_AMQP], str(failure))
     return refusals

@@ -15,7 +15,8 @@ from pika.exceptions import AMQPError, ChannelClosedByBroker, ConnectionBlockedT
 import common
 from common import Failure
 from siamese.messaging.credentials import use_token_if_no_user
-from siamese.messaging.errors import cause, fatal_failure
+from siamese.messaging.errors import cause, connection_failure
+from siamese.messaging.handshake import Connection
 
 # How long the broker may block publishers, unless the URL says it (s).
 BLOCKED_TIMEOUT_S = 10
@@ -28,14 +29,13 @@ ERRORS = (AMQPError, AMQPConnectorException, OSError)
 def connected(endpoint: pika.ConnectionParameters) -> Iterator[pika.BlockingConnection]:
     """Connect for as long as the with-block runs.
 
-    Raises Failure: status 1 if access is refused, 3 if the broker is or becomes
-    unreachable.
+    Raises Failure: the broker refuses us, is or becomes unreachable.
     """
     use_token_if_no_user(endpoint)
     endpoint = copy.copy(endpoint)
     endpoint.blocked_connection_timeout = endpoint.blocked_connection_timeout or BLOCKED_TIMEOUT_S
     try:
-        connection = pika.BlockingConnection(endpoint)
+        connection = pika.BlockingConnection(endpoint, Connection)
     except ERRORS as error:
         raise _failure('broker unreachable', error, endpoint) from None
     try:
@@ -73,7 +73,7 @@ def close(connection: pika.BlockingConnection) -> None:
 def _failure(what: str, error: Exception, endpoint: pika.ConnectionParameters) -> Failure:
     # The caller knows what a closed channel means, see errors.permission_denied().
     if not isinstance(error, ChannelClosedByBroker):
-        failure = fatal_failure(error, endpoint)
+        failure = connection_failure(error, endpoint)
         if failure:
             return failure
     address = common.display_address(endpoint)

@@ -20,6 +20,8 @@ from contextlib import suppress
 from typing import Any
 
 import pika
+from pika.credentials import ExternalCredentials
+from pika.spec import Connection
 
 from common import NoUser
 
@@ -90,21 +92,38 @@ def use_token_if_no_user(endpoint: pika.ConnectionParameters) -> None:
     """Replace the login of an endpoint by a token, where its URL names no user.
 
     That is amqp://:TOKEN@host, or a URL without a login while AMQP_TOKEN_COMMAND is set.
+    With auth_mechanism=external the client certificate is the login.
     """
     login = endpoint.credentials
-    if isinstance(login, TokenCredentials):
+    if isinstance(login, (TokenCredentials, CertificateCredentials)):
         return
-    if isinstance(login, NoUser) and COMMAND in os.environ:
+    if isinstance(login, ExternalCredentials):
+        endpoint.credentials = CertificateCredentials()
+    elif isinstance(login, NoUser) and COMMAND in os.environ:
         endpoint.credentials = from_login('', '')
     elif not login.username:
         endpoint.credentials = from_login('', login.password)
 
 
 def login_name(login: pika.PlainCredentials) -> str:
-    """Return how messages name a login; a token has no user name."""
+    """Return how messages name a login; a token or a certificate has no user name."""
+    if isinstance(login, CertificateCredentials):
+        return 'this client certificate'
     if not login.username:
         return 'this token'
     return f'user {login.username!r}'
+
+
+class CertificateCredentials(pika.PlainCredentials):
+    """The client certificate of the TLS connection in place of user and password."""
+
+    TYPE = ExternalCredentials.TYPE
+
+    def __init__(self) -> None:
+        super().__init__('', '')
+
+    def response_for(self, start: Connection.Start) -> tuple[str | None, bytes | None]:
+        return ExternalCredentials().response_for(start)
 
 
 class TokenCredentials(pika.PlainCredentials):

@@ -10,16 +10,19 @@ from pika.credentials import PlainCredentials
 from pika.exceptions import (
     ChannelClosedByBroker,
     ConnectionClosedByBroker,
+    IncompatibleProtocolError,
+    MethodNotImplemented,
     ProbableAccessDeniedError,
     ProbableAuthenticationError,
+    StreamLostError,
 )
 
-from common import Failure
+from common import Failure, display_address
 from siamese.messaging import credentials
+from siamese.messaging.handshake import Unusable, address_of, ask_again
 
-# A load balancer may answer for a broker that is unavailable. So a server that
-# does not speak our protocol ends the run only after that many failures.
-PROTOCOL_FAILURES = 4
+# The exit status of a run that could not tell.
+UNKNOWN = 3
 
 ACCESS_REFUSED = 403
 PRECONDITION_FAILED = 406
@@ -27,6 +30,7 @@ FRAME_ERROR = 501
 SYNTAX_ERROR = 502
 COMMAND_INVALID = 503
 UNEXPECTED_FRAME = 505
+NOT_ALLOWED = 530
 NOT_IMPLEMENTED = 540
 
 # With these the broker closes a connection because of what it was sent.
@@ -38,9 +42,31 @@ CODES_OF_BAD_FRAMES = (
     NOT_IMPLEMENTED,
 )
 
+# CONNECTION_FORCED, RESOURCE_ERROR and INTERNAL_ERROR: the broker is being
+# stopped, is short of something, or its virtual host is down.
+CODES_THAT_HEAL = (320, 506, 541)
+
+# What brokers say of a limit of connections or queues: connection limit (10) is reached.
+LIMIT = 'is reached'
+
+# What a declaration meets, and what changes: a token that expires or an exclusive
+# consumer; a queue that is not there, or whose node is down; a lock that a lost
+# connection left.
+CODES_OF_STATES = (ACCESS_REFUSED, 404, 405, 504)
+STATES = (LIMIT, 'disk', 'timed out')
+
+CLOSED_BY_BROKER = (ChannelClosedByBroker, ConnectionClosedByBroker)
+
+# What brokers say of a queue or an exchange that exists with other properties:
+# RabbitMQ, and LavinMQ.
+ABOUT_ARGUMENTS = ('inequivalent', 'other arguments')
+
+# What they say of a name that they keep for themselves.
+ABOUT_NAMES = ('reserved', 'forbidden, please choose another')
+
 # PRECONDITION_FAILED for another reason than a message says one of these.
 NOT_ABOUT_A_MESSAGE = (
-    'inequivalent',
+    *ABOUT_ARGUMENTS,
     'invalid arg',
     'timed out',
     'delivery tag',
@@ -48,17 +74,27 @@ NOT_ABOUT_A_MESSAGE = (
 )
 
 # ACCESS_REFUSED for another reason than a missing permission says one of these.
-NOT_ABOUT_PERMISSIONS = ('reserved', 'exclusive')
+NOT_ABOUT_PERMISSIONS = (*ABOUT_NAMES, 'exclusive', LIMIT)
+
+# The classes of pika's errors before a connection is open.
+AT_LOGIN = (ProbableAuthenticationError, ProbableAccessDeniedError, IncompatibleProtocolError)
+
+# ConnectionClosedByBroker: (403) 'ACCESS_REFUSED - ...', as text in such an error.
+CLOSED_AT_LOGIN = re.compile(r"""ConnectionClosedByBroker: \((\d+)\) ['"](.*)['"]""")
+
+# What OpenSSL adds to its words.
+SSL_DETAILS = re.compile(r'\[SSL: \w+\] | \(_ssl\.c:\d+\)')
+
+# What OpenSSL says when the first words of a server are not TLS.
+NO_TLS = ('WRONG_VERSION_NUMBER', 'PACKET_LENGTH_TOO_LONG', 'RECORD_LAYER_FAILURE')
 
 # In errors that pika turned into text, for example
 # ConnectionResetError(104, 'Connection reset by peer')
-QUOTED = re.compile(
-    r"""\w+\(-?\d+, '(.*?)'"""
-    r"""|(no AMQP 0-9-1: [^"']*)"""
-)
+QUOTED = re.compile(r"""\w+\(-?\d+, '(.*?)'""")
 
 # pika's own words. RabbitMQ's 'Timeout value' is that of acknowledgements.
 PIKA_TIMEOUT = re.compile('Timeout (while|during) ')
+NO_ANSWER = 'no answer'
 
 
 # ---- the cause in a few words
@@ -73,10 +109,10 @@ def cause(error: BaseException) -> str:
     if 'Transport indicated EOF' in text:
         return 'closed by the other side'
     if PIKA_TIMEOUT.search(text):
-        return 'no answer'
+        return NO_ANSWER
     quoted = QUOTED.search(text)
     if quoted:
-        return quoted[1] or quoted[2]
+        return quoted[1]
     return text or type(error).__name__
 
 
@@ -113,6 +149,11 @@ def is_poison(error: BaseException) -> bool:
     return False
 
 
+def is_silence(error: BaseException) -> bool:
+    """Return whether a server let us connect, and said nothing at all."""
+    return isinstance(error, IncompatibleProtocolError) or cause(error) == NO_ANSWER
+
+
 def permission_denied(
     error: BaseException,
     login: PlainCredentials,
@@ -146,91 +187,162 @@ def _says(error: BaseException, *words: str) -> bool:
 # ---- the errors that waiting cannot heal
 
 
+class Refusal(Failure):
+    """The broker does not let this login in."""
+
+
 def fatal_failure(
     error: BaseException,
     endpoint: pika.ConnectionParameters,
-    failures: int = 0,
+    declaring: bool = False,
 ) -> Failure | None:
     """Return the Failure that ends the run if waiting cannot heal `error`, else None.
 
-    `failures` is how many attempts to connect have failed before this one.
+    What the other side says is fatal unless it is known to heal. Silence, a
+    connection that is refused, and one that is lost are waited for. `declaring`:
+    not everything was declared yet, so no message can be the cause.
     """
+    if isinstance(error, Unusable):
+        return Failure(str(error), UNKNOWN)
+    if isinstance(error, MethodNotImplemented):
+        where = display_address(endpoint)
+        why = f'the broker at {where} offers no publisher confirms; use another one'
+        return Failure(why, UNKNOWN)
+    failure = None
     if isinstance(error, ChannelClosedByBroker):
-        return _channel_failure(error, endpoint.credentials)
-    failure = _login_failure(error, endpoint)
-    if not failure:
-        failure = _certificate_failure(error, endpoint)
-    if not failure and failures >= PROTOCOL_FAILURES:
-        failure = _protocol_failure(error, endpoint)
+        failure = _channel_failure(error, endpoint.credentials)
+    failure = failure or _login_failure(error, endpoint)
+    failure = failure or _tls_failure(error, endpoint)
+    if declaring:
+        failure = failure or _declaration_failure(error)
     return failure
+
+
+def connection_failure(
+    error: BaseException,
+    endpoint: pika.ConnectionParameters,
+) -> Failure | None:
+    """The same for a failed attempt to connect; ask a server that said nothing.
+
+    Takes up to 3 s then, see handshake.ask_again().
+    """
+    failure = fatal_failure(error, endpoint)
+    if not failure and is_silence(error):
+        answer = ask_again(endpoint)
+        if answer:
+            failure = fatal_failure(answer, endpoint)
+    return failure
+
+
+def _declaration_failure(error: BaseException) -> Failure | None:
+    """The broker closes a channel, or the connection, over something that is declared."""
+    if not isinstance(error, CLOSED_BY_BROKER):
+        return None
+    if error.reply_code in (*CODES_THAT_HEAL, *CODES_OF_STATES) or _says(error, *STATES):
+        return None
+    reply = error.reply_text or error.reply_code
+    return Failure(
+        f'the broker refuses what it is asked to declare: {reply}; '
+        'see --queue-type and --queue-arg',
+        UNKNOWN,
+    )
 
 
 def _login_failure(
     error: BaseException,
     endpoint: pika.ConnectionParameters,
 ) -> Failure | None:
-    """The broker refuses the login, or access to the virtual host.
+    """The broker closes the connection while we log in.
 
     pika's exception classes guess: ProbableAuthenticationError also stands for a
     connection that broke during the handshake. The reply code in the text decides.
     """
+    closed = CLOSED_AT_LOGIN.search(str(error))
+    if not isinstance(error, AT_LOGIN) or not closed:
+        return None
+    code = int(closed[1])
+    reply = closed[2]
+    if code in CODES_THAT_HEAL or LIMIT in reply:
+        return None
     login = endpoint.credentials
     user = credentials.login_name(login)
-    is_login = isinstance(error, ProbableAuthenticationError)
-    if is_login and _says(error, '(403)'):
-        if isinstance(login, credentials.TokenCredentials):
-            return Failure(login.refusal(), 1)
-        return Failure(
-            f'the broker refuses {user}: wrong name or password; see AMQP_URL',
-            1,
-        )
-    is_access = isinstance(error, ProbableAccessDeniedError)
-    is_limit = _says(error, 'limit')
-    if is_access and _says(error, '(530)') and not is_limit:
-        return Failure(
-            f'no virtual host {endpoint.virtual_host!r}, '
-            f'or no permission for {user} to use it; '
-            'see AMQP_URL, rabbitmqctl add_vhost, '
-            f'{_where_permissions_are(login)}',
-            1,
-        )
-    return None
+    if isinstance(login, credentials.TokenCredentials):
+        is_refused = code == ACCESS_REFUSED or time.time() >= login.expires
+        if is_refused:
+            return Refusal(login.refusal(), UNKNOWN)
+    if code == ACCESS_REFUSED:
+        return Refusal(_login_refused(login), UNKNOWN)
+    if code == NOT_ALLOWED:
+        return Refusal(_vhost_refused(endpoint, reply), UNKNOWN)
+    return Refusal(f'the broker refuses {user}: {reply or code}', UNKNOWN)
 
 
-def _certificate_failure(
+def _login_refused(login: PlainCredentials) -> str:
+    user = credentials.login_name(login)
+    if isinstance(login, credentials.CertificateCredentials):
+        return f'the broker refuses {user}: it has no user of that name; see certfile'
+    return f'the broker refuses {user}: wrong name or password; see AMQP_URL'
+
+
+def _vhost_refused(endpoint: pika.ConnectionParameters, reply: str) -> str:
+    login = endpoint.credentials
+    user = credentials.login_name(login)
+    vhost = repr(endpoint.virtual_host)
+    if 'not found' in reply:
+        return f'no virtual host {vhost}; see AMQP_URL, rabbitmqctl add_vhost'
+    where = _where_permissions_are(login)
+    if 'refused' in reply:
+        return f'no permission for {user} to use the virtual host {vhost}; see {where}'
+    return f'the virtual host {vhost} refuses {user}: {reply}; see AMQP_URL, {where}'
+
+
+def _tls_failure(
     error: BaseException,
     endpoint: pika.ConnectionParameters,
 ) -> Failure | None:
+    """TLS cannot be agreed on."""
     why = cause(error)
-    if 'CERTIFICATE_VERIFY_FAILED' not in why:
+    is_lost = isinstance(error, StreamLostError)  # it worked before
+    if is_lost or '[SSL' not in why or 'EOF' in why:
         return None
-    remedy = 'add ?cacertfile=FILE to the URL'
+    server = address_of(endpoint)
+    words = SSL_DETAILS.sub('', why)
+    if 'CERTIFICATE_VERIFY_FAILED' in why:
+        message = f'the certificate of {endpoint.host} cannot be verified ({words})'
+        return Failure(f'{message}; {_certificate_remedy(words)}', UNKNOWN)
+    if 'ALERT' in why:
+        return _alert_failure(words, server)
+    if any(word in why for word in NO_TLS):
+        return Failure(f'{server} speaks no TLS; is the port right, or is it amqp://?', UNKNOWN)
+    return Failure(f'{server} and we agree on no TLS ({words}); is the port right?', UNKNOWN)
+
+
+def _certificate_remedy(why: str) -> str:
+    if 'expired' in why:
+        return 'it has expired, its server needs a new one'
+    if 'not yet valid' in why:
+        return 'it is not valid yet; is this clock right?'
     if 'mismatch' in why:
-        remedy = 'is that its name? see ?server_name_indication=NAME'
-    return Failure(
-        f'the certificate of {endpoint.host} cannot be verified ({why}); {remedy}',
-        1,
-    )
+        return 'is that its name? see ?server_name_indication=NAME'
+    return 'add ?cacertfile=FILE to the URL'
 
 
-def _protocol_failure(
-    error: BaseException,
-    endpoint: pika.ConnectionParameters,
-) -> Failure | None:
-    """The server at this port speaks another protocol."""
-    why = cause(error)
-    server = f'{endpoint.host}:{endpoint.port}'
-    if 'WRONG_VERSION_NUMBER' in why:
-        return Failure(
-            f'{server} speaks no TLS; is the port right, or is it amqp://?',
-            3,
-        )
-    if 'no AMQP 0-9-1' in why:
-        return Failure(
-            f'{server} speaks {why}; is the port right, or amqps?',
-            3,
-        )
-    return None
+def _alert_failure(why: str, server: str) -> Failure | None:
+    """The server ended TLS with an alert."""
+    if 'internal' in why:  # an error of the server, which may pass
+        return None
+    if 'certificate required' in why or 'handshake failure' in why:
+        remedy = 'add ?certfile=FILE&keyfile=FILE to the URL'
+        return Failure(f'{server} wants a client certificate ({why}); {remedy}', UNKNOWN)
+    what = 'our TLS'
+    remedy = 'ask whoever runs it'
+    if 'certificate' in why or 'unknown ca' in why:
+        what = 'this client certificate'
+        remedy = 'see certfile and keyfile in the URL'
+    if 'unrecognized name' in why:
+        what = 'this name'
+        remedy = 'see ?server_name_indication=NAME'
+    return Failure(f'{server} refuses {what} ({why}); {remedy}', UNKNOWN)
 
 
 def _channel_failure(
@@ -245,7 +357,7 @@ def _channel_failure(
         message = _precondition_failed(error)
     if not message:
         return None
-    return Failure(message, 1)
+    return Failure(message, UNKNOWN)
 
 
 def _access_refused(
@@ -253,8 +365,10 @@ def _access_refused(
     login: PlainCredentials,
 ) -> str:
     reply = error.reply_text
-    if _says(error, 'reserved'):
+    if _says(error, *ABOUT_NAMES):
         return f'the broker refuses the name: {reply}; choose another'
+    if _says(error, LIMIT):
+        return f'the broker refuses the queue: {reply}; delete others, or ask for a higher limit'
     if permission_denied(error, login):
         user = credentials.login_name(login)
         where = _where_permissions_are(login)
@@ -268,7 +382,7 @@ def _precondition_failed(error: ChannelClosedByBroker) -> str:
     reply = error.reply_text
     if _says(error, 'invalid arg'):
         return f'the broker refuses the queue: {reply}; see --queue-arg and --queue-type'
-    if _says(error, 'inequivalent'):
+    if _says(error, *ABOUT_ARGUMENTS):
         return (
             f'it exists with other properties: {reply}; '
             'delete it (see ./cleanup.py), or choose another name or --queue-type'

@@ -9,7 +9,6 @@ from __future__ import annotations
 import struct
 from functools import lru_cache
 
-import pika
 from pika import frame, spec
 
 FRAME_METHOD = spec.FRAME_METHOD
@@ -17,13 +16,6 @@ FRAME_HEADER = spec.FRAME_HEADER
 FRAME_BODY = spec.FRAME_BODY
 FRAME_END = spec.FRAME_END
 FRAME_END_BYTE = bytes([FRAME_END])
-FRAME_TYPES = (
-    FRAME_METHOD,
-    FRAME_HEADER,
-    FRAME_BODY,
-    spec.FRAME_HEARTBEAT,
-)
-
 # frame type, channel number, payload size
 FRAME_PREFIX = struct.Struct('>BHL')
 PREFIX_BYTES = FRAME_PREFIX.size
@@ -43,14 +35,6 @@ TAG_BYTES = TAG.size
 METHOD_ID_BYTES = 4
 DELIVER = struct.pack('>L', spec.Basic.Deliver.INDEX)
 ACK = struct.pack('>L', spec.Basic.Ack.INDEX)
-
-
-def check_protocol(buffer: bytes, at: int) -> None:
-    """Raise InvalidFrameError, unless the broker names its version of AMQP."""
-    if not buffer.startswith(b'AMQP'):
-        begin = str(buffer[at : at + 20])[2:-1]
-        why = f'no AMQP 0-9-1: {begin}'
-        raise pika.exceptions.InvalidFrameError(why)
 
 
 def deliver_method(

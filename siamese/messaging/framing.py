@@ -21,7 +21,7 @@ from typing import Any
 import pika
 from pika import frame, spec
 
-from siamese.messaging import frames
+from siamese.messaging import frames, handshake
 from siamese.messaging.fast_path import ACK_FRAME, AckRun, Learner, Shape, Template, acks_at
 from siamese.messaging.properties import Properties, PropertiesDecoder
 
@@ -119,7 +119,7 @@ class Channel(pika.channel.Channel):
         connection._adapter_emit_data(batch)
 
 
-class Connection(pika.SelectConnection):
+class Connection(handshake.Connection):
     """A SelectConnection that collects what it has to write.
 
     Its owner calls flush() before and after each turn of the loop.
@@ -156,12 +156,9 @@ class Connection(pika.SelectConnection):
         if data:
             super()._adapter_emit_data(data)
 
-    def abort(self, why: str) -> None:
-        """Drop the connection to a broker that does not answer.
-
-        `why` becomes the reason of the loss.
-        """
-        self._terminate_stream(pika.exceptions.StreamLostError(why))
+    def abort(self, why: Exception) -> None:
+        """Drop the connection; `why` becomes the reason of the loss."""
+        self._terminate_stream(why)
 
     def _create_channel(
         self,
@@ -214,11 +211,12 @@ class Connection(pika.SelectConnection):
             return 0
         kind, number, size = frames.FRAME_PREFIX.unpack_from(buffer, at)
         end = start + size
-        if kind not in frames.FRAME_TYPES:
-            frames.check_protocol(buffer, at)
-        elif len(buffer) <= end:
+        if kind not in handshake.FRAME_TYPES:
+            self._end_over(buffer[at:])
             return 0
-        elif kind == frames.FRAME_HEADER:
+        if len(buffer) <= end:
+            return 0
+        if kind == frames.FRAME_HEADER:
             self._take_header(number, buffer[start:end])
             return size + frames.OVERHEAD_BYTES
         taken, value = frame.decode_frame(buffer[at : end + 1])

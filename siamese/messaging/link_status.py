@@ -51,7 +51,12 @@ class LinkStatus(Session):
     @property
     def problem(self) -> str:
         """What keeps messages from flowing, with its duration, or ''."""
-        return self.reconnector.problem()
+        alarm = self.reconnector.alarm
+        if alarm.since:
+            return alarm.text()
+        if self.is_ready:
+            return ''
+        return f'broker unavailable, {time.monotonic() - self.unavailable_since:.0f} s'
 
     @property
     def blocked_s(self) -> float:

@@ -10,22 +10,26 @@ from typing import Any
 
 from pika.adapters.select_connection import IOLoop, PollEvents, SelectPoller
 
+# select takes only descriptors below this number (FD_SETSIZE).
+SELECT_LIMIT = 1024
+
 
 class Poller(SelectPoller):
-    """Waits with select: epoll and poll wait to the next millisecond.
+    """Waits by select, which wakes to the microsecond.
 
-    Where a descriptor is beyond what select can take (1,024), it is poll all the same.
+    A process with very many descriptors waits by poll, which wakes to the next millisecond.
     """
 
     until = math.inf  # time.monotonic() at which to return at the latest
+    is_beyond_select = False
 
     def poll(self) -> None:
         """Wait for what happens on a descriptor, and call its handler."""
         wait_s = max(0, min(self._get_max_wait(), self.until - time.monotonic()))
-        try:
-            events = self._select(wait_s)
-        except ValueError:
-            events = self._poll(wait_s)
+        wait = self._select
+        if self.is_beyond_select:
+            wait = self._poll
+        events = wait(wait_s)
         if events:
             self._dispatch_fd_events(events)
 
@@ -46,15 +50,14 @@ class Poller(SelectPoller):
         return events
 
     def _poll(self, wait_s: float) -> dict[int, int]:
-        interest = self._fd_events
-        poll = select.poll()
-        for descriptor in interest[PollEvents.READ] | interest[PollEvents.WRITE]:
-            wanted = 0
-            for kind in (PollEvents.READ, PollEvents.WRITE):
-                if descriptor in interest[kind]:
-                    wanted |= kind
-            poll.register(descriptor, wanted)
-        return dict(poll.poll(math.ceil(wait_s * 1000)))
+        poller = select.poll()
+        for fileno in self._fd_handlers:
+            events = [event for event, filenos in self._fd_events.items() if fileno in filenos]
+            poller.register(fileno, sum(events))
+        return dict(poller.poll(wait_s * 1000))
+
+    def _register_fd(self, fileno: int, events: int) -> None:
+        self.is_beyond_select = max(self._fd_handlers) >= SELECT_LIMIT
 
 
 class Loop(IOLoop):

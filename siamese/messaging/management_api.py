@@ -14,10 +14,15 @@ from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 import pika
 
+from common import bracketed
 from siamese import flags
 from siamese.messaging import credentials
 
 REQUEST_TIMEOUT_S = 5
+UNAUTHORIZED = 401
+
+# What RabbitMQ gives as the reason for that where it has none.
+NO_REASON = ('', 'Login failed', 'Not_Authorized')
 
 # CloudAMQP serves the management API at the usual ports of HTTP.
 CLOUD = '.cloudamqp.com'
@@ -91,9 +96,10 @@ class ManagementApi:
             return json.loads(answer) if answer else None
         except urllib.error.HTTPError as error:
             user = credentials.login_name(self.login)
-            status = f'{error.code} {error.reason}'
-            why = f'the management API at {self.base} answers {status} to {user}'
-            raise Refused(why, error.code) from None
+            why = f'answers {error.code} {error.reason} to {user}'
+            if error.code == UNAUTHORIZED:
+                why = f'refuses {user}: {reason_in(error)}'
+            raise Refused(f'the management API at {self.base} {why}', error.code) from None
         except credentials.NoToken as error:
             why = f'no login for the management API at {self.base} ({error})'
             raise Refused(why, 0) from None
@@ -116,6 +122,8 @@ class ManagementApi:
         data = None
         if body is not None:
             data = json.dumps(body).encode()
+        if isinstance(self.login, credentials.CertificateCredentials):
+            raise ValueError('it takes no client certificate; see MANAGEMENT_URL')
         pair = f'{self.login.username}:{self.login.password}'
         secret = base64.b64encode(pair.encode()).decode()
         headers = {
@@ -173,18 +181,22 @@ def _split(
 
 def _base(parts: SplitResult) -> str:
     """Return the URL without its login, and with a port."""
-    host = parts.hostname or ''
+    host = unquote(parts.hostname or '')
     ports = CLOUD_PORTS if host.endswith(CLOUD) else PORTS
     port = parts.port or ports[parts.scheme]
     path = parts.path.rstrip('/')
     return f'{parts.scheme}://{bracketed(host)}:{port}{path}'
 
 
-def bracketed(host: str) -> str:
-    """Return a host as it stands in a URL: an IPv6 address in brackets."""
-    if ':' in host:
-        return f'[{host}]'
-    return host
+def reason_in(error: urllib.error.HTTPError) -> str:
+    """Return why the API does not let a user in."""
+    try:
+        reason = str(json.loads(error.read())['reason'])
+    except (OSError, ValueError, KeyError, TypeError):
+        reason = ''
+    if reason in NO_REASON:
+        return 'wrong name or password; see MANAGEMENT_URL, AMQP_URL'
+    return f'{reason}; see rabbitmqctl set_user_tags'
 
 
 def part(text: str) -> str:

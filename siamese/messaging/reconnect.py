@@ -24,7 +24,15 @@ from pika.exceptions import ConnectionClosedByClient
 
 from common import Failure, display_address
 from siamese.messaging import credentials, framing
-from siamese.messaging.errors import cause, fatal_failure, permission_denied
+from siamese.messaging.errors import (
+    Refusal,
+    cause,
+    connection_failure,
+    fatal_failure,
+    is_silence,
+    permission_denied,
+)
+from siamese.messaging.handshake import Unusable
 from siamese.messaging.loop import Loop
 
 # The wait before a retry is random, up to a limit that doubles from the first to the last.
@@ -66,15 +74,16 @@ def channel_failure(
     reason: BaseException,
     endpoint: pika.ConnectionParameters,
     passive_only: Failure | None,
+    declaring: bool,
 ) -> Failure | None:
     """Return the Failure that ends the run because of a closed channel; None if it may heal."""
     if passive_only and getattr(reason, 'reply_code', 0) == 404:
         return Failure(
             f'{passive_only}; nor does it exist: {cause(reason)}; '
             'let an administrator run this once',
-            1,
+            3,
         )
-    return fatal_failure(reason, endpoint)
+    return fatal_failure(reason, endpoint, declaring)
 
 
 class Refusals:
@@ -82,20 +91,32 @@ class Refusals:
 
     def __init__(self, endpoint_count: int) -> None:
         self.endpoint_count = endpoint_count
-        self.refused: set[int] = set()  # by id(): pika's parameters are not hashable
+        # By id(): pika's parameters are not hashable.
+        self.refused: set[int] = set()
+        self.asked: set[int] = set()  # which said nothing, and were asked again
+
+    def clear(self) -> None:
+        """Forget all, after a success."""
+        self.refused.clear()
+        self.asked.clear()
 
     def connection_failure(
-        self, reason: BaseException, endpoint: pika.ConnectionParameters, failures: int
+        self, reason: BaseException, endpoint: pika.ConnectionParameters, declaring: bool
     ) -> Failure | None:
         """Return the Failure that ends the run because of a lost connection, if there is one.
 
-        A refusal is fatal only when each endpoint has refused us.
+        A refusal is fatal only when each endpoint has refused us. Who says nothing
+        is asked again, once until the next success.
         """
-        failure = fatal_failure(reason, endpoint, failures // self.endpoint_count)
+        failure = fatal_failure(reason, endpoint, declaring)
+        if not failure and is_silence(reason) and id(endpoint) not in self.asked:
+            self.asked.add(id(endpoint))
+            failure = connection_failure(reason, endpoint)
         if not failure:
             return None
         login = endpoint.credentials
-        if isinstance(login, credentials.TokenCredentials) and login.reject():
+        is_token = isinstance(failure, Refusal) and isinstance(login, credentials.TokenCredentials)
+        if is_token and login.reject():
             return None
         if id(endpoint) not in self.refused:
             self.refused.add(id(endpoint))
@@ -173,7 +194,7 @@ class Reconnector:
         self.is_ready = True
         self.reopens_after_nacks = False
         self.failures = 0
-        self.refusals.refused.clear()
+        self.refusals.clear()
         return back
 
     def reopen(self, why: str) -> None:
@@ -185,14 +206,6 @@ class Reconnector:
     def retry_delay(self) -> float:
         """Return how long to wait before the next try, in s."""
         return retry_delay(self.failures // self.endpoint_count)
-
-    def problem(self) -> str:
-        """Return what keeps messages from flowing, with its duration, or ''."""
-        if self.alarm.since:
-            return self.alarm.text()
-        if self.is_ready:
-            return ''
-        return f'broker unavailable, {time.monotonic() - self.unavailable_since:.0f} s'
 
     def give_up_after(self, limit_s: float, unconfirmed_count: int) -> None:
         """Fail if the broker has been unavailable for longer than the limit."""
@@ -294,9 +307,14 @@ class Reconnector:
         self.failures += 1
 
     def _fatal(self, reason: BaseException, channel_only: bool) -> Failure | None:
-        if channel_only:
-            return channel_failure(reason, self.endpoint, self.passive_only)
-        return self.refusals.connection_failure(reason, self.endpoint, self.failures)
+        declaring = not self.is_ready
+        if not channel_only:
+            return self.refusals.connection_failure(reason, self.endpoint, declaring)
+        failure = channel_failure(reason, self.endpoint, self.passive_only, declaring)
+        if failure and declaring and self.endpoint_count > 1:
+            self.connection.abort(Unusable(str(failure)))  # on to the next URL
+            return None
+        return failure
 
     def _log_loss(self, channel_only: bool) -> None:
         if self.is_ready or not self.failures:  # else it was logged

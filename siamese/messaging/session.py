@@ -10,18 +10,22 @@ import argparse
 import logging
 import math
 import secrets
+import struct
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pika
 from pika.channel import Channel
+from pika.exceptions import AMQPError, MethodNotImplemented, StreamLostError
 
 from common import Failure, display_address
 from siamese import ledger
 from siamese.messaging import framing
 from siamese.messaging.deliveries import Delivery, Inbox
+from siamese.messaging.handshake import Unusable
 from siamese.messaging.messages import Message
 from siamese.messaging.outbox import Outbox
 from siamese.messaging.reconnect import Reconnector
@@ -84,7 +88,7 @@ class Session(RunLimits):
         if channel:
             if self.reconnector.passive_only:
                 declare_passively(channel)
-            with record_topology(channel) as self.topology:
+            with ended_by_failure(channel), record_topology(channel) as self.topology:
                 self.declare(channel, self)
             self.declared_at = time.monotonic()
         self._send()
@@ -119,7 +123,7 @@ class Session(RunLimits):
             )
             self.reconnector.reopen('no confirm')
         elif waited_s > 2 * CONFIRM_TIMEOUT_S and self.connection.is_open:
-            self.connection.abort('a channel cannot be closed')
+            self.connection.abort(StreamLostError('a channel cannot be closed'))
 
     # ---- callbacks for declare()
 
@@ -241,7 +245,22 @@ class Session(RunLimits):
 def product_at(connection: framing.Connection, endpoint: pika.ConnectionParameters) -> str:
     """Return 'PRODUCT VERSION at HOST:PORT/VHOST' of the broker."""
     server = connection.server_properties
-    return f'{server.get("product")} {server.get("version")} at {display_address(endpoint)}'
+    words = [str(server[key]) for key in ('product', 'version') if server.get(key)]
+    return f'{" ".join(words) or "a broker without a name"} at {display_address(endpoint)}'
+
+
+@contextmanager
+def ended_by_failure(channel: Channel) -> Iterator[None]:
+    """End the connection where pika cannot do what declare() asks for."""
+    try:
+        yield
+    except MethodNotImplemented as error:
+        channel.connection.abort(error)
+    except (AMQPError, ValueError, TypeError, OverflowError, struct.error) as error:
+        where = display_address(channel.connection.params)
+        why = f'cannot declare at {where} ({error!r}); see --queue-arg'
+        if channel.is_open:  # else the callbacks know more
+            channel.connection.abort(Unusable(why))
 
 
 def cannot_write(path: str, error: OSError) -> Failure:

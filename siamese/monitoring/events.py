@@ -7,6 +7,7 @@ from sqlite3 import Connection
 from typing import Any
 
 from pika.channel import Channel
+from pika.exceptions import NoFreeChannels
 
 from siamese.messaging.errors import permission_denied
 from siamese.messaging.link import Link
@@ -17,6 +18,10 @@ CONSUMER_TAG = 'events'  # tells an event from a dead letter
 NO_PERMISSION = (
     f'no permission to have a queue siamese.events-* and to read {EVENT_EXCHANGE}:'
     ' clients are seen at each collection only; rabbitmqctl set_permissions'
+)
+ONE_CHANNEL = (
+    f'no second channel on a connection, so nothing is read from {EVENT_EXCHANGE}:'
+    ' clients are seen at each collection only; see ?channel_max= and channel_max of the broker'
 )
 # The API lists a connection for a while after it was closed, but not for so long.
 FORGET_CLOSED_S = 60
@@ -65,8 +70,13 @@ class Listener:
             if permission_denied(reason, link.endpoint.credentials):
                 self.missing = [NO_PERMISSION]
 
-        channel = link.connection.channel(on_open_callback=on_open)
-        channel.add_on_close_callback(on_close)
+        try:
+            channel = link.connection.channel(on_open_callback=on_open)
+        except NoFreeChannels:
+            self.is_open = False
+            self.missing = [ONE_CHANNEL]
+        else:
+            channel.add_on_close_callback(on_close)
 
     def hear(
         self,

@@ -54,7 +54,7 @@ def requeue(args: argparse.Namespace) -> int:
     script.report(args, SUMMARY, job.summary())
     if link.exit_status or job.requeued == job.found:
         return link.exit_status
-    return 1
+    return 3
 
 
 class Requeuer:
@@ -87,7 +87,7 @@ class Requeuer:
             kept = count_of(sum(self.full.values()), 'dead letter')
             queues = ', '.join(map(printable, self.full))
             text = f'{kept} not requeued: no room in {queues}; make room, and try again'
-            self.link.fail(Failure(text, 1))
+            self.link.fail(Failure(text, 3))
 
     def requeue_one(self, letter: WholeDeadLetter, left: int) -> None:
         queue = letter['queue']

@@ -38,14 +38,10 @@ NOT_ALLOWED = re.compile(
     r'lacks permission.*?: (.*?);'
     r'|refuses the (?:queue|name): (.*?);'
     r'|\((.*limit .*)\)'
+    r'|(offers no publisher confirms)'
 )
-# A script says that the broker is unavailable, or does not let it in.
-UNAVAILABLE = re.compile(
-    r'broker unreachable at'
-    r'|login refused'
-    r'|(?:no permission for|refuses) (?:user|this token)'
-    r'|the token has expired'
-)
+# Why a script stopped that met no failure. Its exit status is 3 if too little came.
+NO_FAILURE = re.compile('count reached|duration over|queue empty|nothing came for|SIG')
 # Under one of these keys a script counts the messages that it published once more.
 REPUBLISHED_KEYS = ('republished', 'retried')
 
@@ -61,9 +57,9 @@ class Failed(Exception):
 
 
 class Unavailable(Exception):
-    """The broker is unavailable or does not let us in; the message says why.
+    """Nothing can be told about the broker; the message says why.
 
-    Nothing can be told about it then.
+    It is unavailable, it does not let us in, or a script could not do its part.
     """
 
 
@@ -396,10 +392,10 @@ def delete(connection: pika.BlockingConnection, name: str) -> None:
     If the broker closes the channel we lack the permission, so nothing of this
     name can be ours.
     """
-    with contextlib.suppress(ChannelClosedByBroker):
-        connection.channel().queue_delete(queue=name)
-    with contextlib.suppress(ChannelClosedByBroker):
-        connection.channel().exchange_delete(exchange=name)
+    with contextlib.suppress(ChannelClosedByBroker), connection.channel() as channel:
+        channel.queue_delete(queue=name)
+    with contextlib.suppress(ChannelClosedByBroker), connection.channel() as channel:
+        channel.exchange_delete(exchange=name)
 
 
 def stderr_of(running: Script) -> str:
@@ -415,13 +411,14 @@ def stdout_of(running: Script) -> str:
 
 
 def summary_of(ended: Script) -> Summary:
-    """Return the summary of a script; raise Failed if it wrote none."""
+    """Return the summary of a script; raise Unavailable if it wrote none."""
     try:
         with open(f'{ended.base}.json', encoding='utf-8') as file:
             return json.load(file)
     except ValueError:
         lines = stderr_of(ended).strip().splitlines()
-        raise Failed(f'{ended.name}: {lines[-1:]}') from None
+        last = ''.join(lines[-1:]) or f'no summary, exit status {ended.process.returncode}'
+        raise Unavailable(f'{ended.name}: {last}') from None
 
 
 def published_count(summary: Summary) -> int:
@@ -450,7 +447,7 @@ def check_end(
         not_allowed = NOT_ALLOWED.search(words)
         if not_allowed:
             raise NotPossible(next(filter(None, not_allowed.groups())))
-    if UNAVAILABLE.search(stop_reason):
+    if status == 3 and not NO_FAILURE.match(stop_reason):
         raise Unavailable(stop_reason)
     if status not in expected:
         counts = [f'{count} {reason}' for reason, count in rejections(summary).items()]

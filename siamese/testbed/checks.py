@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 import pika
 from pika.exceptions import ChannelClosedByBroker, ConnectionClosedByBroker
 
+from common import bracketed
 from siamese import ledger, verdict
 from siamese.messaging import blocking, errors
 from siamese.monitoring import database, dead_letters
@@ -317,10 +318,8 @@ def proxied_url(endpoint: pika.ConnectionParameters, url: str) -> str:
     query = parts.query
     if parts.scheme == 'amqps':
         query += f'&server_name_indication={host}'
-    if ':' in host:
-        host = f'[{host}]'
     login = parts.netloc[: parts.netloc.rfind('@') + 1]
-    netloc = f'{login}{host}:{endpoint.port}'
+    netloc = f'{login}{bracketed(host)}:{endpoint.port}'
     changed = parts._replace(netloc=netloc, query=query.lstrip('&'))
     return changed.geturl()
 

@@ -143,7 +143,7 @@ class Workload:
         for name, process in self.running.items():
             if process.poll() is not None:
                 status = process.returncode
-                raise Failure(f'{name} ended with status {status}', 1)
+                raise ended_early(name, status)
 
     def stop(self, names: Iterable[str], expected: Collection[int] = (0,)) -> None:
         """Let workers finish; raise Failure if one does not, or fails."""
@@ -164,7 +164,7 @@ class Workload:
                 problem = f'{name} did not end within {FLOW_TIMEOUT_S} s'
                 raise Failure(problem, 1) from None
             if status not in expected:
-                raise Failure(f'{name} ended with status {status}', 1)
+                raise ended_early(name, status)
 
     def drain(self) -> None:
         """Stop the workers, and take the last messages out of the queues."""
@@ -274,3 +274,9 @@ def wait_until_flowing(
             raise Failure(f'no message of {names} got through for {FLOW_TIMEOUT_S} s', 1)
         time.sleep(POLL_INTERVAL_S)
     return last - since
+
+
+def ended_early(name: str, status: int) -> Failure:
+    """Return the Failure of a run in which a worker ended: 3 if the worker could not tell."""
+    ours = 3 if status == 3 else 1
+    return Failure(f'{name} ended with status {status}', ours)

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import signal
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from urllib.parse import quote
@@ -245,6 +246,31 @@ def test_a_broker_that_closes_the_connection(
     (column,) = done.json['brokers']
     assert verdicts(column) == {'limits met': verdict} and done.status == status
     assert fact.items() <= column['facts'].items()
+    nothing_left(broker, url)
+
+
+def test_a_module_that_is_missing_is_no_fault_of_the_broker(
+    compare, tmp_path, broker, url, monkeypatch
+):
+    (tmp_path / 'sympy.py').write_text('raise ModuleNotFoundError("No module named sympy")')
+    monkeypatch.setenv('PYTHONPATH', str(tmp_path))
+    done = result(
+        compare(url, '--only', 'RPC', '--only', 'limits met', '--budget', BUDGET), tmp_path
+    )
+    (column,) = done.json['brokers']
+    assert verdicts(column) == {'RPC': 'not known', 'limits met': 'pass'}
+    assert done.status == 3
+    assert 'sympy' in column['checks']['RPC']['text']
+    nothing_left(broker, url)
+
+
+def test_a_full_disk_of_ours_is_no_fault_of_the_broker(broker, url):
+    """With this limit a file takes some 500 bytes, and no ledger fits."""
+    command = f'ulimit -f 1; exec {sys.executable} compare.py --only integrity --only RPC {url}'
+    done = Running('sh', '-c', command).end()
+    assert done.status == 3, done.err
+    assert done.out.count('not known: ') == 2 and 'FAIL' not in done.out
+    assert 'Traceback' not in done.err
     nothing_left(broker, url)
 
 

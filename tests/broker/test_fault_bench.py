@@ -349,7 +349,7 @@ def test_a_revoked_permission_ends_the_scripts(start, url, broker, tmp_path):
             *(one for scenario in scenarios for one in (scenario.producer, scenario.consumer)),
         ):
             done = running.end()
-            assert done.status == 1
+            assert done.status == 3
             assert "user 'clerk' lacks permission" in done.err
             assert 'Traceback' not in done.err
         for scenario in scenarios:

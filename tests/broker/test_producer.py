@@ -158,4 +158,4 @@ def test_blocks_go_to_a_quorum_queue(run, channel):
     )
     assert len(drain(channel, 'q')) == 3
     done = run('producer.py', '--count', 3, '--queue', 'q', '--quiet')
-    assert done.status == 1 and 'it exists with other properties' in done.err
+    assert done.status == 3 and 'it exists with other properties' in done.err

@@ -107,12 +107,12 @@ def test_a_history_that_is_not_there_or_holds_nothing(run, tmp_path, flags):
 
 
 def test_the_management_api_with_a_wrong_password(run, broker):
-    wrong = broker.management_url.replace('guest:guest', 'guest:wrong')
+    wrong = broker.management_url.replace('guest:guest', 'guest:S3cr3t')
     done = run('monitor.py', '--once', '--management-url', wrong)
     assert (
         done.status == 3
-        and "answers 401 Unauthorized to user 'guest'" in done.err
-        and 'wrong' not in done.err
+        and "refuses user 'guest': wrong name or password" in done.err
+        and 'S3cr3t' not in done.err
     )
 
 

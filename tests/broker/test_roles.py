@@ -114,7 +114,7 @@ def test_the_roles_are_made_and_checked_and_removed(manage, api):
     assert removed.status == 0 and removed.out.count('removed\n') == 4
     assert not [user for user in api.get('users') if user['name'].startswith(manage.prefix)]
     gone = manage.run('--check')
-    assert gone.status == 1
+    assert gone.status == 3
     assert manage.user('monitoring') in gone.err
     assert 'see ./roles.py --create' in gone.err
     assert manage.run('--remove').out.count('does not exist\n') == 4
@@ -182,7 +182,7 @@ def test_users_of_others_are_left_alone(manage, api):
     api.put(user, {'password': 'theirs', 'tags': 'management'})
     theirs = api.get(user)
     refused = manage.run('--create')
-    assert refused.status == 1
+    assert refused.status == 3
     assert f'{manage.user("publisher")}: not made by roles.py, and left alone' in refused.err
     assert refused.out == '' and api.get(user) == theirs
     assert manage.user('subscriber') not in [found['name'] for found in api.get('users')]
@@ -354,11 +354,11 @@ def tenant(api, broker, url, manage):
 
 def test_a_user_who_may_not_create_users_is_told_so_and_checked(manage, tenant, api):
     made = manage.run('--create', **tenant)
-    assert made.status == 1
+    assert made.status == 3
     assert 'may not create or remove users (it is not an administrator, but management)' in made.err
     assert made.out == ''
     assert made.err.count('\n') == 1
-    assert manage.run('--remove', **tenant).status == 1
+    assert manage.run('--remove', **tenant).status == 3
     checked = manage.run('--check', **tenant)
     assert checked.status == 3 and 'may not create users' in checked.err
     assert checked.out.endswith(
@@ -418,7 +418,7 @@ PAIRS = [
 def test_the_scripts_as_publisher_and_as_subscriber(manage, run, producer, consumer):
     manage.run('--create', **PASSWORDS)
     early = run(*producer, '--count', 3, '--url', manage.url('publisher'))
-    assert early.status == 1
+    assert early.status == 3
     assert 'lacks permission' in early.err
     assert 'let an administrator run this once' in early.err
     run(*consumer, '--idle', 0.1, '--url', manage.url('administrator'))  # it declares
@@ -432,7 +432,7 @@ def test_the_scripts_as_publisher_and_as_subscriber(manage, run, producer, consu
     ):
         for role in wrong, 'monitoring':
             refused = run(*script, '--count', 3, '--url', manage.url(role))
-            assert refused.status == 1
+            assert refused.status == 3
             assert f"user '{manage.user(role)}' lacks permission" in refused.err
             assert right in refused.err and 'Traceback' not in refused.err
     got = run(*consumer, '--count', 3, '--idle', TEST_TIMEOUT_S, '--url', manage.url('subscriber'))
@@ -456,7 +456,7 @@ def test_the_permissions_that_the_rpc_scripts_need_besides(manage, run, start):
     manage.run('--create', **PASSWORDS)
     run('rpc_server.py', '--duration', 0.1)
     asked = run('rpc_client.py', '--count', 1, '--url', manage.url('publisher'))
-    assert asked.status == 1
+    assert asked.status == 3
     assert 'lacks permission' in asked.err
     assert 'Traceback' not in asked.err
     manage.permit(
@@ -479,7 +479,7 @@ def test_a_queue_that_is_deleted_ends_a_publisher(manage, run, start, channel):
     producer.wait_for(' 3  ', producer.out)
     channel.queue_delete('siamese.blocks')
     done = producer.end()
-    assert done.status == 1
+    assert done.status == 3
     assert "nor does it exist: NOT_FOUND - no queue 'siamese.blocks'" in done.err
 
 
@@ -562,8 +562,8 @@ def test_an_unreachable_or_refusing_broker_takes_one_line(run, broker, url):
             ({'MANAGEMENT_URL': no_api}, management_api.REMEDY, 3),
             (
                 {'MANAGEMENT_URL': broker.management_url.replace('guest@', 'secret@')},
-                "user 'guest'",
-                1,
+                "refuses user 'guest': wrong name or password",
+                3,
             ),
         ):
             done = run('roles.py', flag, **env)
@@ -572,7 +572,7 @@ def test_an_unreachable_or_refusing_broker_takes_one_line(run, broker, url):
             assert done.out == '', done
             assert done.err.count('\n') == 1 and 'secret' not in done.err
     for bad, complaint, status in (
-        (f'{url}-none', 'no virtual host', 1),
+        (f'{url}-none', 'no virtual host', 3),
         ('amqp://guest:guest@127.0.0.1:1', 'Connection refused', 3),
     ):
         done = run('roles.py', '--check', '--url', bad, MANAGEMENT_URL=broker.management_url)
@@ -581,7 +581,7 @@ def test_an_unreachable_or_refusing_broker_takes_one_line(run, broker, url):
         assert done.err.count('\n') == 1
         assert done.out == ''
     done = run('roles.py', '--create', '--url', f'{url}-none', MANAGEMENT_URL=broker.management_url)
-    assert done.status == 1
+    assert done.status == 3
     assert 'no virtual host' in done.err
     assert done.out == ''
 

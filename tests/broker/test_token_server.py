@@ -284,7 +284,7 @@ def test_the_whole_chain(server, provider, oauth2_broker, room):
     assert done.status == 0 and '2 confirmed' in done.out
     for wrong in subscriber, watcher:
         refused = Running(*produce, env={'AMQP_URL': wrong}).end()
-        assert refused.status == 1
+        assert refused.status == 3
         assert 'ACCESS_REFUSED' in refused.err
         assert 'eyJ' not in refused.err + refused.out
     connection = pika.BlockingConnection(pika.URLParameters(oauth2_broker.url))
@@ -295,7 +295,7 @@ def test_the_whole_chain(server, provider, oauth2_broker, room):
     assert Running(*produce, env={'AMQP_URL': publisher}).end().status == 0
     validate = 'validate.py', '--name', 'carol', '--difficulty', 2, '--count', 2
     refused = Running(*validate, env={'AMQP_URL': publisher}).end()
-    assert refused.status == 1 and 'ACCESS_REFUSED' in refused.err
+    assert refused.status == 3 and 'ACCESS_REFUSED' in refused.err
     done = Running(*validate, env={'AMQP_URL': subscriber}).end()
     assert done.status == 0 and '2 blocks valid' in done.out
     watcher = pika.URLParameters(watcher).credentials.password

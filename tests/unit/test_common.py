@@ -7,8 +7,10 @@ import subprocess
 import sys
 import tracemalloc
 
+import pika
 import pytest
 import sympy
+import trustme
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -138,6 +140,8 @@ def test_prime_checks(number):
         ('amqp://u@h', 'h', 5672, '/', 'u', ''),
         ('amqp://:token@h', 'h', 5672, '/', '', 'token'),
         ('amqp://u:p@[::1]:5673/v', '::1', 5673, 'v', 'u', 'p'),
+        ('amqp://[fe80::1%25eth0]', 'fe80::1%eth0', 5672, '/', 'guest', 'guest'),
+        ('amqp://u:a@b:c@h:7', 'h', 7, '/', 'u', 'a@b:c'),
         ('amqps://u:p@h', 'h', 5671, '/', 'u', 'p'),
     ],
 )
@@ -170,15 +174,25 @@ def test_several_urls_and_query_parameters():
         ('h:5672', 'begin with amqp'),
         ('amqp://h:99999', 'port'),
         ('amqp://h:x', 'port'),
-        ('amqp://u:se/cret@h', 'percent-encoded'),
-        ('amqp://u:se#cret@h', 'percent-encoded'),
-        ('amqp://u:se?cret@h', 'percent-encoded'),
+        ('amqp://h:0', 'the port is no number from 1 to 65535$'),
+        ('amqp://u:se/cret@h', 'write a / in it as %2F$'),
+        ('amqp://u:se#cret@h', 'write a # in it as %23$'),
+        ('amqp://u:se?cret@h', r'write a \? in it as %3F$'),
+        ('amqp://u:se,cret@h', 'write a comma in it as %2C'),
+        ('amqp://u:se cret@h', 'a blank as %20'),
+        ('amqp://u:se[cret@h', r'write a \[ in user or password as %5B'),
+        ('amqp://u:se]cret@h', 'a ] as %5D'),
+        ('amqp://a,b:5672', 'write a comma in it'),
+        ('amqp://fe80::1:5672', 'IPv6 address in brackets'),
+        ('amqp://[nonsense]', 'neither a name nor an address'),
+        ('amqps://h?auth_mechanism=external', 'with a certfile'),
+        ('amqps://h?auth_mechanism=amqplain', 'auth_mechanism is plain, or external'),
         ('amqp://u:1#secret@h', '%23'),
         ('amqp://h/a/b', '%2F'),
-        ('amqp://h?nonsense=1', 'unknown query parameter'),
+        ('amqp://h?nonsense=1', 'unknown parameter'),
         ('amqp://h?heartbeat=-1', 'out of range'),
         ('amqp://h?heartbeat=x', 'out of range'),
-        ('amqp://h?connection_timeout=x', 'milliseconds'),
+        ('amqp://h?connection_timeout=x', r'connection_timeout is out of range \(ms\)'),
         ('amqp://h?verify=verify_none', 'need amqps'),
         ('amqps://h?verify=maybe', 'verify_peer'),
         ('amqps://h?cacertfile=/none', 'cannot read'),
@@ -186,12 +200,12 @@ def test_several_urls_and_query_parameters():
         ('amqps://h?cacertfile=%00', 'cannot read'),
         ('amqp://h/\udcff', 'cannot be printed'),
         ('amqp://h/\x7f', 'cannot be printed'),
-        (f'amqp://h?connection_timeout=1{"0" * 400}', 'milliseconds'),
+        (f'amqp://h?connection_timeout=1{"0" * 400}', 'connection_timeout is out of range'),
         ('amqp://h?heartbeat=65536', 'up to 65535'),
         (f'amqp://h/{"v" * 256}', 'more than 255 bytes'),
-        ('amqp://a..b', 'part of the host'),
-        (f'amqp://{"a" * 64}.b', 'part of the host'),
-        ('amqps://h?server_name_indication=.x', 'part of the host'),
+        ('amqp://a..b', 'neither a name nor an address'),
+        (f'amqp://{"a" * 64}.b', 'neither a name nor an address'),
+        ('amqps://h?server_name_indication=.x', 'cannot read server_name_indication'),
     ],
 )
 def test_bad_urls_say_what_is_wrong(url, complaint):
@@ -228,6 +242,21 @@ def test_the_printable_form_of_a_url_has_no_password():
     assert (
         common.display_address(common.endpoints('amqp://u:secret@h:1/%2Fx', 'me')[0]) == 'h:1/%2Fx'
     )
+
+
+@pytest.mark.parametrize('url', ['amqp://[::1]:1/v', 'amqp://[fe80::1%25eth0]:5672/%2F'])
+def test_an_ipv6_address_is_printed_so_that_it_can_be_pasted_back(url):
+    (parameters,) = common.endpoints(url, 'me')
+    assert f'amqp://{common.display_address(parameters)}' == url
+
+
+def test_a_client_certificate_is_the_login_if_the_url_says_so(tmp_path):
+    path = tmp_path / 'both.pem'
+    trustme.CA().issue_cert('someone').private_key_and_cert_chain_pem.write_to_path(str(path))
+    (parameters,) = common.endpoints(
+        f'amqps://h?auth_mechanism=external&certfile={path}&keyfile={path}', 'me'
+    )
+    assert isinstance(parameters.credentials, pika.credentials.ExternalCredentials)
 
 
 def test_nothing_costly_is_imported():
