@@ -26,6 +26,15 @@ Examples:
 
 from __future__ import annotations
 
+if __name__ == '__main__':  # first of all, see siamese/start.py
+    import sys
+    from os.path import dirname, realpath
+
+    sys.path.insert(0, dirname(realpath(__file__)))  # python -P and -I leave it out
+    from siamese import start
+
+    start.begin()
+
 # Standard library only: it also runs before pika is installed. So it has its own
 # log(), Parser and completion in place of those of siamese/flags.py.
 import argparse

@@ -32,6 +32,15 @@ Examples:
 
 from __future__ import annotations
 
+if __name__ == '__main__':  # first of all, see siamese/start.py
+    import sys
+    from os.path import dirname, realpath
+
+    sys.path.insert(0, dirname(realpath(__file__)))  # python -P and -I leave it out
+    from siamese import start
+
+    start.begin()
+
 import argparse
 import dataclasses
 import logging
@@ -42,7 +51,7 @@ import time
 from collections.abc import Sequence
 
 import common
-from siamese import flags, script
+from siamese import flags, script, start
 from siamese.messaging import blocking, credentials, errors
 from siamese.testbed import STOP_SIGNALS, checks, comparison, comparison_page
 from siamese.testbed.candidate import (
@@ -197,6 +206,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = parse_args(argv)
+    start.finish_on_signal()
     only = args.only or checks.CHECKS
     names = [name for name in checks.CHECKS if name in only]
     for number, broker in enumerate(args.brokers, 1):

@@ -44,6 +44,15 @@ Examples:
 
 from __future__ import annotations
 
+if __name__ == '__main__':  # first of all, see siamese/start.py
+    import sys
+    from os.path import dirname, realpath
+
+    sys.path.insert(0, dirname(realpath(__file__)))  # python -P and -I leave it out
+    from siamese import start
+
+    start.begin()
+
 import logging
 import os
 import secrets
@@ -54,7 +63,7 @@ from urllib.parse import unquote, urlsplit
 
 import common
 from common import Failure
-from siamese import flags, script
+from siamese import flags, script, start
 from siamese.access import permissions
 from siamese.access.standard_roles import (
     ROLES,
@@ -464,6 +473,7 @@ def log_in_as_administrator(args: Namespace) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
+    start.finish_on_signal()
     try:
         if args.check:
             return check(args)

@@ -41,6 +41,15 @@ Examples:
 
 from __future__ import annotations
 
+if __name__ == '__main__':  # first of all, see siamese/start.py
+    import sys
+    from os.path import dirname, realpath
+
+    sys.path.insert(0, dirname(realpath(__file__)))  # python -P and -I leave it out
+    from siamese import start
+
+    start.begin()
+
 import argparse
 import logging
 import os
@@ -53,7 +62,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import common
-from siamese import flags, ledger, script, verdict
+from siamese import flags, ledger, script, start, verdict
 from siamese.testbed import faults
 from siamese.testbed.rabbitmq import DidNotStart, NotInstalled
 from siamese.testbed.workload import (
@@ -213,6 +222,7 @@ def run(args: argparse.Namespace, folder: str) -> list[Injected]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = parse_args(argv)
+    start.finish_on_signal()
     folder = args.folder or tempfile.mkdtemp(prefix='siamese-soak-')
     os.makedirs(folder, exist_ok=True)
     open(ledger_in(folder), 'x').close()

@@ -114,11 +114,11 @@ def test_questions_are_returned_until_a_server_comes(start):
 
 
 def test_no_answer_is_exit_status_3(run, server):
-    done = run('rpc_client.py', '--duration', 1, '--timeout', 0.3)
+    done = run('rpc_client.py', '--duration', 1, '--timeout', 0.3, '--stop-timeout', 0.5)
     assert (
         done.status == 3
         and done.out.startswith('0 answered, ')
-        and 'no answer; stopped: duration over' in done.out
+        and 'no answer; stopped: 1 question without an answer 0.5 s after --duration' in done.out
     )
     assert 'no answer to 1 yet, retrying' in done.err and ', 1 unanswered; ' in done.out
 
