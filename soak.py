@@ -64,6 +64,7 @@ from typing import NamedTuple
 import common
 from siamese import flags, ledger, script, start, verdict
 from siamese.testbed import faults
+from siamese.testbed.guard import NoFolder
 from siamese.testbed.rabbitmq import DidNotStart, NotInstalled
 from siamese.testbed.workload import (
     Workload,
@@ -208,7 +209,7 @@ def run(args: argparse.Namespace, folder: str) -> list[Injected]:
     """Run soak(); name the folder in each failure."""
     try:
         return soak(args, folder)
-    except (NotInstalled, DidNotStart) as error:
+    except (NotInstalled, DidNotStart, NoFolder) as error:
         if not args.folder and not os.path.getsize(ledger_in(folder)):
             shutil.rmtree(folder)
         raise common.Failure(str(error), 3) from None

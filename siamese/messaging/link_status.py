@@ -75,7 +75,8 @@ class LinkStatus(Session):
         if not self.unconfirmed_count or not self.problem:
             return 'the work in hand'
         count = count_of(self.unconfirmed_count, 'message')
-        return f'{count} not confirmed, for at most {self.stop_timeout_s:g} s ({self.problem})'
+        limit = f'at most {self.stop_timeout_s:g} s'
+        return f'the work in hand ({count} not confirmed, waiting {limit}: {self.problem})'
 
     def unfinished(self, what: str, why: str) -> Failure:
         """Return the Failure of a run that waited --stop-timeout in vain.
