@@ -45,39 +45,35 @@ def assert_all_end(processes):
     assert not left
 
 
-@pytest.fixture
-def demo(tmp_path):
-    """demos/blocks.sh while its four scripts wait for a broker that is not there."""
+def test_kill_9_leaves_no_process_and_no_file(tmp_path):
+    command = f'{STUBBORN} exec sleep 600'
+    running = Running(*SUPERVISOR, 'sh', '-c', command, env={'TMPDIR': str(tmp_path)})
+    running.wait_for('begun', running.out)
+    begun = begun_by(running)
+    assert begun and os.listdir(tmp_path)
+    running.send(signal.SIGKILL)
+    assert_all_end(begun)
+    wait_until(lambda: not os.listdir(tmp_path), 'the removal of the folder')
+
+
+def test_one_signal_ends_a_demo_and_its_scripts_say_what_became_of_their_work(tmp_path):
+    """Its four scripts wait for a broker that is not there."""
     python = os.path.dirname(sys.executable)
     env = {
         'AMQP_URL': NOBODY,
         'TMPDIR': str(tmp_path),
         'PATH': f'{python}:{os.environ["PATH"]}',
     }
-    running = Running(DEMO, env=env)
+    demo = Running(DEMO, env=env)
     for name in 'alice', 'bob', 'carol', 'dave':
         wait_until(
             lambda name=name: any(
-                line.startswith(name) and 'retrying' in line for line in list(running.out)
+                line.startswith(name) and 'retrying' in line for line in list(demo.out)
             ),
             f'{name} in the demo',
         )
-    yield running
-    running.process.kill()
-    running.end()
-
-
-def test_kill_9_of_a_demo_leaves_no_process_and_no_file(demo, tmp_path):
     begun = begun_by(demo)
     assert len(scripts_of(demo)) == 4
-    assert os.listdir(tmp_path)
-    demo.send(signal.SIGKILL)
-    assert_all_end(begun)
-    wait_until(lambda: not os.listdir(tmp_path), 'the removal of the folder')
-
-
-def test_one_signal_ends_a_demo_and_its_scripts_say_what_became_of_their_work(demo, tmp_path):
-    begun = begun_by(demo)
     done = demo.stop(signal.SIGINT)
     assert done.status == 130
     assert_all_end(begun)
