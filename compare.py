@@ -30,8 +30,6 @@ Examples:
     ./compare.py $OLD $NEW --only throughput
 """
 
-from __future__ import annotations
-
 if __name__ == '__main__':  # first of all, see siamese/start.py
     import sys
     from os.path import dirname, realpath
@@ -165,7 +163,7 @@ def product_of(broker: Candidate) -> str:
     return f'{product} {version}'.strip() or 'not known'
 
 
-def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
+def parse_args(argv: 'Sequence[str] | None') -> argparse.Namespace:
     parser = flags.parser(__doc__)
     parser.add_argument(
         'urls',
@@ -204,7 +202,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     return args
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: 'Sequence[str] | None' = None) -> int:
     args = parse_args(argv)
     start.finish_on_signal()
     only = args.only or checks.CHECKS

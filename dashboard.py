@@ -26,8 +26,6 @@ Examples:
     ./dashboard.py --login --session 900
 """
 
-from __future__ import annotations
-
 if __name__ == '__main__':  # first of all, see siamese/start.py
     import sys
     from os.path import dirname, realpath

@@ -42,8 +42,6 @@ Examples:
     ./roles.py --remove                 # also what a killed --check left behind
 """
 
-from __future__ import annotations
-
 if __name__ == '__main__':  # first of all, see siamese/start.py
     import sys
     from os.path import dirname, realpath
@@ -104,7 +102,7 @@ def user_name(args: Namespace, role: str) -> str:
     return f'{args.prefix}-{role}'
 
 
-def given_password(role: str) -> str | None:
+def given_password(role: str) -> 'str | None':
     """Return the password in the environment for a role, None without one."""
     return os.environ.get(f'{role.upper()}_PASSWORD') or None
 
@@ -151,7 +149,7 @@ def refuse_to_overwrite(args: Namespace, existing: dict) -> None:
         )
 
 
-def create_user(args: Namespace, role: str, before: dict | None) -> None:
+def create_user(args: Namespace, role: str, before: 'dict | None') -> None:
     """Create or restore the user of a role; show the password if it is new."""
     name = user_name(args, role)
     password = given_password(role)
@@ -174,7 +172,7 @@ def create_user(args: Namespace, role: str, before: dict | None) -> None:
         print(CREATED.format(user=name, password=shown, what=what))
 
 
-def what_was_done(before: dict | None) -> str:
+def what_was_done(before: 'dict | None') -> str:
     if not before:
         return 'created'
     if is_own(before):
@@ -440,7 +438,7 @@ def add_flags(parser: ArgumentParser) -> None:
     )
 
 
-def parse_args(argv: list[str] | None) -> Namespace:
+def parse_args(argv: 'list[str] | None') -> Namespace:
     parser = flags.parser(__doc__)
     add_flags(parser)
     flags.add_url_flags(parser)
@@ -471,7 +469,7 @@ def log_in_as_administrator(args: Namespace) -> None:
     args.management_url = url._replace(netloc=host).geturl()
 
 
-def main(argv: list[str] | None = None) -> int:
+def main(argv: 'list[str] | None' = None) -> int:
     args = parse_args(argv)
     start.finish_on_signal()
     try:

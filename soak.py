@@ -39,8 +39,6 @@ Examples:
     ./soak.py --url amqp://user:password@host/vhost --queue-type classic
 """
 
-from __future__ import annotations
-
 if __name__ == '__main__':  # first of all, see siamese/start.py
     import sys
     from os.path import dirname, realpath
@@ -62,7 +60,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import common
-from siamese import flags, ledger, script, start, verdict
+from siamese import absent, flags, ledger, script, start, verdict
 from siamese.testbed import faults
 from siamese.testbed.guard import NoFolder
 from siamese.testbed.rabbitmq import DidNotStart, NotInstalled
@@ -193,7 +191,7 @@ def add_flags(parser: flags.Parser) -> None:
     flags.add_output_flags(parser)
 
 
-def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
+def parse_args(argv: 'Sequence[str] | None') -> argparse.Namespace:
     parser = flags.parser(__doc__)
     add_flags(parser)
     args = flags.parse(parser, argv)
@@ -221,8 +219,9 @@ def run(args: argparse.Namespace, folder: str) -> list[Injected]:
         raise
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: 'Sequence[str] | None' = None) -> int:
     args = parse_args(argv)
+    absent.require_pika()
     start.finish_on_signal()
     folder = args.folder or tempfile.mkdtemp(prefix='siamese-soak-')
     os.makedirs(folder, exist_ok=True)

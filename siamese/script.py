@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
 import common
-from siamese import start
+from siamese import absent, start
 
 BROKEN_PIPE = 141
 
@@ -80,6 +80,9 @@ def status_of(main: Callable[[], int | None]) -> int | None:
     except common.Failure as failure:
         logging.error('%s', failure)
         return failure.status
+    except ModuleNotFoundError as error:
+        logging.error('%s', absent.failure(str(error.name)))
+        return 3
     except OSError as error:
         cause = error if error.filename else f'cannot write the output: {error.strerror}'
         logging.error('%s', cause)

@@ -6,8 +6,8 @@ is raised, for within an import Python may print or swallow it. Once a run has
 something to finish, it calls finish_on_signal(): the first signal is noted, and
 a second one raises KeyboardInterrupt.
 
-Only modules that Python has read already, or reads in 1 ms, are imported here;
-nothing here is newer than Python 3.7, whose users are told what they need.
+Only modules that Python has read already, or reads in 1 ms, are imported above;
+nothing here is newer than Python 3.6, whose users are told what they need.
 """
 
 import os
@@ -25,7 +25,7 @@ _has_work = False
 
 def begin():
     # type: () -> None
-    """Take signals, and end where Python is too old."""
+    """Take signals, end where Python is too old, and do without pika if need be."""
     signal.signal(signal.SIGINT, _on_signal)
     signal.signal(signal.SIGTERM, _on_signal)
     if sys.version_info < OLDEST_PYTHON:
@@ -33,6 +33,9 @@ def begin():
         found = '.'.join(map(str, sys.version_info[:2]))
         sys.stderr.write(f'{script}: Python 3.9 or later is needed, this is {found}\n')
         sys.exit(3)
+    from siamese.absent import Finder
+
+    sys.meta_path.append(Finder())
 
 
 def finish_on_signal():

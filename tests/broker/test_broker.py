@@ -31,6 +31,7 @@ COPIED = (
     'broker.py',
     'siamese/__init__.py',
     'siamese/testbed/__init__.py',
+    'siamese/absent.py',
     'siamese/start.py',
     'siamese/testbed/guard.py',
     'siamese/testbed/rabbitmq.py',
