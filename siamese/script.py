@@ -61,7 +61,7 @@ def run(main: Callable[[], int | None]) -> NoReturn:
     After start.finish_on_signal() SIGINT or SIGTERM once lets it finish the work in
     hand, twice stops it immediately. Before that the first one does.
     """
-    start.begin()
+    start.take_signals()
     keep_lines_whole()
     status: int | None = start.INTERRUPTED
     with contextlib.suppress(KeyboardInterrupt):

@@ -26,8 +26,7 @@ _has_work = False
 def begin():
     # type: () -> None
     """Take signals, end where Python is too old, and do without pika if need be."""
-    signal.signal(signal.SIGINT, _on_signal)
-    signal.signal(signal.SIGTERM, _on_signal)
+    take_signals()
     if sys.version_info < OLDEST_PYTHON:
         script = os.path.basename(sys.argv[0])
         found = '.'.join(map(str, sys.version_info[:2]))
@@ -36,6 +35,13 @@ def begin():
     from siamese.absent import Finder
 
     sys.meta_path.append(Finder())
+
+
+def take_signals():
+    # type: () -> None
+    """Let a signal end the script at once, until finish_on_signal() is called."""
+    signal.signal(signal.SIGINT, _on_signal)
+    signal.signal(signal.SIGTERM, _on_signal)
 
 
 def finish_on_signal():
@@ -57,7 +63,7 @@ def _on_signal(number, _frame):
     global first_at
     if not _has_work:
         os._exit(INTERRUPTED)
-    signals.append(number)
-    if len(signals) > 1:
+    if signals:
         raise KeyboardInterrupt
     first_at = time.monotonic()
+    signals.append(number)
