@@ -279,10 +279,10 @@ def main(argv=None):
     with connected(args, declare, window=0, retry_returned=False) as link:
         questions = Questions(link)
         while link.keep_running(questions.counts['answered']):
-            wait_for_answers(link, questions)
-            read_answers(link, questions)
             questions.ask_again()
             questions.ask_new()
+            wait_for_answers(link, questions)
+            read_answers(link, questions)
         finish(link, questions)
     counts = questions.counts
     wrong = counts['errors'] + counts['wrong'] + link.invalid_count
