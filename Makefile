@@ -11,16 +11,16 @@ help: ## Show this list.
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: .venv/run $(BROKER) ## Two producers, two validators, a real broker (AMQP_URL, or its own) and the verdict.
-	@$(ACTIVATE) if [ -n "$$AMQP_URL" ]; then demos/blocks.sh; else ./tools/setup.sh broker && ./broker.py demos/blocks.sh; fi
+	@$(ACTIVATE) if [ -n "$$AMQP_URL" ]; then exec demos/blocks.sh; else ./tools/setup.sh broker && exec ./broker.py demos/blocks.sh; fi
 
 dashboard: .venv/page $(BROKER) ## A broker, some traffic, monitor.py, and the page that shows it all, until Ctrl-C.
-	@$(ACTIVATE) ./tools/setup.sh broker && ./broker.py --management demos/dashboard.sh $(ARGS)
+	@$(ACTIVATE) ./tools/setup.sh broker && exec ./broker.py --management demos/dashboard.sh $(ARGS)
 
 demo-saml: .venv/dev $(BROKER) ## SAML 2.0 assertions, token_server.py, a broker, and what three users may do there.
-	@$(ACTIVATE) ./tools/setup.sh broker && ./tools/setup.sh saml && demos/saml.sh
+	@$(ACTIVATE) ./tools/setup.sh broker && ./tools/setup.sh saml && exec demos/saml.sh
 
 shell: .venv/run $(BROKER) ## A shell with a throwaway broker and its management API; the scripts are at hand.
-	@$(ACTIVATE) ./tools/setup.sh broker && ./broker.py --management demos/shell.sh
+	@$(ACTIVATE) ./tools/setup.sh broker && exec ./broker.py --management demos/shell.sh
 
 test: .venv/dev $(BROKER) ## Every test, on real brokers.
 	@$(ACTIVATE) for part in broker pdf saml strangers; do ./tools/setup.sh $$part || exit; done && python -m pytest -n $(WORKERS) --dist loadgroup $(ARGS)
@@ -32,7 +32,7 @@ rabbitmq4: ## RabbitMQ 4.x beside the one installed, in .rabbitmq4; then: make d
 	@./tools/setup.sh rabbitmq4
 
 soak: .venv/run $(BROKER) ## Random faults for MINUTES=10 on a cluster of three nodes, and the verdict.
-	@$(ACTIVATE) ./tools/setup.sh broker && ./soak.py --minutes $(MINUTES)
+	@$(ACTIVATE) ./tools/setup.sh broker && exec ./soak.py --minutes $(MINUTES)
 
 lint: .venv/dev ## Check the style, the format and the types.
 	@$(ACTIVATE) ruff check . && ruff format --check . && mypy

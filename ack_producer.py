@@ -23,6 +23,15 @@ Examples:
     ./ack_producer.py --ledger runs/ack.jsonl         # write a ledger for audit.py
 """
 
+if __name__ == '__main__':  # first of all, see siamese/start.py
+    import sys
+    from os.path import dirname, realpath
+
+    sys.path.insert(0, dirname(realpath(__file__)))  # python -P and -I leave it out
+    from siamese import start
+
+    start.begin()
+
 import random
 
 from siamese import flags, script
@@ -70,6 +79,7 @@ def parse_args(argv):
     flags.add_rate_flag(parser, default=1)
     flags.add_ttl_flag(parser)
     flags.add_broker_flags(parser, queue='siamese.ack')
+    flags.add_stop_timeout_flag(parser, 'confirms')
     return flags.parse(parser, argv)
 
 

@@ -36,6 +36,15 @@ Examples:
     ./audit.py runs/producers.jsonl runs/validators.jsonl --json runs/verdict.json
 """
 
+if __name__ == '__main__':  # first of all, see siamese/start.py
+    import sys
+    from os.path import dirname, realpath
+
+    sys.path.insert(0, dirname(realpath(__file__)))  # python -P and -I leave it out
+    from siamese import start
+
+    start.begin()
+
 from siamese import flags, ledger, script
 from siamese.text import printable
 from siamese.verdict import MEANING, NAMED_PER_FAULT, audit, judge, words

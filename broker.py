@@ -24,7 +24,14 @@ Examples:
     RABBITMQ_HOME=.rabbitmq4 ./broker.py bash         # RabbitMQ 4.x, see make rabbitmq4
 """
 
-from __future__ import annotations
+if __name__ == '__main__':  # first of all, see siamese/start.py
+    import sys
+    from os.path import dirname, realpath
+
+    sys.path.insert(0, dirname(realpath(__file__)))  # python -P and -I leave it out
+    from siamese import start
+
+    start.begin()
 
 # Standard library only: it also runs before pika is installed. So it has its own
 # log(), Parser and completion in place of those of siamese/flags.py.
@@ -99,7 +106,7 @@ def run(command: Sequence[str], variables: dict[str, str], broker: RabbitMQ) -> 
     return child.returncode
 
 
-def exit_on_signal(number: int, _frame: FrameType | None) -> None:
+def exit_on_signal(number: int, _frame: 'FrameType | None') -> None:
     """Clean up, undisturbed by further signals, and exit."""
     signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     sys.exit(128 + number)
@@ -153,8 +160,8 @@ def add_broker_flags(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
-    about, _, examples = __doc__.partition('Examples:')
+def parse_args(argv: 'Sequence[str] | None') -> argparse.Namespace:
+    about, _, examples = (__doc__ or '').partition('Examples:')
     parser = Parser(
         usage='broker.py [flags] [COMMAND [ARGUMENT ...]]',
         allow_abbrev=False,
@@ -196,7 +203,7 @@ def serve(args: argparse.Namespace) -> int:
         return wait_for_signal(variables)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: 'Sequence[str] | None' = None) -> int:
     args = parse_args(argv)
     if args.command and not shutil.which(args.command[0]):
         log(f'{args.command[0]}: no such command')

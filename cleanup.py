@@ -36,6 +36,15 @@ Examples:
     ./cleanup.py --delete anna bert     # only the queues anna and bert
 """
 
+if __name__ == '__main__':  # first of all, see siamese/start.py
+    import sys
+    from os.path import dirname, realpath
+
+    sys.path.insert(0, dirname(realpath(__file__)))  # python -P and -I leave it out
+    from siamese import start
+
+    start.begin()
+
 import logging
 import select
 import socket
@@ -50,7 +59,7 @@ from pika.exceptions import ChannelClosedByBroker
 
 import common
 from common import Failure
-from siamese import flags, script
+from siamese import flags, script, start
 from siamese.access import users
 from siamese.messaging import blocking, management_api
 from siamese.messaging.management_api import part
@@ -451,6 +460,7 @@ def parse_args(argv: 'list[str] | None') -> Namespace:
 
 def main(argv: 'list[str] | None' = None) -> int:
     args = parse_args(argv)
+    start.finish_on_signal()
     args.endpoint = blocking.first_reachable(args.endpoints)
     args.api = management_api.api(args.endpoint, args.management_url)
     found = find(args)

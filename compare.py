@@ -30,7 +30,14 @@ Examples:
     ./compare.py $OLD $NEW --only throughput
 """
 
-from __future__ import annotations
+if __name__ == '__main__':  # first of all, see siamese/start.py
+    import sys
+    from os.path import dirname, realpath
+
+    sys.path.insert(0, dirname(realpath(__file__)))  # python -P and -I leave it out
+    from siamese import start
+
+    start.begin()
 
 import argparse
 import dataclasses
@@ -43,7 +50,7 @@ import time
 from collections.abc import Sequence
 
 import common
-from siamese import flags, script
+from siamese import flags, script, start
 from siamese.messaging import blocking, credentials, errors
 from siamese.testbed import STOP_SIGNALS, checks, comparison, comparison_page
 from siamese.testbed.candidate import (
@@ -168,7 +175,7 @@ def product_of(broker: Candidate) -> str:
     return f'{product} {version}'.strip() or 'not known'
 
 
-def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
+def parse_args(argv: 'Sequence[str] | None') -> argparse.Namespace:
     parser = flags.parser(__doc__)
     parser.add_argument(
         'urls',
@@ -207,8 +214,9 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     return args
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: 'Sequence[str] | None' = None) -> int:
     args = parse_args(argv)
+    start.finish_on_signal()
     only = args.only or checks.CHECKS
     names = [name for name in checks.CHECKS if name in only]
     for number, broker in enumerate(args.brokers, 1):

@@ -28,6 +28,15 @@ Examples:
     ./fanout_consumer.py --ledger runs/fanout.jsonl   # write a ledger for audit.py
 """  # noqa: E501 - sample output is as printed
 
+if __name__ == '__main__':  # first of all, see siamese/start.py
+    import sys
+    from os.path import dirname, realpath
+
+    sys.path.insert(0, dirname(realpath(__file__)))  # python -P and -I leave it out
+    from siamese import start
+
+    start.begin()
+
 import socket
 from collections import Counter
 

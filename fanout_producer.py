@@ -23,6 +23,15 @@ Examples:
     ./fanout_producer.py --ledger runs/fanout.jsonl   # write a ledger for audit.py
 """
 
+if __name__ == '__main__':  # first of all, see siamese/start.py
+    import sys
+    from os.path import dirname, realpath
+
+    sys.path.insert(0, dirname(realpath(__file__)))  # python -P and -I leave it out
+    from siamese import start
+
+    start.begin()
+
 from siamese import flags, script
 from siamese.messaging.link import connected
 from siamese.messaging.topology import expiration
@@ -51,6 +60,7 @@ def parse_args(argv):
     flags.add_rate_flag(parser, default=1)
     flags.add_ttl_flag(parser, default=10)
     flags.add_broker_flags(parser)
+    flags.add_stop_timeout_flag(parser, 'confirms')
     return flags.parse(parser, argv)
 
 

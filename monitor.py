@@ -30,6 +30,15 @@ Examples:
     ./monitor.py --requeue siamese.blocks                 # a queue, all, or '#17', one of them
 """
 
+if __name__ == '__main__':  # first of all, see siamese/start.py
+    import sys
+    from os.path import dirname, realpath
+
+    sys.path.insert(0, dirname(realpath(__file__)))  # python -P and -I leave it out
+    from siamese import start
+
+    start.begin()
+
 import argparse
 import os
 import socket

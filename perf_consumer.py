@@ -26,6 +26,15 @@ Examples:
     ./perf_consumer.py --queue-type stream            # from its beginning
 """
 
+if __name__ == '__main__':  # first of all, see siamese/start.py
+    import sys
+    from os.path import dirname, realpath
+
+    sys.path.insert(0, dirname(realpath(__file__)))  # python -P and -I leave it out
+    from siamese import start
+
+    start.begin()
+
 import time
 from functools import lru_cache
 

@@ -26,6 +26,15 @@ Examples:
     ./perf_producer.py --queue-type quorum --persistent --size 4096
 """  # noqa: E501 - sample output is as printed
 
+if __name__ == '__main__':  # first of all, see siamese/start.py
+    import sys
+    from os.path import dirname, realpath
+
+    sys.path.insert(0, dirname(realpath(__file__)))  # python -P and -I leave it out
+    from siamese import start
+
+    start.begin()
+
 from siamese import flags, script
 from siamese.messaging.link import connected
 from siamese.messaging.topology import declare_dead_letters, queue_arguments
@@ -97,6 +106,7 @@ def parse_args(argv):
     flags.add_rate_flag(parser)
     performance.add_flags(parser)
     flags.add_broker_flags(parser, queue='siamese.perf', types=performance.QUEUE_TYPES)
+    flags.add_stop_timeout_flag(parser, 'confirms')
     args = flags.parse(parser, argv)
     try:
         args.body, _ = performance.body_of(args.encoding, args.size)

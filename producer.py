@@ -25,6 +25,15 @@ Examples:
     ./producer.py --ledger runs/run.jsonl             # write a ledger for audit.py
 """
 
+if __name__ == '__main__':  # first of all, see siamese/start.py
+    import sys
+    from os.path import dirname, realpath
+
+    sys.path.insert(0, dirname(realpath(__file__)))  # python -P and -I leave it out
+    from siamese import start
+
+    start.begin()
+
 import json
 import logging
 import time
@@ -76,6 +85,7 @@ def parse_args(argv):
     mining.add_proof_flags(parser)
     flags.add_rate_flag(parser)
     flags.add_broker_flags(parser, queue='siamese.blocks')
+    flags.add_stop_timeout_flag(parser, 'confirms')
     args = flags.parse(parser, argv)
     mining.check_range(parser, args)
     return args
@@ -99,7 +109,7 @@ def main(argv=None):
             took = time.monotonic() - started
             mining_s += took
             attempts += tried
-            if not solution:  # --duration is over
+            if not solution:  # --duration or --stop-timeout is over
                 link.stop_reason = link.reason_to_stop()
                 break
             block = {

@@ -43,7 +43,14 @@ Examples:
     ./roles.py --remove                 # also what a killed --check left behind
 """
 
-from __future__ import annotations
+if __name__ == '__main__':  # first of all, see siamese/start.py
+    import sys
+    from os.path import dirname, realpath
+
+    sys.path.insert(0, dirname(realpath(__file__)))  # python -P and -I leave it out
+    from siamese import start
+
+    start.begin()
 
 import logging
 import os
@@ -55,7 +62,7 @@ from urllib.parse import unquote, urlsplit
 
 import common
 from common import Failure
-from siamese import flags, script
+from siamese import flags, script, start
 from siamese.access import permissions, users
 from siamese.access.standard_roles import (
     ROLES,
@@ -97,7 +104,7 @@ def user_name(args: Namespace, role: str) -> str:
     return f'{args.prefix}-{role}'
 
 
-def given_password(role: str) -> str | None:
+def given_password(role: str) -> 'str | None':
     """Return the password in the environment for a role, None without one."""
     return os.environ.get(f'{role.upper()}_PASSWORD') or None
 
@@ -139,7 +146,7 @@ def refuse_to_overwrite(args: Namespace, existing: dict) -> None:
         )
 
 
-def create_user(args: Namespace, role: str, before: dict | None) -> None:
+def create_user(args: Namespace, role: str, before: 'dict | None') -> None:
     """Create or restore the user of a role; show the password if it is new."""
     name = user_name(args, role)
     password = given_password(role)
@@ -162,7 +169,7 @@ def create_user(args: Namespace, role: str, before: dict | None) -> None:
         print(CREATED.format(user=name, password=shown, what=what))
 
 
-def what_was_done(before: dict | None) -> str:
+def what_was_done(before: 'dict | None') -> str:
     if not before:
         return 'created'
     if is_own(before):
@@ -431,7 +438,7 @@ def add_flags(parser: ArgumentParser) -> None:
     )
 
 
-def parse_args(argv: list[str] | None) -> Namespace:
+def parse_args(argv: 'list[str] | None') -> Namespace:
     parser = flags.parser(__doc__)
     add_flags(parser)
     flags.add_url_flags(parser)
@@ -463,8 +470,9 @@ def log_in_as_administrator(args: Namespace) -> None:
     args.management_url = url._replace(netloc=host).geturl()
 
 
-def main(argv: list[str] | None = None) -> int:
+def main(argv: 'list[str] | None' = None) -> int:
     args = parse_args(argv)
+    start.finish_on_signal()
     try:
         if args.check:
             return check(args)

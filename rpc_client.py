@@ -29,6 +29,15 @@ Examples:
     ./rpc_client.py --verify --count 2000             # check the answers
 """  # noqa: E501 - sample output is as printed
 
+if __name__ == '__main__':  # first of all, see siamese/start.py
+    import sys
+    from os.path import dirname, realpath
+
+    sys.path.insert(0, dirname(realpath(__file__)))  # python -P and -I leave it out
+    from siamese import start
+
+    start.begin()
+
 import json
 import logging
 import re
@@ -44,6 +53,7 @@ from siamese.messaging.deliveries import Invalid
 from siamese.messaging.link import connected
 from siamese.messaging.topology import DEAD_LETTER_EXCHANGE, declare_dead_letters
 from siamese.scenarios.timing import Latencies, Span, format_percentiles
+from siamese.text import count_of
 
 RETRY_RETURNED_S = 1  # after which a question is retried that was returned
 LOOK_AGAIN_S = 0.1  # between looks at the clock while no answer comes
@@ -159,9 +169,7 @@ class Questions:
         """Retry questions that waited too long, or whose queue for answers is gone."""
         retried = 0
         for question in list(self.waiting.values()):
-            if self.link.problem or script.stop_requested():
-                break
-            if not self._is_overdue(question):
+            if self.link.problem or not self._is_overdue(question):
                 break
             if not retried and not self.link.unroutable:
                 logging.warning('no answer to %d yet, retrying', question.number)
@@ -260,6 +268,7 @@ def parse_args(argv):
     )
     flags.add_queue_flag(parser, 'siamese.rpc')  # no --queue-type: the server declares this queue
     flags.add_broker_flags(parser)
+    flags.add_stop_timeout_flag(parser, 'answers')
     return flags.parse(parser, argv)
 
 
@@ -270,15 +279,30 @@ def main(argv=None):
     with connected(args, declare, window=0, retry_returned=False) as link:
         questions = Questions(link)
         while link.keep_running(questions.counts['answered']):
-            wait_for_answers(link, questions)
-            read_answers(link, questions)
             questions.ask_again()
             questions.ask_new()
+            wait_for_answers(link, questions)
+            read_answers(link, questions)
+        finish(link, questions)
     counts = questions.counts
     wrong = counts['errors'] + counts['wrong'] + link.invalid_count
     link.set_exit_status(counts['answered'], wrong)
     script.report(args, SUMMARY, summarize(link, questions))
     return link.exit_status
+
+
+def finish(link, questions):
+    """Wait for the answers to what was asked, for at most --stop-timeout; raise Failure.
+
+    A question that is returned, because no server is there, is not waited for.
+    """
+    while questions.waiting and not link.unroutable:
+        if link.is_overdue():
+            what = f'{count_of(len(questions.waiting), "question")} without an answer'
+            raise link.unfinished(what, 'no server answers')
+        wait_for_answers(link, questions)
+        read_answers(link, questions)
+        questions.ask_again()
 
 
 def wait_for_answers(link, questions):

@@ -28,6 +28,15 @@ Examples:
     ./rpc_server.py --quiet --idle 60                 # stop when no question came for 60 s
 """
 
+if __name__ == '__main__':  # first of all, see siamese/start.py
+    import sys
+    from os.path import dirname, realpath
+
+    sys.path.insert(0, dirname(realpath(__file__)))  # python -P and -I leave it out
+    from siamese import start
+
+    start.begin()
+
 import json
 import logging
 import re

@@ -39,7 +39,14 @@ Examples:
     ./soak.py --url amqp://user:password@host/vhost --queue-type classic
 """
 
-from __future__ import annotations
+if __name__ == '__main__':  # first of all, see siamese/start.py
+    import sys
+    from os.path import dirname, realpath
+
+    sys.path.insert(0, dirname(realpath(__file__)))  # python -P and -I leave it out
+    from siamese import start
+
+    start.begin()
 
 import argparse
 import logging
@@ -53,9 +60,10 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import common
-from siamese import flags, ledger, script, verdict
+from siamese import absent, flags, ledger, script, start, verdict
 from siamese.messaging import blocking
 from siamese.testbed import faults
+from siamese.testbed.guard import NoFolder
 from siamese.testbed.rabbitmq import DidNotStart, NotInstalled
 from siamese.testbed.workload import (
     Workload,
@@ -184,7 +192,7 @@ def add_flags(parser: flags.Parser) -> None:
     flags.add_output_flags(parser)
 
 
-def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
+def parse_args(argv: 'Sequence[str] | None') -> argparse.Namespace:
     parser = flags.parser(__doc__)
     add_flags(parser)
     args = flags.parse(parser, argv)
@@ -200,7 +208,7 @@ def run(args: argparse.Namespace, folder: str) -> list[Injected]:
     """Run soak(); name the folder in each failure."""
     try:
         return soak(args, folder)
-    except (NotInstalled, DidNotStart) as error:
+    except (NotInstalled, DidNotStart, NoFolder) as error:
         if not args.folder and not os.path.getsize(ledger_in(folder)):
             shutil.rmtree(folder)
         raise common.Failure(str(error), 3) from None
@@ -212,8 +220,10 @@ def run(args: argparse.Namespace, folder: str) -> list[Injected]:
         raise
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: 'Sequence[str] | None' = None) -> int:
     args = parse_args(argv)
+    absent.require_pika()
+    start.finish_on_signal()
     if args.broker_url:
         # The scripts would wait for a broker that is unavailable, or not that of the URL.
         blocking.first_reachable(args.endpoints)

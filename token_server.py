@@ -25,7 +25,14 @@ Examples:
     ./token_server.py claims.json --host 0.0.0.0 --certfile server.pem --lifetime 900
 """
 
-from __future__ import annotations
+if __name__ == '__main__':  # first of all, see siamese/start.py
+    import sys
+    from os.path import dirname, realpath
+
+    sys.path.insert(0, dirname(realpath(__file__)))  # python -P and -I leave it out
+    from siamese import start
+
+    start.begin()
 
 import asyncio
 import logging
@@ -74,7 +81,7 @@ def add_flags(parser: ArgumentParser) -> None:
     )
 
 
-def parse_args(argv: list[str] | None) -> Namespace:
+def parse_args(argv: 'list[str] | None') -> Namespace:
     parser = flags.parser(__doc__)
     add_flags(parser)
     server.add_flags(parser, 8081)
@@ -103,7 +110,7 @@ def require_libraries() -> None:
         ) from None
 
 
-def read_policy(parser: ArgumentParser, path: str) -> Policy:
+def read_policy(parser: ArgumentParser, path: str) -> 'Policy':
     """Return whom to trust; end with exit status 2 if the file does not say so."""
     from siamese.access import token_issuer
 
@@ -126,7 +133,7 @@ def have_key(folder: str) -> None:
         raise Failure(f'cannot use the keys in {folder}: {error}', 3) from None
 
 
-def main(argv: list[str] | None = None) -> int:
+def main(argv: 'list[str] | None' = None) -> int:
     args = parse_args(argv)
     from siamese.access import token_endpoint, token_issuer
 
@@ -140,7 +147,7 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def serve(args: Namespace, endpoint: TokenEndpoint) -> None:
+def serve(args: Namespace, endpoint: 'TokenEndpoint') -> None:
     """Answer requests until --duration is over or a signal comes, and report."""
     from siamese.access import token_endpoint
 

@@ -27,6 +27,15 @@ Examples:
     ./validate.py --ledger runs/run.jsonl             # write a ledger for audit.py
 """  # noqa: E501 - sample output is as printed
 
+if __name__ == '__main__':  # first of all, see siamese/start.py
+    import sys
+    from os.path import dirname, realpath
+
+    sys.path.insert(0, dirname(realpath(__file__)))  # python -P and -I leave it out
+    from siamese import start
+
+    start.begin()
+
 import json
 import re
 import sys

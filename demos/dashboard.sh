@@ -3,8 +3,9 @@
 # Takes the broker at AMQP_URL and MANAGEMENT_URL: ./broker.py --management demos/dashboard.sh
 set -u
 cd "$(dirname "$0")/.."
-folder=$(mktemp -d)
-trap 'kill $(cat "$folder"/*.pid) 2>/dev/null; wait; rm -rf "$folder"' EXIT
+# What it begins ends with it, however it ends.
+[ -n "${SUPERVISED_FOLDER-}" ] || exec python3 -m siamese.testbed.supervisor demos/dashboard.sh "$@"
+folder=$SUPERVISED_FOLDER
 trap 'exit 0' INT TERM
 
 # begin NAME COMMAND...: run a script in the background, its log in a file.
@@ -12,7 +13,6 @@ begin() {
     name=$1
     shift
     "$@" --name "$name" --quiet >"$folder/$name.log" 2>&1 &
-    echo $! >"$folder/$name.pid"
 }
 
 for queue in anna bert; do ./fanout_consumer.py $queue --duration 0 --quiet >/dev/null 2>&1; done
@@ -27,5 +27,4 @@ begin anna ./fanout_consumer.py anna
 begin ivan ./ack_producer.py --rate 5
 begin judy ./ack_consumer.py --lose 1 --reject 39 --prefetch 1000
 ./dashboard.py --history "$folder/siamese.db" "$@" &
-echo $! >"$folder/dashboard.pid"
-wait $!  # and not in the foreground: sh would hear of a signal only at its end
+wait $! # and not in the foreground: sh would hear of a signal only at its end

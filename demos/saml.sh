@@ -4,8 +4,9 @@
 # shop, bob of group warehouse and mona of group watchers. Nothing is left behind.
 set -eu
 cd "$(dirname "$0")/.."
-folder=$(mktemp -d)
-trap 'kill $(cat "$folder"/*.pid 2>/dev/null) 2>/dev/null; wait; rm -rf "$folder"' EXIT
+# What it begins ends with it, however it ends.
+[ -n "${SUPERVISED_FOLDER-}" ] || exec python3 -m siamese.testbed.supervisor demos/saml.sh "$@"
+folder=$SUPERVISED_FOLDER
 trap 'exit 130' INT TERM
 
 # begin NAME COMMAND...: start a command in the background, and wait for its first line.
@@ -13,7 +14,6 @@ begin() {
     name=$1
     shift
     "$@" >"$folder/$name" 2>"$folder/$name.log" &
-    echo $! >"$folder/$name.pid"
     until [ -s "$folder/$name" ]; do
         if ! kill -0 $! 2>/dev/null; then
             cat "$folder/$name.log" >&2

@@ -15,6 +15,7 @@ import common
 
 LONGEST_TTL_S = 315_360_000  # ten years, the most that RabbitMQ takes
 LONGEST_NAME = 200  # bytes; AMQP short strings hold 255, and some names get a suffix
+STOP_TIMEOUT_S = 10
 QUEUE_TYPES = ('classic', 'quorum')
 
 SCENARIO = 'scenario'
@@ -176,6 +177,18 @@ def add_stop_flags(parser: Parser, counted: str = 'messages') -> None:
         type=number(float, 0),
         metavar='S',
         help='stop after S seconds (default: unlimited)',
+    )
+
+
+def add_stop_timeout_flag(parser: Parser, awaited: str) -> None:
+    """Add --stop-timeout; the help says what is `awaited`."""
+    parser.group(STOP).add_argument(
+        '--stop-timeout',
+        type=number(float, 0),
+        default=STOP_TIMEOUT_S,
+        metavar='S',
+        help=f'after a signal or --duration, wait at most S seconds for {awaited} '
+        '(default: %(default)s)',
     )
 
 

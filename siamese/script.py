@@ -1,12 +1,14 @@
 """The frame of every script: signals, summary and exit status.
 
 Exit status: 0 done and right, 1 the check failed, 2 usage, 3 could not tell,
-130 interrupted twice.
+130 interrupted: by a second signal, or by the first one before there was work to
+finish (start.py).
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import logging
 import os
@@ -16,11 +18,9 @@ from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
 import common
+from siamese import absent, start
 
-INTERRUPTED = 130
 BROKEN_PIPE = 141
-
-_signals: list[int] = []
 
 
 def tally(done: int, count: int | None) -> str:
@@ -50,43 +50,43 @@ def report(args: argparse.Namespace, template: str, summary: Mapping[str, Any]) 
 
 def stop_requested() -> str:
     """Return the name of the signal that asks this script to stop, or ''."""
-    return signal.Signals(_signals[0]).name if _signals else ''
+    if not start.signals:
+        return ''
+    return signal.Signals(start.signals[0]).name
 
 
 def run(main: Callable[[], int | None]) -> NoReturn:
     """Run a script, and exit with its status.
 
-    SIGINT or SIGTERM once lets it finish the work in hand, twice stops it immediately.
+    After start.finish_on_signal() SIGINT or SIGTERM once lets it finish the work in
+    hand, twice stops it immediately. Before that the first one does.
     """
-    take_signals()
+    start.take_signals()
     keep_lines_whole()
-    try:
-        status = main()
-    except KeyboardInterrupt:
-        status = INTERRUPTED
-    except BrokenPipeError:  # | head
-        status = BROKEN_PIPE
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    except common.Failure as failure:
-        logging.error('%s', failure)
-        status = failure.status
-    except OSError as error:
-        cause = error if error.filename else f'cannot write the output: {error.strerror}'
-        logging.error('%s', cause)
-        status = 3
+    status: int | None = start.INTERRUPTED
+    with contextlib.suppress(KeyboardInterrupt):
+        status = status_of(main)
+    start.end(status or 0)
     sys.exit(status)
 
 
-def take_signals() -> None:
-    """Note the first SIGINT or SIGTERM; raise KeyboardInterrupt at the second."""
-
-    def on_signal(number: int, _frame: object) -> None:
-        _signals.append(number)
-        if len(_signals) > 1:
-            raise KeyboardInterrupt
-
-    signal.signal(signal.SIGINT, on_signal)
-    signal.signal(signal.SIGTERM, on_signal)
+def status_of(main: Callable[[], int | None]) -> int | None:
+    """Return the exit status of `main()`; log what it raises, as one line."""
+    try:
+        return main()
+    except BrokenPipeError:  # | head
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return BROKEN_PIPE
+    except common.Failure as failure:
+        logging.error('%s', failure)
+        return failure.status
+    except ModuleNotFoundError as error:
+        logging.error('%s', absent.failure(str(error.name)))
+        return 3
+    except OSError as error:
+        cause = error if error.filename else f'cannot write the output: {error.strerror}'
+        logging.error('%s', cause)
+        return 3
 
 
 def keep_lines_whole() -> None:

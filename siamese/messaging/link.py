@@ -29,12 +29,13 @@ import pika
 from pika.channel import Channel
 
 from common import Failure
-from siamese import script
+from siamese import script, start
 from siamese.messaging.deliveries import Delivery, Run, ack_batch
 from siamese.messaging.fast_path import BatchMessage, Shape, Template
 from siamese.messaging.messages import Message
 from siamese.messaging.serving import Serving
 from siamese.messaging.session import TICK_S
+from siamese.text import count_of
 
 BATCH = 50  # messages acknowledged at once, unless more than TICK_S passes
 EMPTY_CHECK_S = 1  # without a delivery, before the broker is asked whether the queue is empty
@@ -63,6 +64,7 @@ def connected(
     everything is declared again. Without `retry_returned` they are only counted,
     and link.unroutable is true until the broker confirms another one.
     """
+    start.finish_on_signal()
     link = Link(args, declare, window, retry_returned)
     try:
         can_confirm = True
@@ -131,10 +133,10 @@ class Link(Serving):
     def _wait_for_window(self) -> None:
         outbox = self.outbox
         if not outbox.window:
-            self.wait_until(lambda: not outbox.backlog)
+            self.wait_until(lambda: not outbox.backlog or self.reason_to_stop())
         elif len(outbox) >= outbox.window:
             half = outbox.window // 2
-            self.wait_until(lambda: len(outbox) <= half or script.stop_requested())
+            self.wait_until(lambda: len(outbox) <= half or self.reason_to_stop())
 
     def paced(self, rate: float | None = None) -> Iterator[int]:
         """Yield 1, 2, 3 ... until the run is over, each when it is due at `rate` messages/s.
@@ -146,14 +148,18 @@ class Link(Serving):
             number += 1
             yield number
 
-    def flush(self) -> None:
-        """Wait until every published message is confirmed."""
-        self.wait_until(lambda: not len(self.outbox))
-
     def finish_publishing(self) -> None:
-        """Wait until every published message is confirmed; log a Failure as that of the run."""
+        """Wait until every published message is confirmed; log a Failure as that of the run.
+
+        A run that was asked to stop waits for at most --stop-timeout.
+        """
+        outbox = self.outbox
         try:
-            self.flush()
+            self.wait_until(lambda: not len(outbox) or self.is_overdue())
+            if len(outbox):
+                self.stop_reason = self.reason_to_stop()
+                what = f'{count_of(len(outbox), "message")} not confirmed'
+                raise self.unfinished(what, 'the broker has not answered')
             self.check_set_aside()
         except Failure as failure:
             self.fail(failure)

@@ -6,7 +6,9 @@ import time
 from typing import Any
 
 from common import Failure
+from siamese import script
 from siamese.messaging.session import Session
+from siamese.text import count_of
 
 FREE_WITHOUT_CONFIRMS = 100  # messages at a time: nothing limits them, but signals must be seen
 
@@ -72,6 +74,23 @@ class LinkStatus(Session):
     def is_closed(self) -> bool:
         """Whether the connection is closed, at the end."""
         return self.reconnector.is_closed
+
+    def work_in_hand(self) -> str:
+        """Return what a run finishes after a signal, and what keeps it from that."""
+        if not self.unconfirmed_count or not self.problem:
+            return 'the work in hand'
+        count = count_of(self.unconfirmed_count, 'message')
+        limit = f'at most {self.stop_timeout_s:g} s'
+        return f'the work in hand ({count} not confirmed, waiting {limit}: {self.problem})'
+
+    def unfinished(self, what: str, why: str) -> Failure:
+        """Return the Failure of a run that waited --stop-timeout in vain.
+
+        `why` is said unless there is a problem of the connection.
+        """
+        asked_by = script.stop_requested() or '--duration'
+        waited = f'{self.stop_timeout_s:g} s after {asked_by}'
+        return Failure(f'{what} {waited}: {self.problem or why}; see --stop-timeout', 3)
 
     def check_set_aside(self) -> None:
         """Raise Failure if messages were set aside."""

@@ -38,6 +38,9 @@ from siamese.messaging.loop import Loop
 # The wait before a retry is random, up to a limit that doubles from the first to the last.
 FIRST_RETRY_S = 0.2
 LAST_RETRY_S = 5.0
+# That the broker has to close a connection, and that it may be silent meanwhile.
+CLOSE_TIMEOUT_S = 5
+SILENCE_S = 2
 
 
 class Alarm:
@@ -226,12 +229,9 @@ class Reconnector:
     def close(self) -> None:
         """Close the connection, after everything that was sent; wait at most 5 s."""
         self.closing = True
-        deadline = time.monotonic() + 5
         if self.connection.is_open:  # pika cannot close one that is being opened
             self.connection.close()
-            while not self.is_closed and time.monotonic() < deadline:
-                self.pump()
-                self.connection.flush()
+            wait_for_close(self)
         self.ioloop.close()
 
     def _connect(self) -> None:
@@ -321,6 +321,23 @@ class Reconnector:
             what = kind_of_loss(self.loss_reason, self.is_ready, channel_only)
             where = display_address(self.endpoint)
             logging.warning('%s %s (%s), retrying', what, where, self.loss_reason)
+
+
+def wait_for_close(reconnector: Reconnector) -> None:
+    """Serve a connection until it is closed, for at most CLOSE_TIMEOUT_S.
+
+    Where the broker sends nothing, SILENCE_S is enough.
+    """
+    connection = reconnector.connection
+    deadline = time.monotonic() + CLOSE_TIMEOUT_S
+    silent_until = time.monotonic() + SILENCE_S
+    received = connection.bytes_received
+    while not reconnector.is_closed and time.monotonic() < min(deadline, silent_until):
+        reconnector.pump()
+        connection.flush()
+        if connection.bytes_received != received:
+            received = connection.bytes_received
+            silent_until = time.monotonic() + SILENCE_S
 
 
 def kind_of_loss(loss_reason: str, was_ready: bool, channel_only: bool) -> str:

@@ -7,7 +7,7 @@ import logging
 import time
 
 from common import Failure
-from siamese import script
+from siamese import flags, script, start
 
 FIRST_TRY_S = 5  # that a run has to connect and declare, even with --duration 0
 
@@ -26,6 +26,8 @@ class RunLimits:
         self.stop_reason = ''
         self.exit_status = 0
         self.signal_logged = False
+        # Scripts that wait for nothing lack the flag.
+        self.stop_timeout_s = getattr(args, 'stop_timeout', flags.STOP_TIMEOUT_S)
 
     def in_time(self, at_least: float = 0) -> bool:
         """Return whether --duration, or `at_least` seconds, are not over."""
@@ -40,6 +42,23 @@ class RunLimits:
         if self.args.count and self.done >= self.args.count:
             return 'count reached'
         return '' if self.in_time() else 'duration over'
+
+    def asked_to_stop_at(self) -> float | None:
+        """Return the time.monotonic() at which a signal or --duration asked the run to stop."""
+        if start.signals:
+            return start.first_at
+        if self.args.duration is not None and not self.in_time():
+            return self.started + self.args.duration
+        return None
+
+    def is_overdue(self) -> bool:
+        """Return whether the run was asked to stop longer than --stop-timeout ago."""
+        asked_at = self.asked_to_stop_at()
+        return asked_at is not None and time.monotonic() > asked_at + self.stop_timeout_s
+
+    def work_in_hand(self) -> str:
+        """Return what a run finishes after a signal."""
+        return 'the work in hand'
 
     def fail(self, failure: Failure) -> None:
         """Log why the run ended early; it becomes the stop reason and the exit status."""
@@ -63,7 +82,8 @@ class RunLimits:
         if script.stop_requested() and not self.signal_logged:
             self.signal_logged = True
             logging.info(
-                '%s: finishing the work in hand; a second signal stops immediately',
+                '%s: finishing %s; a second signal stops immediately',
                 script.stop_requested(),
+                self.work_in_hand(),
             )
         script.show_progress(self.done, time.monotonic() - self.started, self.args)

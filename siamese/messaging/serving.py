@@ -89,9 +89,9 @@ class Serving(LinkStatus):
             self._pump()
 
     def process_events(self) -> bool:
-        """Serve the connection without waiting; return False after --duration.
+        """Serve the connection without waiting; return False after --duration or --stop-timeout.
 
         Heartbeats, confirms and reconnecting go on.
         """
         self._pump(until=0)
-        return self.in_time()
+        return self.in_time() and not self.is_overdue()

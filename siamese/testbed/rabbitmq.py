@@ -16,10 +16,11 @@ import shutil
 import signal
 import socket
 import subprocess
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
+
+from siamese.testbed.guard import Guard, NoFolder, Processes
 
 SERVER_FOLDERS = [
     '/usr/lib/rabbitmq/bin',
@@ -74,22 +75,6 @@ RECONNECT = '[erlang:set_cookie(N, erlang:get_cookie()) || N <- [%s]].'
 PARTITION_HANDLING = """
 application:set_env(rabbit, cluster_partition_handling, %s).
 """
-# Only the guard cleans up, in a session of its own. When its stdin closes,
-# because we closed it or our process ended, it kills the processes that the last
-# line named, and removes the folder. It also made the folder, so there is no
-# moment without a guard.
-GUARD = """
-trap '' HUP INT TERM
-exec 2>/dev/null
-folder=$(mktemp -d "$1/siamese-broker-XXXXXX") || exit
-echo "$folder"
-while read -r line; do targets=$line; done
-[ -z "$targets" ] || kill -s KILL -- $targets
-for try in 1 2 3 4 5 6 7 8 9; do rm -rf "$folder" && break; sleep 0.2; done
-"""
-# A guarded process begins when told that the guard knows of it. It ends if our
-# process ends before that.
-GUARDED = 'read -r go && exec "$@" </dev/null'
 
 
 class NotInstalled(Exception):
@@ -147,98 +132,14 @@ def throwaway(
             return
 
 
-class Guard:
-    """The shell process that cleans up after a broker, however our process ends.
+class Nodes(Processes):
+    """The processes of one broker by name: 'epmd', 'n0', 'n1', 'n2'; each logs into NAME.log."""
 
-    folder: the folder that it made for the broker. Raises DidNotStart.
-    """
-
-    def __init__(self) -> None:
-        parent = tempfile.gettempdir()
-        self.process = subprocess.Popen(
-            ['sh', '-c', GUARD, 'guard', parent],
-            cwd='/',
-            start_new_session=True,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-        )
-        assert self.process.stdin
-        assert self.process.stdout
-        self.pipe = self.process.stdin
-        line = self.process.stdout.readline()
-        self.folder = os.fsdecode(line.rstrip(b'\n'))
-        if not self.folder:
-            self.close()
-            raise DidNotStart(
-                f'No folder could be made in {parent}. Let TMPDIR name another place.'
-            )
-
-    def write(self, name: str, text: str) -> None:
-        """Write a file into the folder; only this user can read it."""
-        path = f'{self.folder}/{name}'
-        with open(path, 'w', encoding='utf-8') as file:
-            os.chmod(path, 0o600)  # Erlang insists, for the cookie
-            file.write(text)
-
-    def set_targets(self, targets: Iterable[str]) -> None:
-        """Name the processes (and -GROUPs) to be killed at the end."""
-        line = ' '.join(targets) + '\n'
-        self.pipe.write(line.encode())
-        self.pipe.flush()
-
-    def close(self) -> None:
-        """Have the guard clean up, and wait for its end."""
-        with self.process:  # leaving the block closes the pipe: that is the sign
-            pass
-
-
-class Processes:
-    """The processes of one broker by name: 'epmd', 'n0', 'n1', 'n2'."""
-
-    def __init__(self, guard: Guard) -> None:
-        self.guard = guard
-        self.started: dict[str, subprocess.Popen[bytes]] = {}
-
-    def is_running(self, name: str) -> bool:
-        """Return whether this process was started and has not ended."""
-        process = self.started.get(name)
-        return process is not None and process.poll() is None
-
-    def start(
-        self,
-        name: str,
-        command: Sequence[str],
-        env: dict[str, str] | None = None,
-    ) -> None:
-        """Start a process once the guard knows of it; log into NAME.log."""
+    def launch(self, name: str, command: Sequence[str], env: dict[str, str] | None = None) -> None:
+        """Start a process."""
         folder = self.guard.folder
         with open(f'{folder}/{name}.log', 'wb') as log:
-            process = subprocess.Popen(
-                ['sh', '-c', GUARDED, 'guarded', *command],
-                env=env,
-                cwd=folder,
-                stdin=subprocess.PIPE,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
-        self.started[name] = process
-        self.tell_guard()
-        assert process.stdin
-        with process.stdin as pipe:
-            pipe.write(b'go\n')
-
-    def tell_guard(self, *pids: int) -> None:
-        """Tell the guard the groups of our processes, and `pids`."""
-        groups = [
-            f'-{process.pid}' for name, process in self.started.items() if self.is_running(name)
-        ]
-        self.guard.set_targets([*groups, *map(str, pids)])
-
-    def signal(self, name: str, number: int) -> None:
-        """Send a signal to a process and its children if it is running."""
-        if self.is_running(name):
-            os.killpg(self.started[name].pid, number)
+            self.start(name, command, output=log, env=env, cwd=folder)
 
     def wait_for_end(self, name: str) -> None:
         """Wait until a process has ended, for at most TIMEOUT_S."""
@@ -276,12 +177,6 @@ class Processes:
             lines = [line.strip()[:200] for line in log]
         return startup_failure(name, problem, lines)
 
-    def close(self) -> None:
-        """End all processes, and remove their folder."""
-        self.guard.close()
-        for process in self.started.values():
-            process.wait()
-
 
 class RabbitMQ:
     """One throwaway broker, from throwaway().
@@ -299,9 +194,12 @@ class RabbitMQ:
         oauth2: Sequence[str],
     ) -> None:
         self.server, self.epmd = find_server()
-        guard = Guard()
+        try:
+            guard = Guard('broker')
+        except NoFolder as error:
+            raise DidNotStart(str(error)) from None
         self.folder = guard.folder
-        self.processes = Processes(guard)
+        self.processes = Nodes(guard)
         # It tells our RabbitMQ from another one that took our port.
         self.token = os.path.basename(self.folder)
         self.epmd_port, *free = free_ports(1 + 3 * nodes)
@@ -409,7 +307,7 @@ class RabbitMQ:
         port = self.epmd_port
         if not self.processes.is_running('epmd'):
             command = [self.epmd, '-address', '127.0.0.1']
-            self.processes.start('epmd', [*command, '-port', str(port)])
+            self.processes.launch('epmd', [*command, '-port', str(port)])
         self.processes.wait_until('epmd', lambda: ask(port, EPMD_NAMES) != b'', deadline)
 
     def _start_node(self, number: int) -> None:
@@ -417,7 +315,7 @@ class RabbitMQ:
         if not self.processes.is_running(name):
             command = [f'{self.server}/rabbitmq-server']
             environment = self._environment(number)
-            self.processes.start(name, command, environment)
+            self.processes.launch(name, command, environment)
 
     def _environment(self, number: int) -> dict[str, str]:
         return node_environment(self.folder, number, self.ports[number], self.epmd_port)

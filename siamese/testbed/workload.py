@@ -21,6 +21,7 @@ import common
 from common import Failure
 from siamese import ROOT, script
 from siamese.messaging import blocking
+from siamese.testbed.guard import Guard, Processes
 from siamese.testbed.proxy import Proxy, in_front_of
 from siamese.testbed.rabbitmq import RabbitMQ, throwaway
 
@@ -83,7 +84,8 @@ class Workload:
         self.ledger = ledger_in(folder)
         self.prefix = f'siamese.soak-{secrets.token_hex(4)}'
         self.random = random.Random(seed)
-        self.running: dict[str, subprocess.Popen[bytes]] = {}
+        self.processes = Processes(Guard('soak'))
+        self.running = self.processes.started
 
     @property
     def broker(self) -> RabbitMQ:
@@ -115,20 +117,13 @@ class Workload:
         # Each worker begins with another URL, so that every node has clients.
         first = NAMES.index(name) % len(self.urls)
         urls = self.urls[first:] + self.urls[:first]
-        with open(f'{self.folder}/{name}.log', 'a') as log:
-            self.running[name] = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-                env={**os.environ, 'AMQP_URL': ','.join(urls)},
-            )
+        with open(f'{self.folder}/{name}.log', 'ab') as log:
+            environment = {**os.environ, 'AMQP_URL': ','.join(urls)}
+            self.processes.start(name, command, output=log, env=environment)
 
     def kill(self, name: str) -> None:
         """Kill a worker with SIGKILL, and wait until it has ended."""
-        self.running[name].kill()
-        self.running[name].wait()
+        self.processes.kill(name)
 
     def wait(self, seconds: float) -> None:
         """Wait; a signal ends that early."""
@@ -177,8 +172,7 @@ class Workload:
 
     def close(self) -> None:
         """Kill all workers."""
-        for name in self.running:
-            self.kill(name)
+        self.processes.close()
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from common import Failure
-from siamese import flags, script
+from siamese import flags, script, start
 
 if TYPE_CHECKING:  # both take long to import, for --help
     import uvicorn
@@ -96,8 +96,9 @@ def listen(args: argparse.Namespace) -> tuple[socket.socket, str]:
     """Return a listening socket and its URL.
 
     It listens already, so that a program that reads the URL can connect at
-    once. Raises Failure.
+    once; a signal is answered by serve(). Raises Failure.
     """
+    start.finish_on_signal()
     address = (args.host, args.port)
     try:
         found = socket.getaddrinfo(*address, type=socket.SOCK_STREAM)

@@ -31,6 +31,9 @@ COPIED = (
     'broker.py',
     'siamese/__init__.py',
     'siamese/testbed/__init__.py',
+    'siamese/absent.py',
+    'siamese/start.py',
+    'siamese/testbed/guard.py',
     'siamese/testbed/rabbitmq.py',
 )
 PERSISTENT = pika.BasicProperties(delivery_mode=2)

@@ -5,6 +5,7 @@ With rpc_server.py, with faults, and with a server of the test's own that errs.
 
 import json
 import re
+import signal
 from collections import Counter
 
 import pika
@@ -114,20 +115,33 @@ def test_questions_are_returned_until_a_server_comes(start):
 
 
 def test_no_answer_is_exit_status_3(run, server):
-    done = run('rpc_client.py', '--duration', 1, '--timeout', 0.3)
+    done = run('rpc_client.py', '--duration', 1, '--timeout', 0.3, '--stop-timeout', 0.5)
     assert (
         done.status == 3
         and done.out.startswith('0 answered, ')
-        and 'no answer; stopped: duration over' in done.out
+        and 'no answer; stopped: 1 question without an answer 0.5 s after --duration' in done.out
     )
     assert 'no answer to 1 yet, retrying' in done.err and ', 1 unanswered; ' in done.out
 
 
 def test_a_timeout_shorter_than_asking_takes_does_not_end_the_run(start, server, channel):
-    client = start('rpc_client.py', '--window', 1000, '--timeout', 0.001)
+    client = start('rpc_client.py', '--window', 1000, '--timeout', 0.001, '--stop-timeout', 0.5)
     wait_until(lambda: waiting(channel, 'siamese.rpc') > 5000, 'questions retried')
     done = client.stop()
     assert done.status == 3 and ', 1000 unanswered; ' in done.out
+
+
+def test_on_a_signal_it_waits_for_the_answers_to_what_it_asked(start, server):
+    client = start('rpc_client.py', '--window', 3, '--timeout', 60)
+    questions = [server() for _ in range(3)]
+    client.send(signal.SIGINT)
+    client.wait_for('SIGINT: finishing the work in hand')
+    for _, reply, _ in questions:
+        reply(b'true')
+    done = client.end()
+    assert done.status == 0
+    assert done.out.count(' is prime, ') == 3
+    assert ', 0 unanswered; ' in done.out and done.out.endswith('stopped: SIGINT\n')
 
 
 @pytest.mark.parametrize(('flags', 'status'), [((), 0), (('--verify',), 1)])
@@ -229,7 +243,7 @@ def test_no_number_is_skipped_or_repeated_when_connections_break(start, broker, 
 
 
 def test_its_queue_is_exclusive_and_ends_with_it(start, channel, server, broker, url):
-    client = start('rpc_client.py', '--name', 'alice', '--timeout', 60)
+    client = start('rpc_client.py', '--name', 'alice', '--timeout', 60, '--stop-timeout', 0.1)
     server()
     vhost = url.rpartition('/')[2]
     names = re.findall(

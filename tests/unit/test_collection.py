@@ -4,10 +4,21 @@ import ast
 import os
 import re
 
+import interrupts
 import pytest
 from support.scripts import MODULES, SCRIPTS
 
 from siamese import ROOT
+
+BEGINNING = """\
+if __name__ == '__main__':  # first of all, see siamese/start.py
+    import sys
+    from os.path import dirname, realpath
+
+    sys.path.insert(0, dirname(realpath(__file__)))  # python -P and -I leave it out
+    from siamese import start
+
+    start.begin()"""
 
 
 def test_there_are_scripts():
@@ -19,6 +30,15 @@ def test_there_are_scripts():
 def test_it_can_be_run_as_a_command(name):
     assert os.access(ROOT / name, os.X_OK)
     assert (ROOT / name).read_text().startswith('#!/usr/bin/env python3\n"""')
+
+
+@pytest.mark.parametrize('name', SCRIPTS)
+def test_it_hears_signals_before_it_imports_anything(name):
+    text = (ROOT / name).read_text()
+    docstring, header, _ = ast.parse(text).body[:3]
+    assert isinstance(docstring, ast.Expr)
+    assert ast.get_source_segment(text, header) == BEGINNING
+    assert name in interrupts.FLAGS  # bench/interrupts.py tries it
 
 
 @pytest.mark.parametrize('name', SCRIPTS)

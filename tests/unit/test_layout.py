@@ -17,7 +17,7 @@ LAYERS = [
     {'web', 'testbed'},
     {'monitoring', 'access', 'scenarios'},
     {'messaging'},
-    {'script', 'flags', 'ledger', 'text', 'copies', 'verdict'},
+    {'absent', 'start', 'script', 'flags', 'ledger', 'text', 'copies', 'verdict'},
     {'common'},
 ]
 LOWEST_LAYER = len(LAYERS) - 1

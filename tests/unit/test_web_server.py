@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from siamese import script
+from siamese import start
 from siamese.messaging import credentials
 from siamese.web import login, server
 
@@ -37,7 +37,7 @@ def test_only_addresses_of_this_machine_are_loopback(host, expected):
 
 
 def test_a_signal_that_came_before_the_server_began_ends_it(monkeypatch):
-    monkeypatch.setattr(script, '_signals', [signal.SIGTERM])
+    monkeypatch.setattr(start, 'signals', [signal.SIGTERM])
     args = argparse.Namespace(duration=None, verbose=False, certfile=None, keyfile=None)
 
     async def application(scope, receive, send):

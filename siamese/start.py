@@ -1,0 +1,69 @@
+"""How every script begins: it hears signals before it imports anything that takes time.
+
+A script calls begin() first of all. From then on SIGINT or SIGTERM ends it at
+once, in silence and with status 130, since nothing is begun yet: no exception
+is raised, for within an import Python may print or swallow it. Once a run has
+something to finish, it calls finish_on_signal(): the first signal is noted, and
+a second one raises KeyboardInterrupt.
+
+Only modules that Python has read already, or reads in 1 ms, are imported above;
+nothing here is newer than Python 3.6, whose users are told what they need.
+"""
+
+import os
+import signal
+import sys
+import time
+
+OLDEST_PYTHON = (3, 9)
+INTERRUPTED = 130
+
+signals = []  # type: list[int]  # the numbers of those that came since finish_on_signal()
+first_at = 0.0  # time.monotonic() of the first of them
+_has_work = False
+
+
+def begin():
+    # type: () -> None
+    """Take signals, end where Python is too old, and do without pika if need be."""
+    take_signals()
+    if sys.version_info < OLDEST_PYTHON:
+        script = os.path.basename(sys.argv[0])
+        found = '.'.join(map(str, sys.version_info[:2]))
+        sys.stderr.write(f'{script}: Python 3.9 or later is needed, this is {found}\n')
+        sys.exit(3)
+    from siamese.absent import Finder
+
+    sys.meta_path.append(Finder())
+
+
+def take_signals():
+    # type: () -> None
+    """Let a signal end the script at once, until finish_on_signal() is called."""
+    signal.signal(signal.SIGINT, _on_signal)
+    signal.signal(signal.SIGTERM, _on_signal)
+
+
+def finish_on_signal():
+    # type: () -> None
+    """From now on the first signal lets the script finish the work in hand."""
+    global _has_work
+    _has_work = True
+
+
+def end(status):
+    # type: (int) -> None
+    """From now on a signal ends the script with the status that it has earned."""
+    signal.signal(signal.SIGINT, lambda *_: os._exit(status))
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(status))
+
+
+def _on_signal(number, _frame):
+    # type: (int, object) -> None
+    global first_at
+    if not _has_work:
+        os._exit(INTERRUPTED)
+    if signals:
+        raise KeyboardInterrupt
+    first_at = time.monotonic()
+    signals.append(number)
