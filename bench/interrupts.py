@@ -40,6 +40,7 @@ FLAGS = {
     'ack_producer.py': STOP_TIMEOUT,
     'audit.py': ('{folder}/ledger',),
     'broker.py': (),
+    'cleanup.py': (),
     'compare.py': ('{url}', '--only', 'RPC'),
     'dashboard.py': ('--port', '0', '--history', '{folder}/siamese.db'),
     'fanout_consumer.py': (),

@@ -132,10 +132,7 @@ class Connection(pika.SelectConnection):
             self._terminate_stream(Unusable(why))
 
     def _proto_connection_lost(self, error: BaseException | None) -> None:
-        """Say more of an end right after the TLS handshake.
-
-        A load balancer whose broker is down ends so as well; therefore it is waited for.
-        """
+        """Say more of an end right after the TLS handshake."""
         said_nothing = self.connection_state == self.CONNECTION_PROTOCOL
         is_end = self._got_eof or isinstance(error, (ssl.SSLEOFError, ConnectionResetError))
         if is_end and said_nothing and self.params.ssl_options:

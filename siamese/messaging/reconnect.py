@@ -32,7 +32,7 @@ from siamese.messaging.errors import (
     is_silence,
     permission_denied,
 )
-from siamese.messaging.handshake import Unusable
+from siamese.messaging.handshake import AFTER_TLS, Unusable
 from siamese.messaging.loop import Loop
 
 # The wait before a retry is random, up to a limit that doubles from the first to the last.
@@ -97,9 +97,11 @@ class Refusals:
         # By id(): pika's parameters are not hashable.
         self.refused: set[int] = set()
         self.asked: set[int] = set()  # which said nothing, and were asked again
+        self.was_ready = False
 
     def clear(self) -> None:
         """Forget all, after a success."""
+        self.was_ready = True
         self.refused.clear()
         self.asked.clear()
 
@@ -112,6 +114,9 @@ class Refusals:
         is asked again, once until the next success.
         """
         failure = fatal_failure(reason, endpoint, declaring)
+        # Where we were connected before, it is a load balancer whose broker is down.
+        if not self.was_ready and AFTER_TLS in cause(reason):
+            failure = Failure(f'{display_address(endpoint)} {AFTER_TLS}', 3)
         if not failure and is_silence(reason) and id(endpoint) not in self.asked:
             self.asked.add(id(endpoint))
             failure = connection_failure(reason, endpoint)

@@ -105,10 +105,16 @@ class Reader:
         return None
 
 
+def end(error):
+    raise error
+
+
 def without_socket(kind):
     connection = kind.__new__(kind)
     connection.callbacks = CallbackManager()
     connection.connection_state = connection.CONNECTION_OPEN
+    connection._opened = True
+    connection._terminate_stream = end
     connection.decoder = PropertiesDecoder()
     connection.learner = Learner()
     connection.emitted = []
