@@ -19,6 +19,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -27,7 +28,7 @@ from typing import NamedTuple
 
 from harness import ROOT
 
-from siamese.testbed.rabbitmq import throwaway
+from siamese.testbed.rabbitmq import RabbitMQ, throwaway
 
 NOBODY = 'amqp://127.0.0.1:1'
 HANGS_S = 60
@@ -123,14 +124,40 @@ def judge(name: str, ends: list[End]) -> bool:
 
 @contextlib.contextmanager
 def url_of(state: str) -> Iterator[dict[str, str]]:
-    """Yield the environment that names a broker which is there, away or stopped (SIGSTOP)."""
+    """Yield the environment that names a broker which is there, away or stopped (SIGSTOP).
+
+    Or it is stopped and continued in turns.
+    """
     if state == 'away':
         yield {'AMQP_URL': NOBODY, 'MANAGEMENT_URL': 'http://127.0.0.1:1'}
         return
     with throwaway(management=True) as broker:
         if state == 'stopped':
             broker.pause()
-        yield {'AMQP_URL': broker.url, 'MANAGEMENT_URL': str(broker.management_url)}
+        with contextlib.ExitStack() as stack:
+            if state == 'in-turns':
+                stack.enter_context(stopped_in_turns(broker))
+            yield {'AMQP_URL': broker.url, 'MANAGEMENT_URL': str(broker.management_url)}
+
+
+@contextlib.contextmanager
+def stopped_in_turns(broker: RabbitMQ) -> Iterator[None]:
+    """Stop the broker for half of each second."""
+    over = threading.Event()
+
+    def stop_and_continue() -> None:
+        while not over.wait(0.5):
+            broker.pause()
+            over.wait(0.5)
+            broker.resume()
+
+    turns = threading.Thread(target=stop_and_continue)
+    turns.start()
+    try:
+        yield
+    finally:
+        over.set()
+        turns.join()
 
 
 def main() -> int:
@@ -138,7 +165,9 @@ def main() -> int:
     parser.add_argument('scripts', nargs='*', default=list(FLAGS))
     parser.add_argument('--moments', type=int, default=300)
     parser.add_argument('--within', type=float, default=1, metavar='S')
-    parser.add_argument('--broker', choices=('there', 'away', 'stopped'), default='there')
+    parser.add_argument(
+        '--broker', choices=('there', 'away', 'stopped', 'in-turns'), default='there'
+    )
     parser.add_argument('--at-once', type=int, default=4, metavar='N')
     args = parser.parse_args()
     all_well = True

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import signal
 import time
 from urllib.parse import quote
 
@@ -18,6 +19,12 @@ from siamese.testbed import rabbitmq as broker_module
 
 settings.register_profile('patient', deadline=None)  # a stalled machine must not fail a test
 settings.load_profile('patient')
+
+
+def pytest_configure():
+    """Let SIGINT reach what the tests start: a shell ignores it in the background, for all."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -252,7 +252,9 @@ def test_a_broker_that_closes_the_connection(
 def test_a_module_that_is_missing_is_no_fault_of_the_broker(
     compare, tmp_path, broker, url, monkeypatch
 ):
-    (tmp_path / 'sympy.py').write_text('raise ModuleNotFoundError("No module named sympy")')
+    (tmp_path / 'sympy.py').write_text(
+        'raise ModuleNotFoundError("No module named sympy", name="sympy")'
+    )
     monkeypatch.setenv('PYTHONPATH', str(tmp_path))
     done = result(
         compare(url, '--only', 'RPC', '--only', 'limits met', '--budget', BUDGET), tmp_path

@@ -454,5 +454,8 @@ def test_a_token_that_expires_before_compare_has_finished(run, bare, mint):
         'the token expires in ' in done.err.splitlines()[0]
         and 'let AMQP_TOKEN_COMMAND' in done.err.splitlines()[0]
     )
-    assert 'expired' in done.err.splitlines()[-1] or 'delete them: ' in done.err.splitlines()[-1]
+    assert (
+        'expired' in done.err.splitlines()[-1]
+        or 'cleanup.py --delete ' in done.err.splitlines()[-1]
+    )
     assert 'Traceback' not in done.err and token not in done.err + done.out

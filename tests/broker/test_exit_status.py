@@ -108,7 +108,7 @@ CAUSES = {
     ),
     'other arguments': Cause(
         refuses_to_declare(close_channel(406, OTHER_ARGUMENTS)),
-        rf'it exists with other properties: {OTHER_ARGUMENTS}; delete it, or choose another name',
+        rf'it exists with other properties: {OTHER_ARGUMENTS}; delete it .*, or choose',
         LINKS,
     ),
     'unknown argument': Cause(

@@ -246,6 +246,6 @@ def test_dead_letters_that_another_process_requeued_or_deleted_are_left_out(
     channel.queue_declare('work', durable=True)
     assert (
         requeue.requeue(monitor.parse_args(['--requeue', 'all', '--history', path, '--url', url]))
-        == 1
+        == 3
     )
     assert [body for _, body in drain(channel, 'work')] == [b'2']

@@ -194,6 +194,7 @@ def test_no_question_is_lost_when_a_server_is_killed(start, channel, ask):
     wait_until(lambda: waiting(channel, 'answers') > 50, 'fifty answers')
     server.process.kill()
     other = start('rpc_server.py')
+    other.wait_for('ready')
     wait_until(
         lambda: waiting(channel, 'answers') >= 500 and waiting(channel, 'siamese.rpc') == 0,
         'the answers',

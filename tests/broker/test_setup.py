@@ -21,6 +21,7 @@ def machine(tmp_path):
         'tools/setup.sh',
         'siamese/__init__.py',
         'siamese/testbed/__init__.py',
+        'siamese/testbed/guard.py',
         'siamese/testbed/rabbitmq.py',
         'requirements.txt',
     ):
@@ -144,7 +145,7 @@ def test_a_download_that_fails_leaves_no_second_broker(machine, tmp_path):
 def test_peers_that_cannot_be_installed_are_named_and_left_out(machine):
     done = machine('exit 1', 'peers')
     assert done.returncode == 0
-    for peer in 'py-amqp and aio-pika', 'amqplib', 'rabbitmq-c', 'PerfTest':
+    for peer in 'py-amqp and aio-pika', 'amqplib', 'rabbitmq_c', 'rabbitmq_c_tuned', 'PerfTest':
         assert f'setup: without {peer}: ' in done.stderr
 
 
