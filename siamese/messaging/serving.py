@@ -14,8 +14,11 @@ from siamese.messaging.run_limits import FIRST_TRY_S
 SPIN_S = 0.0001  # a process that sleeps wakes up so much too late, measured on Linux
 # Where this many deliveries or confirms come in one turn of the loop, the next ones are
 # let come together for REST_S: at full speed a third less CPU for each (bench/perf_peers.py).
+# After RESTS a turn without one shows whether they still come fast, so that no latency at
+# a fixed rate is that of a rest.
 BUSY = 10
 REST_S = 0.0015
+RESTS = 4
 
 
 class Serving(LinkStatus):
@@ -26,6 +29,7 @@ class Serving(LinkStatus):
     """
 
     taken = 0
+    rests = 0  # in a row
 
     def keep_running(self, done: int, due: float = 0.0) -> bool:
         """Serve the connection until time.monotonic() is `due`.
@@ -69,10 +73,13 @@ class Serving(LinkStatus):
 
         Not if a quarter of all that may be under way came at once: the broker would wait.
         """
-        taken = self.taken
+        is_busy = BUSY <= self.taken < self.under_way // 4
         self.taken = 0
-        if BUSY <= taken < self.under_way // 4 and until > time.monotonic() + REST_S:
+        if is_busy and self.rests < RESTS and until > time.monotonic() + REST_S:
+            self.rests += 1
             time.sleep(REST_S)
+        else:
+            self.rests = 0
 
     @cached_property
     def under_way(self) -> int:
