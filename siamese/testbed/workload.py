@@ -19,7 +19,7 @@ import pika
 
 import common
 from common import Failure
-from siamese import ROOT, script
+from siamese import ROOT, script, start
 from siamese.messaging import blocking
 from siamese.testbed.guard import Guard, Processes
 from siamese.testbed.proxy import Proxy, in_front_of
@@ -271,6 +271,9 @@ def wait_until_flowing(
 
 
 def ended_early(name: str, status: int) -> Failure:
-    """Return the Failure of a run in which a worker ended: 3 if the worker could not tell."""
-    ours = 3 if status == 3 else 1
+    """Return the Failure of a run in which a worker ended.
+
+    Its status is 3 if the worker could not tell, or was interrupted before its work began.
+    """
+    ours = 3 if status in (3, start.INTERRUPTED, -signal.SIGINT) else 1
     return Failure(f'{name} ended with status {status}', ours)

@@ -1,7 +1,7 @@
 """soak.py without a broker: its table, and what it reads from a ledger."""
 
 import soak
-from siamese.testbed.workload import CONSUMERS, NAMES, PRODUCERS, new_events
+from siamese.testbed.workload import CONSUMERS, NAMES, PRODUCERS, ended_early, new_events
 
 
 def test_table_has_a_row_for_each_fault_and_one_for_all():
@@ -41,3 +41,8 @@ def test_the_summary_shows_every_count():
     counts = dict.fromkeys(soak.COUNTED, 1234)
     shown = soak.SUMMARY.format_map({**counts, 'verdict': 'valid'})
     assert shown.count('1,234') == len(soak.COUNTED) and shown.endswith('\nvalid')
+
+
+def test_a_worker_that_could_not_tell_or_did_not_begin_is_no_failed_check():
+    statuses = {status: ended_early('alice', status).status for status in (1, 3, 130, -2, -9)}
+    assert statuses == {1: 1, 3: 3, 130: 3, -2: 3, -9: 1}
