@@ -14,8 +14,8 @@ from siamese.messaging.run_limits import FIRST_TRY_S
 SPIN_S = 0.0001  # a process that sleeps wakes up so much too late, measured on Linux
 # Where this many deliveries or confirms come in one turn of the loop, the next ones are
 # let come together for REST_S: at full speed a third less CPU for each (bench/perf_peers.py).
-# After RESTS a turn without one shows whether they still come fast, so that no latency at
-# a fixed rate is that of a rest.
+# After RESTS a turn without one shows whether they still come fast: at a fixed rate a stall
+# must not make rests that go on by themselves.
 BUSY = 10
 REST_S = 0.0015
 RESTS = 4
