@@ -76,7 +76,7 @@ def _endpoint(url: str, name: str) -> pika.URLParameters:
     query = dict(parse_qsl(parts.query, keep_blank_values=True))
     tls = {key: query.pop(key) for key in TLS_KEYS if key in query}
     if parts.scheme == 'amqps':
-        parameters.ssl_options = _tls(tls)
+        parameters.ssl_options = tls_options(tls)
     mechanism = query.pop('auth_mechanism', 'plain').lower()
     if mechanism == 'external' and 'certfile' in tls:
         parameters.credentials = pika.credentials.ExternalCredentials()
@@ -118,6 +118,7 @@ def _split(url: str) -> SplitResult:
         (not host and address.count(':') > 1, 'write an IPv6 address in brackets: [::1]'),
         (not is_port, 'the port is no number from 1 to 65535'),
         (host and not host[1], 'the host is missing'),
+        (re.match(r'\[(?![\da-fA-F:.]+[]%])', address), 'an IPv6 address is hexadecimal: [::1]'),
         ('@' in vhost, 'write a / in user or password as %2F, an @ in the vhost as %40'),
         ('/' in vhost, 'write a / in the name of the virtual host as %2F'),
         (len(unquote(vhost).encode(errors='replace')) > 255, 'the vhost has more than 255 bytes'),
@@ -135,7 +136,7 @@ def _split(url: str) -> SplitResult:
     return parts
 
 
-def _tls(keys: dict[str, str]) -> pika.SSLOptions:
+def tls_options(keys: dict[str, str]) -> pika.SSLOptions:
     try:
         keys.get('server_name_indication', '').encode('idna')
         context = ssl.create_default_context(cafile=keys.get('cacertfile'))

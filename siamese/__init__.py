@@ -1,5 +1,7 @@
 """What the scripts at the root are made of, package by package."""
 
+VERSION = '1.0.0'  # of the whole collection
+
 TYPE_CHECKING = False  # that of typing takes 5 ms to import
 if TYPE_CHECKING:
     from pathlib import Path

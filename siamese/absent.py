@@ -58,7 +58,12 @@ class Absent(Exception, metaclass=Nothing):
 class Finder:
     """The last one in sys.meta_path: finds pika, and the modules in it, as nothing."""
 
-    def find_spec(self, name: str, _path: object = None, _target: object = None) -> Any:
+    def find_spec(
+        self,
+        name: str,
+        _path: object = None,
+        _target: object = None,
+    ) -> Any:
         package = name.partition('.')[0]
         if package != 'pika' or (name != 'pika' and not is_absent(sys.modules['pika'])):
             return None

@@ -9,9 +9,13 @@ import os
 import re
 import socket
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import common
+from siamese import VERSION, ledger, terminal
+from siamese.redacted import holds_login, redacted
+from siamese.text import Formatter
 
 LONGEST_TTL_S = 315_360_000  # ten years, the most that RabbitMQ takes
 LONGEST_NAME = 200  # bytes; AMQP short strings hold 255, and some names get a suffix
@@ -48,7 +52,7 @@ class Parser(argparse.ArgumentParser):
 
     def add_argument(self, *names: str, **options: Any) -> Any:
         """Add a flag of the script itself, or a positional argument."""
-        if names[0].startswith('-') and '--help' not in names:
+        if names[0].startswith('-') and names[-1] not in ('--help', '--version'):
             return self.group(SCENARIO).add_argument(*names, **options)
         return super().add_argument(*names, **options)
 
@@ -72,8 +76,7 @@ class Parser(argparse.ArgumentParser):
             # They may be the pieces of a URL that was not quoted.
             flags = re.findall(r'(?<!\S)--?[a-z][a-z-]*', message)
             message = ' '.join(['unrecognized arguments', *flags])
-        message = re.sub(r'//.*@', '//***@', message)
-        self.exit(2, f'{self.prog}: {message}; see {self.prog} --help\n')
+        self.exit(2, f'{self.prog}: {redacted(message)}; see {self.prog} --help\n')
 
 
 def parser(doc: str | None) -> Parser:
@@ -82,11 +85,23 @@ def parser(doc: str | None) -> Parser:
     It ends with the part of the docstring from 'Examples:' on.
     """
     about, _, examples = (doc or '').partition('Examples:\n')
-    return Parser(
+    made = Parser(
         description=about,
         epilog='examples:\n' + examples,
         allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_version_flag(made)
+    return made
+
+
+def add_version_flag(parser: argparse.ArgumentParser) -> None:
+    """Add --version."""
+    parser.add_argument(
+        '--version',
+        action='version',
+        version=f'{parser.prog} of siamese {VERSION}',
+        help='print the version of this collection and exit',
     )
 
 
@@ -109,6 +124,27 @@ def add_output_flags(parser: Parser, library: str = 'pika') -> None:
         '--verbose',
         action='store_true',
         help=f'log what {library} does (default: only what it means for the run)',
+    )
+    add_color_flag(parser)
+
+
+def add_verdict_flag(parser: Parser) -> None:
+    """Add --history, for store_verdict()."""
+    parser.group(OUTPUT).add_argument(
+        '--history',
+        metavar='FILE',
+        type=private,
+        help='store the verdict in the history of monitor.py, for dashboard.py (default: none)',
+    )
+
+
+def add_color_flag(parser: Parser) -> None:
+    """Add --color."""
+    parser.group(OUTPUT).add_argument(
+        '--color',
+        choices=terminal.WHEN,
+        default='auto',
+        help='colours; auto: on a terminal, unless NO_COLOR is set (default: auto)',
     )
 
 
@@ -151,13 +187,13 @@ def add_broker_flags(
         '--give-up-after',
         type=number(float, 0),
         metavar='S',
-        help='exit with status 3 when the broker is unavailable for S seconds '
-        '(default: keep trying)',
+        help='exit with status 3 when the broker is unavailable, or answers no '
+        'message, for S seconds (default: keep trying)',
     )
     parser.group(OUTPUT).add_argument(
         '--ledger',
         metavar='FILE',
-        type=writable,
+        type=private,
         help=f'append {recorded} to FILE, for audit.py (default: none)',
     )
     add_output_flags(parser)
@@ -289,6 +325,14 @@ def writable(path: str) -> str:
     return path
 
 
+def private(path: str) -> str:
+    """An argparse type: the same; a new file can be read by its owner only."""
+    if path != '-':
+        with suppress(OSError):
+            open(path, 'a', opener=ledger.private).close()
+    return writable(path)
+
+
 def writable_or_stdout(path: str) -> str:
     """An argparse type: the same, or - for stdout."""
     return path if path == '-' else writable(path)
@@ -304,6 +348,8 @@ def parse(parser: Parser, argv: Sequence[str] | None) -> argparse.Namespace:
     """
     complete(parser)
     args = parser.parse_args(argv)
+    refuse_urls_elsewhere(parser, args)
+    terminal.choose(args.color)
     set_up_log(getattr(args, 'name', parser.prog), args.verbose)
     args.quiet = args.quiet or args.json == '-'
     if 'url' in args:
@@ -312,6 +358,18 @@ def parse(parser: Parser, argv: Sequence[str] | None) -> argparse.Namespace:
         except ValueError as error:
             parser.error(str(error))
     return args
+
+
+def refuse_urls_elsewhere(parser: Parser, args: argparse.Namespace) -> None:
+    """End with status 2 where a flag that takes no URL got one with a password.
+
+    It would be shown as the name of a file, say.
+    """
+    for action in parser._actions:
+        takes_urls = 'URL' in str(action.metavar)
+        if not takes_urls and holds_login(getattr(args, action.dest, None)):
+            name = '/'.join(action.option_strings) or action.metavar or action.dest
+            parser.error(f'argument {name}: this takes no URL; see --url')
 
 
 def complete(parser: argparse.ArgumentParser) -> None:
@@ -325,12 +383,9 @@ def complete(parser: argparse.ArgumentParser) -> None:
 def set_up_log(name: str, verbose: bool) -> None:
     """Log to stderr, as HH:MM:SS NAME message."""
     escaped = name.replace('%', '%%')
-    logging.basicConfig(
-        format=f'%(asctime)s {escaped} %(message)s',
-        datefmt='%H:%M:%S',
-        force=True,
-        level=logging.INFO,
-    )
+    handler = terminal.LogHandler()
+    handler.setFormatter(Formatter(f'%(asctime)s {escaped} %(message)s', '%H:%M:%S'))
+    logging.basicConfig(handlers=[handler], force=True, level=logging.INFO)
     # To pika even a frame is critical that RabbitMQ sends after it has closed a channel.
     silent = logging.CRITICAL + 1
     logging.getLogger('pika').setLevel(logging.INFO if verbose else silent)

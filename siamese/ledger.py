@@ -71,6 +71,11 @@ KEYS: dict[str, set[str]] = {
 MALFORMED = (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError)
 
 
+def private(path: str, mode: int) -> int:
+    """Open a file that only its owner may read, if it is new. The opener of open()."""
+    return os.open(path, mode, 0o600)
+
+
 def writer(path: str | None, **who: str) -> Callable[..., None]:
     """Return a function that appends an event with its facts to the ledger `path`.
 
@@ -81,7 +86,7 @@ def writer(path: str | None, **who: str) -> Callable[..., None]:
     """
     if not path:
         return lambda event, **facts: None
-    file = open(path, 'ab', buffering=0)
+    file = open(path, 'ab', buffering=0, opener=private)
 
     def write(event: str, **facts: Any) -> None:
         line = {'at': round(time.time(), 6), **who, 'event': event, **facts}

@@ -11,6 +11,7 @@ import argparse
 import contextlib
 import json
 import logging
+import math
 import os
 import signal
 import sys
@@ -18,7 +19,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
 import common
-from siamese import absent, start
+from siamese import absent, start, terminal
+from siamese.text import Counting, duration
 
 BROKEN_PIPE = 141
 
@@ -29,20 +31,61 @@ def tally(done: int, count: int | None) -> str:
 
 
 def show_progress(done: int, elapsed_s: float, args: argparse.Namespace) -> None:
-    """Show how far a bounded run is, on a terminal that shows no line per message."""
+    """Show how far a bounded run is, on a terminal that shows no line per message.
+
+    `has_rows` says that a script shows a line each second only.
+    """
     is_bounded = args.count or args.duration
-    shows_lines = sys.stdout.isatty() and not args.quiet
+    has_rows = getattr(args, 'has_rows', False)
+    shows_lines = sys.stdout.isatty() and not args.quiet and not has_rows
     if is_bounded and not shows_lines and sys.stderr.isatty():
-        line = f'\r{tally(done, args.count)} in {elapsed_s:.0f} s\033[K'
-        print(line, end='\r', file=sys.stderr, flush=True)
+        line = progress_line(done, elapsed_s, args.count, args.duration)
+        terminal.show_progress(line, sys.stderr)
 
 
-def report(args: argparse.Namespace, template: str, summary: Mapping[str, Any]) -> None:
-    """End a run: print the summary as `template` shows it, and as JSON where --json says."""
+def progress_line(
+    done: int,
+    elapsed_s: float,
+    count: int | None,
+    duration_s: float | None,
+) -> str:
+    """Return how far a run is that ends with a count, a duration or both, and the time left."""
+    share = 0.0
+    left_s = math.inf
+    if duration_s:
+        share = elapsed_s / duration_s
+        left_s = duration_s - elapsed_s
+    if count:
+        share = max(share, done / count)
+    if count and done:
+        left_s = min(left_s, elapsed_s / done * (count - done))
+    bar = terminal.bar(share, terminal.PROGRESS_COLUMNS, sys.stderr)
+    left = ''
+    if left_s < math.inf:
+        left = f', {duration(left_s)} left'
+    return f'{bar}  {tally(done, count)} in {elapsed_s:.0f} s{left}'
+
+
+def report(
+    args: argparse.Namespace,
+    template: str,
+    summary: Mapping[str, Any],
+    **words: str,
+) -> None:
+    """End a run: print the summary as `template` shows it, and as JSON where --json says.
+
+    The template may name nouns, see Counting. `words` are for the template only.
+    """
+    terminal.clear_progress()
     if args.json == '-':
         print(json.dumps(summary))
         return
-    print(template.format_map(summary))
+    shown = {**summary, **words}
+    if sys.stdout.isatty() and terminal.has_shown_error(shown.get('stopped', '')):
+        shown['stopped'] = 'see above'
+    counting = Counting()
+    lines = [counting.vformat(line, (), shown) for line in template.split('\n')]
+    terminal.show(*lines, colour=terminal.colour_of(summary.get('exit_status')))
     if args.json:
         with open(args.json, 'w') as file:
             print(json.dumps(summary), file=file)
@@ -84,8 +127,8 @@ def status_of(main: Callable[[], int | None]) -> int | None:
         logging.error('%s', absent.failure(str(error.name)))
         return 3
     except OSError as error:
-        cause = error if error.filename else f'cannot write the output: {error.strerror}'
-        logging.error('%s', cause)
+        where = error.filename or 'cannot write the output'
+        logging.error('%s: %s', where, error.strerror)
         return 3
 
 

@@ -10,6 +10,7 @@ Only modules that Python has read already, or reads in 1 ms, are imported above;
 nothing here is newer than Python 3.6, whose users are told what they need.
 """
 
+import atexit
 import os
 import signal
 import sys
@@ -27,6 +28,7 @@ def begin():
     # type: () -> None
     """Take signals, end where Python is too old, and do without pika if need be."""
     take_signals()
+    atexit.register(ignore_signals)  # the first to register is the last to be called
     if sys.version_info < OLDEST_PYTHON:
         script = os.path.basename(sys.argv[0])
         found = '.'.join(map(str, sys.version_info[:2]))
@@ -58,12 +60,19 @@ def end(status):
     signal.signal(signal.SIGTERM, lambda *_: os._exit(status))
 
 
+def ignore_signals():
+    # type: () -> None
+    """Keep the status while Python ends: it would take our handlers away, and die of a signal."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
 def _on_signal(number, _frame):
     # type: (int, object) -> None
     global first_at
     if not _has_work:
         os._exit(INTERRUPTED)
-    if signals:
+    signals.append(number)
+    if len(signals) > 1:
         raise KeyboardInterrupt
     first_at = time.monotonic()
-    signals.append(number)

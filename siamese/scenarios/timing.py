@@ -7,6 +7,7 @@ import time
 from collections import Counter
 
 QUANTILES = {'min': 0, 'median': 0.5, 'p75': 0.75, 'p95': 0.95, 'p99': 0.99, 'max': 1}
+OFFSET_TRIES = 10
 
 
 class Span:
@@ -29,6 +30,34 @@ class Span:
         return round(count / (self.last - self.first), 1)
 
 
+class Clock:
+    """The time since 1970, steady from when it is made: nobody can set it."""
+
+    def __init__(self) -> None:
+        self.since_1970 = offset()
+
+    def now(self) -> float:
+        return self.since_1970 + time.monotonic()
+
+    def moved_s(self) -> float:
+        """Return by how much the machine's clock was set meanwhile."""
+        return offset() - self.since_1970
+
+
+def offset() -> float:
+    """Return time.time() at the time.monotonic() 0.
+
+    Of several tries, that in which least came in between.
+    """
+    tries = []
+    for _ in range(OFFSET_TRIES):
+        before = time.monotonic()
+        now = time.time()
+        after = time.monotonic()
+        tries.append((after - before, now - after))
+    return min(tries)[1]
+
+
 class Latencies:
     """Latencies in whole microseconds.
 
@@ -46,6 +75,10 @@ class Latencies:
     def update(self, other: Latencies) -> None:
         """Count all latencies of another."""
         self.counts.update(other.counts)
+
+    def negative(self) -> int:
+        """Return how many are below 0: the clocks of both ends disagree."""
+        return sum(times for value, times in self.counts.items() if value < 0)
 
     def percentiles(self) -> dict[str, int]:
         """Return {'min': microseconds, ... 'max': microseconds}, by nearest rank.

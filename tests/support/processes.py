@@ -17,7 +17,10 @@ TEST_TIMEOUT_S = 120
 
 
 def wait_until(condition, what='condition', patience=TEST_TIMEOUT_S):
-    """Return the first true value of `condition()`; fail when there is none in time."""
+    """Return the first true value of `condition()`; fail when there is none in time.
+
+    What Playwright keeps of a page, as `tab.url`, stands still meanwhile: expect() it.
+    """
     deadline = time.monotonic() + patience
     while time.monotonic() < deadline:
         value = condition()

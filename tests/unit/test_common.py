@@ -184,7 +184,7 @@ def test_several_urls_and_query_parameters():
         ('amqp://u:se]cret@h', 'a ] as %5D'),
         ('amqp://a,b:5672', 'write a comma in it'),
         ('amqp://fe80::1:5672', 'IPv6 address in brackets'),
-        ('amqp://[nonsense]', 'neither a name nor an address'),
+        ('amqp://[nonsense]', 'an IPv6 address is hexadecimal'),
         ('amqps://h?auth_mechanism=external', 'with a certfile'),
         ('amqps://h?auth_mechanism=amqplain', 'auth_mechanism is plain, or external'),
         ('amqp://u:1#secret@h', '%23'),

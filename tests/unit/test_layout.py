@@ -17,7 +17,33 @@ LAYERS = [
     {'web', 'testbed'},
     {'monitoring', 'access', 'scenarios'},
     {'messaging'},
-    {'absent', 'start', 'script', 'flags', 'ledger', 'text', 'copies', 'verdict'},
+    {
+        'absent',
+        'start',
+        'script',
+        'flags',
+        'ledger',
+        'text',
+        'terminal',
+        'hosts',
+        'redacted',
+        'refusals',
+        'copies',
+        'clocks',
+        'limits',
+        'lifetimes',
+        'restarts',
+        'evidence',
+        'following',
+        'numbered',
+        'order',
+        'pages',
+        'sieve',
+        'gathered',
+        'progress',
+        'verdict',
+        'watching',
+    },
     {'common'},
 ]
 LOWEST_LAYER = len(LAYERS) - 1
@@ -50,12 +76,12 @@ def imports_of(tree):
 def package_of(dotted):
     """Return the package of ours that a dotted name is in; None for a library, and for siamese.
 
-    A module of siamese/ itself counts as a package. siamese holds nothing but ROOT, and that may
-    be imported everywhere.
+    A module of siamese/ itself counts as a package. siamese holds nothing but ROOT and
+    VERSION, and these may be imported everywhere.
     """
     first, *rest = dotted.split('.')
     if first == 'siamese':
-        return rest[0] if rest and rest[0] != 'ROOT' else None
+        return rest[0] if rest and rest[0] not in ('ROOT', 'VERSION') else None
     if first == 'common':
         return 'common'
     return 'scripts' if f'{first}.py' in SCRIPTS else None

@@ -16,3 +16,10 @@ def test_summary_as_line_and_as_json(tmp_path, capsys):
 
 def test_tally():
     assert script.tally(3, 10) == '3 of 10' and script.tally(3, None) == '3'
+
+
+def test_a_summary_of_two_lines_has_two_whatever_they_quote(capsys):
+    args = flags.parser('About.\n\nExamples:\n    x\n')
+    flags.add_output_flags(args)
+    script.report(args.parse_args([]), 'a {n}\nb {n[1]}', {'n': '\n\x1b'})
+    assert capsys.readouterr().out == 'a \\n\\x1b\nb \\x1b\n'

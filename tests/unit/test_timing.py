@@ -58,6 +58,24 @@ def test_no_latency_no_percentiles():
     assert timing.Latencies().percentiles() == {}
 
 
+def test_latencies_below_0_are_counted_and_kept():
+    latencies = timing.Latencies()
+    for value in (-3_600_000_000, -1, 0, 1):
+        latencies.add(value, times=2)
+    assert latencies.negative() == 4
+    found = latencies.percentiles()
+    assert found['min'] == pytest.approx(-3_600_000_000, rel=0.01) and found['max'] == 1
+
+
+def test_a_clock_is_steady_and_tells_by_how_much_the_machines_was_set(monkeypatch):
+    clock = timing.Clock()
+    before, right = clock.now(), timing.time.time
+    for seconds in 3600, -7200:
+        monkeypatch.setattr(timing.time, 'time', lambda by=seconds: right() + by)
+        assert clock.now() == pytest.approx(before, abs=60)
+        assert clock.moved_s() == pytest.approx(seconds, abs=0.01)
+
+
 def test_a_span_tells_the_rate_between_its_first_and_last_event(monkeypatch):
     span = timing.Span()
     assert span.rate(1) == 0
