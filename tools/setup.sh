@@ -8,6 +8,10 @@
 #   ./tools/setup.sh strangers               amqp-publish and amqp-get of rabbitmq-c: a foreign client for the tests
 #   ./tools/setup.sh pdf                     that, and what tools/pdf.py draws and prints with: fonts, and mermaid in docs/.mermaid
 #   ./tools/setup.sh rabbitmq4               a second one in .rabbitmq4: RabbitMQ 4.x of Debian 13; RABBITMQ_HOME=.rabbitmq4
+#   ./tools/setup.sh rabbitmq43              a third one in .rabbitmq43, of Debian sid: the newest there is, not pinned
+#   ./tools/setup.sh rabbitmq38              the oldest one in .rabbitmq38, of Debian 11
+#   ./tools/setup.sh python .rabbitmq43      a virtual environment there, of the Python of that Debian; so in .rabbitmq38
+#   ./tools/setup.sh qpid                    a broker that is no RabbitMQ in .qpid: Apache Qpid Broker-J; broker.py --product qpid
 #   ./tools/setup.sh peers                   what bench/perf_peers.py measures beside us, in bench/.peers
 #
 # A proxy for pip and apt-get is taken from http_proxy and https_proxy. A step that fails shows its last lines and the
@@ -40,10 +44,15 @@ apt_install() {
     quietly $root sh -ec '
         policy=/usr/sbin/policy-rc.d
         [ -e $policy ] || { trap "rm -f $policy" EXIT; printf "#!/bin/sh\nexit 101\n" >$policy; chmod +x $policy; }
-        apt-get update -qq
+        apt-get update -qq || : # the lists that are there may do
         DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "$@" >/dev/null
         if [ "$1" = rabbitmq-server ] && [ -d /run/systemd/system ]; then systemctl disable -q rabbitmq-server; fi
-    ' sh "$@"
+    ' sh "$@" && return
+    case $output in *'is expired'*)
+        say 'the mirror is behind, or the clock is wrong: see date; to take its lists as they are, as root:'
+        say 'apt-get -o Acquire::Check-Valid-Until=false update; then again'
+    esac
+    return 1
 }
 
 venv() {
@@ -96,33 +105,55 @@ pdf() {
         [ -n "$(fc-list ":charset=$character")" ] || { apt_install fonts-dejavu-core fonts-noto-cjk fonts-symbola && break; } ||
             end "no font has the character U+$character; see DejaVu, Noto Sans CJK, Symbola"
     done
-    if [ ! -d docs/.mermaid/node_modules ]; then
-        command -v npm >/dev/null || apt_install npm || end 'npm is needed, to fetch mermaid'
-        say 'fetching mermaid into docs/.mermaid: npm install @mermaid-js/tiny@12'
-        quietly npm install --loglevel=error --no-save --prefix docs/.mermaid @mermaid-js/tiny@12 || {
-            rm -rf docs/.mermaid
-            end 'is the npm registry reachable? see https_proxy, and NODE_EXTRA_CA_CERTS for another certificate; then again'
-        }
-    fi
+    fetched docs/.mermaid @mermaid-js/tiny@12
 }
 
-# Its packages need the C library of Debian 13. So they are only unpacked, and each of the three programs sees their /usr
+# fetched FOLDER PACKAGE: an npm package, in a folder of its own.
+fetched() {
+    [ -d "$1/node_modules" ] && return
+    command -v npm >/dev/null || apt_install npm || end "npm is needed, to fetch $2"
+    say "fetching $2 into $1: npm install $2"
+    quietly npm install --loglevel=error --no-save --prefix "$1" "$2" || {
+        rm -rf "$1"
+        end 'is the npm registry reachable? see https_proxy, and NODE_EXTRA_CA_CERTS for another certificate; then again'
+    }
+}
+
+rabbitmq4() { unpacked_rabbitmq .rabbitmq4 trixie 'RabbitMQ 4.x of Debian 13'; }
+
+rabbitmq43() { unpacked_rabbitmq .rabbitmq43 sid 'RabbitMQ 4.3 or later of Debian sid' ,python3-venv,git; }
+
+rabbitmq38() { unpacked_rabbitmq .rabbitmq38 bullseye 'RabbitMQ 3.8 of Debian 11' ,python3-venv,git; }
+
+# python HOME: what the tests need, beside the Python that was unpacked there; then: HOME/sbin/env HOME/venv/bin/python
+python() {
+    [ -x "$1/venv/bin/pip" ] || quietly "$1/sbin/env" /usr/bin/python3 -m venv "$1/venv" || end "no Python in $1"
+    say "installing requirements/dev.txt into $1/venv: $("$1/sbin/env" "$1/venv/bin/python" --version)"
+    quietly "$1/sbin/env" "$1/venv/bin/python" -m pip install -q --disable-pip-version-check -r requirements/dev.txt ||
+        end 'is the package index reachable? see https_proxy, PIP_INDEX_URL, and PIP_CERT for another certificate; then again'
+}
+
+# unpacked_rabbitmq HOME SUITE NAME [,PACKAGE...]: the RabbitMQ of another Debian, with its Erlang, and other packages.
+# They need the C library of that Debian. So they are only unpacked, and each of the programs, env among them, sees their /usr
 # in place of ours: in a mount namespace, which nobody else sees and which ends with the program. No root is needed.
-rabbitmq4() {
-    home=.rabbitmq4 PATH=$PATH:/usr/sbin
-    if [ ! -e $home/sbin ]; then
+unpacked_rabbitmq() {
+    home=$1 PATH=$PATH:/usr/sbin
+    if [ ! -e $home/sbin/env ]; then
         command -v debootstrap >/dev/null || apt_install debootstrap ||
-            end 'without RabbitMQ 4.x: it needs debootstrap, of Debian or Ubuntu'
-        say "fetching RabbitMQ 4.x of Debian 13 into $home: debootstrap --download-only"
+            end "without $3: it needs debootstrap, of Debian or Ubuntu"
+        say "fetching $3 into $home: debootstrap --download-only"
         rm -rf $home && mkdir -p $home/programs
-        quietly debootstrap --download-only --variant=minbase --include=rabbitmq-server trixie "$PWD/$home/debian" ||
-            end 'without RabbitMQ 4.x: debootstrap could not download it; see http_proxy'
+        quietly debootstrap --download-only --variant=minbase --include="rabbitmq-server${4:-}" "$2" "$PWD/$home/debian" ||
+            end "without $3: debootstrap could not download it; see http_proxy"
         for package in $home/debian/var/cache/apt/archives/*.deb; do
-            quietly dpkg-deb -x "$package" $home/debian || end 'without RabbitMQ 4.x: is the disk full?'
+            quietly dpkg-deb -x "$package" $home/debian || end "without $3: is the disk full?"
         done
         rm -rf $home/debian/var
+        for folder in bin sbin lib lib64; do # Debian 11 has them beside /usr, not in it
+            [ -L $home/debian/$folder ] || cp -al $home/debian/$folder $home/debian/usr || end "without $3: is the disk full?"
+        done
         ln -sf mawk $home/debian/usr/bin/awk # which its installation would do
-        for program in rabbitmq-server rabbitmqctl epmd; do
+        for program in rabbitmq-server rabbitmqctl epmd env; do
             cat >$home/programs/$program <<'END'
 #!/bin/sh
 home=$(cd "$(dirname "$0")/.." && pwd)
@@ -135,8 +166,22 @@ END
         mv $home/programs $home/sbin # last, so what is there is complete
     fi
     version=$(timeout 60 $home/sbin/rabbitmqctl version </dev/null) ||
-        end 'without RabbitMQ 4.x: this machine allows no mount namespace (unshare --mount)'
+        end "without $3: this machine allows no mount namespace (unshare --mount)"
     say "RabbitMQ $version is in $home"
+}
+
+qpid() {
+    home=.qpid
+    if [ ! -e $home/lib ]; then
+        command -v mvn >/dev/null || apt_install maven default-jre-headless || end 'without Qpid: it needs Java and Maven'
+        say "fetching Apache Qpid Broker-J into $home: mvn dependency:copy-dependencies"
+        rm -rf $home
+        quietly mvn -q -B -Dstyle.color=never -f tools/qpid.xml dependency:copy-dependencies -DincludeScope=runtime \
+            -DoutputDirectory="$PWD/$home/part" || end 'without Qpid: is Maven Central reachable? see MAVEN_ARGS, ~/.m2/settings.xml'
+        mv $home/part $home/lib # last, so what is there is complete
+    fi
+    problem=$(./broker.py --product qpid true 2>&1) || { echo "$problem" | tail -6 >&2; end 'without Qpid: it does not start'; }
+    say "Qpid is in $home"
 }
 
 peers() {

@@ -22,6 +22,7 @@ def machine(tmp_path):
         'siamese/__init__.py',
         'siamese/testbed/__init__.py',
         'siamese/testbed/guard.py',
+        'siamese/testbed/product.py',
         'siamese/testbed/rabbitmq.py',
         'requirements.txt',
     ):
@@ -109,6 +110,26 @@ def test_apt_get_that_fails_shows_its_last_lines_and_the_remedy(machine, tmp_pat
     assert_it_shows_the_last_lines(machine(REAL, 'saml'))
 
 
+EXPIRED = 'E: Release file for http://mirror/InRelease is expired (invalid since 21d)'
+
+
+def test_package_lists_that_have_expired_are_named_with_the_remedy(machine, tmp_path):
+    program(tmp_path / 'bin/id', 'echo 0')
+    program(tmp_path / 'bin/apt-get', f'[ $1 = install ] || echo "{EXPIRED}"; exit 100')
+    done = machine(REAL, 'saml')
+    assert done.returncode == 3 and EXPIRED in done.stderr
+    assert 'apt-get -o Acquire::Check-Valid-Until=false update; then again' in done.stderr
+
+
+def test_package_lists_that_have_expired_may_do(machine, tmp_path):
+    program(tmp_path / 'bin/id', 'echo 0')
+    update = f'echo "{EXPIRED}"; exit 100'
+    program(tmp_path / 'bin/apt-get', f'[ $1 = install ] || {{ {update}; }}; >installed')
+    done = machine(REAL, 'saml')
+    assert done.returncode == 0 and (tmp_path / 'installed').exists()
+    assert 'that failed' not in done.stderr
+
+
 def test_an_old_python_is_refused(machine):
     done = machine('[ "$1" = -c ] && exit 1', 'venv', 'requirements.txt')
     assert done.returncode == 3 and 'Python 3.9 or later is needed' in done.stderr
@@ -137,9 +158,22 @@ def test_a_download_that_fails_leaves_no_second_broker(machine, tmp_path):
     done = machine(REAL, 'rabbitmq4')
     assert (
         done.returncode == 3
-        and 'setup: without RabbitMQ 4.x: debootstrap could not download it' in done.stderr
+        and 'without RabbitMQ 4.x of Debian 13: debootstrap could not download it' in done.stderr
     )
     assert 'no mirror' in done.stderr and not (tmp_path / '.rabbitmq4' / 'sbin').exists()
+
+
+def test_a_folder_without_a_python_is_told(machine):
+    done = machine(REAL, 'python', '.rabbitmq4')
+    assert done.returncode == 3 and done.stderr.endswith('setup: no Python in .rabbitmq4\n')
+
+
+def test_a_download_that_fails_leaves_no_qpid(machine, tmp_path):
+    program(tmp_path / 'bin/mvn', f'mkdir -p .qpid/part; {LAST_LINES}; exit 1')
+    done = machine(REAL, 'qpid')
+    assert done.returncode == 3 and '    line 7 of http://***@proxy' in done.stderr
+    assert 'setup: without Qpid: is Maven Central reachable?' in done.stderr
+    assert not (tmp_path / '.qpid/lib').exists()
 
 
 def test_peers_that_cannot_be_installed_are_named_and_left_out(machine):
