@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
-"""Run a command with its own RabbitMQ, and leave no trace of it.
+"""Run a command with its own broker, and leave no trace of it.
 
 Starts the RabbitMQ that is installed here, as any user, on free ports of
 127.0.0.1, with its own data, settings and epmd. A RabbitMQ that runs already is
 left alone. The command finds the new one in AMQP_URL (with --nodes 3: three URLs,
 comma separated) and, with --management, its HTTP API in MANAGEMENT_URL. Without a
 command it runs until Ctrl-C and prints both for other terminals. With --oauth2 it
-also accepts tokens as passwords. Pairs with every script here, and comes first.
+also accepts tokens as passwords. --product qpid starts Apache Qpid Broker-J, as
+strict as it is by default. Pairs with every script here, and comes first.
 
     $ ./broker.py sh -c 'echo the broker is at $AMQP_URL'
     18:21:07 broker.py@vm:4711 starting RabbitMQ
@@ -14,14 +15,15 @@ also accepts tokens as passwords. Pairs with every script here, and comes first.
     the broker is at amqp://guest:guest@127.0.0.1:29117/%2F
 
 Exit status: the command's (128+n if signal n killed it, 127 if there is no such
-command); 0 after Ctrl-C without a command; 2 usage; 3 RabbitMQ is not installed or
+command); 0 after Ctrl-C without a command; 2 usage; 3 the broker is not installed or
 did not start.
 
 Examples:
     ./broker.py ./producer.py --count 3
     ./broker.py --nodes 3 --management bash
-    ./broker.py --oauth2 public.pem bash              # tokens work as passwords, see docs/access.md
+    ./broker.py --oauth2 public.pem bash              # tokens work as passwords
     RABBITMQ_HOME=.rabbitmq4 ./broker.py bash         # RabbitMQ 4.x, see make rabbitmq4
+    ./broker.py --product qpid bash                   # Apache Qpid Broker-J, see make qpid
 """
 
 if __name__ == '__main__':  # first of all, see siamese/start.py
@@ -44,23 +46,24 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from types import FrameType
 from typing import NoReturn
 
-from siamese.testbed import STOP_SIGNALS
-from siamese.testbed.rabbitmq import (
-    DidNotStart,
-    NotInstalled,
-    RabbitMQ,
-    throwaway,
-)
+from siamese import VERSION
+from siamese.redacted import redacted
+from siamese.testbed import STOP_SIGNALS, qpid, rabbitmq
+from siamese.testbed.product import DidNotStart, NotInstalled, Product
+
+PRODUCTS = {'rabbitmq': 'RabbitMQ', 'qpid': 'Qpid'}
+PRODUCT = 'BROKER_PRODUCT'  # environment variable
 
 
 def log(message: object) -> None:
     """Log a line on stderr."""
     now = time.strftime('%H:%M:%S')
     name = f'broker.py@{socket.gethostname()}:{os.getpid()}'
-    print(now, name, message, file=sys.stderr, flush=True)
+    print(now, name, redacted(message), file=sys.stderr, flush=True)
 
 
 def wait_for_signal(variables: dict[str, str]) -> int:
@@ -75,7 +78,7 @@ def wait_for_signal(variables: dict[str, str]) -> int:
     return 0
 
 
-def run(command: Sequence[str], variables: dict[str, str], broker: RabbitMQ) -> int:
+def run(command: Sequence[str], variables: dict[str, str], broker: Product) -> int:
     """Run the command to its end; return its exit status.
 
     SIGTERM is passed on to it; Ctrl-C reaches it anyway.
@@ -129,14 +132,20 @@ def public_key(path: str) -> str:
 
 
 class Parser(argparse.ArgumentParser):
-    """An ArgumentParser whose errors take one line."""
+    """An ArgumentParser whose errors take one line, in which no URL keeps its password."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f'{self.prog}: error: {message}\n')
+        self.exit(2, f'{self.prog}: error: {redacted(message)}\n')
 
 
 def add_broker_flags(parser: argparse.ArgumentParser) -> None:
     broker = parser.add_argument_group('broker')
+    broker.add_argument(
+        '--product',
+        choices=PRODUCTS,
+        default=os.environ.get(PRODUCT) or 'rabbitmq',
+        help=f'which broker to start (default: {PRODUCT}, else rabbitmq)',
+    )
     broker.add_argument(
         '--nodes',
         type=int,
@@ -158,6 +167,21 @@ def add_broker_flags(parser: argparse.ArgumentParser) -> None:
         help='accept tokens that are signed RS256 with this key, kid k1; '
         'may be repeated (kid k2 ...)',
     )
+    broker.add_argument(
+        '--lenient',
+        action='store_true',
+        help='qpid: ignore x-arguments instead of refusing them',
+    )
+
+
+def check_product(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    """End with a usage error where the product has no such flag."""
+    if args.product not in PRODUCTS:
+        parser.error(f'{PRODUCT}={args.product}: choose from {", ".join(PRODUCTS)}')
+    if args.product == 'qpid' and (args.nodes > 1 or args.management or args.oauth2):
+        parser.error('--product qpid has one node, no management API and no tokens')
+    if args.product != 'qpid' and args.lenient:
+        parser.error('--lenient belongs to --product qpid')
 
 
 def parse_args(argv: 'Sequence[str] | None') -> argparse.Namespace:
@@ -168,6 +192,12 @@ def parse_args(argv: 'Sequence[str] | None') -> argparse.Namespace:
         description=about,
         epilog=f'examples:{examples}',
         formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        '--version',
+        action='version',
+        version=f'broker.py of siamese {VERSION}',
+        help='print the version of this collection and exit',
     )
     add_broker_flags(parser)
     parser.add_argument(
@@ -183,7 +213,15 @@ def parse_args(argv: 'Sequence[str] | None') -> argparse.Namespace:
     args = parser.parse_args(argv)
     if args.command[:1] == ['--']:
         del args.command[0]
+    check_product(parser, args)
     return args
+
+
+def throwaway(args: argparse.Namespace) -> AbstractContextManager[Product]:
+    """Return the broker that the flags ask for; the with-block starts and removes it."""
+    if args.product == 'qpid':
+        return qpid.throwaway(args.lenient)
+    return rabbitmq.throwaway(args.nodes, args.management, oauth2=args.oauth2)
 
 
 def serve(args: argparse.Namespace) -> int:
@@ -191,10 +229,11 @@ def serve(args: argparse.Namespace) -> int:
     cluster = ''
     if args.nodes > 1:
         cluster = f', {args.nodes} nodes'
-    log(f'starting RabbitMQ{cluster}')
+    name = PRODUCTS[args.product]
+    log(f'starting {name}{cluster}')
     began = time.monotonic()
-    with throwaway(args.nodes, args.management, oauth2=args.oauth2) as broker:
-        log(f'RabbitMQ is up after {time.monotonic() - began:.1f} s')
+    with throwaway(args) as broker:
+        log(f'{name} is up after {time.monotonic() - began:.1f} s')
         variables = {'AMQP_URL': broker.url}
         if broker.management_url:
             variables['MANAGEMENT_URL'] = broker.management_url

@@ -64,7 +64,7 @@ from siamese import absent, flags, ledger, script, start, verdict
 from siamese.messaging import blocking
 from siamese.testbed import faults
 from siamese.testbed.guard import NoFolder
-from siamese.testbed.rabbitmq import DidNotStart, NotInstalled
+from siamese.testbed.product import DidNotStart, NotInstalled
 from siamese.testbed.workload import (
     Workload,
     at_work,

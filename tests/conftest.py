@@ -3,51 +3,77 @@
 import contextlib
 import os
 import signal
-import time
-from urllib.parse import quote
 
 import pika
 import pytest
 from hypothesis import settings
 from support.documents import clone_into
 from support.processes import Running
-from support.queues import manage
+from support.queues import own_virtual_host
 
 import common
 from siamese.messaging import management_api
-from siamese.testbed import rabbitmq as broker_module
+from siamese.testbed import qpid, rabbitmq
 
 settings.register_profile('patient', deadline=None)  # a stalled machine must not fail a test
 settings.load_profile('patient')
 
+# What `make test ARGS=...` tells its own make; those that tests start have their own flags.
+OF_MAKE = ('ARGS', 'BROKER', 'MAKEFLAGS', 'MFLAGS', 'MAKELEVEL', 'MAKEOVERRIDES')
+
+VIRTUAL_HOSTS = 12  # of a Qpid, which makes no new ones for us: at least one for each test
+
 
 def pytest_configure():
-    """Let SIGINT reach what the tests start: a shell ignores it in the background, for all."""
+    """Let what the tests start begin as from a terminal.
+
+    A shell ignores SIGINT in the background, for all.
+    """
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    for variable in OF_MAKE:
+        os.environ.pop(variable, None)
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """Keep tests that share a fixture of their module (a cluster, a browser) on one worker."""
+    """Keep tests on one worker that share a fixture of their module or folder (a browser)."""
     for item in items:
         fixtures = item._fixtureinfo.name2fixturedefs.values()
-        own = [each[-1] for each in fixtures if each[-1].baseid == item.parent.nodeid]
+        homes = (item.parent.nodeid, item.parent.parent.nodeid)
+        own = [each[-1] for each in fixtures if each[-1].baseid in homes]
         if any(fixture.scope != 'function' for fixture in own):
             item.add_marker(pytest.mark.xdist_group(item.path.stem))
 
 
 @pytest.fixture(scope='session')
-def broker():
-    """The RabbitMQ of this worker, with the management plugin.
+def product():
+    """The product that the tests marked any_broker meet; the others meet RabbitMQ."""
+    return os.environ.get('BROKER_PRODUCT') or 'rabbitmq'
+
+
+@pytest.fixture(scope='session')
+def throwaway(product):
+    """A function that starts a broker of the product for one test."""
+    return {'rabbitmq': rabbitmq, 'qpid': qpid}[product].throwaway
+
+
+@pytest.fixture(scope='session')
+def broker(product, throwaway):
+    """The broker of this worker; a RabbitMQ with the management plugin.
 
     One for all workers would be cheaper by 5 s of CPU each, but a test that raises an alarm or
     closes all connections would then disturb the others.
     """
     for variable in ('AMQP_URL', 'MANAGEMENT_URL'):
         os.environ.pop(variable, None)
-    with broker_module.throwaway(management=True) as throwaway:
-        yield throwaway
+    if product == 'qpid':
+        with throwaway(virtual_hosts=VIRTUAL_HOSTS) as running:
+            running.unused_hosts = [f'v{number}' for number in range(1, VIRTUAL_HOSTS + 1)]
+            yield running
+        return
+    with throwaway(management=True) as running:
+        yield running
 
 
 @pytest.fixture
@@ -59,10 +85,8 @@ def api(broker):
 @pytest.fixture
 def url(broker, request):
     """The URL of a virtual host of this test's own: no other test sees its queues."""
-    vhost = quote(f'{request.node.name[:60]}-{time.monotonic_ns()}', safe='')
-    manage(broker, 'PUT', f'vhosts/{vhost}')
-    yield broker.url.replace('%2F', vhost)
-    manage(broker, 'DELETE', f'vhosts/{vhost}')
+    with own_virtual_host(broker, request.node.name[:60]) as url:
+        yield url
 
 
 @pytest.fixture

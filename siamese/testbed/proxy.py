@@ -8,6 +8,7 @@ with in_front_of(url) as proxy:
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import contextlib
 import socket
 import ssl
@@ -18,10 +19,12 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import common
-from siamese.testbed import rabbitmq
+from common import Failure
+from siamese.testbed.product import free_ports
 
 DIRECTIONS = ('up', 'down')  # to the server, to the client
 READ_BYTES = 65536
+CALL_TIMEOUT_S = 60  # for what takes a moment; a machine may be busy
 # SO_LINGER on, for 0 s: closing sends RST in place of FIN.
 RESET = struct.pack('ii', 1, 0)
 
@@ -49,7 +52,7 @@ def in_front_of(
 
 
 class Proxy:
-    """A proxy, from in_front_of(). Any thread may call its methods.
+    """A proxy, from in_front_of(). Any thread may call its methods; they may raise Failure.
 
     url: the server's URL, but through the proxy. accepted: the connections so
     far. limit: bytes after which the data of the server on a new connection
@@ -61,7 +64,7 @@ class Proxy:
         self.target = (server.host, server.port)
         self.tls = tls
         self.alter = alter
-        (self.port,) = rabbitmq.free_ports(1)
+        (self.port,) = free_ports(1)
         parts = urlsplit(url)
         login = parts.netloc[: parts.netloc.rfind('@') + 1]
         netloc = f'{login}127.0.0.1:{self.port}'
@@ -111,7 +114,12 @@ class Proxy:
 
     def _call(self, coroutine: Coroutine[Any, Any, None]) -> None:
         done = asyncio.run_coroutine_threadsafe(coroutine, self.loop)
-        done.result()
+        try:
+            done.result(CALL_TIMEOUT_S)
+        except concurrent.futures.TimeoutError:
+            done.cancel()
+            why = f'the proxy at port {self.port} has not answered within {CALL_TIMEOUT_S:g} s'
+            raise Failure(why, 3) from None
 
     # ---- in the thread of the loop
 
@@ -142,7 +150,11 @@ class Proxy:
             writer.transport.abort()
         await asyncio.gather(*self.tasks, return_exceptions=True)
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _serve(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+    ) -> None:
         self.accepted += 1
         task = asyncio.current_task()
         assert task

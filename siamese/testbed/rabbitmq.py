@@ -10,17 +10,24 @@ import contextlib
 import functools
 import json
 import os
-import random
 import secrets
-import shutil
 import signal
-import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from siamese.testbed.guard import Guard, NoFolder, Processes
+from siamese.testbed.guard import Guard
+from siamese.testbed.product import (
+    TIMEOUT_S,
+    URL,
+    NotInstalled,
+    Product,
+    ask,
+    find_program,
+    free_ports,
+    on_free_ports,
+)
 
 SERVER_FOLDERS = [
     '/usr/lib/rabbitmq/bin',
@@ -34,10 +41,6 @@ NOT_INSTALLED = """{} was not found. Install RabbitMQ:
     Docker            docker run --rm -p 127.0.0.1:5672:5672 rabbitmq:3
                       (without broker.py: localhost:5672 is the default of all scripts)
 or set RABBITMQ_HOME to the folder whose sbin/ holds rabbitmq-server."""
-# For a start, a graceful stop, one call of rabbitmqctl; a busy machine is slow.
-TIMEOUT_S = 120
-URL = 'amqp://guest:guest@127.0.0.1:{port}/%2F'
-POLL_INTERVAL_S = 0.05
 AMQP_HEADER = b'AMQP\0\0\x09\1'
 EPMD_NAMES = b'\0\1n'  # epmd's request for the names of all nodes
 
@@ -67,26 +70,37 @@ ADVANCED = '[{rabbit, [{server_properties, [{throwaway, "%s"}]}]}].'
 # epmd when ours has ended.
 ERLANG_FLAGS = '-start_epmd false -kernel inet_dist_use_interface {127,0,0,1}'
 # Erlang code for rabbitmqctl eval.
-DISCONNECT = """[
+# A node that has lost another one asks the rest whether they still see it. If one does, it
+# takes that for a partial partition, and pauses until the entire cluster is back. So none
+# looks until all have lost it.
+DISCONNECT = """
+[sys:suspend({rabbit_node_monitor, N}) || N <- nodes()],
+[
     begin erlang:set_cookie(N, wrong), erlang:disconnect_node(N) end
     || N <- nodes()
+].
+"""
+LOOK_AGAIN = """
+Lost = 'n%d@localhost',
+Others = [node() | nodes()] -- [Lost],
+See = fun(N) -> lists:member(Lost, rpc:call(N, erlang, nodes, [])) end,
+Wait = fun W() ->
+    case lists:any(See, Others) of
+        true -> timer:sleep(10), W();
+        false -> [sys:resume({rabbit_node_monitor, N}) || N <- Others]
+    end
+end,
+Wait().
+"""
+RECONNECT = """[
+    begin erlang:set_cookie(N, erlang:get_cookie()), net_kernel:connect_node(N) end
+    || N <- [%s]
 ]."""
-RECONNECT = '[erlang:set_cookie(N, erlang:get_cookie()) || N <- [%s]].'
+# Mnesia keeps the metadata, or Khepri does: from RabbitMQ 4.2 on where nothing was before.
+HAS_MNESIA = 'lists:keymember(mnesia, 1, application:which_applications()).'
 PARTITION_HANDLING = """
 application:set_env(rabbit, cluster_partition_handling, %s).
 """
-
-
-class NotInstalled(Exception):
-    """No RabbitMQ is installed here; the message says how to install it."""
-
-
-class DidNotStart(Exception):
-    """RabbitMQ did not start; the message quotes its log and names the remedy."""
-
-
-class PortTaken(DidNotStart):
-    """Another program took one of our ports before RabbitMQ bound it."""
 
 
 class CtlFailed(subprocess.CalledProcessError):
@@ -119,73 +133,16 @@ def throwaway(
     signed with their private keys work as passwords. Their kid is k1 for the
     first key, k2 for the second. Raises NotInstalled or DidNotStart.
     """
-    for tries_left in (2, 1, 0):
-        with contextlib.closing(RabbitMQ(nodes, management, oauth2)) as broker:
-            try:
-                if started:
-                    broker.start()
-            except PortTaken:
-                if not tries_left:
-                    raise
-                continue
-            yield broker
-            return
+    with on_free_ports(lambda: RabbitMQ(nodes, management, oauth2), started) as broker:
+        yield broker
 
 
-class Nodes(Processes):
-    """The processes of one broker by name: 'epmd', 'n0', 'n1', 'n2'; each logs into NAME.log."""
+class RabbitMQ(Product):
+    """One throwaway broker, from throwaway()."""
 
-    def launch(self, name: str, command: Sequence[str], env: dict[str, str] | None = None) -> None:
-        """Start a process."""
-        folder = self.guard.folder
-        with open(f'{folder}/{name}.log', 'wb') as log:
-            self.start(name, command, output=log, env=env, cwd=folder)
-
-    def wait_for_end(self, name: str) -> None:
-        """Wait until a process has ended, for at most TIMEOUT_S."""
-        if self.is_running(name):
-            self.started[name].wait(TIMEOUT_S)
-
-    def wait_until(
-        self,
-        name: str,
-        condition: Callable[[], bool],
-        deadline: float,
-    ) -> None:
-        """Wait until `condition()` is true; raise DidNotStart for its failure.
-
-        The process `name`, and epmd, have to run until then.
-        """
-        while True:
-            self._check_running('epmd')
-            self._check_running(name)
-            if condition():
-                return
-            if time.monotonic() > deadline:
-                problem = f'was not ready within {TIMEOUT_S} s'
-                raise self._failure(name, problem)
-            time.sleep(POLL_INTERVAL_S)
-
-    def _check_running(self, name: str) -> None:
-        if not self.is_running(name):
-            status = self.started[name].returncode
-            raise self._failure(name, f'ended with status {status}')
-
-    def _failure(self, name: str, problem: str) -> DidNotStart:
-        path = f'{self.guard.folder}/{name}.log'
-        with open(path, encoding='utf-8', errors='replace') as log:
-            lines = [line.strip()[:200] for line in log]
-        return startup_failure(name, problem, lines)
-
-
-class RabbitMQ:
-    """One throwaway broker, from throwaway().
-
-    urls: the AMQP URL of each node; url: the same, comma separated.
-    management_url: the HTTP API of node 0, as http://USER:PASSWORD@HOST:PORT;
-    None without management. A `node` is 0, 1 or 2, or None for all nodes at
-    once. Data survive stop() or kill() and start().
-    """
+    NAME = 'RabbitMQ'
+    REMEDY = 'Does `erl` start? Have memory and the disk of TMPDIR room?'
+    HELPERS = ('epmd',)
 
     def __init__(
         self,
@@ -194,27 +151,20 @@ class RabbitMQ:
         oauth2: Sequence[str],
     ) -> None:
         self.server, self.epmd = find_server()
-        try:
-            guard = Guard('broker')
-        except NoFolder as error:
-            raise DidNotStart(str(error)) from None
-        self.folder = guard.folder
-        self.processes = Nodes(guard)
+        super().__init__()
         # It tells our RabbitMQ from another one that took our port.
         self.token = os.path.basename(self.folder)
         self.epmd_port, *free = free_ports(1 + 3 * nodes)
         self.ports: list[Ports] = []
-        self.urls: list[str] = []
+        self.isolated: set[int] = set()  # nodes
         for first in range(0, 3 * nodes, 3):
             ports = Ports(*free[first : first + 3])
             self.ports.append(ports)
             self.urls.append(URL.format(port=ports.amqp))
-        self.url = ','.join(self.urls)
-        self.management_url = None
         if management:
             address = f'127.0.0.1:{self.ports[0].http}'
             self.management_url = f'http://guest:guest@{address}'
-        write_configuration(guard, self.ports, self.token, management, oauth2)
+        write_configuration(self.guard, self.ports, self.token, management, oauth2)
 
     def start(self, node: int | None = None) -> None:
         """Start a node unless it runs; return when it accepts AMQP.
@@ -231,41 +181,37 @@ class RabbitMQ:
             accepts = functools.partial(self._accepts, number)
             self.processes.wait_until(f'n{number}', accepts, deadline)
         if node is None and len(self.ports) > 1:
+            for number in tuple(self.isolated):
+                self._reconnect(number)
             self.processes.wait_until('n0', self._is_one_cluster, deadline)
 
-    def stop(self, node: int | None = 0) -> None:
-        """Stop a node gracefully (1 s, with management 6 s)."""
-        self._end(node, signal.SIGTERM)
-
-    def kill(self, node: int | None = 0) -> None:
-        """Kill a node with SIGKILL, and wait until it has ended."""
-        self._end(node, signal.SIGKILL)
-
-    def pause(self, node: int | None = 0) -> None:
-        """Freeze a node with SIGSTOP: its port is open, but it never answers."""
-        self._signal(node, signal.SIGSTOP)
-
-    def resume(self, node: int | None = 0) -> None:
-        """Let a paused node continue."""
-        self._signal(node, signal.SIGCONT)
-
     def isolate(self, node: int) -> None:
-        """Cut a node of a cluster off from the others.
+        """Cut a node of a cluster off from the others, until rejoin().
 
-        It pauses (pause_minority) until rejoin().
+        With Mnesia it pauses (pause_minority); with Khepri its clients stay connected.
         """
         self._set_partition_handling('pause_minority')
+        self.isolated.add(node)
         self.ctl('eval', DISCONNECT, node=node)
+        other = (node + 1) % len(self.ports)
+        self.ctl('eval', LOOK_AGAIN % node, node=other)
 
     def rejoin(self, node: int) -> None:
         """Reconnect the node; return when all nodes are one cluster."""
-        numbers = set(self._numbers(None)) - {node}
-        others = [f"'n{number}@localhost'" for number in numbers]
-        code = RECONNECT % ', '.join(others)
-        self.ctl('eval', code, node=node)
+        self._reconnect(node)
         deadline = time.monotonic() + TIMEOUT_S
         self.processes.wait_until(f'n{node}', self._is_one_cluster, deadline)
         self._set_partition_handling('ignore')
+
+    def pauses_minority(self) -> bool:
+        """Return whether a node that is isolated pauses, and drops its clients."""
+        return self.ctl('eval', HAS_MNESIA).strip() == 'true'
+
+    def _reconnect(self, node: int) -> None:
+        numbers = set(self._numbers(None)) - {node}
+        others = [f"'n{number}@localhost'" for number in numbers]
+        self.ctl('eval', RECONNECT % ', '.join(others), node=node)
+        self.isolated.discard(node)
 
     def ctl(self, *args: object, node: int = 0) -> str:
         """Run rabbitmqctl on a node (0.6 s); return its stdout.
@@ -289,19 +235,6 @@ class RabbitMQ:
             output = done.stdout + done.stderr
             raise CtlFailed(done.returncode, command, output)
         return done.stdout
-
-    def tell_guard(self, *pids: int) -> None:
-        """Have `pids` killed too if our process ends before this broker."""
-        self.processes.tell_guard(*pids)
-
-    def close(self) -> None:
-        """End and remove everything; throwaway() does this."""
-        self.processes.close()
-
-    def _numbers(self, node: int | None) -> Iterable[int]:
-        if node is None:
-            return range(len(self.ports))
-        return [node]
 
     def _start_epmd(self, deadline: float) -> None:
         port = self.epmd_port
@@ -336,18 +269,6 @@ class RabbitMQ:
         code = PARTITION_HANDLING % strategy
         for number in self._numbers(None):
             self.ctl('eval', code, node=number)
-
-    def _signal(self, node: int | None, number: int) -> None:
-        for each in self._numbers(node):
-            self.processes.signal(f'n{each}', number)
-
-    def _end(self, node: int | None, number: int) -> None:
-        self._signal(node, number)
-        # A paused node does not take SIGTERM.
-        self._signal(node, signal.SIGCONT)
-        for each in self._numbers(node):
-            self.processes.wait_for_end(f'n{each}')
-        self.tell_guard()
 
 
 def write_configuration(
@@ -423,36 +344,6 @@ def node_environment(
     return {**environment, **own}
 
 
-def startup_failure(
-    name: str,
-    problem: str,
-    lines: Sequence[str],
-) -> DidNotStart:
-    """Return the exception for a process that failed, with its log `lines`."""
-    errors = list(filter(says_error, lines))
-    shown = errors[:5] or lines[-5:] or ['(nothing)']
-    head = f'RabbitMQ ({name}) {problem}. Its log says:'
-    message = '\n    '.join([head, *shown])
-    if name == 'epmd' or any(map(says_port_taken, lines)):
-        remedy = 'Another program took one of its ports: start it again.'
-        return PortTaken(f'{message}\n{remedy}')
-    remedy = 'Does `erl` start? Have memory and the disk of TMPDIR room?'
-    return DidNotStart(f'{message}\n{remedy}')
-
-
-def says_port_taken(line: str) -> bool:
-    """Return whether a line of the log says that a port is in use."""
-    return 'eaddrinuse' in line or 'in use' in line
-
-
-def says_error(line: str) -> bool:
-    """Return whether a line of the log tells of an error.
-
-    An empty entry of the log ends with the > of its prefix.
-    """
-    return 'error' in line.lower() and not line.endswith('>')
-
-
 def find_server() -> tuple[str, str]:
     """Return the folder of rabbitmq-server and the path of epmd.
 
@@ -470,62 +361,3 @@ def find_server() -> tuple[str, str]:
     if not epmd:
         raise NotInstalled(NOT_INSTALLED.format('epmd (part of Erlang)'))
     return os.path.dirname(server), epmd
-
-
-def find_program(name: str, folders: Sequence[str]) -> str | None:
-    """Return the path of a program in one of the folders, or None."""
-    return shutil.which(name, path=os.pathsep.join(folders))
-
-
-def free_ports(count: int) -> list[int]:
-    """Return `count` free TCP ports of 127.0.0.1.
-
-    The system does not give them to outgoing connections. Otherwise a client
-    that keeps trying a closed port could connect to itself, or occupy it.
-    """
-    low, high = outgoing_ports()
-    wanted = set(range(26000, 65536))  # above those of an installed RabbitMQ
-    safe = wanted.difference(range(low, high + 1))
-    candidates = list(safe or wanted)
-    free: list[int] = []
-    for port in random.SystemRandom().sample(candidates, len(candidates)):
-        if is_free(port):
-            free.append(port)
-        if len(free) == count:
-            break
-    return free
-
-
-def outgoing_ports() -> tuple[int, int]:
-    """Return the first and last port that outgoing connections get."""
-    path = '/proc/sys/net/ipv4/ip_local_port_range'
-    try:
-        with open(path, encoding='ascii') as file:
-            low, high = file.read().split()
-    except OSError:
-        return 32768, 65535
-    return int(low), int(high)
-
-
-def is_free(port: int) -> bool:
-    """Return whether a server could listen on this port of 127.0.0.1."""
-    try:
-        with socket.socket() as probe:
-            probe.bind(('127.0.0.1', port))
-    except OSError:
-        return False
-    return True
-
-
-def ask(port: int, question: bytes) -> bytes:
-    """Return what the server on a port of 127.0.0.1 answers within 1 s.
-
-    It is b'' if there is no answer.
-    """
-    address = ('127.0.0.1', port)
-    try:
-        with socket.create_connection(address, timeout=1) as connection:
-            connection.sendall(question)
-            return connection.recv(4096)
-    except OSError:
-        return b''

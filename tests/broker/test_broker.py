@@ -22,9 +22,11 @@ import pika
 import psutil
 import pytest
 from support.processes import TEST_TIMEOUT_S, wait_until
+from support.queues import flush_broker_metadata
 
 from siamese import ROOT
-from siamese.testbed import rabbitmq
+from siamese.messaging import blocking
+from siamese.testbed import product, rabbitmq
 
 SCRIPT = str(ROOT / 'broker.py')
 COPIED = (
@@ -33,7 +35,10 @@ COPIED = (
     'siamese/testbed/__init__.py',
     'siamese/absent.py',
     'siamese/start.py',
+    'siamese/redacted.py',
     'siamese/testbed/guard.py',
+    'siamese/testbed/product.py',
+    'siamese/testbed/qpid.py',
     'siamese/testbed/rabbitmq.py',
 )
 PERSISTENT = pika.BasicProperties(delivery_mode=2)
@@ -93,9 +98,9 @@ def place(monkeypatch):
 
 
 @pytest.fixture(scope='module')
-def one():
+def one(throwaway):
     """One node, shared by the tests that leave it running."""
-    with rabbitmq.throwaway() as b:
+    with throwaway() as b:
         yield b
 
 
@@ -133,7 +138,7 @@ def run(*args):
 @contextlib.contextmanager
 def channel(url):
     """Yield a channel in confirm mode."""
-    with pika.BlockingConnection(pika.URLParameters(url)) as connection:
+    with blocking.connected(pika.URLParameters(url)) as connection:
         channel = connection.channel()
         channel.confirm_delivery()
         yield channel
@@ -339,10 +344,31 @@ def test_without_rabbitmq_it_says_how_to_install_it(place, monkeypatch):
         assert line in done.stderr
     assert 'Traceback' not in done.stderr and 'guest' not in done.stderr
     with (
-        pytest.raises(rabbitmq.NotInstalled, match='rabbitmq-server was not found'),
+        pytest.raises(product.NotInstalled, match='rabbitmq-server was not found'),
         rabbitmq.throwaway(),
     ):
         pass
+
+
+def test_without_qpid_it_says_how_to_install_it(place, monkeypatch):
+    monkeypatch.setenv('QPID_HOME', place.folder)
+    done = run('--product', 'qpid', 'true')
+    assert done.returncode == 3 and 'make qpid' in done.stderr and 'Traceback' not in done.stderr
+
+
+@pytest.mark.parametrize(
+    'flags',
+    [
+        ['--product', 'qpid', '--nodes', '3'],
+        ['--product', 'qpid', '--management'],
+        ['--product', 'rabbitmq', '--lenient'],
+        ['--product', 'other'],
+    ],
+    ids=' '.join,
+)
+def test_what_a_product_does_not_have_is_a_usage_error(flags):
+    done = run(*flags, 'true')
+    assert done.returncode == 2 and done.stderr.count('\n') == 1
 
 
 def test_the_log_of_a_server_that_fails_is_quoted(place, monkeypatch):
@@ -413,11 +439,12 @@ def test_an_exception_in_the_body_leaves_only_the_other_broker(place, one):
     assert_works(one.url)
 
 
+@pytest.mark.any_broker
 @pytest.mark.parametrize('steps', [['kill'], ['pause', 'stop']], ids=' '.join)
 def test_a_persistent_message_survives_a_restart(one, steps):
     """And a paused node can be stopped gracefully."""
     put(one.url, steps[-1], b'durable and persistent')
-    one.ctl('eval', 'mnesia:sync_log().')  # or a queue just declared may be forgotten
+    flush_broker_metadata(one)
     for step in steps:
         getattr(one, step)()
     assert not is_open(one.url)
@@ -493,7 +520,7 @@ def test_another_rabbitmq_on_its_port_is_not_mistaken_for_it(place, one):
     ):
         other = threading.Thread(target=greet, args=[listener])
         other.start()
-        with pytest.raises(rabbitmq.DidNotStart, match='(?s)eaddrinuse.*start it again'):
+        with pytest.raises(product.DidNotStart, match='(?s)(eaddrinuse|in use).*start it again'):
             b.start()
         listener.shutdown(socket.SHUT_RDWR)
         other.join()

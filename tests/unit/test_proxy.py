@@ -9,6 +9,8 @@ import threading
 import pytest
 from support.processes import TEST_TIMEOUT_S, wait_until
 
+from common import Failure
+from siamese.testbed import proxy as proxy_module
 from siamese.testbed.proxy import in_front_of
 
 
@@ -108,7 +110,7 @@ def test_hold_keeps_data_until_release(server):
         proxy.hold('up')
         connection.sendall(b'two')
         connection.settimeout(0.2)
-        with pytest.raises(TimeoutError):
+        with pytest.raises(socket.timeout):
             connection.recv(1)
         assert b''.join(got) == b'one'
         connection.settimeout(TEST_TIMEOUT_S)
@@ -166,3 +168,15 @@ def test_alter_changes_only_what_the_server_sends(server):
 def test_without_a_server_behind_it_connections_end():
     with in_front_of('amqp://127.0.0.1:1') as proxy, client(proxy) as connection:
         assert connection.recv(1) == b'' and proxy.accepted == 1
+
+
+def test_a_proxy_that_is_stuck_is_not_waited_for(server, monkeypatch):
+    url, _ = server
+    go_on = threading.Event()
+    with in_front_of(url) as proxy:
+        proxy.loop.call_soon_threadsafe(go_on.wait)
+        monkeypatch.setattr(proxy_module, 'CALL_TIMEOUT_S', 0.1)
+        with pytest.raises(Failure, match=f'port {proxy.port} has not answered within 0.1 s'):
+            proxy.cut()
+        monkeypatch.undo()
+        go_on.set()
