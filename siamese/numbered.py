@@ -1,0 +1,149 @@
+"""Message ids that hold a run and a number, so that one line can name many of them.
+
+The perf pair has RUN-NUMBER-DUE, all of one length: 8 hex digits, 10 digits, and the
+microseconds since 1970 at which the message was due. Other scripts have NAME-RUN-NUMBER.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from itertools import groupby, repeat
+from operator import itemgetter, lt
+from typing import NamedTuple
+
+MESSAGE_ID = b'%b-%010d-%016d'
+MESSAGE_ID_BYTES = 36
+DUE_AT = 20
+DUE_DIGITS = 16
+DUE_PART = itemgetter(slice(DUE_AT, None))
+RUN_PART = itemgetter(slice(0, 8))
+NUMBER_AT = 9
+NUMBER_PART = itemgetter(slice(NUMBER_AT, DUE_AT - 1))
+OUR_MESSAGE_IDS = re.compile(rb'(?:[0-9a-f]{8}-[0-9]{10}-[0-9]{16})*')
+NAMES = re.compile('([0-9a-f]{8})-([0-9]{10})-([0-9]{16})|(.*-)(0|[1-9][0-9]{0,8})', re.DOTALL)
+
+
+class Name(NamedTuple):
+    """The parts of a message id: `of` is what the ids of one run have in common."""
+
+    of: str
+    number: int
+    due: int  # microseconds since 1970; 0 if the id does not hold it
+
+
+def message_id(run: str, number: int, due: float) -> bytes:
+    """Return the message_id of a message, always of the same length.
+
+    `due` is in seconds since 1970.
+    """
+    return MESSAGE_ID % (run.encode(), number, int(due * 1e6))
+
+
+def message_ids(run: str, numbers: range, due: float) -> list[bytes]:
+    """Return the message_ids of messages that are all due at the same time."""
+    template = MESSAGE_ID.replace(b'%010d', b'%%010d') % (run.encode(), int(due * 1e6))
+    return [template % number for number in numbers]
+
+
+def are_ours(message_ids: Sequence[bytes]) -> bool:
+    """Return whether message_id() made these, which are of one length."""
+    if len(message_ids[0]) != MESSAGE_ID_BYTES:
+        return False
+    return bool(OUR_MESSAGE_IDS.fullmatch(b''.join(message_ids)))
+
+
+def parts(text: str) -> Name | None:
+    """Return what a message id is made of; None if it holds no number."""
+    found = NAMES.fullmatch(text)
+    if not found:
+        return None
+    run, digits, due, head, number = found.groups()
+    if run:
+        return Name(run, int(digits), int(due))
+    return Name(head, int(number), 0)
+
+
+def name_of(of: str, number: int, due: int) -> str:
+    """Return the message id that has these parts."""
+    if due:
+        return f'{of}-{number:010d}-{due:016d}'
+    return f'{of}{number}'
+
+
+# ---- many of them in one line of a ledger
+
+
+def batches(message_ids: Sequence[bytes]) -> Iterable[dict[str, object]]:
+    """Yield what lines of a ledger say to name these ids, a line for each run.
+
+    The ids must be ours, those of each run in the order of the line.
+    """
+    if are_alike(message_ids):
+        run, _, due = message_ids[0].split(b'-')
+        dues = [int(due), len(message_ids)]
+        yield {'of': run.decode(), **numbers_in(message_ids), 'due': dues}
+        return
+    runs = dict.fromkeys(map(RUN_PART, message_ids))
+    for run in runs:
+        ids = message_ids
+        if len(runs) > 1:
+            ids = [one for one in message_ids if one.startswith(run)]
+        dues = packed_dues(map(DUE_PART, ids))
+        yield {'of': run.decode(), **packed_numbers(numbers_of(ids)), 'due': dues}
+
+
+def are_alike(message_ids: Sequence[bytes]) -> bool:
+    """Return whether ids of ours are of one run, and have one due."""
+    first = message_ids[0]
+    due = first[DUE_AT - 1 :]
+    if not message_ids[-1].endswith(due):
+        return False
+    from_due_to_run = due + first[:NUMBER_AT]
+    return b''.join(message_ids).count(from_due_to_run) == len(message_ids) - 1
+
+
+def numbers_in(message_ids: Sequence[bytes]) -> dict[str, Sequence[int]]:
+    """Return packed_numbers() of ids that are alike."""
+    ends = numbers_of([message_ids[0], message_ids[-1]])
+    is_rising = all(map(lt, message_ids, message_ids[1:]))
+    if is_rising and ends[1] - ends[0] == len(message_ids) - 1:
+        return {'numbers': ends}
+    return {'each': numbers_of(message_ids)}
+
+
+def numbers_of(message_ids: Sequence[bytes]) -> list[int]:
+    return list(map(int, map(NUMBER_PART, message_ids)))
+
+
+def packed_numbers(numbers: Sequence[int]) -> dict[str, Sequence[int]]:
+    """Return `numbers` [first, last] if they follow on each other, else `each` of them."""
+    first, last = numbers[0], numbers[-1]
+    if last - first == len(numbers) - 1 and numbers == list(range(first, last + 1)):
+        return {'numbers': [first, last]}
+    return {'each': numbers}
+
+
+def packed_dues(dues: Iterable[bytes | int]) -> list[int]:
+    """Return [due, how many, due, how many ...]."""
+    found = []
+    for due, same in groupby(dues):
+        found += [int(due), sum(1 for _ in same)]
+    return found
+
+
+def unpacked_dues(packed: Sequence[int]) -> list[int]:
+    """Return the due of each message."""
+    pairs = iter(packed)
+    return [due for one, times in zip(pairs, pairs) for due in repeat(one, times)]
+
+
+def in_steps(numbers: Sequence[int]) -> Sequence[int]:
+    """Return numbers as a range if they are one: of two consumers each has every second one."""
+    if isinstance(numbers, range):
+        return numbers
+    step = numbers[min(1, len(numbers) - 1)] - numbers[0]
+    steps = range(numbers[0], numbers[-1] + 1, max(step, 1))
+    if len(steps) == len(numbers) and numbers == [*steps]:
+        return steps
+    return numbers
