@@ -6,15 +6,19 @@ unexpected, duplicated and recovered are the words of Jepsen's queue checker.
 
 from __future__ import annotations
 
-import re
-from collections import defaultdict
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
-from typing import NamedTuple
+from bisect import bisect_left
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple
 
-from siamese.copies import ACK_LOST, REDELIVERED, REPLAYED, Copy, explain_all
+from siamese.copies import ACK_LOST, REDELIVERED, REPLAYED, explain_all
+from siamese.evidence import Arrival, Evidence, Message, flow_of, life_of, origins_in
 from siamese.ledger import Event
-from siamese.text import printable
+from siamese.lifetimes import CANNOT_TELL, EXPIRED, LOST, Presence, presences_of
+from siamese.limits import Absent, Origin, explained
+from siamese.order import Overtaken, Sender
+from siamese.restarts import MAYBE, YES, Restarts
+from siamese.text import count_of, printable
 
 # In the order of the report.
 MEANING = {
@@ -26,47 +30,53 @@ MEANING = {
     'rejected_as_invalid': 'delivered as published, but a consumer found them invalid',
     'unexpected': 'delivered, but no producer published them',
     'duplicated': 'delivered again, and no fault explains it',
+    'out_of_order': 'delivered after one that was published later',
     'redelivered': 'delivered again: not acked, or the ack was lost with a connection',
     'ack_lost': 'delivered again: acked, but that was lost between nodes (quorum)',
     'republished': 'delivered again: the producer had seen no confirm',
     'recovered': 'delivered, though never confirmed',
+    'dead_lettered': 'not delivered: they are among the dead letters',
+    'dropped': "dropped by the queue's limit, as configured",
     'expired': 'confirmed, but not consumed within their time to live',
     'delivery_limit': 'rejected or left unacked so often that the broker dropped them',
     'returned': 'unroutable: no queue took them',
     'in_doubt': 'neither confirmed nor seen again',
+    'cannot_tell': 'right or wrong: that depends on how far two clocks are apart',
 }
-FAULTS = ('lost', 'corrupt', 'rejected_as_invalid', 'unexpected', 'duplicated')
+WORDS = {'dead_lettered': 'dead-lettered'}
+FAULTS = ('lost', 'corrupt', 'rejected_as_invalid', 'unexpected', 'duplicated', 'out_of_order')
+PLAIN_KINDS = ('attempted', 'confirmed', 'ok')  # that a message is which went plainly
 CERTAIN = ('corrupt', 'rejected_as_invalid')  # also where lines of a ledger are missing
-ANSWERS = ('confirmed', 'nacked', 'returned', 'in_doubt', 'set_aside')
-SETTLED = ('acked', 'invalid', 'delivery_limit')  # the broker need not deliver again
-DELIVERED = (*SETTLED, 'rejected', 'unacked')
 NAMED_PER_FAULT = 20  # messages
 
 VALID = 'valid: every confirmed message was delivered unaltered, and every copy is explained'
+VALID_WITH_LIMITS = (
+    'valid: every confirmed message was delivered unaltered, or dropped as configured, '
+    'and every copy is explained'
+)
+DEPENDS_ON_CLOCKS = 'unknown: cannot tell of {count}, nothing tells how far clocks are apart'
+UNDECIDED = ['cannot_tell']
+NOBODY = Sender(('', '', 0), '', None, None)
+NO_ORIGIN = Origin(NOBODY, 0, 0, '')  # its attempt is in no ledger
+NOT_FLAGGED = 'this broker does not flag redeliveries'
+FORGOTTEN = 'this broker does not flag redeliveries after its restart'
+NOT_DRAINED = (
+    'not drained: {count} still in {queue} (a figure that may be 5 s old); '
+    'consume what is there with --ledger, and audit that ledger too'
+)
+NOT_KNOWN = 'not known: how many messages are still in {queue}; the management API has no figure'
+REORDERED = 'a quorum queue delivered {count} out of order, as it may after a failover'
 
-Process = tuple[str, str]  # name and run
-ChannelKey = tuple[str, str, int]  # name, run and epoch
+# Where to look next.
+HINTS = {
+    'lost': 'lost: is the queue drained, or did a policy drop them (--management-url)? '
+    'are they dead letters (--dead)? is the ledger of a consumer missing?',
+    'unexpected': 'unexpected: is there another sender, or the ledger of a producer missing?',
+    'cannot_tell': 'cannot tell: these scripts ran on machines whose clocks nothing compares; '
+    'see docs/how-to/several-machines.md',
+}
+
 Found = dict[str, list[str]]
-
-
-@dataclass
-class ConsumerPresence:
-    """When a channel of a consumer was open, by the times in its ledger (s since 1970)."""
-
-    exchange: str
-    queue: str
-    first: float
-    last: float
-
-
-class Arrival(NamedTuple):
-    """One delivery of a message, and what became of it."""
-
-    copy: Copy
-    event: str
-    digest: str
-    queue: str | None
-    queue_type: str
 
 
 class Verdict(NamedTuple):
@@ -77,143 +87,228 @@ class Verdict(NamedTuple):
     faults: list[str]
 
 
-@dataclass
-class Evidence:
-    """The lines of all ledgers, sorted by message."""
-
-    # By message and attempt: the digest of the body that was published.
-    digests: dict[str, dict[int, str]] = field(default_factory=lambda: defaultdict(dict))
-    answers: dict[tuple[str, int], set[str]] = field(default_factory=lambda: defaultdict(set))
-    arrivals: dict[str, list[Arrival]] = field(default_factory=lambda: defaultdict(list))
-    closed: set[ChannelKey] = field(default_factory=set)
-    has_flags: bool = True  # whether the flag redelivered survives a restart of the broker
-    queues: dict[Process, tuple[str | None, str]] = field(default_factory=dict)
-    presences: dict[ChannelKey, ConsumerPresence] = field(default_factory=dict)
-    expiring: dict[str, Event] = field(default_factory=dict)  # first attempts that have a TTL
-    producers: set[str] = field(default_factory=set)
-    consumers: set[str] = field(default_factory=set)
-    unreadable: set[str] = field(default_factory=set)
-
-    def add(self, event: Event) -> None:
-        """Take one line of a ledger."""
-        kind = event['event']
-        if kind == 'unreadable':
-            self.unreadable.add(event['where'])
-            return
-        channel = (event['by'], event['run'], event['epoch'])
-        if kind == 'attempted':
-            self._add_attempt(event)
-        elif kind in ANSWERS:
-            self.answers[event['id'], event['attempt']].add(kind)
-        elif kind in DELIVERED:
-            self._add_arrival(event, channel)
-        elif kind == 'closed':
-            self.closed.add(channel)
-        elif kind == 'connected':
-            self._add_connection(event, channel)
-        if channel in self.presences:
-            self.presences[channel].last = event['at']
-
-    def _add_attempt(self, event: Event) -> None:
-        self.digests[event['id']][event['attempt']] = event['digest']
-        self.producers.add(event['by'])
-        if re.fullmatch('[0-9]{1,12}', event.get('expiration', '')):
-            self.expiring.setdefault(event['id'], event)
-
-    def _add_arrival(self, event: Event, channel: ChannelKey) -> None:
-        message_id = event['id']
-        if message_id is None:
-            message_id = f'without message_id: {event["digest"]:.16}'
-        kind = event['event']
-        copy = Copy(event['attempt'], channel, event['redelivered'], kind in SETTLED)
-        queue, queue_type = self.queues.get(channel[:2], (None, ''))
-        arrival = Arrival(copy, kind, event['digest'], queue, queue_type)
-        self.arrivals[message_id].append(arrival)
-        self.consumers.add(event['by'])
-
-    def _add_connection(self, event: Event, channel: ChannelKey) -> None:
-        # The flag redelivered does not survive a restart of LavinMQ (lavinmq#1911).
-        self.has_flags = self.has_flags and 'LavinMQ' not in event['broker']
-        exchange = event.get('exchange')
-        queue = event.get('queue')
-        self.queues[channel[:2]] = (queue, event.get('queue_type', ''))
-        if exchange and queue:
-            now = event['at']
-            self.presences[channel] = ConsumerPresence(exchange, queue, first=now, last=now)
-
-    def messages_with(self, answer: str) -> set[str]:
-        """Return the messages of which an attempt got this answer from the broker."""
-        return {message_id for (message_id, _), got in self.answers.items() if answer in got}
-
-    def unconfirmed_attempts(self, message_id: str) -> set[int]:
-        """Return the attempts that the producer saw returned, nacked, or cut off."""
-        return {
-            attempt
-            for attempt in self.digests.get(message_id, ())
-            if self.answers.get((message_id, attempt), set()) - {'confirmed'}
-        }
-
-
 def audit(events: Iterable[Event]) -> Found:
     """Judge the ledgers of a run.
 
     `events` are their lines, those of each process in order (ledger.read). Returns a
-    sorted list of message ids for each key of MEANING, and of names for 'unreadable',
-    'producers' and 'consumers'.
+    sorted list of message ids for each key of MEANING, of names for 'unreadable',
+    'producers' and 'consumers', and of sentences for 'notes'. The judge alone: with
+    millions of messages sieve.evidence_of() takes a fraction of the memory.
     """
     evidence = Evidence()
-    for event in events:
-        evidence.add(event)
-    found: dict[str, set[str]] = {name: set() for name in MEANING}
-    found['attempted'] = set(evidence.digests)
-    found['confirmed'] = evidence.messages_with('confirmed')
-    found['returned'] = evidence.messages_with('returned')
-    settled_in = judge_arrivals(evidence, found)
-    judge_absent(evidence, found, settled_in)
+    evidence.add_all(events)
+    return judge_all(evidence)
+
+
+def judge_all(evidence: Evidence) -> Found:
+    """Return what audit() does."""
+    found: dict[str, set[str]] = {name: set() for name in (*MEANING, 'notes')}
+    evidence.restarts = Restarts(evidence.channels, evidence.clocks)
+    judge_arrivals(evidence, found)
+    judge_order(evidence, found)
+    judge_absent(evidence, found)
+    if found['lost']:
+        found['notes'].update(not_drained(evidence))
     names = {
         'unreadable': evidence.unreadable,
         'producers': evidence.producers,
         'consumers': evidence.consumers,
+        'attempted': names_of(evidence, is_attempted),
+        'confirmed': names_of(evidence, is_confirmed),
+        'ok': names_of(evidence, is_ok),
     }
     return {name: sorted(map(str, ids)) for name, ids in {**found, **names}.items()}
 
 
-def judge_arrivals(evidence: Evidence, found: dict[str, set[str]]) -> dict[str, set[str | None]]:
-    """Add to `found` what became of the messages that were delivered.
+def names_of(evidence: Evidence, wanted: Callable[[Message], bool]) -> Iterator[str]:
+    """Yield the messages of which that is true: most of them, so there is no set."""
+    return (name for name, message in evidence.messages.items() if wanted(message))
 
-    Return the queues from which each message was delivered and settled.
-    """
-    settled_in: dict[str, set[str | None]] = {}
-    for message_id, arrivals in evidence.arrivals.items():
-        for label in judge_content(arrivals, evidence.digests.get(message_id, {})):
-            found[label].add(message_id)
-        queues = {arrival.queue for arrival in arrivals if arrival.copy.settled}
-        if queues:
-            settled_in[message_id] = queues
-        for label in judge_copies(message_id, arrivals, evidence):
+
+def is_attempted(message: Message) -> bool:
+    return bool(message.digests)
+
+
+def is_confirmed(message: Message) -> bool:
+    return message.got('confirmed')
+
+
+def is_ok(message: Message) -> bool:
+    """Return whether it was delivered as it was published, and settled."""
+    return 'ok' in judge_content(message.arrivals, message.digests)
+
+
+def judge_arrivals(
+    evidence: Evidence,
+    found: dict[str, set[str]],
+) -> None:
+    """Add to `found` what became of the messages that were delivered."""
+    for message_id, message in evidence.messages.items():
+        if not message.arrivals:
+            continue
+        for label in judge_content(message.arrivals, message.digests):
+            if label != 'ok':
+                found[label].add(message_id)
+        for label in judge_copies(message, evidence, found['notes']):
             found[label].add(message_id)
     # The copy that a consumer rejected as replayed.
     found['rejected_as_invalid'] -= found['duplicated']
-    return settled_in
+
+
+def judge_order(
+    evidence: Evidence,
+    found: dict[str, set[str]],
+) -> None:
+    """Add to `found` which messages came after one that was published later, as pairs."""
+    of_quorum = 0
+    for one in evidence.order.all_overtaken(origins_in(evidence.messages)):
+        if one.message_id in found['duplicated'] or is_excused(one, evidence):
+            continue
+        _, queue_type = evidence.queues.get(one.way.receiver[:2], (None, ''))
+        restarted = evidence.restarts.between([one.way.sender.key, one.way.receiver])
+        pair = f'{one.message_id} (after {one.later_one})'
+        if restarted == YES:
+            continue
+        if queue_type == 'quorum':
+            of_quorum += 1
+        elif restarted == MAYBE:
+            found['cannot_tell'].add(pair)
+        else:
+            found['out_of_order'].add(pair)
+    if of_quorum:
+        found['notes'].add(REORDERED.format(count=of_quorum))
+
+
+def is_excused(one: Overtaken, evidence: Evidence) -> bool:
+    """Return whether it may have been published again, or requeued without a flag."""
+    queue = one.way.queue
+    if not evidence.has_flags:
+        return True
+    return queue in evidence.limits and evidence.limits[queue].may_drop()
 
 
 def judge_absent(
-    evidence: Evidence, found: dict[str, set[str]], settled_in: dict[str, set[str | None]]
+    evidence: Evidence,
+    found: dict[str, set[str]],
 ) -> None:
-    """Add to `found` what became of the messages that were not delivered."""
-    confirmed = found['confirmed']
-    for message_id in confirmed & evidence.expiring.keys():
-        first = evidence.expiring[message_id]
-        queues = settled_in.get(message_id, set())
-        for label, where in judge_expiring(first, queues, evidence.presences.values()):
-            found[label].add(message_id + where)
-    found['lost'] |= confirmed - settled_in.keys() - evidence.expiring.keys()
-    found['recovered'] = found['ok'] - confirmed
-    found['returned'] -= confirmed | settled_in.keys()
-    found['in_doubt'] = found['attempted'] - confirmed - found['returned'] - settled_in.keys()
+    """Add to `found` what became of the messages that were not delivered, or not confirmed."""
+    missing = find_dead_letters(evidence, found, absentees(evidence))
+    for queue, absent in missing.items():
+        judge_missing(queue, absent, evidence, found)
+    dead = judge_dead_letters(evidence, found)
+    for message_id, message in evidence.messages.items():
+        if not is_confirmed(message):
+            for label in judge_unconfirmed(message, message_id in dead):
+                found[label].add(message_id)
 
 
-def judge_content(arrivals: list[Arrival], published: dict[int, str]) -> Iterator[str]:
+def judge_unconfirmed(message: Message, is_dead: bool) -> Iterator[str]:
+    """Yield what a message is that was never confirmed."""
+    was_settled = bool(message.settled_in())
+    if is_ok(message):
+        yield 'recovered'
+    if message.got('returned') and not was_settled:
+        yield 'returned'
+    elif is_attempted(message) and not (was_settled or is_dead):
+        yield 'in_doubt'
+
+
+def absentees(evidence: Evidence) -> Iterator[tuple[str, Absent]]:
+    """Yield (label, Absent) of each message and queue that did not deliver it.
+
+    The label is LOST, EXPIRED or CANNOT_TELL.
+    """
+    presences = presences_of(evidence.channels, evidence.passages, evidence.clocks)
+    for message_id, message in evidence.messages.items():
+        if not is_confirmed(message):
+            continue
+        origin = message.origin
+        queues = message.settled_in()
+        rejected = sum(arrival.event == 'rejected' for arrival in message.arrivals)
+        if not origin:
+            if not queues:
+                yield 'lost', Absent(message_id, None, '', NO_ORIGIN, rejected)
+        elif origin.expiration:
+            there = presences.get(origin.sender.exchange, {})
+            for label, queue, where in judge_expiring(message, there, evidence):
+                yield label, Absent(message_id, queue, where, origin, rejected)
+        elif not queues:
+            _, queue = origin.sender.target()
+            yield 'lost', Absent(message_id, queue, '', origin, rejected)
+
+
+def find_dead_letters(
+    evidence: Evidence,
+    found: dict[str, set[str]],
+    absent: Iterable[tuple[str, Absent]],
+) -> dict[str | None, list[Absent]]:
+    """Add to `found` what is dead-lettered, expired or not known; return the others by queue."""
+    missing: dict[str | None, list[Absent]] = defaultdict(list)
+    for label, one in absent:
+        reason = reason_of_death(evidence.messages[one.message_id], one)
+        if reason:
+            found['dead_lettered'].add(f'{one.message_id}{one.where} ({reason})')
+        elif label == EXPIRED:
+            found['expired'].add(one.message_id + one.where)
+        elif label == CANNOT_TELL:
+            found['cannot_tell'].add(f'{one.message_id}{one.where} (lost or expired)')
+        else:
+            missing[one.queue].append(one)
+    return missing
+
+
+def judge_dead_letters(
+    evidence: Evidence,
+    found: dict[str, set[str]],
+) -> set[str]:
+    """Return the messages of the run that are dead-lettered; add to `found` what they tell."""
+    dead = set()
+    for message_id, message in evidence.messages.items():
+        if not message.dead or not message.digests:  # there are those of other runs, too
+            continue
+        dead.add(message_id)
+        for letter in message.dead.values():
+            if letter.digest not in message.digests.values():
+                found['corrupt'].add(message_id)
+        if not message.arrivals and not message.got('confirmed'):
+            reason = next(iter(message.dead.values())).reason
+            found['dead_lettered'].add(f'{message_id} ({reason})')
+    return dead
+
+
+def reason_of_death(message: Message, absent: Absent) -> str:
+    """Return why a message that is absent from a queue was dead-lettered, '' if it was not."""
+    for queue, letter in message.dead.items():
+        if not absent.where or queue == absent.queue:  # where there are several queues
+            return letter.reason
+    return ''
+
+
+def judge_missing(
+    queue: str | None,
+    absent: list[Absent],
+    evidence: Evidence,
+    found: dict[str, set[str]],
+) -> None:
+    """Add to `found` which of the messages that a queue did not deliver are lost."""
+    if queue not in evidence.limits:  # nothing was told; nor is it of a type that has limits
+        found['lost'].update(one.message_id + one.where for one in absent)
+        return
+    limits = evidence.limits[queue]
+    lost = set(absent)
+    for one, why, is_known in explained(absent, limits, flow_of(evidence, queue)):
+        lost.discard(one)
+        if is_known:
+            found['dropped'].add(f'{one.message_id} ({why} of {queue})')
+        else:
+            found['cannot_tell'].add(f'{one.message_id} (lost, or {why} of {queue})')
+    found['lost'].update(one.message_id + one.where for one in lost)
+
+
+def judge_content(
+    arrivals: list[Arrival],
+    published: dict[int, int],
+) -> Iterator[str]:
     """Yield what the copies of a message are by their content.
 
     `published` maps the attempts of the producer to the digests of their bodies.
@@ -233,68 +328,160 @@ def judge_content(arrivals: list[Arrival], published: dict[int, str]) -> Iterato
         yield 'ok'
 
 
-def judge_copies(message_id: str, arrivals: list[Arrival], evidence: Evidence) -> Iterator[str]:
+def judge_copies(
+    message: Message,
+    evidence: Evidence,
+    notes: set[str],
+) -> Iterator[str]:
     """Yield the labels that tell why there is more than one copy of a message in a queue."""
+    if len(message.arrivals) < 2:
+        return
     by_queue = defaultdict(list)
-    for arrival in arrivals:
+    for arrival in message.arrivals:
         by_queue[arrival.queue].append(arrival)
-    unconfirmed = evidence.unconfirmed_attempts(message_id)
+    unconfirmed = message.unconfirmed_attempts()
     for of_queue in by_queue.values():
-        yield from judge_queue(of_queue, unconfirmed, evidence)
+        yield from judge_queue(of_queue, unconfirmed, evidence, notes)
 
 
 def judge_queue(
-    arrivals: list[Arrival], unconfirmed: set[int], evidence: Evidence
+    arrivals: list[Arrival],
+    unconfirmed: list[int],
+    evidence: Evidence,
+    notes: set[str],
 ) -> Iterator[str]:
     """Yield the same for one queue.
 
-    siamese/copies.py has the rule for copies of one attempt. A later attempt is explained
-    if the producer saw each earlier one unconfirmed.
+    A later attempt is explained if the producer saw each earlier one unconfirmed.
     """
     by_attempt = defaultdict(list)
     for arrival in arrivals:
         by_attempt[arrival.copy.attempt].append(arrival)
-    labels = {REPLAYED: 'duplicated', ACK_LOST: 'ack_lost', REDELIVERED: 'redelivered'}
+    labels = {
+        REPLAYED: 'duplicated',
+        CANNOT_TELL: CANNOT_TELL,
+        ACK_LOST: 'ack_lost',
+        REDELIVERED: 'redelivered',
+    }
+    first = min(by_attempt)
     for attempt, same in by_attempt.items():
-        copies = [arrival.copy for arrival in same]
-        is_quorum = all(arrival.queue_type == 'quorum' for arrival in same)
-        queue_type = 'quorum' if is_quorum else ''
-        why = explain_all(copies, evidence.closed, evidence.has_flags, queue_type)
+        why = explain_copies(same, evidence, notes)
         if why in labels:
             yield labels[why]
-        if attempt > min(by_attempt):
-            excuses = sum(0 < earlier < attempt for earlier in unconfirmed)
+        if attempt > first:
+            excuses = bisect_left(unconfirmed, attempt)
             yield 'republished' if excuses == attempt - 1 else 'duplicated'
 
 
-def judge_expiring(
-    first: Event, settled_in: set[str | None], presences: Iterable[ConsumerPresence]
-) -> Iterator[tuple[str, str]]:
-    """Yield (label, where) for each queue that should have delivered a confirmed message.
+def explain_copies(
+    same: list[Arrival],
+    evidence: Evidence,
+    notes: set[str],
+) -> str:
+    """Return what explains the copies of one attempt; siamese/copies.py has the rule.
 
-    `first` is the line of its first attempt, with a time to live; `settled_in` are the
-    queues that delivered it. It is lost if a queue did not, though a consumer was
-    connected from before it was published until after it expired. What was published
-    before the first consumer of a queue is not expected there.
+    Note it where they lack a flag that this broker does not set.
     """
-    expires = first['at'] + int(first['expiration']) / 1000
-    listening = [
-        presence
-        for presence in presences
-        if presence.exchange == first.get('exchange') and presence.first < first['at']
-    ]
-    for queue in {presence.queue for presence in listening} - settled_in:
-        lasts = [presence.last for presence in listening if presence.queue == queue]
-        outlived = max(lasts) > expires
-        yield ('lost' if outlived else 'expired'), f' in {queue}'
-    if not listening and not settled_in:
-        yield 'expired', ''
+    copies = [arrival.copy for arrival in same]
+    is_quorum = all(arrival.queue_type == 'quorum' for arrival in same)
+    queue_type = 'quorum' if is_quorum else ''
+    unflagged: set[Any] = {copy.channel for copy in copies if not copy.redelivered}
+    channels: set[Any] = {copy.channel for copy in copies}
+    forgot = evidence.restarts.between(unflagged)
+    restarted = evidence.restarts.between(channels)
+
+    def why_if(lowest: str) -> str:
+        """Return the same if what happened for certain, or maybe, did happen."""
+        may_forget = forgot >= lowest
+        knows_first = evidence.has_flags and restarted < lowest
+        return explain_all(
+            copies, evidence.closed, evidence.has_flags, queue_type, may_forget, knows_first
+        )
+
+    why = why_if(YES)
+    if why == REPLAYED and why_if(MAYBE) != REPLAYED:
+        return CANNOT_TELL
+    if why == REDELIVERED and sum(not copy.redelivered for copy in copies) > 1:
+        notes.add(FORGOTTEN if evidence.has_flags else NOT_FLAGGED)
+    return why
 
 
-def judge(found: Found) -> Verdict:
-    """Return the verdict on what audit() found."""
+def not_drained(evidence: Evidence) -> Iterator[str]:
+    """Yield a line for each queue that is not empty, as far as somebody was asked."""
+    for queue, count in evidence.remaining.items():
+        name = printable(queue)
+        if count is None:
+            yield NOT_KNOWN.format(queue=name)
+        elif count:
+            yield NOT_DRAINED.format(count=count_of(count, 'message'), queue=name)
+
+
+def judge_expiring(
+    message: Message,
+    presences: dict[str, Presence],
+    evidence: Evidence,
+) -> Iterator[tuple[str, str | None, str]]:
+    """Yield (label, queue, where) for each queue that should have delivered a message.
+
+    It has a time to live, see lifetimes.py.
+    """
+    life = life_of(evidence, message)
+    settled_in = message.settled_in()
+    has_listeners = False
+    absent: dict[str, list[str]] = {LOST: [], EXPIRED: [], CANNOT_TELL: []}
+    for queue, presence in presences.items():
+        label = '' if queue in settled_in else presence.judge(life)
+        has_listeners = has_listeners or bool(label) or queue in settled_in
+        if label:
+            absent[label].append(queue)
+    for label, queues in absent.items():
+        named = queues
+        if len(queues) > NAMED_PER_FAULT:  # there may be millions
+            named = [queue for queue in queues if queue in evidence.limits]
+            if len(named) < len(queues):
+                yield label, None, f' in {len(queues) - len(named)} queues'
+        for queue in named:
+            yield label, queue, f' in {queue}'
+    if not has_listeners and not settled_in:
+        yield EXPIRED, None, ''
+
+
+def reasons(found: Found) -> Iterator[str]:
+    """Yield a line for each reason for which messages are dead-lettered or dropped."""
+    for kind in ('dead_lettered', 'dropped'):
+        tally = Counter(name.rpartition(' (')[2].rstrip(')') for name in found[kind])
+        for why, count in tally.most_common():
+            yield f'{words(kind)}: {count} ({why})'
+
+
+def hints(faults: list[str]) -> list[str]:
+    """Return where to look next, a line for each kind of fault that has one."""
+    return [HINTS[kind] for kind in faults if kind in HINTS]
+
+
+def counts(found: Found, plain: int) -> dict[str, int]:
+    """Return how many messages there are of each kind; `plain` more went plainly."""
+    numbers = {kind: len(found[kind]) for kind in MEANING}
+    for kind in PLAIN_KINDS:
+        numbers[kind] += plain
+    return numbers
+
+
+def judge(
+    found: Found,
+    plain: int = 0,
+    interrupted: str = '',
+) -> Verdict:
+    """Return the verdict on what audit() found, where `plain` messages more went plainly.
+
+    `interrupted` tells, if the ledgers were not read to their end, how far they were.
+    """
     unreadable = found['unreadable']
-    complete = found['attempted'] and found['consumers'] and not unreadable
+    attempted = plain or found['attempted']
+    if interrupted:
+        faults = [name for name in CERTAIN if found[name]]
+        return Verdict(f'unknown: interrupted after {interrupted}', 3, faults)
+    complete = attempted and found['consumers'] and not unreadable
     judged = FAULTS if complete else CERTAIN
     faults = [name for name in judged if found[name]]
     if faults:
@@ -305,11 +492,15 @@ def judge(found: Found) -> Verdict:
         remedy = 'written by an older version? use a fresh ledger'
         return Verdict(f'unknown: {where} cannot be read; {remedy}', 3, [])
     if not complete:
-        missing = 'consumer' if found['attempted'] else 'producer'
+        missing = 'consumer' if attempted else 'producer'
         return Verdict(f'unknown: the ledgers know of no {missing}', 3, [])
+    if found['cannot_tell']:
+        return Verdict(DEPENDS_ON_CLOCKS.format(count=len(found['cannot_tell'])), 3, UNDECIDED)
+    if found['dropped'] or found['dead_lettered']:
+        return Verdict(VALID_WITH_LIMITS, 0, [])
     return Verdict(VALID, 0, [])
 
 
 def words(kind: str) -> str:
     """Return a kind as the report shows it: 'ack lost'."""
-    return kind.replace('_', ' ')
+    return WORDS.get(kind, kind.replace('_', ' '))

@@ -344,7 +344,8 @@ def unread(broker: Candidate) -> Result:
         f'monitor.py did not name {count} messages',
     )
     broker.end(monitor, number=signal.SIGTERM)
-    confirmed = [event['id'] for event in ledger.read([path]) if event['event'] == 'confirmed']
+    events = [event for line in ledger.read([path]) for event in ledger.singly(line)]
+    confirmed = [event['id'] for event in events if event['event'] == 'confirmed']
     if expired_ids(db, queue) != sorted(confirmed):
         raise Failed(f'monitor.py names others than the {count} that expired')
     return Result(f'{count} expired, each named')

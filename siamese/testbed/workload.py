@@ -13,13 +13,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from typing import IO, Any, NamedTuple
+from typing import IO, NamedTuple
 
 import pika
 
 import common
 from common import Failure
 from siamese import ROOT, script, start
+from siamese.ledger import Event, singly
 from siamese.messaging import blocking
 from siamese.testbed.guard import Guard, Processes
 from siamese.testbed.proxy import Proxy, in_front_of
@@ -228,15 +229,15 @@ def remove(
         logging.error('%s; queues are left, ./cleanup.py --delete %s deletes them', failure, names)
 
 
-def new_events(ledger: IO[str]) -> Iterator[dict[str, Any]]:
-    """Yield the events that were appended to an open ledger since last time."""
+def new_events(ledger: IO[str]) -> Iterator[Event]:
+    """Yield the events that were appended to an open ledger since last time, one a message."""
     while True:
         position = ledger.tell()
         line = ledger.readline()
         if not line.endswith('\n'):  # it is still being written
             ledger.seek(position)
             return
-        yield json.loads(line)
+        yield from singly(json.loads(line))
 
 
 def wait_until_flowing(

@@ -89,7 +89,22 @@ def test_the_order_of_the_earlier_copies_does_not_matter(earlier, later, queue_t
     assert copies.explain(shuffled, later, queue_type) == copies.explain(earlier, later, queue_type)
 
 
+def test_where_nothing_is_flagged_only_an_acknowledgement_contradicts_a_copy():
+    held = copy(settled=False)
+    assert copies.explain([held], copy(), 'classic', has_flags=False) == REDELIVERED
+    assert copies.explain([copy()], copy(), 'classic', has_flags=False) == REPLAYED
+
+
 # ---- what the audit can tell
+
+
+@pytest.mark.parametrize('channel, explanation', [(1, REPLAYED), (2, REDELIVERED)])
+def test_a_broker_that_restarted_may_forget_the_flag_but_not_on_an_open_channel(
+    channel, explanation
+):
+    both = [copy(settled=False), copy(channel=channel)]
+    found = copies.explain_all(both, set(), True, 'classic', may_forget=True)
+    assert found == explanation
 
 
 @pytest.mark.parametrize(

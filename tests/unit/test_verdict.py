@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 import audit
 from siamese import verdict
+from siamese.evidence import Evidence
 
 OF_A_CHANNEL = 'connected', 'disconnected', 'closed'
 
@@ -25,8 +26,20 @@ def sent(id, attempt=1, digest='d', answer='confirmed'):
     return [attempted, line('alice', answer, id, attempt)] if answer else [attempted]
 
 
-def seen(id, attempt=1, by='carol', epoch=1, redelivered=False, digest='d', event='acked'):
-    return line(by, event, id, attempt, epoch, redelivered=redelivered, digest=digest)
+def seen(id, attempt=1, by='carol', epoch=1, redelivered=False, digest='d', event='acked', **facts):
+    return line(by, event, id, attempt, epoch, redelivered=redelivered, digest=digest, **facts)
+
+
+def connected(by, **facts):
+    return line(by, 'connected', broker='a broker', **facts)
+
+
+def both(event, at, **facts):
+    """Return the lines of carol and dave that tell of their channel at a time."""
+    facts.update(at=at)
+    if event == 'connected':
+        facts.update(broker='a broker')
+    return [line(by, event, **facts) for by in ('carol', 'dave')]
 
 
 CLOSED = [line('carol', 'closed'), line('dave', 'closed')]
@@ -69,6 +82,32 @@ CASES = {  # name: (ledger, what is found, exit status)
         {'redelivered', 'ok'},
         0,
     ),
+    'redelivered to a consumer that was killed, though acknowledged and closed': (
+        [*sent('1'), seen('1'), line('carol', 'closed'), seen('1', by='dave', redelivered=True)],
+        {'duplicated', 'ok'},
+        1,
+    ),
+    'redelivered, unacked and lost, though acknowledged and closed': (
+        [
+            *sent('1'),
+            seen('1'),
+            line('carol', 'closed'),
+            seen('1', by='dave', redelivered=True, event='unacked'),
+            line('dave', 'disconnected'),
+        ],
+        {'duplicated', 'ok'},
+        1,
+    ),
+    'acknowledged and closed after others that no ledger tells of': (
+        [
+            *sent('1'),
+            seen('1', redelivered=True),
+            line('carol', 'closed'),
+            seen('1', by='dave', redelivered=True),
+        ],
+        {'redelivered', 'ok'},
+        0,
+    ),
     'redelivered twice, closed twice': (
         [
             *sent('1'),
@@ -81,11 +120,39 @@ CASES = {  # name: (ledger, what is found, exit status)
         {'duplicated'},
         1,
     ),
-    'redelivered without flag by LavinMQ': (
+    'redelivered without flag, after the broker was killed': (
         [
-            line('dave', 'connected', broker='LavinMQ 2.9'),
+            *both('connected', at=1, epoch=1),
             *sent('1'),
+            {**seen('1'), 'at': 2},
+            *both('disconnected', at=3, epoch=1),
+            *both('connected', at=5, epoch=2),
+            {**seen('1', by='dave', epoch=2), 'at': 6},
+            line('dave', 'closed', epoch=2),
+        ],
+        {'redelivered', 'ok'},
+        0,
+    ),
+    'redelivered without flag, though the broker was up': (
+        [
+            *both('connected', at=1, epoch=1),
+            *sent('1'),
+            {**seen('1'), 'at': 2},
+            {**line('carol', 'disconnected'), 'at': 3},
+            {**connected('erin', epoch=2), 'at': 4},
+            {**seen('1', by='erin', epoch=2), 'at': 5},
+            {**line('dave', 'closed'), 'at': 6},
+        ],
+        {'duplicated', 'ok'},
+        1,
+    ),
+    'redelivered without flag by a broker that has none': (
+        [
+            connected('carol', flags_redelivered=False),
+            *sent('1'),
+            seen('1', event='rejected'),
             seen('1'),
+            line('carol', 'disconnected'),
             seen('1', by='dave'),
             line('dave', 'closed'),
         ],
@@ -164,6 +231,16 @@ CASES = {  # name: (ledger, what is found, exit status)
         {'ack_lost', 'ok'},
         0,
     ),
+    'lost between nodes, and the second consumer was killed': (
+        [
+            line(by, 'connected', broker='RabbitMQ', queue='q', queue_type='quorum')
+            for by in ('carol', 'dave')
+        ]
+        + [*sent('1'), seen('1'), line('carol', 'closed')]
+        + [seen('1', by='dave', redelivered=True)],
+        {'ack_lost', 'ok'},
+        0,
+    ),
     'twice from a quorum queue, not flagged': (
         [
             line(by, 'connected', broker='RabbitMQ', queue='q', queue_type='quorum')
@@ -213,6 +290,70 @@ def test_each_finding_has_its_verdict(case, audit_of):
         kinds -= {'ok'}
     assert kinds == expected
     assert audit_of(events)[0] == status
+
+
+def in_order(ids, sender_epoch=1, priority=0):
+    """Return the lines of messages that are published one after the other."""
+    return [
+        {**event, 'epoch': sender_epoch, 'priority': priority} for id in ids for event in sent(id)
+    ]
+
+
+ORDERS = {  # name: (what is published, what comes, which of them come too late)
+    'in order': (in_order('123'), [seen('1'), seen('2'), seen('3')], []),
+    'swapped': (in_order('123'), [seen('2'), seen('1'), seen('3')], ['1 (after 2)']),
+    'one far too late': (
+        in_order('1234'),
+        [seen('2'), seen('3'), seen('4', event='rejected'), seen('1')],
+        ['1 (after 4)'],
+    ),
+    'to two consumers': (in_order('12'), [seen('2'), seen('1', by='dave')], []),
+    'over another channel': (in_order('12'), [seen('2'), seen('1', epoch=2)], []),
+    'from two channels': (
+        [*in_order('1'), *in_order('2', sender_epoch=2)],
+        [seen('2'), seen('1')],
+        [],
+    ),
+    'redelivered': (in_order('12'), [seen('2'), seen('1', redelivered=True)], []),
+    'flagged, and in between': (
+        in_order('123'),
+        [seen('3', redelivered=True), seen('2'), seen('1')],
+        ['1 (after 2)'],
+    ),
+    'republished': ([*in_order('12'), *sent('1', 2)], [seen('2'), seen('1', 2)], []),
+    'priorities': (
+        [*in_order('1', priority=1), *in_order('2', priority=2)],
+        [seen('2'), seen('1')],
+        [],
+    ),
+    'in a ledger of an older version': ([*sent('1'), *sent('2')], [seen('2'), seen('1')], []),
+    'from among the dead': (in_order('12'), [seen('2'), seen('1', died=True)], []),
+    'twice': (in_order('12'), [seen('1'), seen('2'), seen('1', by='carol')], []),
+    'of a queue that drops': (
+        [connected('carol', queue='q', arguments={'x-message-ttl': 1}), *in_order('12')],
+        [seen('2'), seen('1')],
+        [],
+    ),
+    'of a quorum queue': (
+        [connected('carol', queue='q', queue_type='quorum'), *in_order('12')],
+        [seen('2'), seen('1')],
+        [],
+    ),
+    'where nothing is flagged': (
+        [connected('carol', flags_redelivered=False), *in_order('12')],
+        [seen('2'), seen('1')],
+        [],
+    ),
+}
+
+
+@pytest.mark.parametrize('case', ORDERS)
+def test_what_comes_after_a_later_one_is_out_of_order(case):
+    published, came, late = ORDERS[case]
+    found = verdict.audit([*published, *came])
+    assert found['out_of_order'] == late
+    assert any('out of order' in note for note in found['notes']) == ('quorum' in case)
+    assert (verdict.judge(found).exit_status == 1) == bool(late or found['duplicated'])
 
 
 def expiring(id, at, exchange='news', ttl='10000'):
@@ -463,3 +604,92 @@ def test_what_strangers_write_cannot_forge_the_report(audit_of):
 def test_messages_without_id_are_told_apart():
     events = [*sent('1'), seen('1'), seen(None, digest='a' * 64), seen(None, digest='b' * 64)]
     assert len(verdict.audit(events)['unexpected']) == 2
+
+
+# ---- sizes with which nothing but linear work ends
+
+
+COPIES = 60_000
+
+
+@pytest.mark.parametrize('attempts', [1, COPIES])
+def test_very_many_copies_of_one_message(attempts):
+    events = sent('1')
+    for number in range(COPIES):
+        attempt = 1 + number % attempts
+        events += sent('1', attempt + 1, answer='in_doubt')[1:]
+        events.append(seen('1', attempt, redelivered=True))
+    assert verdict.audit(events)['duplicated'] == ['1']
+
+
+def test_very_many_queues_with_very_many_mortal_messages():
+    listeners = 2_000
+    messages = 1_500
+    events = [
+        {**connected('carol', epoch=number, exchange='news', queue=f'q{number}'), 'at': 1}
+        for number in range(listeners)
+    ]
+    for number in range(messages):
+        events += expiring(f'm{number}', at=2)
+    events.append(seen('m0'))
+    found = verdict.audit(events)
+    assert len(found['expired']) == messages
+    assert found['expired'][1] == f'm1 in {listeners} queues'
+
+
+def test_very_many_connections_of_one_queue():
+    events = []
+    for number in range(15_000):
+        channel = connected('carol', epoch=number, exchange='news', queue='q', at=number)
+        ended = line('carol', 'disconnected', epoch=number, at=number + 0.5)
+        events += [channel, *expiring(f'm{number}', at=number), ended]
+    events.append({**seen('m0', epoch=0), 'at': 0})
+    assert len(verdict.audit(events)['expired']) == 14_999
+
+
+def test_what_is_alike_is_kept_once():
+    """A ledger of a million lines is read into less memory than its text."""
+    evidence = Evidence()
+    text = json.dumps(seen('1', digest='d' * 64))
+    evidence.add_all(json.loads(text) for _ in range(1_000))
+    arrivals = evidence.messages['1'].arrivals
+    assert len(arrivals) == 1_000
+    assert len({id(arrival) for arrival in arrivals}) == 1
+
+
+# ---- what is still in the queues
+
+
+def in_queue(name, **figures):
+    return {
+        'at': 0,
+        'by': '',
+        'run': '',
+        'epoch': 0,
+        'event': 'queue',
+        'queue': name,
+        'policy': {},
+        **figures,
+    }
+
+
+ASKED = [
+    in_queue('q', messages=1200),
+    in_queue('r\n', messages=1),
+    in_queue('s'),
+    in_queue('t', messages=0),
+]
+
+
+def test_where_messages_are_lost_the_queues_that_are_not_empty_are_named():
+    found = verdict.audit([*sent('1'), *sent('2'), seen('1'), *ASKED])
+    begins = [note.partition(' (')[0].partition(';')[0] for note in found['notes']]
+    assert begins == [
+        'not drained: 1 message still in r\\n',
+        'not drained: 1,200 messages still in q',
+        'not known: how many messages are still in s',
+    ]
+
+
+def test_where_nothing_is_lost_it_does_not_matter_what_is_in_the_queues():
+    assert verdict.audit([*sent('1'), seen('1'), *ASKED])['notes'] == []
