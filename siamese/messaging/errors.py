@@ -24,6 +24,7 @@ from siamese.messaging.handshake import Unusable, address_of, ask_again
 # The exit status of a run that could not tell.
 UNKNOWN = 3
 
+CONNECTION_FORCED = 320
 ACCESS_REFUSED = 403
 PRECONDITION_FAILED = 406
 FRAME_ERROR = 501
@@ -44,10 +45,10 @@ CODES_OF_BAD_FRAMES = (
 
 # CONNECTION_FORCED, RESOURCE_ERROR and INTERNAL_ERROR: the broker is being
 # stopped, is short of something, or its virtual host is down.
-CODES_THAT_HEAL = (320, 506, 541)
+CODES_THAT_HEAL = (CONNECTION_FORCED, 506, 541)
 
 # What brokers say of a limit of connections or queues: connection limit (10) is reached.
-LIMIT = 'is reached'
+LIMIT = 'limit'
 
 # What a declaration meets, and what changes: a token that expires or an exclusive
 # consumer; a queue that is not there, or whose node is down; a lock that a lost
@@ -55,14 +56,23 @@ LIMIT = 'is reached'
 CODES_OF_STATES = (ACCESS_REFUSED, 404, 405, 504)
 STATES = (LIMIT, 'disk', 'timed out')
 
+# What is declared, and what reads and settles: no message of ours can be the cause there.
+DECLARATIONS = ('queue.declare', 'exchange.declare', 'queue.bind')
+PUBLISH = 'basic.publish'
+
+# The names in a reply tell nothing of its meaning.
+NAMES = re.compile(r"""'[^']*'""")
+
 CLOSED_BY_BROKER = (ChannelClosedByBroker, ConnectionClosedByBroker)
 
-# What brokers say of a queue or an exchange that exists with other properties:
-# RabbitMQ, and LavinMQ.
-ABOUT_ARGUMENTS = ('inequivalent', 'other arguments')
+# What brokers say of a queue or an exchange that exists with other properties, where they
+# do not say which method they refuse: RabbitMQ, LavinMQ, OtterMQ.
+ABOUT_ARGUMENTS = ('inequivalent', 'other arguments', 'different properties')
+
+QUEUE_OR_EXCHANGE = re.compile(r"""\b(queue|exchange) '[^']*'""")
 
 # What they say of a name that they keep for themselves.
-ABOUT_NAMES = ('reserved', 'forbidden, please choose another')
+ABOUT_NAMES = ('reserved', 'choose another')
 
 # PRECONDITION_FAILED for another reason than a message says one of these.
 NOT_ABOUT_A_MESSAGE = (
@@ -75,6 +85,9 @@ NOT_ABOUT_A_MESSAGE = (
 
 # ACCESS_REFUSED for another reason than a missing permission says one of these.
 NOT_ABOUT_PERMISSIONS = (*ABOUT_NAMES, 'exclusive', LIMIT)
+
+TOKEN_EXPIRED = f'the token has expired; {credentials.REMEDY}'
+LIMIT_REACHED = 'the broker refuses the queue: {}; delete others, or ask for a higher limit'
 
 # The classes of pika's errors before a connection is open.
 AT_LOGIN = (ProbableAuthenticationError, ProbableAccessDeniedError, IncompatibleProtocolError)
@@ -141,12 +154,28 @@ def is_poison(error: BaseException) -> bool:
 
     Its properties, its headers or its size can be the cause.
     """
+    if refused_method(error) not in ('', PUBLISH):
+        return False
     if isinstance(error, ChannelClosedByBroker):
         is_precondition = error.reply_code == PRECONDITION_FAILED
         return is_precondition and not _says(error, *NOT_ABOUT_A_MESSAGE)
     if isinstance(error, ConnectionClosedByBroker):
         return error.reply_code in CODES_OF_BAD_FRAMES
     return False
+
+
+def refused_method(error: BaseException) -> str:
+    """Return the method over which the broker closed, for example queue.declare, if it said so."""
+    return str(getattr(error, 'refused', ''))
+
+
+def is_about_declaring(error: BaseException, declaring: bool) -> bool:
+    """Return whether the broker closed over a declaration.
+
+    Where it does not name the method it is one until everything is declared.
+    """
+    refused = refused_method(error)
+    return refused in DECLARATIONS or (declaring and not refused)
 
 
 def is_silence(error: BaseException) -> bool:
@@ -167,11 +196,27 @@ def permission_denied(
     )
 
 
+def exists_with_other_properties(error: BaseException, queue: str) -> bool:
+    """Return whether a channel was closed because this queue exists, declared otherwise."""
+    return (
+        isinstance(error, ChannelClosedByBroker)
+        and error.reply_code == PRECONDITION_FAILED
+        and (refused_method(error) in DECLARATIONS or _says(error, *ABOUT_ARGUMENTS))
+        and f"'{queue}'" in str(error.reply_text)
+    )
+
+
 def token_expired(error: BaseException, login: PlainCredentials) -> bool:
-    """Return whether a channel was closed because the token has expired."""
+    """Return whether a channel or a connection was closed because the token has expired.
+
+    RabbitMQ up to 4.2 refuses what needs a permission, 4.3 closes the connection.
+    """
     if not isinstance(login, credentials.TokenCredentials):
         return False
-    if getattr(error, 'reply_code', 0) != ACCESS_REFUSED:
+    code = getattr(error, 'reply_code', 0)
+    if isinstance(error, ConnectionClosedByBroker):
+        return code == CONNECTION_FORCED and time.time() >= login.expires
+    if code != ACCESS_REFUSED:
         return False
     # A reply has 255 bytes. After a long name the reason does not fit into it.
     if _says(error, 'oauth2 returned an error'):
@@ -180,7 +225,8 @@ def token_expired(error: BaseException, login: PlainCredentials) -> bool:
 
 
 def _says(error: BaseException, *words: str) -> bool:
-    text = str(error.args)
+    """Return whether an error says one of these words, outside of the names that it quotes."""
+    text = NAMES.sub('', str(getattr(error, 'reply_text', '') or error.args))
     return any(word in text for word in words)
 
 
@@ -210,7 +256,8 @@ def fatal_failure(
         return Failure(why, UNKNOWN)
     failure = None
     if isinstance(error, ChannelClosedByBroker):
-        failure = _channel_failure(error, endpoint.credentials)
+        failure = _channel_failure(error, endpoint.credentials, declaring)
+    failure = failure or _expiry_failure(error, endpoint.credentials)
     failure = failure or _login_failure(error, endpoint)
     failure = failure or _tls_failure(error, endpoint)
     if declaring:
@@ -248,6 +295,14 @@ def _declaration_failure(error: BaseException) -> Failure | None:
     )
 
 
+def _expiry_failure(error: BaseException, login: PlainCredentials) -> Failure | None:
+    """The broker closed the connection because the token has expired, and there is no other."""
+    is_connection = isinstance(error, ConnectionClosedByBroker)
+    if is_connection and token_expired(error, login) and not login.command:
+        return Failure(TOKEN_EXPIRED, UNKNOWN)
+    return None
+
+
 def _login_failure(
     error: BaseException,
     endpoint: pika.ConnectionParameters,
@@ -262,7 +317,7 @@ def _login_failure(
         return None
     code = int(closed[1])
     reply = closed[2]
-    if code in CODES_THAT_HEAL or LIMIT in reply:
+    if code in CODES_THAT_HEAL or LIMIT in NAMES.sub('', reply):
         return None
     login = endpoint.credentials
     user = credentials.login_name(login)
@@ -348,13 +403,14 @@ def _alert_failure(why: str, server: str) -> Failure | None:
 def _channel_failure(
     error: ChannelClosedByBroker,
     login: PlainCredentials,
+    declaring: bool,
 ) -> Failure | None:
     """The broker closed a channel because of one of our requests."""
     message = ''
     if error.reply_code == ACCESS_REFUSED:
         message = _access_refused(error, login)
     elif error.reply_code == PRECONDITION_FAILED:
-        message = _precondition_failed(error)
+        message = _precondition_failed(error, declaring)
     if not message:
         return None
     return Failure(message, UNKNOWN)
@@ -368,26 +424,42 @@ def _access_refused(
     if _says(error, *ABOUT_NAMES):
         return f'the broker refuses the name: {reply}; choose another'
     if _says(error, LIMIT):
-        return f'the broker refuses the queue: {reply}; delete others, or ask for a higher limit'
+        return LIMIT_REACHED.format(reply)
     if permission_denied(error, login):
         user = credentials.login_name(login)
         where = _where_permissions_are(login)
         return f'{user} lacks permission: {reply}; see {where}'
     if token_expired(error, login) and not login.command:
-        return f'the token has expired; {credentials.REMEDY}'
+        return TOKEN_EXPIRED
     return ''
 
 
-def _precondition_failed(error: ChannelClosedByBroker) -> str:
+def _precondition_failed(error: ChannelClosedByBroker, declaring: bool) -> str:
     reply = error.reply_text
+    declares = is_about_declaring(error, declaring)
     if _says(error, 'invalid arg'):
         return f'the broker refuses the queue: {reply}; see --queue-arg and --queue-type'
-    if _says(error, *ABOUT_ARGUMENTS):
+    if declares and _says(error, LIMIT):
+        return LIMIT_REACHED.format(reply)
+    if declares and _says(error, *STATES):
+        return ''
+    if declares or _says(error, *ABOUT_ARGUMENTS):
         return (
-            f'it exists with other properties: {reply}; '
+            f'{_what_exists(error)} exists with other properties: {reply}; '
             'delete it (see ./cleanup.py), or choose another name or --queue-type'
         )
     return ''
+
+
+def _what_exists(error: ChannelClosedByBroker) -> str:
+    """Return which queue or exchange a reply is about, as far as the broker tells."""
+    named = QUEUE_OR_EXCHANGE.search(str(error.reply_text))
+    if named:
+        return named[0]
+    noun = refused_method(error).partition('.')[0]
+    if noun in ('queue', 'exchange'):
+        return f'the {noun}'
+    return 'a queue or an exchange'
 
 
 def _where_permissions_are(login: PlainCredentials) -> str:

@@ -13,8 +13,10 @@ bench/RESULTS.md shows the gain.
 
 from __future__ import annotations
 
+import hashlib
 import struct
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import pika
@@ -22,7 +24,7 @@ from pika import spec
 
 from siamese.messaging import frames
 from siamese.messaging.messages import Message
-from siamese.messaging.properties import Properties, encode_with
+from siamese.messaging.properties import Properties, encode_with, text_of
 
 LONGEST_PAUSE = 64  # deliveries
 
@@ -52,6 +54,7 @@ class Shape:
     ) -> None:
         encoded = properties.encoded
         self.method = method
+        self.properties = properties
         self.body = body
         self.decoder = properties.decoder
         id_begin, id_end = frames.message_id_span(encoded)
@@ -68,6 +71,16 @@ class Shape:
         self.fields = struct.Struct(
             f'>{self.tag_at}sQ{len(self.middle)}s{id_end - id_begin}s{tail_bytes}s'
         )
+
+        decoded = properties.message_id or ''
+        found = encoded[id_begin:id_end]
+        # Not if pika reads these properties in another way than we do.
+        self.is_sound = text_of(found) == decoded
+
+    @cached_property
+    def digest(self) -> str:
+        """The SHA-256 of the body, in hexadecimal."""
+        return hashlib.sha256(self.body).hexdigest()
 
     def message_ids(self, buffer: bytes, at: int) -> list[bytes]:
         """Return the message_ids of the deliveries from `at` on that have this shape.
@@ -144,8 +157,9 @@ class Learner:
 
     def learn(self, shape: Shape) -> None:
         """Expect deliveries of this shape."""
-        self.shape = shape
         self.pause = self.next_pause
+        if shape.is_sound:
+            self.shape = shape
         self.next_pause = min(2 * self.next_pause, LONGEST_PAUSE)
 
 

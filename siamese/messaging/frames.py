@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 from functools import lru_cache
 
-from pika import frame, spec
+from pika import data, frame, spec
 
 FRAME_METHOD = spec.FRAME_METHOD
 FRAME_HEADER = spec.FRAME_HEADER
@@ -24,6 +24,7 @@ OVERHEAD_BYTES = PREFIX_BYTES + 1  # of a frame: the prefix and the end byte
 # class, weight, body size: the begin of a content header, before the properties
 CONTENT_PREFIX = struct.Struct('>HHQ')
 CONTENT_BYTES = CONTENT_PREFIX.size
+BASIC = struct.pack('>H', spec.Basic.INDEX)  # the class of all content
 
 # delivery tag, and an octet whose lowest bit is "redelivered" (basic.deliver) or
 # "multiple" (basic.ack)
@@ -41,24 +42,36 @@ def deliver_method(
     buffer: bytes,
     start: int,
     end: int,
-) -> spec.Basic.Deliver:
-    """Decode the arguments of a basic.deliver, which stand from `start` to `end`."""
+) -> spec.Basic.Deliver | None:
+    """Decode the arguments of a basic.deliver, which stand from `start` to `end`.
+
+    None if they do not fill that exactly.
+    """
+    if start >= end:
+        return None
     tag = start + 1 + buffer[start]
-    (consumer_tag,) = short_strings(buffer[start:tag])
+    names = tag + TAG_AND_BITS_BYTES
+    if names > end:
+        return None
+    consumer_tag = short_strings(buffer[start:tag])
+    exchange_and_key = short_strings(buffer[names:end])
+    if len(exchange_and_key) != 2:
+        return None
     delivery_tag, bits = TAG_AND_BITS.unpack_from(buffer, tag)
-    exchange, routing_key = short_strings(buffer[tag + TAG_AND_BITS_BYTES : end])
     return spec.Basic.Deliver(
-        consumer_tag,
+        *consumer_tag,
         delivery_tag,
         bool(bits & 1),
-        exchange,
-        routing_key,
+        *exchange_and_key,
     )
 
 
 @lru_cache(maxsize=1000)
 def short_strings(encoded: bytes) -> list[str]:
-    """Decode consecutive AMQP short strings; bytes that are not UTF-8 are escaped."""
+    """Decode consecutive AMQP short strings; bytes that are not UTF-8 are escaped.
+
+    There are none if the last one is cut short.
+    """
     texts = []
     at = 0
     while at < len(encoded):
@@ -66,6 +79,8 @@ def short_strings(encoded: bytes) -> list[str]:
         text = encoded[at + 1 : end]
         texts.append(text.decode(errors='backslashreplace'))
         at = end
+    if at > len(encoded):
+        return []
     return texts
 
 
@@ -115,17 +130,21 @@ BEFORE_MESSAGE_ID = (
     (1 << 8, SHORT_STRING),  # expiration
 )
 FLAG_MESSAGE_ID = 1 << 7
+MORE_FLAGS = 1
 
 
 def message_id_span(encoded: bytes) -> tuple[int, int]:
     """Return where the text of the message_id begins and ends in encoded properties.
 
-    Both are the length of `encoded` if there is none, or if the properties are cut short.
+    Both are the length of `encoded` if there is none, or if it is not sure where: the
+    properties are cut short, have more flags, or a table that is longer than it says.
     """
     none = (len(encoded), len(encoded))
     if len(encoded) < FLAG_BYTES:
         return none
     flags = int.from_bytes(encoded[:FLAG_BYTES], 'big')
+    if flags & MORE_FLAGS:
+        return none
     at = FLAG_BYTES
     for flag, kind in BEFORE_MESSAGE_ID:
         if flags & flag:
@@ -139,10 +158,24 @@ def message_id_span(encoded: bytes) -> tuple[int, int]:
 
 
 def property_bytes(encoded: bytes, at: int, kind: int) -> int:
-    """Return how many bytes the property at `at` has; 1 if it begins beyond the end."""
+    """Return how many bytes the property at `at` has; all if it is not sure."""
+    if kind == OCTET:
+        return 1
     if kind == SHORT_STRING and at < len(encoded):
         return 1 + encoded[at]
     if kind == TABLE and at + LENGTH_OF_TABLE.size <= len(encoded):
-        (size,) = LENGTH_OF_TABLE.unpack_from(encoded, at)
-        return LENGTH_OF_TABLE.size + int(size)
-    return 1
+        return table_bytes(encoded, at)
+    return len(encoded)
+
+
+def table_bytes(encoded: bytes, at: int) -> int:
+    """Return how many bytes the table at `at` has; all if pika reads more or less of it."""
+    (size,) = LENGTH_OF_TABLE.unpack_from(encoded, at)
+    size += LENGTH_OF_TABLE.size
+    try:
+        _, end = data.decode_table(encoded, at)
+    except Exception:  # noqa: BLE001  as invalid bytes may raise any
+        return len(encoded)
+    if end != at + size:
+        return len(encoded)
+    return int(size)

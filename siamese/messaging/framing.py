@@ -14,6 +14,8 @@ version.
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
@@ -21,7 +23,7 @@ from typing import Any
 import pika
 from pika import frame, spec
 
-from siamese.messaging import frames, handshake
+from siamese.messaging import frames, handshake, size_limits
 from siamese.messaging.fast_path import ACK_FRAME, AckRun, Learner, Shape, Template, acks_at
 from siamese.messaging.properties import Properties, PropertiesDecoder
 
@@ -40,10 +42,28 @@ class Channel(pika.channel.Channel):
 
     connection: Connection
     on_ack: Callable[[frame.Method], None] | None = None
+    asked_at = math.inf  # time.monotonic() of the request that is not answered yet
+    refused = ''  # the method over which the broker closed the channel, if it says that
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.consumed: dict[str, str] = {}  # queues by consumer tag
         self.run_callbacks: dict[str, Callable[..., None]] = {}  # by consumer tag
         super().__init__(*args, **kwargs)
+
+    @property
+    def awaited(self) -> str:
+        """The method that the broker has not answered yet, for example queue.declare, or ''."""
+        return (self._blocking or '').lower()
+
+    def _rpc(self, *args: Any, **kwargs: Any) -> None:
+        was_blocking = self._blocking
+        super()._rpc(*args, **kwargs)
+        if self._blocking and not was_blocking:
+            self.asked_at = time.monotonic()
+
+    def _on_close_from_broker(self, method_frame: frame.Method) -> None:
+        self.refused = handshake.refused_method(method_frame.method)
+        super()._on_close_from_broker(method_frame)
 
     def confirm_delivery(
         self,
@@ -55,11 +75,13 @@ class Channel(pika.channel.Channel):
 
     def basic_consume(
         self,
+        queue: str,
         *args: Any,
         on_run_callback: Callable[..., None] | None = None,
         **kwargs: Any,
     ) -> str:
-        consumer_tag = str(super().basic_consume(*args, **kwargs))
+        consumer_tag = str(super().basic_consume(queue, *args, **kwargs))
+        self.consumed[consumer_tag] = queue
         if on_run_callback:
             self.run_callbacks[consumer_tag] = on_run_callback
         return consumer_tag
@@ -77,6 +99,12 @@ class Channel(pika.channel.Channel):
         if not self.consumer(consumer_tag):
             return None
         return self.run_callbacks.get(consumer_tag)
+
+    def is_between_messages(self) -> bool:
+        """Return whether no message is under way, of which more frames are to come."""
+        parts = self._content_assembler
+        is_begun = parts._method_frame or parts._header_frame or parts._body_fragments
+        return not is_begun
 
     def basic_publish(
         self,
@@ -123,8 +151,11 @@ class Connection(handshake.Connection):
     """A SelectConnection that collects what it has to write.
 
     Its owner calls flush() before and after each turn of the loop.
-    `emitted_size` is how many bytes wait for flush().
+    `emitted_size` is how many bytes wait for flush(). `has_more`: the last read brought as
+    much as it could, so more is there.
     """
+
+    has_more = False
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.emitted: list[bytes] = []
@@ -139,6 +170,7 @@ class Connection(handshake.Connection):
 
         It all stays here while the transport has much left to send.
         """
+        self.ioloop.before_sending()
         if not self.emitted or not self._transport:
             return
         if self._get_write_buffer_size() < CHUNK_BYTES:
@@ -155,6 +187,14 @@ class Connection(handshake.Connection):
                 data = data[transport._sock.send(data) :]
         if data:
             super()._adapter_emit_data(data)
+
+    def awaited(self) -> tuple[str, float]:
+        """Return the method that was not answered for longest, and for how long; '' without one."""
+        waiting = [channel for channel in self._channels.values() if channel.awaited]
+        if not waiting:
+            return '', 0.0
+        oldest = min(waiting, key=lambda channel: channel.asked_at)
+        return oldest.awaited, time.monotonic() - oldest.asked_at
 
     def abort(self, why: Exception) -> None:
         """Drop the connection; `why` becomes the reason of the loss."""
@@ -178,6 +218,7 @@ class Connection(handshake.Connection):
         super()._proto_connection_made(transport)
 
     def _on_data_available(self, data_in: bytes) -> None:
+        self.has_more = len(data_in) == CHUNK_BYTES
         buffer = self._frame_buffer + data_in
         self.bytes_received += len(data_in)
         self._frame_buffer = b''
@@ -214,9 +255,11 @@ class Connection(handshake.Connection):
         if kind not in handshake.FRAME_TYPES:
             self._end_over(buffer[at:])
             return 0
+        size_limits.check_frame(kind, size, self.params.frame_max)
         if len(buffer) <= end:
             return 0
-        if kind == frames.FRAME_HEADER:
+        is_header = kind == frames.FRAME_HEADER and buffer.startswith(frames.BASIC, start)
+        if is_header and buffer[end] == frames.FRAME_END:
             self._take_header(number, buffer[start:end])
             return size + frames.OVERHEAD_BYTES
         taken, value = frame.decode_frame(buffer[at : end + 1])
@@ -227,6 +270,7 @@ class Connection(handshake.Connection):
     def _take_header(self, number: int, payload: bytes) -> None:
         """Process a content header that arrives apart from its delivery."""
         _, _, body_size = frames.CONTENT_PREFIX.unpack_from(payload)
+        size_limits.check_body(body_size)
         properties = Properties(payload[frames.CONTENT_BYTES :], self.decoder)
         self._process_frame(frame.Header(number, body_size, properties))
 
@@ -249,7 +293,7 @@ class Connection(handshake.Connection):
         _, number, _ = frames.FRAME_PREFIX.unpack_from(buffer, at)
         channel = self._channels.get(number)
         consumer = channel and channel.run_consumer(shape.method.consumer_tag)
-        if not consumer:
+        if not consumer or not channel.is_between_messages():
             return 0
         self.learner.found_run()
         consumer(channel, shape, shape.tag(buffer, at), message_ids)
@@ -267,24 +311,26 @@ class Connection(handshake.Connection):
         content = header + frames.PREFIX_BYTES
         if len(buffer) < content + frames.CONTENT_BYTES:
             return 0
-        kind, header_number, size = frames.FRAME_PREFIX.unpack_from(buffer, header)
-        _, _, body_size = frames.CONTENT_PREFIX.unpack_from(buffer, content)
-        body = header + size + frames.OVERHEAD_BYTES
+        prefix = frames.FRAME_PREFIX.unpack_from(buffer, header)
+        class_id, _, body_size = frames.CONTENT_PREFIX.unpack_from(buffer, content)
+        body = header + prefix[-1] + frames.OVERHEAD_BYTES
         end = body + body_size + frames.OVERHEAD_BYTES
         if (
             len(buffer) < end
-            or kind != frames.FRAME_HEADER
-            or header_number != number
-            or buffer[end - 1] != frames.FRAME_END
+            or class_id != spec.Basic.INDEX
+            or not 0 < body_size <= self._body_max_length
+            or body < content + frames.CONTENT_BYTES
+            or prefix[:-1] != (frames.FRAME_HEADER, number)
             or frames.FRAME_PREFIX.unpack_from(buffer, body)
             != (frames.FRAME_BODY, number, body_size)
+            or not buffer[header - 1] == buffer[body - 1] == buffer[end - 1] == frames.FRAME_END
         ):
             return 0
         channel = self._channels.get(number)
         arguments = at + frames.PREFIX_BYTES + frames.METHOD_ID_BYTES
         method = frames.deliver_method(buffer, arguments, header - 1)
-        consumer = channel and channel.consumer(method.consumer_tag)
-        if not consumer:
+        consumer = method and channel and channel.consumer(method.consumer_tag)
+        if not consumer or not channel.is_between_messages():
             return 0
         encoded = buffer[content + frames.CONTENT_BYTES : body - 1]
         properties = Properties(encoded, self.decoder)

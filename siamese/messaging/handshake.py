@@ -24,6 +24,7 @@ from pika.exceptions import (
 )
 
 from common import bracketed
+from siamese.messaging import size_limits
 
 # How long a server that says nothing may take to answer in other words.
 ANSWER_TIMEOUT_S = 0.7
@@ -104,8 +105,37 @@ def address_of(endpoint: pika.ConnectionParameters) -> str:
 # ---- a connection that listens to it
 
 
+def refused_method(close: spec.Channel.Close | spec.Connection.Close) -> str:
+    """Return the method over which a broker closes, for example queue.declare, or ''."""
+    refused = spec.methods.get(close.class_id << 16 | close.method_id)
+    return refused.NAME.lower() if refused else ''
+
+
 class Connection(pika.SelectConnection):
-    """A SelectConnection that ends with Unusable where the server cannot be used."""
+    """A SelectConnection that ends with Unusable where the server cannot be used.
+
+    refused: the method over which the broker closed it, if it says that; is_ending: the
+    broker closes it, and what still comes means nothing.
+    """
+
+    refused = ''
+    is_ending = False
+
+    @property
+    def publisher_confirms(self) -> bool:
+        """Whether confirm.select may be tried: always, unless the broker's table says no."""
+        capabilities = self.server_capabilities
+        return not capabilities or bool(capabilities.get('publisher_confirms'))
+
+    @property
+    def basic_nack(self) -> bool:
+        """The same: pika wants both for confirms, but a broker without basic.nack confirms too."""
+        return self.publisher_confirms
+
+    def _on_connection_close_from_broker(self, method_frame: frame.Method) -> None:
+        self.is_ending = True
+        self.refused = refused_method(method_frame.method)
+        super()._on_connection_close_from_broker(method_frame)
 
     def _on_data_available(self, data_in: bytes) -> None:
         received = self._frame_buffer + data_in
@@ -113,6 +143,14 @@ class Connection(pika.SelectConnection):
             self._end_over(received)
         else:
             super()._on_data_available(data_in)
+
+    def _read_frame(self) -> tuple[int, frame.Frame | None]:
+        """Read a frame as pika does, but none that is too large."""
+        size_limits.check_first_frame(self._frame_buffer, self.params.frame_max)
+        taken, value = super()._read_frame()
+        if isinstance(value, frame.Header):
+            size_limits.check_body(value.body_size)
+        return taken, value
 
     def _end_over(self, received: bytes) -> None:
         """End the connection over bytes that begin no frame of AMQP 0-9-1."""
@@ -169,7 +207,9 @@ def ask_again(endpoint: pika.ConnectionParameters) -> BaseException | None:
         pass  # it may have closed the connection because it waited for TLS
     if not spoken and not endpoint.ssl_options and speaks_tls(endpoint):
         spoken = 'TLS'
-    if spoken in ('', 'AMQP 0-9-1'):
+    # A broker refuses HTTP by what it likes best:
+    # RabbitMQ 4 by AMQP 1.0.
+    if not spoken or spoken.startswith('AMQP'):
         return None
     return wrong_protocol(endpoint, spoken)
 

@@ -60,11 +60,21 @@ class Poller(SelectPoller):
         self.is_beyond_select = max(self._fd_handlers) >= SELECT_LIMIT
 
 
+def nothing() -> None:
+    """Do nothing."""
+
+
 class Loop(IOLoop):
-    """A loop that its owner turns."""
+    """A loop that its owner turns.
+
+    before_sending() is called before anything that was collected goes to a socket.
+    """
+
+    before_sending: Callable[[], None]
 
     def __init__(self) -> None:
         super().__init__()
+        self.before_sending = nothing
         self.activate_poller()
 
     @staticmethod

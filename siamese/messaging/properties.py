@@ -9,6 +9,8 @@ from typing import Any
 
 import pika
 
+from siamese.messaging import frames
+
 
 class PropertiesDecoder:
     """Decodes the properties of one connection, and remembers the last ones.
@@ -44,11 +46,11 @@ class PropertiesDecoder:
         message_id = decoded.message_id
         if not isinstance(message_id, str) or not message_id.isascii():
             return
-        short_string = bytes([len(message_id)]) + message_id.encode()
-        if encoded.count(short_string) != 1:
-            return
-        head, _, self.tail = encoded.partition(short_string)
-        self.head = head + short_string[:1]
+        begin, end = frames.message_id_span(encoded)
+        if not message_id or encoded[begin:end] != message_id.encode():
+            return  # pika reads these properties in another way than we do
+        self.head = encoded[:begin]
+        self.tail = encoded[end:]
         self.size = len(encoded)
         self.attributes = vars(decoded)
 
@@ -82,12 +84,18 @@ class Properties(pika.BasicProperties):
         if size == decoder.size and encoded.startswith(head) and encoded.endswith(tail):
             attributes.update(decoder.attributes)
             message_id = encoded[len(head) : size - len(tail)]
-            attributes['message_id'] = message_id.decode(
-                errors='backslashreplace',
-            )
+            attributes['message_id'] = text_of(message_id)
         else:
             attributes.update(vars(decoder.decode(encoded)))
         return attributes[name]
+
+
+def text_of(short_string: bytes) -> str | bytes:
+    """Decode a short string as pika does: what is not UTF-8 stays as it is."""
+    try:
+        return short_string.decode()
+    except UnicodeDecodeError:
+        return short_string
 
 
 def encode_with(

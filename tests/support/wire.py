@@ -1,5 +1,7 @@
 """Bytes as a broker sends them, and connections without a socket that read them."""
 
+from types import SimpleNamespace
+
 import pika
 from pika import frame, spec
 from pika.callback import CallbackManager
@@ -125,6 +127,7 @@ def without_socket(kind):
     connection.frames_sent = 0
     connection._frame_buffer = b''
     connection._body_max_length = BODY_MAX
+    connection.params = SimpleNamespace(frame_max=FRAME_MAX)
     connection._channels = {}
     return connection
 

@@ -58,11 +58,17 @@ FATAL = [
     ),
     (
         exceptions.ChannelClosedByBroker(406, "inequivalent arg 'durable'"),
-        'it exists with other properties: ',
+        'a queue or an exchange exists with other properties: ',
+    ),
+    (
+        exceptions.ChannelClosedByBroker(
+            406, "inequivalent arg 'type' for exchange 'x' in vhost 'v'"
+        ),
+        "exchange 'x' exists with other properties: ",
     ),
     (
         exceptions.ChannelClosedByBroker(406, "Existing queue 'q' declared with other arguments"),
-        'it exists with other properties: ',  # LavinMQ
+        "queue 'q' exists with other properties: ",  # LavinMQ
     ),
     (
         closed(exceptions.ProbableAuthenticationError, 403, 'ACCESS_REFUSED - no'),
@@ -148,7 +154,7 @@ def test_errors_that_may_heal(endpoint, error, declaring):
     [
         exceptions.ConnectionClosedByBroker(542, 'Unsupported queue declare argument'),
         exceptions.ChannelClosedByBroker(540, 'NOT_IMPLEMENTED'),
-        exceptions.ChannelClosedByBroker(406, 'PRECONDITION_FAILED - another reason'),
+        exceptions.ChannelClosedByBroker(530, 'NOT_ALLOWED'),
     ],
 )
 def test_what_a_broker_says_to_a_declaration_does_not_heal(endpoint, error):
@@ -191,3 +197,40 @@ def test_an_expired_token_ends_the_run_unless_a_command_brings_the_next(endpoint
 )
 def test_poison_is_what_the_broker_closes_for_because_of_a_message(error, poison):
     assert errors.is_poison(error) is poison
+
+
+def refused(method, error):
+    """An error that names the method over which the broker closed."""
+    error.refused = method
+    return error
+
+
+@pytest.mark.parametrize('words', ['inequivalent', 'Existing queue declared otherwise', ''])
+def test_406_for_a_declaration_means_other_properties_whatever_the_words(endpoint, words):
+    error = refused('queue.declare', exceptions.ChannelClosedByBroker(406, words))
+    assert str(errors.fatal_failure(error, endpoint)).startswith(
+        'the queue exists with other properties'
+    )
+    assert not errors.is_poison(error)
+
+
+def test_406_for_an_acknowledgement_is_about_no_message():
+    assert not errors.is_poison(
+        refused('basic.ack', exceptions.ChannelClosedByBroker(406, 'what?'))
+    )
+    assert errors.is_poison(
+        refused('basic.publish', exceptions.ChannelClosedByBroker(406, 'what?'))
+    )
+
+
+def test_names_that_are_quoted_tell_nothing(endpoint):
+    reply = "access to queue 'reserved.limit' refused for user 'exclusive'"
+    error = exceptions.ChannelClosedByBroker(403, reply)
+    assert 'lacks permission' in str(errors.fatal_failure(error, endpoint))
+
+
+@pytest.mark.parametrize('code', [403, 406])
+def test_a_limit_is_a_limit(endpoint, code):
+    error = exceptions.ChannelClosedByBroker(code, "the limit of queues in 'v' (3) was exceeded")
+    failure = errors.fatal_failure(error, endpoint, declaring=True)
+    assert str(failure).startswith('the broker refuses the queue: the limit')

@@ -126,3 +126,16 @@ def test_the_message_id_is_found_in_the_encoded_properties(properties):
 def test_a_message_id_is_looked_for_in_any_bytes(encoded):
     begin, end = message_id_span(encoded)
     assert 0 <= begin <= end <= len(encoded)
+
+
+def test_an_id_that_overlaps_with_what_stands_before_it_is_read_right():
+    decoder = PropertiesDecoder()
+    for message_id in '\x02\x02', 'a\x02', '\x02a', 'aa':
+        encoded = b''.join(pika.BasicProperties(priority=2, message_id=message_id).encode())
+        assert Properties(encoded, decoder).message_id == message_id
+
+
+def test_properties_with_more_flags_are_not_taken_for_others():
+    encoded = b''.join(pika.BasicProperties(message_id='aa').encode())
+    more = bytes([encoded[0], encoded[1] | 1]) + encoded[:2] + encoded[2:]
+    assert message_id_span(more) == (len(more), len(more))
