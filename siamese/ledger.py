@@ -176,25 +176,6 @@ class Writer:
                 data = data[self.file.write(data) :]
 
 
-def writer(path: str | None, **who: str) -> Callable[..., None]:
-    """Return a function that appends an event with its facts to the ledger `path`.
-
-    Without a path it writes nothing. `who` are facts that each line holds. Lines of
-    several processes may share a file: each is one write() to a file opened for
-    appending. They are not synced to the disk: they survive kill -9 of the script, not a
-    power cut. Both functions raise OSError.
-    """
-    if not path:
-        return lambda event, **facts: None
-    file = open(path, 'ab', buffering=0, opener=private)
-
-    def write(event: str, **facts: Any) -> None:
-        line = {'at': round(time.time(), 6), **who, 'event': event, **facts}
-        file.write(json.dumps(line, default=repr).encode() + b'\n')
-
-    return write
-
-
 def members(facts: Mapping[str, Any]) -> str:
     """Return facts as JSON within an object, in half of the time that json.dumps takes."""
     texts = [f', "{name}": {SIMPLE.get(type(fact), encode)(fact)}' for name, fact in facts.items()]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from argparse import Namespace
-from collections import Counter, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
@@ -13,7 +13,11 @@ import pika
 from pika.channel import Channel
 from pika.spec import Basic
 
+from siamese import numbered
+from siamese.messaging import dead_lettering
 from siamese.messaging.fast_path import Shape
+
+REMEMBERED_REJECTIONS = 10_000
 
 
 class Invalid(Exception):
@@ -66,9 +70,16 @@ class Delivery:
         """How often the producer had published the message when it published this copy."""
         return publish_attempt(self.properties)
 
+    @property
+    def has_died(self) -> bool:
+        """Whether it was a dead letter before."""
+        return 'x-death' in (self.properties.headers or {})
+
     def record(self, event: str, **facts: object) -> None:
         """Write into the ledger what becomes of this delivery; call it before the AMQP verb."""
         if self.link.args.ledger:
+            if self.has_died:
+                facts['died'] = True
             self.link.record(
                 event,
                 id=self.properties.message_id,
@@ -101,7 +112,10 @@ class Delivery:
         if link.is_stream:  # it keeps its messages, and RabbitMQ 3.10 would close the channel
             link.inbox.ack_tag = self.method.delivery_tag
             link.inbox.to_ack += 1
-        elif not link.auto_ack:
+        elif not link.auto_ack and dead_lettering.crashes_broker(self.properties):
+            dead_lettering.dead_letter(self)
+        elif not link.auto_ack and self.channel.is_open:  # else it is delivered again
+            link.inbox.rejected.add(self)
             self.channel.basic_reject(delivery_tag=self.method.delivery_tag, requeue=False)
 
 
@@ -174,11 +188,27 @@ class Run:
         """Acknowledge these and all earlier deliveries that are not settled yet."""
         link = self.link
         if link.args.ledger:
-            for delivery in self:
-                delivery.record('acked')
+            self._record_acked()
         if not link.auto_ack:
             link.inbox.ack_tag = self.first_tag + self.count - 1
             link.inbox.to_ack += self.count
+
+    def _record_acked(self) -> None:
+        """Write into the ledger that they are acknowledged, in one line if their ids allow that."""
+        ids = self.message_ids
+        if self.count > 1 and self._is_plain() and numbered.are_ours(ids):
+            for names in numbered.batches(ids):
+                self.link.record('acked', **names, digest=self.shape.digest)
+            return
+        for delivery in self:
+            delivery.record('acked')
+
+    def _is_plain(self) -> bool:
+        """Return whether all are first deliveries of first attempts."""
+        properties = self.shape.properties
+        if self.redelivered or 'x-death' in (properties.headers or {}):
+            return False
+        return publish_attempt(properties) == 1
 
     def reject(self, invalid: Invalid) -> None:
         """Reject each of them into the dead letters, for the reason that `invalid` tells."""
@@ -204,6 +234,43 @@ class RunOfOne(Run):
         return self.delivery
 
 
+class Rejected(OrderedDict[tuple[object, bytes], None]):
+    """What was rejected over this channel, where the broker promises no dead-lettering.
+
+    Such a broker may put it back into the queue, and deliver it again and again. What
+    comes back is acknowledged, so that it is gone: it was counted, and its reason logged,
+    when it was rejected.
+    """
+
+    is_kept = False  # until the broker is known to promise nothing
+    was_told = False
+
+    def add(self, delivery: Delivery) -> None:
+        """Remember a delivery that is rejected."""
+        if self.is_kept:
+            self[fingerprint(delivery)] = None
+            if len(self) > REMEMBERED_REJECTIONS:
+                self.popitem(last=False)
+
+    def holds(self, delivery: Delivery) -> bool:
+        """Return whether a delivery was rejected before."""
+        return fingerprint(delivery) in self
+
+    def drop(self, delivery: Delivery) -> None:
+        """Acknowledge a delivery that came back."""
+        if not self.was_told:
+            self.was_told = True
+            logging.warning(
+                'this broker puts back what is rejected; it is acknowledged now, and gone'
+            )
+        delivery.channel.basic_ack(delivery_tag=delivery.method.delivery_tag)
+
+
+def fingerprint(delivery: Delivery) -> tuple[object, bytes]:
+    """Return what tells a message from others."""
+    return delivery.properties.message_id, hashlib.sha256(delivery.body).digest()
+
+
 class Inbox(deque):
     """Deliveries that no script has looked at yet, and acknowledgements not yet sent.
 
@@ -212,13 +279,30 @@ class Inbox(deque):
 
     def __init__(self) -> None:
         super().__init__()
+        self.rejected = Rejected()
         self.forget()
 
     def forget(self) -> None:
         """Drop everything: the channel is gone, and the broker delivers again."""
         self.clear()
+        self.rejected.clear()  # rejections may have been lost with the channel
         self.ack_tag = 0  # the latest delivery to acknowledge, with all before it
         self.to_ack = 0  # how many deliveries that are
+
+    def put(self, delivery: Delivery) -> None:
+        """Keep a delivery, unless it is one that was rejected and came back."""
+        if self.rejected and delivery.redelivered and self.rejected.holds(delivery):
+            self.rejected.drop(delivery)
+        else:
+            self.append(delivery)
+
+    def put_run(self, run: Run) -> None:
+        """The same for a run."""
+        if not (self.rejected and run.redelivered):
+            self.append(run)
+            return
+        for delivery in run:
+            self.put(delivery)
 
     def waiting_count(self) -> int:
         """Return how many deliveries wait in it."""

@@ -33,6 +33,7 @@ from siamese import script, start
 from siamese.messaging.deliveries import Delivery, Run, ack_batch
 from siamese.messaging.fast_path import BatchMessage, Shape, Template
 from siamese.messaging.messages import Message
+from siamese.messaging.outbox import why_unconfirmed
 from siamese.messaging.serving import Serving
 from siamese.messaging.session import TICK_S
 from siamese.text import count_of
@@ -159,7 +160,8 @@ class Link(Serving):
             if len(outbox):
                 self.stop_reason = self.reason_to_stop()
                 what = f'{count_of(len(outbox), "message")} not confirmed'
-                raise self.unfinished(what, 'the broker has not answered')
+                raise self.unfinished(what, why_unconfirmed(outbox))
+            self.check_connected()
             self.check_set_aside()
         except Failure as failure:
             self.fail(failure)
@@ -225,7 +227,7 @@ class Link(Serving):
     ) -> None:
         """Keep deliveries for runs(). The on_run_callback of basic_consume."""
         self.taken += len(message_ids)
-        self.inbox.append(Run(self, channel, shape, first_tag, message_ids))
+        self.inbox.put_run(Run(self, channel, shape, first_tag, message_ids))
 
     def waiting_deliveries(self) -> Iterator[Delivery]:
         """Yield the deliveries that are here already."""
@@ -278,7 +280,7 @@ class Link(Serving):
             self.stop_reason = 'queue empty'
 
     def _declare_again(self) -> None:
-        if self.is_ready and time.monotonic() > self.declared_at + REDECLARE_S:
+        if self.reconnector.is_usable() and time.monotonic() > self.declared_at + REDECLARE_S:
             self.declared_at = time.monotonic()
             for declare in self.topology:
                 declare()

@@ -46,6 +46,11 @@ class LinkStatus(Session):
         self.outbox.unroutable = value
 
     @property
+    def flags_redelivered(self) -> bool:
+        """Whether the broker flags what it delivers again, as far as we know."""
+        return self.flag_probe.answer is not False
+
+    @property
     def invalid_count(self) -> int:
         """How many deliveries were rejected as invalid."""
         return sum(self.rejections.values())
@@ -58,7 +63,9 @@ class LinkStatus(Session):
             return alarm.text()
         if self.is_ready:
             return ''
-        return f'broker unavailable, {time.monotonic() - self.unavailable_since:.0f} s'
+        awaited, _ = self.connection.awaited()
+        why = f' (no answer to {awaited})' if awaited else ''
+        return f'broker unavailable{why}, {time.monotonic() - self.unavailable_since:.0f} s'
 
     @property
     def blocked_s(self) -> float:
@@ -71,9 +78,9 @@ class LinkStatus(Session):
         return self.reconnector.unavailable_since
 
     @property
-    def is_closed(self) -> bool:
-        """Whether the connection is closed, at the end."""
-        return self.reconnector.is_closed
+    def is_closed_by_us(self) -> bool:
+        """Whether the broker has answered to the close of the connection, at the end."""
+        return self.reconnector.is_closed_by_us
 
     def work_in_hand(self) -> str:
         """Return what a run finishes after a signal, and what keeps it from that."""
@@ -88,15 +95,20 @@ class LinkStatus(Session):
 
         `why` is said unless there is a problem of the connection.
         """
-        asked_by = script.stop_requested() or '--duration'
-        waited = f'{self.stop_timeout_s:g} s after {asked_by}'
+        waited = f'{self.stop_timeout_s:g} s after {asked_by()}'
         return Failure(f'{what} {waited}: {self.problem or why}; see --stop-timeout', 3)
+
+    def check_connected(self) -> None:
+        """Raise Failure if a run ends before it could begin: it could not tell."""
+        if not self.counts['connections'] and not self.exit_status:
+            raise Failure(f'{asked_by()} before it began: {self.problem}', 3)
 
     def check_set_aside(self) -> None:
         """Raise Failure if messages were set aside."""
         count = self.counts['set_aside']
         if count:
-            raise Failure(f'the broker refuses {count} messages, see above', 1)
+            refused = count_of(count, 'message')
+            raise Failure(f'the broker refuses {refused}, see above', 1)
 
     def summary(self) -> dict[str, Any]:
         """Return what every summary holds."""
@@ -108,3 +120,8 @@ class LinkStatus(Session):
             'stopped': self.stop_reason,
             'exit_status': self.exit_status,
         }
+
+
+def asked_by() -> str:
+    """Return what asked a run to end: the name of a signal, or a flag."""
+    return script.stop_requested() or '--duration'

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import time
+from collections.abc import Iterable
 
 import pika
 
@@ -12,7 +14,8 @@ class Message:
 
     attempt = 0
     sent_at = 0.0  # time.monotonic() of the last attempt
-    returned = False
+    unanswered_since = 0.0  # time.monotonic() of the first attempt over a channel that was lost
+    returned = ''  # why, in the words of the broker
     suspicions = 0  # how often the broker closed over a message while it was unconfirmed
 
     def __init__(
@@ -30,11 +33,28 @@ class Message:
         self.due = due  # time.monotonic() at which it should have been published
 
 
-def facts_of(message: Message) -> dict[str, str]:
+def facts_of(message: Message) -> dict[str, object]:
     """Return what the ledger says of a message when it is published."""
-    facts = {'digest': hashlib.sha256(message.body).hexdigest()}
+    facts: dict[str, object] = {
+        'digest': hashlib.sha256(message.body).hexdigest(),
+        'bytes': len(message.body),
+        'priority': message.properties.priority or 0,
+    }
     if message.exchange:
         facts['exchange'] = message.exchange
     if message.properties.expiration:
         facts['expiration'] = message.properties.expiration
     return facts
+
+
+def longest_wait_s(messages: Iterable[Message]) -> float:
+    """Return for how long the broker has left one of these messages without an answer."""
+    begins = [message.unanswered_since or message.sent_at for message in messages]
+    return time.monotonic() - min(filter(None, begins), default=time.monotonic())
+
+
+def restart_waits(messages: Iterable[Message]) -> None:
+    """Let the wait for an answer begin only with the next attempt."""
+    for message in messages:
+        message.unanswered_since = 0.0
+        message.sent_at = 0.0

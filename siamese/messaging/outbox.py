@@ -16,10 +16,11 @@ from dataclasses import dataclass, field
 import pika
 from pika.spec import Basic
 
+from siamese.messaging.books import Books
 from siamese.messaging.errors import cause, is_poison
 from siamese.messaging.fast_path import BatchMessage
 from siamese.messaging.framing import Channel, Connection
-from siamese.messaging.messages import Message, facts_of
+from siamese.messaging.messages import Message
 from siamese.messaging.unconfirmed import Unconfirmed
 
 # Above it messages wait in the backlog, where they take no memory twice.
@@ -52,7 +53,7 @@ class Outbox:
         self.window = window
         self.retry_returned = retry_returned
         self.counts = counts
-        self.record = record
+        self.books = Books(record)
         self.backlog: deque[Message] = deque()  # to be published (again)
         self.unconfirmed = Unconfirmed()
         self.suspected_poison: Message | None = None  # published alone, to see if it is the one
@@ -90,8 +91,7 @@ class Outbox:
         The others, or all where that is not possible, take the way through the backlog.
         """
         now = time.monotonic()
-        # The ledger has a line for each message.
-        if self.record or self.backlog or self.suspected_poison or now < self.not_before:
+        if self.backlog or self.suspected_poison or now < self.not_before:
             return 0
         template = batch[0].template
         room = (MAX_UNSENT_BYTES - connection.emitted_size) // template.message_bytes
@@ -103,6 +103,8 @@ class Outbox:
         for message in batch:
             message.attempt = 1
             message.sent_at = now
+        if self.books:
+            self.books.batch_attempted(batch)
         if self.window:
             self.unconfirmed.add(batch)
         channel.publish_batch(template, [message.message_id for message in batch])
@@ -113,13 +115,13 @@ class Outbox:
             self.suspected_poison = message
         message.attempt += 1
         message.sent_at = now
-        message.returned = False
+        message.returned = ''
         if message.attempt > 1:
             self.counts['republished'] += 1
             headers = message.properties.headers or {}
             message.properties.headers = {**headers, 'x-attempt': message.attempt}
-        if self.record:  # saves a call for each message
-            self._record('attempted', message, **facts_of(message))
+        if self.books:  # saves a call for each message
+            self.books.attempted(message)
         if self.window:
             self.unconfirmed.add([message])
         # By position: keywords take 0.1 us more for each message.
@@ -130,27 +132,33 @@ class Outbox:
     def on_confirm(self, method: Basic.Ack | Basic.Nack) -> Outcome:
         """Take the broker's answer to one or more messages; return what came of it.
 
-        A message is confirmed unless the broker nacks it, or had returned it.
+        A message is confirmed unless the broker nacks it (LavinMQ returns it, too, where a
+        queue is full), or had returned it.
         """
         self.suspected_poison = None  # it was published alone
         outcome = Outcome()
         answered = self.unconfirmed.take(method)
         nacked = isinstance(method, Basic.Nack)
         for message in answered:
-            if message.returned and not self.retry_returned:
-                self.counts['returned'] += 1
-                self._record('returned', message)
-            elif message.returned:
-                self._retry(message, 'returned', outcome)
-            elif nacked:
+            if nacked:
                 self._retry(message, 'nacked', outcome)
+            elif message.returned:
+                self._take_back(message, outcome)
             else:
                 outcome.confirmed.append(message)
-                if self.record:  # saves a call for each message
-                    self._record('confirmed', message)
         if outcome.confirmed:
+            if self.books:  # saves a look at each message
+                self.books.confirmed(outcome.confirmed)
             self._taken_again()
         return outcome
+
+    def _take_back(self, message: Message, outcome: Outcome) -> None:
+        self._log_return(message.returned, message.exchange, message.routing_key)
+        if self.retry_returned:
+            self._retry(message, 'returned', outcome)
+        else:
+            self.counts['returned'] += 1
+            self.books.note('returned', message)
 
     def _taken_again(self) -> None:
         if self.nacking:
@@ -160,12 +168,13 @@ class Outbox:
         self.unroutable = False
 
     def _retry(self, message: Message, event: str, outcome: Outcome) -> None:
-        self._record(event, message)
+        self.books.note(event, message)
         self.counts[event] += 1
         outcome.retried = outcome.retried or event
         if event == 'nacked' and not self.nacking:
             self.nacking = True
             logging.warning('broker nacks messages (is a queue full?), retrying')
+        message.unanswered_since = message.sent_at = 0.0  # this was an answer
         self.backlog.append(message)
 
     def on_return(
@@ -176,30 +185,29 @@ class Outbox:
         _body: bytes,
     ) -> None:
         """Note that no queue takes a message. The callback of add_on_return_callback."""
-        waiting = self.unconfirmed.mark_returned(properties.message_id)
-        if self.retry_returned:
-            self._log_first_return(method)
-            return
-        if not self.unroutable:
-            target = method.exchange or method.routing_key
-            logging.warning('message returned: no queue is bound to %s', target)
-        self.unroutable = True
-        if not waiting:  # else it is counted when the broker confirms it
+        if self.unconfirmed.mark_returned(properties.message_id, method.reply_text):
+            return  # it counts when the broker confirms it
+        self._log_return(method.reply_text, method.exchange, method.routing_key)
+        if not self.retry_returned:
             self.counts['returned'] += 1
+            for message in withdrawn(self.backlog, properties.message_id):
+                self.books.note('returned', message)
 
-    def _log_first_return(self, method: Basic.Return) -> None:
-        if not self.returning:
-            self.returning = True
-            logging.warning(
-                'message returned: %s (%s); declaring its queue again',
-                method.reply_text,
-                method.routing_key,
-            )
+    def _log_return(self, why: str, exchange: str, routing_key: str) -> None:
+        if self.retry_returned and not self.returning:
+            text = 'message returned: %s (%s); declaring its queue again'
+            logging.warning(text, why, routing_key)
+        if not self.retry_returned and not self.unroutable:
+            text = 'message returned: no queue is bound to %s'
+            logging.warning(text, exchange or routing_key)
+        self.returning = self.retry_returned
+        self.unroutable = not self.retry_returned
 
     def lost(self, reason: BaseException) -> None:
         """Take back all unconfirmed messages, for the channel is gone for this reason."""
         for message in self.unconfirmed.values():
-            self._record('in_doubt', message)
+            message.unanswered_since = message.unanswered_since or message.sent_at
+            self.books.note('in_doubt', message)
         if is_poison(reason):
             self._look_for_poison(reason)
         self.suspected_poison = None
@@ -216,14 +224,30 @@ class Outbox:
         if self.suspected_poison and self.suspected_poison.suspicions > 1:
             self.unconfirmed.clear()
             self.counts['set_aside'] += 1
-            self._record('set_aside', self.suspected_poison)
+            self.books.note('set_aside', self.suspected_poison)
             logging.error(
                 'the broker refuses message %s: %s; it is not published again',
                 self.suspected_poison.properties.message_id,
                 cause(reason),
             )
 
-    def _record(self, event: str, message: Message, **facts: str) -> None:
-        if self.record:
-            message_id = message.properties.message_id
-            self.record(event, id=message_id, attempt=message.attempt, **facts)
+
+def why_unconfirmed(outbox: Outbox) -> str:
+    """Return why messages of the outbox are not confirmed, for people."""
+    if outbox.nacking:
+        return 'the broker nacks them'
+    if outbox.returning:
+        return 'no queue takes them'
+    return 'the broker has not answered'
+
+
+def withdrawn(backlog: deque[Message], message_id: str) -> list[Message]:
+    """Take from the backlog what was nacked, and returned only then, as Qpid does."""
+    found = [
+        message
+        for message in backlog
+        if message.attempt and message.properties.message_id == message_id
+    ]
+    for message in found:
+        backlog.remove(message)
+    return found

@@ -16,6 +16,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from itertools import cycle
 
 import pika
@@ -24,6 +25,7 @@ from pika.exceptions import ConnectionClosedByClient
 
 from common import Failure, display_address
 from siamese.messaging import credentials, framing
+from siamese.messaging.capabilities import offers_of
 from siamese.messaging.errors import (
     Refusal,
     cause,
@@ -34,6 +36,8 @@ from siamese.messaging.errors import (
 )
 from siamese.messaging.handshake import AFTER_TLS, Unusable
 from siamese.messaging.loop import Loop
+from siamese.messaging.rights import Rights
+from siamese.messaging.silence import LIMITED, Silence
 
 # The wait before a retry is random, up to a limit that doubles from the first to the last.
 FIRST_RETRY_S = 0.2
@@ -137,8 +141,9 @@ class Reconnector:
     """Keeps a connection to one of the endpoints; its owner calls pump() again and again.
 
     on_lost(reason, channel_only) tells that a channel is gone, and returns whether that
-    was expected, so that it is not logged; on_reopen, that one is being closed. on_return
-    takes basic.return; on_unblocked tells that an alarm is over; record(event) fills a ledger.
+    was expected, so that it is not logged; on_reopen, that one is being closed;
+    on_cancelled(channel, frame), that a consumer was cancelled. on_return takes
+    basic.return; on_unblocked tells that an alarm is over; record(event) fills a ledger.
 
     epoch: number of the channel, from 1; failures: in a row; failure: it ends the run.
     """
@@ -150,15 +155,18 @@ class Reconnector:
         record: Callable[..., None],
         on_lost: Callable[[BaseException, bool], bool],
         on_reopen: Callable[[], None],
+        on_cancelled: Callable[..., None],
         on_return: Callable[..., None],
         on_unblocked: Callable[[], None],
     ) -> None:
         self.endpoint_count = len(args.endpoints)
         self.endpoints = cycle(args.endpoints)
+        self.offers = offers_of(args)
         self.counts = counts
         self.record = record
         self.on_lost = on_lost
         self.on_reopen = on_reopen
+        self.on_cancelled = on_cancelled
         self.on_return = on_return
         self.alarm = Alarm(on_unblocked)
         self.refusals = Refusals(self.endpoint_count)
@@ -167,10 +175,11 @@ class Reconnector:
         self.undeclared_channel: Channel | None = None  # new, nothing is declared on it yet
         self.failure: Failure | None = None
         self.retry_timer: object | None = None
-        self.passive_only: Failure | None = None  # why the user may only declare passively
+        self.rights = Rights()
         self.is_ready = False
         self.closing = False
         self.is_closed = False
+        self.is_closed_by_us = False  # and the broker has answered to that
         self.reopens_after_nacks = False  # of all messages, which is not logged
         self.loss_reason = ''
         self.sent_token = ''  # which the broker has
@@ -215,13 +224,6 @@ class Reconnector:
         """Return how long to wait before the next try, in s."""
         return retry_delay(self.failures // self.endpoint_count)
 
-    def give_up_after(self, limit_s: float, unconfirmed_count: int) -> None:
-        """Fail if the broker has been unavailable for longer than the limit."""
-        if self.is_ready or time.monotonic() - self.unavailable_since <= limit_s:
-            return
-        where = display_address(self.endpoint)
-        self.failure = unreachable(where, limit_s, self.loss_reason, unconfirmed_count)
-
     def renew_token(self) -> None:
         """Give the broker the next token before the one that it has expires."""
         login = self.endpoint.credentials
@@ -241,8 +243,9 @@ class Reconnector:
 
     def _connect(self) -> None:
         self.endpoint: pika.ConnectionParameters = next(self.endpoints)
+        self.offer = self.offers[id(self.endpoint)]
         credentials.use_token_if_no_user(self.endpoint)
-        self.passive_only = None
+        self.rights = Rights()
         self.connection = framing.Connection(
             self.endpoint,
             on_open_callback=self._on_open,
@@ -252,6 +255,7 @@ class Reconnector:
         )
 
     def _on_open(self, connection: framing.Connection) -> None:
+        self.offer.look(connection.server_properties)
         self.sent_token = getattr(self.endpoint.credentials, 'token', '')
         connection.add_on_connection_blocked_callback(self.alarm.on_blocked)
         connection.add_on_connection_unblocked_callback(self.alarm.on_unblocked)
@@ -263,33 +267,36 @@ class Reconnector:
 
     def _on_channel(self, channel: Channel) -> None:
         channel.add_on_close_callback(self._on_channel_closed)
-        channel.add_on_cancel_callback(lambda _frame: self.reopen('consumer cancelled'))
+        channel.add_on_cancel_callback(partial(self.on_cancelled, channel))
         channel.add_on_return_callback(self.on_return)
         self.epoch += 1
         self.undeclared_channel = channel
 
-    def _on_channel_closed(self, _channel: Channel, reason: BaseException) -> None:
+    def _on_channel_closed(self, channel: framing.Channel, reason: BaseException) -> None:
         if not self.connection.is_open or self.closing:
             return
-        denied = permission_denied(reason, self.endpoint.credentials)
-        if denied and not self.is_ready and not self.passive_only:
-            self.passive_only = fatal_failure(reason, self.endpoint)
-            logging.info(
-                'no permission to declare (%s); checking that queues and exchanges exist',
-                cause(reason),
-            )
+        reason.refused = channel.refused  # type: ignore[attr-defined]
+        if not self.is_ready and self._can_do_less(reason):
             self._open_channel()
         else:
             self._lost(reason, channel_only=True)
 
-    def _on_down(self, _connection: framing.Connection, reason: BaseException) -> None:
+    def _can_do_less(self, reason: BaseException) -> bool:
+        """Return whether less is to be declared over a new channel, because of this refusal."""
+        if permission_denied(reason, self.endpoint.credentials):
+            return self.rights.lower(reason, fatal_failure(reason, self.endpoint))
+        return self.rights.keep_old_queue(reason)
+
+    def _on_down(self, connection: framing.Connection, reason: BaseException) -> None:
+        reason.refused = connection.refused  # type: ignore[attr-defined]
         self.alarm.on_unblocked()
         if not self.closing:
             self._lost(reason, channel_only=False)
             return
         self.is_closed = True
-        closed = isinstance(reason, ConnectionClosedByClient)
-        self.record('closed' if closed else 'disconnected', reason=cause(reason))
+        self.is_closed_by_us = isinstance(reason, ConnectionClosedByClient)
+        event = 'closed' if self.is_closed_by_us else 'disconnected'
+        self.record(event, reason=cause(reason))
 
     def _lost(self, reason: BaseException, channel_only: bool) -> None:
         """Note that channel or connection is gone, and open it again after a while."""
@@ -297,7 +304,11 @@ class Reconnector:
         self.loss_reason = cause(reason)
         expected = self.on_lost(reason, channel_only)
         self.reopens_after_nacks = self.reopens_after_nacks and channel_only
-        self.failure = self.failure or self._fatal(reason, channel_only)
+        reason = self.offer.meaning(reason, getattr(self.channel, 'awaited', ''))
+        if not self.is_ready and self.offer.gives_in(reason):
+            expected = True
+        else:
+            self.failure = self.failure or self._fatal(reason, channel_only)
         if not (self.failure or self.reopens_after_nacks or expected):
             self._log_loss(channel_only)
         if self.is_ready:
@@ -315,7 +326,7 @@ class Reconnector:
         declaring = not self.is_ready
         if not channel_only:
             return self.refusals.connection_failure(reason, self.endpoint, declaring)
-        failure = channel_failure(reason, self.endpoint, self.passive_only, declaring)
+        failure = channel_failure(reason, self.endpoint, self.rights.refusal, declaring)
         if failure and declaring and self.endpoint_count > 1:
             self.connection.abort(Unusable(str(failure)))  # on to the next URL
             return None
@@ -340,6 +351,9 @@ def wait_for_close(reconnector: Reconnector) -> None:
     while not reconnector.is_closed and time.monotonic() < min(deadline, silent_until):
         reconnector.pump()
         connection.flush()
+        awaited, waited_s = connection.awaited()
+        if awaited in LIMITED and waited_s > SILENCE_S:  # pika waits for that before it closes
+            connection.abort(Silence(f'no answer to {awaited}'))
         if connection.bytes_received != received:
             received = connection.bytes_received
             silent_until = time.monotonic() + SILENCE_S
@@ -360,13 +374,3 @@ def retry_delay(rounds: int) -> float:
     """Return how long to wait after so many failures at each endpoint, in s."""
     limit = min(LAST_RETRY_S, FIRST_RETRY_S * 2 ** min(rounds + 1, 10))
     return random.uniform(FIRST_RETRY_S, limit)
-
-
-def unreachable(where: str, limit_s: float, loss_reason: str, unconfirmed_count: int) -> Failure:
-    """Return the Failure of a run that gives up."""
-    why = f' ({loss_reason})' if loss_reason else ''
-    return Failure(
-        f'broker unreachable at {where} for {limit_s:g} s{why}, '
-        f'{unconfirmed_count} not confirmed; is it running, is AMQP_URL right?',
-        3,
-    )

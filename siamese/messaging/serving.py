@@ -71,9 +71,10 @@ class Serving(LinkStatus):
     def _rest(self, until: float) -> None:
         """Let messages come together where they come fast by the run.
 
-        Not if a quarter of all that may be under way came at once: the broker would wait.
+        Not if a quarter of all that may be under way came at once: the broker would wait. Nor
+        if more is there already.
         """
-        is_busy = BUSY <= self.taken < self.under_way // 4
+        is_busy = BUSY <= self.taken < self.under_way // 4 and not self.connection.has_more
         self.taken = 0
         if is_busy and self.rests < RESTS and until > time.monotonic() + REST_S:
             self.rests += 1

@@ -15,26 +15,28 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import pika
 from pika.channel import Channel
-from pika.exceptions import AMQPError, MethodNotImplemented, StreamLostError
+from pika.exceptions import AMQPError, MethodNotImplemented
 
 from common import Failure, display_address
 from siamese import ledger
-from siamese.messaging import framing
+from siamese.messaging import flag_probe, framing
+from siamese.messaging.cancelled import Look
 from siamese.messaging.deliveries import Delivery, Inbox
 from siamese.messaging.handshake import Unusable
-from siamese.messaging.messages import Message
+from siamese.messaging.messages import Message, restart_waits
 from siamese.messaging.outbox import Outbox
+from siamese.messaging.patience import Patience
 from siamese.messaging.reconnect import Reconnector
 from siamese.messaging.run_limits import RunLimits
-from siamese.messaging.topology import declare_passively, record_topology
+from siamese.messaging.silence import Silence
+from siamese.messaging.topology import arguments_of, record_topology
 
 TICK_S = 0.1  # between looks at the clock and at signals
-# Above it a confirm may never come (rabbitmq-server#14589): the channel is opened anew.
-CONFIRM_TIMEOUT_S = 60
 # Rounds of nacks after which a channel is opened anew: one that was opened while a quorum
 # queue elects its leader may nack until it is closed.
 NACK_ROUNDS = 4
@@ -66,11 +68,14 @@ class Session(RunLimits):
         self.is_stream = getattr(args, 'queue_type', '') == 'stream'
         self.tick_callbacks: list[Callable[[], None]] = []  # called 10 times a second
         self.on_confirmed: Callable[[list[Message]], Any] = lambda messages: None
-        self.write_ledger = ledger.writer(args.ledger, by=args.name, run=self.run)
+        self.ledger = ledger.Writer(args.ledger, by=args.name, run=self.run)
         record = self.record if args.ledger else None
         self.inbox = Inbox()
         self.outbox = Outbox(window, retry_returned, self.counts, record)
-        self.topology: list[Callable[[], None]] = []
+        self.flag_probe = flag_probe.FlagProbe(self.run, flag_probe.is_wanted(args))
+        self.look = Look()
+        self.undeclared: Channel | None = None  # new; waits for the answers to these
+        self.topology: list[partial[None]] = []
         self.declared_at = self.last_activity = time.monotonic()
         self.reconnector = Reconnector(
             args,
@@ -78,19 +83,23 @@ class Session(RunLimits):
             record=self.record,
             on_lost=self._on_lost,
             on_reopen=self.inbox.forget,
+            on_cancelled=partial(self.look.on_cancelled, self),
             on_return=self.outbox.on_return,
             on_unblocked=self.outbox.unconfirmed.restart_clocks,
         )
+        self.reconnector.ioloop.before_sending = partial(write_ledger, self)
+        self.patience = Patience(args, self.outbox, self.reconnector)
         self.reconnector.ioloop.call_later(TICK_S, self._tick)
 
     def _pump(self, until: float = math.inf) -> None:
         channel = self.reconnector.pump(until)
         if channel:
-            if self.reconnector.passive_only:
-                declare_passively(channel)
-            with ended_by_failure(channel), record_topology(channel) as self.topology:
-                self.declare(channel, self)
-            self.declared_at = time.monotonic()
+            self.undeclared = channel
+            self.look.begin(channel)
+            self.flag_probe.begin(self.endpoint, self.reconnector.ioloop)
+        if self.undeclared and not (self.look.is_running or self.flag_probe.is_running):
+            declare_on(self.undeclared, self)
+            self.undeclared = None
         self._send()
         self.connection.flush()
         if self.failure and not self.reconnector.closing:
@@ -107,42 +116,24 @@ class Session(RunLimits):
         self.log_signal_and_progress()
         for callback in self.tick_callbacks:
             callback()
-        if self.args.give_up_after is not None:
-            self.reconnector.give_up_after(self.args.give_up_after, len(self.outbox))
-        self._check_confirm_timeout()
-
-    def _check_confirm_timeout(self) -> None:
-        """Open a new channel, or a new connection, where the oldest confirm is overdue."""
-        waited_s = self.outbox.unconfirmed.oldest_wait_s()
-        if waited_s is None or self.reconnector.alarm.since:
-            return
-        if waited_s > CONFIRM_TIMEOUT_S and self.channel.is_open:
-            logging.warning(
-                'no confirm for %.0f s (a quorum queue without majority?), trying a new channel',
-                waited_s,
-            )
-            self.reconnector.reopen('no confirm')
-        elif waited_s > 2 * CONFIRM_TIMEOUT_S and self.connection.is_open:
-            self.connection.abort(StreamLostError('a channel cannot be closed'))
+        self.patience.check()
 
     # ---- callbacks for declare()
 
     def on_ready(self, _frame: pika.frame.Method) -> None:
         """Everything is declared, work can begin. The callback of the last verb in declare()."""
+        if self.connection.is_ending:
+            return
         is_quiet = self.reconnector.reopens_after_nacks
         back = self.reconnector.became_ready()
-        text = self._broker_text(back)
+        text = broker_text(self, back)
         if not is_quiet:
             logging.info('ready: %s', text)
+        if self.counts['connections'] == 1:
+            self.reconnector.offer.log_missing(self.args, publishes=bool(self.outbox.window))
+        self.inbox.rejected.is_kept = self.reconnector.offer.may_return_rejected
         self.last_activity = time.monotonic()
-        self.record('connected', broker=text, **names_in(self.args))
-
-    def _broker_text(self, back: str) -> str:
-        text = product_at(self.connection, self.endpoint) + back
-        again = self.outbox.republish_count()
-        if again and self.counts['connections'] > 1:
-            text += f', {again} to republish'
-        return text
+        self.record('connected', broker=text, **facts_for_audit(self))
 
     def on_delivery(
         self,
@@ -152,7 +143,7 @@ class Session(RunLimits):
         body: bytes,
     ) -> None:
         """Keep a delivery for deliveries(). The callback of basic_consume."""
-        self.inbox.append(Delivery(self, channel, method, properties, body))
+        self.inbox.put(Delivery(self, channel, method, properties, body))
 
     def on_confirm(self, frame: pika.frame.Method) -> None:
         """Take a publisher confirm. The callback of confirm_delivery."""
@@ -182,30 +173,26 @@ class Session(RunLimits):
 
     def _on_lost(self, reason: BaseException, channel_only: bool) -> bool:
         self.outbox.lost(reason)
+        if not channel_only and not isinstance(reason, Silence):
+            restart_waits(self.outbox.backlog)  # that the broker was away has its own clock
         self.inbox.forget()
         return channel_only and self.outbox.returning
 
     def record(self, event: str, **facts: object) -> None:
-        """Write a line into the ledger, if there is one; raise Failure if that fails."""
-        if not self.args.ledger:
-            return
-        try:
-            self.write_ledger(event, epoch=self.epoch, **facts)
-        except OSError as error:
-            failure = cannot_write(self.args.ledger, error)
-            self.failure = failure
-            if not self.reconnector.closing:
-                raise failure from None
+        """Note an event for the ledger, if there is one; it is written before we send anything."""
+        self.ledger.note(event, epoch=self.epoch, **facts)
 
     def close(self) -> None:
         """Close the connection, after all acknowledgements."""
         self.inbox.send_acks(self.channel)
         self.reconnector.close()
+        write_ledger(self)
 
     def drop(self) -> None:
         """Leave the connection as it is: recorded deliveries may not be acknowledged."""
         self.reconnector.closing = True
         self.record('disconnected', reason='interrupted')
+        write_ledger(self)
 
     @property
     def connection(self) -> framing.Connection:
@@ -242,6 +229,26 @@ class Session(RunLimits):
         self.reconnector.failure = failure
 
 
+def declare_on(channel: Channel, session: Session) -> None:
+    """Let the script declare on a new channel, and record what."""
+    if not channel.is_open:  # lost while the broker was asked something else
+        return
+    session.reconnector.offer.adapt(channel)
+    session.reconnector.rights.apply(channel)
+    with ended_by_failure(channel), record_topology(channel) as session.topology:
+        session.declare(channel, session)
+    session.declared_at = time.monotonic()
+
+
+def broker_text(session: Session, back: str) -> str:
+    """Return which broker is ready, how long it was away, and what is published again."""
+    text = product_at(session.connection, session.endpoint) + back
+    again = session.outbox.republish_count()
+    if again and session.counts['connections'] > 1:
+        text += f', {again} to republish'
+    return text
+
+
 def product_at(connection: framing.Connection, endpoint: pika.ConnectionParameters) -> str:
     """Return 'PRODUCT VERSION at HOST:PORT/VHOST' of the broker."""
     server = connection.server_properties
@@ -263,9 +270,34 @@ def ended_by_failure(channel: Channel) -> Iterator[None]:
             channel.connection.abort(Unusable(why))
 
 
+def write_ledger(session: Session) -> None:
+    """Write what was noted for the ledger, if there is one; raise Failure if that fails."""
+    try:
+        session.ledger.flush()
+    except OSError as error:
+        failure = cannot_write(session.args.ledger, error)
+        session.failure = failure
+        if not session.reconnector.closing:
+            raise failure from None
+
+
 def cannot_write(path: str, error: OSError) -> Failure:
     """Return the Failure of a run whose ledger cannot be written."""
     return Failure(f'cannot write the ledger {path}: {error.strerror}', 3)
+
+
+def facts_for_audit(session: Session) -> dict[str, object]:
+    """Return what a broker was told on a new channel, and what it showed, for audit.py."""
+    args = session.args
+    facts: dict[str, object] = {**names_in(args), 'vhost': session.endpoint.virtual_host}
+    if 'queue' in facts:
+        facts['consumes'] = 'prefetch' in args
+        arguments = arguments_of(args.queue, session.topology)
+        if arguments is not None and not session.reconnector.rights.refusal:
+            facts['arguments'] = arguments  # else others have declared it
+    if session.flag_probe.answer is not None:
+        facts['flags_redelivered'] = session.flag_probe.answer
+    return facts
 
 
 def names_in(args: argparse.Namespace) -> dict[str, str]:

@@ -36,15 +36,15 @@ class Unconfirmed(dict[int, Message]):
             return [self.pop(tag)]
         return []
 
-    def mark_returned(self, message_id: str) -> bool:
-        """Note that the broker returned a message; return whether it is among these.
+    def mark_returned(self, message_id: str, why: str) -> bool:
+        """Note that the broker returned a message, and why; return whether it is among these.
 
         basic.return has no delivery tag, and comes before the confirm.
         """
         found = False
         for message in self.values():
             if message.properties.message_id == message_id:
-                message.returned = True
+                message.returned = why
                 found = True
         return found
 
@@ -60,6 +60,7 @@ class Unconfirmed(dict[int, Message]):
         now = time.monotonic()
         for message in self.values():
             message.sent_at = now
+            message.unanswered_since = 0.0
 
     def forget(self) -> None:
         """Drop all, for the channel is gone; the next one counts its tags from 1."""

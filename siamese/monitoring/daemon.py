@@ -57,7 +57,7 @@ def watch(args: argparse.Namespace, declare: Callable[[Channel, Link], None]) ->
     with connected(args, declare) as link:
         monitor = Monitor(args, db, link)
         monitor.run()
-    is_closed = link.is_closed and not link.connection.is_open
+    is_closed = link.is_closed_by_us
     if is_closed:  # so the broker has every acknowledgement
         # If this cannot be noted, a dead letter is only compared once more.
         with contextlib.suppress(sqlite3.OperationalError):

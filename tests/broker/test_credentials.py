@@ -27,6 +27,8 @@ from siamese.messaging import management_api as management
 from siamese.testbed import candidate
 from siamese.testbed import rabbitmq as broker_module
 
+pytestmark = pytest.mark.pair
+
 ALL = ['siamese.configure:*/*', 'siamese.read:*/*', 'siamese.write:*/*']
 KIDS = 'k1', 'k2', 'k1'  # the last key is a stranger's, who uses our name for it
 # What an AMQP_TOKEN_COMMAND runs: a life in s, the key, its kid, a file that counts, scopes.
@@ -175,7 +177,10 @@ def test_a_token_in_place_of_the_user_name_is_never_shown(run, bare, mint):
 
 
 def test_a_token_that_expires_on_an_open_connection(start, channel, url, bare, mint):
-    """What a channel may do it may also after that, for a while; a new one may nothing."""
+    """What a channel may do it may also after that, for a while; a new one may nothing.
+
+    Or the broker closes the connection, as RabbitMQ 4.3 does.
+    """
     token = mint(8)  # it expires before the script declares again, 10 s after it is ready
     consumer = start('validate.py', AMQP_URL=with_token(bare, token))
     consumer.wait_for('ready')
@@ -186,7 +191,8 @@ def test_a_token_that_expires_on_an_open_connection(start, channel, url, bare, m
         done.status == 3
         and 'the token has expired; see AMQP_URL, or let AMQP_TOKEN_COMMAND' in done.err
     ), done.err
-    assert len(done.err.splitlines()) == 3  # ready, consumer cancelled, and that
+    # ready, consumer cancelled (if it was still there), and that
+    assert len(done.err.splitlines()) in (2, 3), done.err
 
 
 # ---- AMQP_TOKEN_COMMAND
@@ -206,7 +212,6 @@ def log_of(broker):
     return (Path(broker.folder) / 'n0.log').read_text()
 
 
-@pytest.mark.pair
 def test_nothing_is_lost_over_ten_renewals(start, run, broker, bare, mint, tmp_path):
     ledger, env = (
         tmp_path / 'ledger.jsonl',
@@ -248,7 +253,7 @@ def test_a_failing_command_is_logged_once_and_retried(start, bare, mint, tmp_pat
 def test_a_command_that_fails_for_longer_than_a_token_lives(
     start, broker, channel, bare, mint, tmp_path
 ):
-    """Renewal fails, what needs a right is refused, the connection stays, and it heals."""
+    """Renewal fails, what needs a right is refused, or the connection closed; and it heals."""
     works = tmp_path / 'works'
     works.touch()
     command = f'test -e {works} && {mint.command(6)}'
@@ -259,10 +264,9 @@ def test_a_command_that_fails_for_longer_than_a_token_lives(
     consumer.wait_for('AMQP_TOKEN_COMMAND fails with status 1; run it by hand, retrying')
     wait_until(lambda: time.time() > end + 1, 'the end of the token')
     channel.queue_delete('siamese.blocks')
+    refused = f'{unquote(bare.rpartition("/")[2])}.*JWT token has expired'
     wait_until(
-        lambda: re.search(
-            f'{unquote(bare.rpartition("/")[2])}.*JWT token has expired', log_of(broker)
-        ),
+        lambda: re.search(refused, log_of(broker)) or 'CONNECTION_FORCED' in ''.join(consumer.err),
         'it',
     )
     works.touch()
@@ -273,7 +277,9 @@ def test_a_command_that_fails_for_longer_than_a_token_lives(
     assert len([line for line in done.err.splitlines() if 'AMQP_TOKEN_COMMAND' in line]) == 2, (
         done.err
     )
-    assert 'connection lost' not in done.err and 'Traceback' not in done.err
+    losses = re.findall('connection lost.*', done.err)
+    assert all('CONNECTION_FORCED' in loss for loss in losses), losses
+    assert len(losses) < 2 and 'Traceback' not in done.err
 
 
 def test_a_refused_token_is_replaced_once(run, bare, mint):
@@ -426,7 +432,7 @@ def test_a_token_that_the_broker_refuses_is_no_fault_of_the_broker(
 
 
 def test_a_token_that_expires_while_a_script_of_compare_is_at_work(channel, bare, mint, tmp_path):
-    broker = candidate.Candidate(with_token(bare, mint(4)), 500)
+    broker = candidate.Candidate(with_token(bare, mint(8)), 500)
     broker.folder = tmp_path
     consumer = broker.ready('validate.py')
     wait_until(lambda: time.time() > broker.endpoint.credentials.expires + 1, 'its end')

@@ -8,6 +8,7 @@ import json
 from math import gcd
 
 import pika
+from support.messages import declare_dead
 
 GENESIS = {'hash': '', 'proof': 100003}
 GOLDEN = {
@@ -63,9 +64,7 @@ def message(producer, run, height, previous, block, attempt=None, /, **changes):
 
 def put(channel, messages):
     """Declare the queues as the scripts do, and publish to siamese.blocks."""
-    channel.exchange_declare('siamese.dlx', 'fanout', durable=True)
-    channel.queue_declare('siamese.dead', durable=True, arguments={'x-queue-type': 'quorum'})
-    channel.queue_bind('siamese.dead', 'siamese.dlx')
+    declare_dead(channel)
     channel.queue_declare(
         'siamese.blocks',
         durable=True,

@@ -95,7 +95,8 @@ def hello(number, headers=(), **properties):
 
 def declare_dead(channel):
     channel.exchange_declare('siamese.dlx', 'fanout', durable=True)
-    channel.queue_declare('siamese.dead', durable=True, arguments={'x-queue-type': 'quorum'})
+    arguments = {'x-queue-type': 'quorum', 'x-delivery-limit': 1_000_000_000}
+    channel.queue_declare('siamese.dead', durable=True, arguments=arguments)
     channel.queue_bind('siamese.dead', 'siamese.dlx')
 
 

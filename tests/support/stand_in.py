@@ -20,6 +20,7 @@ PROPERTIES = {
         'publisher_confirms': True,
         'basic.nack': True,
         'consumer_cancel_notify': True,
+        'connection.blocked': True,
         'authentication_failure_close': True,
     },
 }
@@ -77,6 +78,10 @@ class StandIn:
         self.tls = tls
         self.heard = []
 
+    def starts(self):
+        """Return the logins so far: one for each connection."""
+        return [method for method in self.heard if isinstance(method, spec.Connection.StartOk)]
+
     def url(self, scheme='amqp', **query):
         """Return its URL, with a password that no output may show."""
         parameters = '&'.join(f'{key}={value}' for key, value in query.items())
@@ -92,7 +97,7 @@ class StandIn:
         """Serve one connection, until one side ends it."""
         with contextlib.suppress(OSError), connection:
             if self.tls:
-                connection = self.tls.wrap_socket(connection, server_side=True)
+                connection = self.secured(connection)
             if callable(self.greeting):
                 self.greeting(connection)
                 return
@@ -102,6 +107,23 @@ class StandIn:
                 return
             connection.sendall(frame.Method(0, self.start).marshal())
             self.answer_frames(connection, received[HEADER_BYTES:])
+
+    def secured(self, connection):
+        """Return the connection with TLS; read to its end what comes where that fails.
+
+        Else the alert that tells why would be lost.
+        """
+        secured = self.tls.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
+        try:
+            secured.do_handshake()
+        except ssl.SSLError:
+            raw = socket.socket(fileno=secured.detach())
+            with raw:
+                raw.shutdown(socket.SHUT_WR)
+                while raw.recv(FRAME_MAX):
+                    pass
+            raise
+        return secured
 
     def answer_frames(self, connection, buffer):
         while data := connection.recv(FRAME_MAX):

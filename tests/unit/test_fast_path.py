@@ -1,15 +1,18 @@
 """The fast path reads and writes the same as the ordinary one, and as pika."""
 
+import hashlib
 import random
-from collections import Counter, deque
+from collections import Counter
 from types import SimpleNamespace
 
 import pika
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pika import frame, spec
 from support import wire
 
+from siamese import ledger, numbered
 from siamese.messaging import framing
 from siamese.messaging.fast_path import BatchMessage, Template
 from siamese.messaging.outbox import Outbox
@@ -197,7 +200,7 @@ def books_after(kind, count, returned, pieces):
     messages = messages_of(count)
     outbox.unconfirmed.add(messages)
     for number in returned:
-        messages[number].returned = True
+        messages[number].returned = 'NO_ROUTE'
     confirmed = []
 
     def on_confirm(value):
@@ -349,13 +352,103 @@ def test_what_was_lost_is_republished_one_by_one_with_its_attempt():
     assert outbox.counts['republished'] == 2
 
 
-def test_a_ledger_has_a_line_for_each_message_so_nothing_is_sent_in_batches():
-    outbox = Outbox(8, True, Counter(), lambda event, **facts: None)
+# ---- the ledger of a batch
+
+IDS = numbered.message_ids('deadbeef', range(1, 9), 4e9)
+
+
+class Ledger:
+    """Keeps the lines of an outbox, and how many batches were published by then."""
+
+    def __init__(self, written):
+        self.lines = []
+        self.written = written
+
+    def record(self, event, **facts):
+        facts['published'] = len(self.written.batches)
+        self.lines.append({'event': event, **facts})
+
+
+def numbered_messages(ids=IDS):
+    template = Template('', 'queue', b'body', pika.BasicProperties(), len(ids[0]))
+    return [BatchMessage(template, one, 0.0) for one in ids]
+
+
+def outbox_with_ledger(messages):
+    """Return an outbox that has sent a batch, and its ledger."""
     written = Written()
-    assert outbox.send_batch(messages_of(2), written, written) == 0
-    outbox.backlog = deque(messages_of(2))
-    outbox.send(written, written)
-    assert len(written.singles) == 2 and written.batches == []
+    books = Ledger(written)
+    outbox = Outbox(8, True, Counter(), books.record)
+    assert outbox.send_batch(messages, written, written) == len(messages)
+    assert len(written.batches) == 1
+    return outbox, books
+
+
+DIGEST = hashlib.sha256(b'body').hexdigest()
+NAMES = {'of': 'deadbeef', 'numbers': [1, 8], 'due': [4_000_000_000_000_000, 8]}
+
+
+def test_a_batch_is_one_line_that_is_written_before_it_is_published():
+    outbox, books = outbox_with_ledger(numbered_messages())
+    facts = {'digest': DIGEST, 'bytes': 4, 'priority': 0, 'published': 0}
+    assert books.lines == [{'event': 'attempted', **NAMES, **facts}]
+    outbox.on_confirm(spec.Basic.Ack(8, multiple=True))
+    assert books.lines[1:] == [{'event': 'confirmed', **NAMES, 'published': 1}]
+
+
+def test_ids_that_are_not_ours_have_a_line_each():
+    _, books = outbox_with_ledger(messages_of(2))
+    assert [line['id'] for line in books.lines] == ['0000', '0001']
+
+
+def test_one_message_has_the_line_of_one():
+    outbox, books = outbox_with_ledger(numbered_messages(IDS[:1]))
+    outbox.on_confirm(spec.Basic.Ack(1))
+    assert [line['id'] for line in books.lines] == [IDS[0].decode()] * 2
+
+
+def test_what_is_nacked_in_a_batch_has_a_line_of_its_own():
+    outbox, books = outbox_with_ledger(numbered_messages())
+    outbox.on_confirm(spec.Basic.Nack(1))
+    outbox.on_confirm(spec.Basic.Ack(8, multiple=True))
+    told = [(line['event'], line.get('id', line.get('numbers'))) for line in books.lines]
+    assert told[1:] == [('nacked', IDS[0].decode()), ('confirmed', [2, 8])]
+
+
+@given(st.lists(st.tuples(st.sampled_from(['deadbeef', 'cafe0001']), st.integers(1, 40))))
+def test_any_run_of_deliveries_is_told_in_the_order_in_which_it_came(names):
+    ids = [numbered.message_id(run, number, 4e9 + number // 8) for run, number in names]
+    if len(ids) < 2:
+        return
+    lines = [{'event': 'acked', **line} for line in numbered.batches(ids)]
+    told = [one['id'] for line in lines for one in ledger.singly(line)]
+    runs = dict.fromkeys(run.encode() for run, _ in names)
+    by_run = [one for run in runs for one in ids if one.startswith(run)]
+    assert told == [one.decode() for one in by_run]
+
+
+@pytest.mark.parametrize(
+    ('numbers', 'facts'),
+    [
+        ([1, 2, 3, 4], {'numbers': [1, 4]}),
+        ([1, 3, 2, 4], {'each': [1, 3, 2, 4]}),
+        ([1, 2, 2, 4], {'each': [1, 2, 2, 4]}),
+        ([1, 3, 5, 7], {'each': [1, 3, 5, 7]}),
+    ],
+)
+@pytest.mark.parametrize('run', ['deadbeef', '00000002'])
+def test_numbers_that_follow_on_each_other_are_told_by_the_first_and_the_last(run, numbers, facts):
+    ids = [numbered.message_id(run, number, 4e9) for number in numbers]
+    told = {'of': run, 'due': [4_000_000_000_000_000, 4], **facts}
+    assert [*numbered.batches(ids)] == [told]
+
+
+@pytest.mark.parametrize('other', range(4))
+def test_the_due_of_each_message_is_told(other):
+    ids = [numbered.message_id('cafe0001', number, 4e9 + (number == other)) for number in range(4)]
+    (line,) = numbered.batches(ids)
+    told = [one['id'].encode() for one in ledger.singly({'event': 'acked', **line})]
+    assert told == ids
 
 
 # ---- latencies
