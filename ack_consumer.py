@@ -6,8 +6,8 @@ separately, or not at all:
 
     acked      acknowledged: the broker removes the message
     rejected   requeued: the broker delivers it again, flagged as redelivered
-    unacked    neither (--lose): the broker keeps it until this process ends, then it is
-               back in the queue
+    unacked    neither (--lose): the broker keeps it until this process ends, or the
+               consumer timeout is over; then it is back in the queue
 
 Pairs with ack_producer.py; start any number of both, in any order.
 
@@ -87,7 +87,14 @@ def declare(channel, link):
         queue=link.args.queue,
         on_message_callback=link.on_delivery,
         callback=link.on_ready,
+        arguments=consumer_arguments(link.args),
     )
+
+
+def consumer_arguments(args):
+    if args.consumer_timeout is None:
+        return {}
+    return {'x-consumer-timeout': round(args.consumer_timeout * 1000)}
 
 
 def parse_args(argv):
@@ -100,6 +107,13 @@ def parse_args(argv):
         type=int,
         metavar='N',
         help='decide as every run with this seed does (default: at random)',
+    )
+    parser.add_argument(
+        '--consumer-timeout',
+        type=flags.number(float, 0.001),
+        metavar='S',
+        help='ask the broker to take back what is not acknowledged for S s: quorum queues '
+        'of RabbitMQ from 4.3 on (default: as the broker is configured, 30 minutes)',
     )
     flags.add_consumer_flags(parser, prefetch=100)
     flags.add_broker_flags(parser, queue='siamese.ack')

@@ -45,11 +45,12 @@ from siamese import flags, script
 from siamese.messaging.link import connected
 from siamese.messaging.topology import DEAD_LETTER_EXCHANGE, declare_dead_letters
 from siamese.scenarios import mining
+from siamese.text import rate, time_and_rate
 
 LINE = '{producer} {tally}  {hash:.16}…  proof {proof:8}  {attempts:8,} attempts  {took:.2f} s'
 SUMMARY = (
-    '{published} blocks mined, {confirmed} confirmed, {republished} republished; '
-    '{duration_s:.1f} s, {attempts_per_s:,.0f} attempts/s; stopped: {stopped}'
+    '{published:block} mined, {confirmed} confirmed, {republished} republished; '
+    '{took}; stopped: {stopped}'
 )
 
 
@@ -125,7 +126,9 @@ def main(argv=None):
             if not args.quiet:
                 tally = script.tally(published, args.count)
                 print(LINE.format(tally=tally, attempts=tried, took=took, **block))
-    script.report(args, SUMMARY, summarize(link, published, attempts, mining_s))
+    summary = summarize(link, published, attempts, mining_s)
+    per_s = rate(attempts, summary['attempts_per_s'], ' attempts/s')
+    script.report(args, SUMMARY, summary, took=time_and_rate(summary['duration_s'], per_s))
     return link.exit_status
 
 

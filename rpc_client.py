@@ -14,7 +14,7 @@ rpc_server.py; start any number of both, in any order.
     5 is prime, 1.2 ms
     7 is prime, 1.1 ms
     4 answered, 3 prime, 0 wrong, 0 errors; 0 retried, 0 unanswered; answers: 0 late, 0 duplicate, 0 invalid
-    8/s; latency min/median/p75/p95/p99/max 1.06/1.15/1.30/471/471/471 ms; stopped: count reached
+    latency min/median/p75/p95/p99/max 1.06/1.15/1.30/471/471/471 ms; stopped: count reached
 
 An answer to an earlier attempt at the same question is late, a second
 answer is a duplicate. Messages that are not answers are dead-lettered
@@ -53,7 +53,7 @@ from siamese.messaging.deliveries import Invalid
 from siamese.messaging.link import connected
 from siamese.messaging.topology import DEAD_LETTER_EXCHANGE, declare_dead_letters
 from siamese.scenarios.timing import Latencies, Span, format_percentiles
-from siamese.text import count_of
+from siamese.text import count_of, rate
 
 RETRY_RETURNED_S = 1  # after which a question is retried that was returned
 LOOK_AGAIN_S = 0.1  # between looks at the clock while no answer comes
@@ -64,10 +64,10 @@ VERDICTS = {True: 'prime', False: 'not prime'}
 
 LINE = '{number} is {verdict}, {ms:.1f} ms{remark}'
 SUMMARY = (
-    '{answered} answered, {prime} prime, {wrong} wrong, {errors} errors; '
+    '{answered} answered, {prime} prime, {wrong} wrong, {errors:error}; '
     '{retried} retried, {unanswered} unanswered; '
     'answers: {late} late, {duplicate} duplicate, {invalid} invalid\n'
-    '{answers_per_s:,.0f}/s; {latency}; stopped: {stopped}'
+    '{speed}; stopped: {stopped}'
 )
 
 
@@ -240,7 +240,7 @@ class Questions:
 def show(question, answer, took):
     remark = ''
     if question.attempt > 1:
-        remark = f', retried {question.attempt - 1} times'
+        remark = f', retried {count_of(question.attempt - 1, "time")}'
     verdict = VERDICTS.get(answer.verdict, 'unknown')
     print(LINE.format(number=answer.number, verdict=verdict, ms=took * 1000, remark=remark))
 
@@ -287,7 +287,10 @@ def main(argv=None):
     counts = questions.counts
     wrong = counts['errors'] + counts['wrong'] + link.invalid_count
     link.set_exit_status(counts['answered'], wrong)
-    script.report(args, SUMMARY, summarize(link, questions))
+    summary = summarize(link, questions)
+    per_s = rate(counts['answered'], summary['answers_per_s'], '/s')
+    speed = '; '.join(filter(None, [per_s, summary['latency']]))
+    script.report(args, SUMMARY, summary, speed=speed)
     return link.exit_status
 
 

@@ -12,7 +12,7 @@ both, in any order.
     2 of 4  3 is prime
     3 of 4  5 is prime
     4 of 4  7 is prime
-    4 answered, 3 prime; 0 errors, 0 invalid, 0 unroutable; 0.6 s, 1,106/s; stopped: count reached
+    4 answered, 3 prime; 0 errors, 0 invalid, 0 unroutable; 0.6 s; stopped: count reached
 
 A question is a whole number of up to 300 digits. The answer to any other is
 {"error": "..."}; a question without reply_to is dead-lettered (siamese.dlx
@@ -50,6 +50,7 @@ from siamese.messaging.deliveries import Invalid
 from siamese.messaging.link import connected
 from siamese.messaging.topology import DEAD_LETTER_EXCHANGE, declare_dead_letters
 from siamese.scenarios.timing import Span
+from siamese.text import rate, time_and_rate
 
 MAX_CLOSED_CONNECTIONS = 3  # in a row, each after the answer to the same question
 QUEUE_EXPIRES_MS = 60_000  # without a server; then the broker deletes the queue
@@ -60,8 +61,8 @@ VERDICTS = {True: 'prime', False: 'not prime'}
 LINE = '{tally}  {number} is {verdict}'
 SUMMARY = (
     '{answered} answered, {prime} prime; '
-    '{errors} errors, {invalid} invalid, {unroutable} unroutable; '
-    '{duration_s:.1f} s, {answers_per_s:,.0f}/s; stopped: {stopped}'
+    '{errors:error}, {invalid} invalid, {unroutable} unroutable; '
+    '{took}; stopped: {stopped}'
 )
 
 
@@ -167,7 +168,9 @@ def main(argv=None):
             if not args.quiet and answer != ERROR:
                 show(delivery, script.tally(link.done, args.count), answer)
     link.set_exit_status(link.done, counts['errors'] + link.invalid_count)
-    script.report(args, SUMMARY, summarize(link, counts, span))
+    summary = summarize(link, counts, span)
+    per_s = rate(counts['answered'], summary['answers_per_s'], '/s')
+    script.report(args, SUMMARY, summary, took=time_and_rate(summary['duration_s'], per_s))
     return link.exit_status
 
 

@@ -10,7 +10,7 @@ order.
     1 of 3  alice 1  00003a0b3944ee70…  valid
     2 of 3  alice 2  00001727621b6258…  valid
     3 of 3  alice 3  00001dc6289cfb17…  valid
-    3 blocks valid, 0 invalid; copies: 0 redelivered, 0 republished; 0.1 s, 8,660 blocks/s; stopped: count reached
+    3 blocks valid, 0 invalid; copies: 0 redelivered, 0 republished; 0.1 s; stopped: count reached
 
 A block is valid if it parses, its hash is right and begins with enough
 zeros (--difficulty, never taken from the message), its proof is a prime
@@ -25,7 +25,7 @@ Examples:
     ./validate.py --idle 10                           # stop when no block came for 10 s
     ./validate.py --difficulty 5 --max 500000000      # as the producers
     ./validate.py --ledger runs/run.jsonl             # write a ledger for audit.py
-"""  # noqa: E501 - sample output is as printed
+"""
 
 if __name__ == '__main__':  # first of all, see siamese/start.py
     import sys
@@ -50,6 +50,7 @@ from siamese.messaging.link import connected
 from siamese.messaging.topology import DEAD_LETTER_EXCHANGE, declare_dead_letters
 from siamese.scenarios import mining
 from siamese.scenarios.timing import Span
+from siamese.text import rate, time_and_rate
 
 MAX_BODY_BYTES = 4096  # a block has about 350
 REMEMBERED_BLOCKS = 50_000  # the latest that this validator knows: 20 MB
@@ -63,9 +64,9 @@ VERDICTS = {
 
 LINE = '{tally}  {producer} {height}  {hash:.16}…  {verdict}'
 SUMMARY = (
-    '{valid} blocks valid, {invalid} invalid; '
+    '{valid:block} valid, {invalid} invalid; '
     'copies: {redelivered} redelivered, {republished} republished; '
-    '{duration_s:.1f} s, {blocks_per_s:,.0f} blocks/s; stopped: {stopped}'
+    '{took}; stopped: {stopped}'
 )
 
 
@@ -259,7 +260,8 @@ def main(argv=None):
         'rejections': link.rejections,
         'blocks_per_s': span.rate(checked),
     }
-    script.report(args, SUMMARY, summary)
+    per_s = rate(checked, summary['blocks_per_s'], ' blocks/s')
+    script.report(args, SUMMARY, summary, took=time_and_rate(summary['duration_s'], per_s))
     return link.exit_status
 
 

@@ -49,7 +49,11 @@ def add_exchange_flag(parser: flags.Parser) -> None:
     )
 
 
-def message(link: Link, number: int, **properties: Any) -> tuple[bytes, pika.BasicProperties]:
+def message(
+    link: Link,
+    number: int,
+    **properties: Any,
+) -> tuple[bytes, pika.BasicProperties]:
     """Return body and properties of message `number` of this run.
 
     `properties` are further ones, by the names of pika.BasicProperties.
@@ -118,7 +122,9 @@ class Received:
         if message_id in self.known:
             before, last_number = self.known[message_id]
             copy_number = last_number + 1
-            explanation = copies.explain([before], copy, self.link.args.queue_type)
+            explanation = copies.explain(
+                [before], copy, self.link.args.queue_type, self.link.flags_redelivered
+            )
             if explanation == copies.REPLAYED:
                 raise Invalid('replayed', contradiction(before))
         self.known[message_id] = copy, copy_number

@@ -88,6 +88,7 @@ def test_unacked_messages_are_redelivered_to_the_next_consumer(start, run, chann
     assert waiting(channel, 'siamese.ack') == 0
 
 
+@pytest.mark.any_broker
 def test_after_kill_9_every_unacknowledged_message_comes_back(start, run, channel, tmp_path):
     ledger = tmp_path / 'run.jsonl'
     done = run('ack_producer.py', '--count', 200, '--rate', 1000, '--ledger', ledger, '--quiet')
@@ -166,7 +167,10 @@ def test_a_quorum_queue_has_a_limit_of_21_deliveries(start, run, channel, tmp_pa
     )
 
 
+@pytest.mark.pair
 def test_the_consumer_timeout_requeues_unacked_messages(start):
+    """Those of a quorum queue: from RabbitMQ 4.3 on a classic one has no such timeout."""
+    quorum = ('--queue-type', 'quorum')
     with broker_module.throwaway() as broker:
         broker.ctl(
             'eval',
@@ -174,9 +178,10 @@ def test_the_consumer_timeout_requeues_unacked_messages(start):
             'application:set_env(rabbit, channel_tick_interval, 500).',
         )
         env = {'AMQP_URL': broker.url}
-        assert start('ack_producer.py', '--count', 3, '--rate', 100, **env).end().status == 0
-        consumer = start('ack_consumer.py', '--lose', 100, **env)
-        assert 'timed out' in consumer.wait_for('channel closed')
+        done = start('ack_producer.py', '--count', 3, '--rate', 100, *quorum, **env).end()
+        assert done.status == 0
+        consumer = start('ack_consumer.py', '--lose', 100, *quorum, **env)
+        consumer.wait_for('timed out')
         consumer.wait_for('back after')
         wait_until(
             lambda: sum(', redelivered  unacked' in line for line in list(consumer.out)) >= 3,

@@ -80,6 +80,7 @@ def drained(run, ledger, **env):
     assert done.status in (0, 3), done.err
 
 
+@pytest.mark.any_broker
 @pytest.mark.pair
 def test_three_producers_and_validators_lose_nothing(run, producers, validators, ledger, channel):
     checking = validators(['carol', 'dave', 'erin'])
@@ -100,9 +101,12 @@ def test_three_producers_and_validators_lose_nothing(run, producers, validators,
     assert drain(channel, 'siamese.blocks') == drain(channel, 'siamese.dead') == []
 
 
-def test_nothing_is_lost_when_processes_and_broker_are_killed(run, producers, validators, ledger):
+@pytest.mark.any_broker
+def test_nothing_is_lost_when_processes_and_broker_are_killed(
+    throwaway, run, producers, validators, ledger
+):
     easy = '--difficulty', 2  # mining is not what this is about
-    with broker_module.throwaway() as broker:
+    with throwaway() as broker:
         env = {'AMQP_URL': broker.url}
         checking = validators(['carol', 'dave', 'erin'], *easy, **env)
         mining = producers(['alice', 'bob', 'bert'], 100, '--rate', 15, *easy, **env)

@@ -151,6 +151,7 @@ def test_it_gives_up_without_a_broker_when_told_so(run):
     assert '3 not confirmed' in done.err and 'Traceback' not in done.err
 
 
+@pytest.mark.pair
 def test_blocks_go_to_a_quorum_queue(run, channel):
     assert (
         run('producer.py', '--count', 3, '--queue', 'q', '--queue-type', 'quorum', '--quiet').status
@@ -158,4 +159,4 @@ def test_blocks_go_to_a_quorum_queue(run, channel):
     )
     assert len(drain(channel, 'q')) == 3
     done = run('producer.py', '--count', 3, '--queue', 'q', '--quiet')
-    assert done.status == 3 and 'it exists with other properties' in done.err
+    assert done.status == 3 and "queue 'q' exists with other properties" in done.err

@@ -31,6 +31,7 @@ def test_the_block_of_the_wiki_is_valid(run, channel):
     ]
 
 
+@pytest.mark.pair
 def test_every_bad_block_is_rejected_into_the_dead_letters_and_counted(run, channel):
     bad = [message for message, _ in BAD.values()]
     put(channel, [ONE, *bad, TWO])
@@ -246,6 +247,7 @@ def test_blocks_after_a_signal_stay_in_the_queue(start, channel, number):
     )
 
 
+@pytest.mark.pair
 def test_delivered_but_unchecked_blocks_are_requeued(run, channel):
     messages = chain('alice', 50)
     put(channel, messages)

@@ -19,7 +19,7 @@ NAMES = st.text(
 
 def link(name='alice', run='cafecafe', epoch=1, queue_type='classic'):
     args = SimpleNamespace(name=name, queue_type=queue_type)
-    return SimpleNamespace(args=args, run=run, epoch=epoch)
+    return SimpleNamespace(args=args, run=run, epoch=epoch, flags_redelivered=True)
 
 
 def delivered(attempt=1, redelivered=False, number=1):
