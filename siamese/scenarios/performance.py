@@ -13,18 +13,25 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import repeat
-from operator import itemgetter
 from typing import Any
 
 import pika
 
-from siamese import flags
+from siamese import flags, terminal
 from siamese.messaging.fast_path import Template
 from siamese.messaging.link import Link
 from siamese.messaging.messages import Message
 from siamese.messaging.topology import expiration
-from siamese.scenarios.timing import QUANTILES, Latencies, format_percentiles
-from siamese.text import count_of
+from siamese.numbered import (
+    DUE_PART,
+    MESSAGE_ID_BYTES,
+    are_ours,
+    message_id,
+    message_ids,
+)
+from siamese.scenarios.rows import Rows
+from siamese.scenarios.timing import QUANTILES, Clock, Latencies, format_percentiles
+from siamese.text import count_of, rate
 
 # The wiki's text, and two characters beyond 16 bits.
 TEXT = {'testdict': {'مفتاح': 'قيمة', '键': '值', 'キー': '値', '𝄞𠮷': '🐇'}}
@@ -36,6 +43,7 @@ ENCODINGS = {  # name -> Python's codec
 CONTENT_TYPES = {f'application/json; charset={encoding}': encoding for encoding in ENCODINGS}
 LEAST_SIZE = 256  # bytes: in UTF-16 the text takes 186
 SHOWN_IF_GIVEN = {'priority': '', 'ttl': ' s', 'warm_up': ' s'}  # flag -> unit
+CLOCK_WAS_SET_S = 0.05  # what no clock drifts in a run
 QUEUE_TYPES = ('classic', 'quorum', 'stream')
 
 
@@ -62,6 +70,7 @@ def body_of(encoding: str, size: int) -> tuple[bytes, str]:
 
 
 def add_flags(parser: flags.Parser) -> None:
+    parser.set_defaults(has_rows=True)
     group = parser.group('measuring')
     group.add_argument(
         '--warm-up',
@@ -99,37 +108,13 @@ def queue_arg(text: str) -> tuple[str, Any]:
     return key, value
 
 
-# run, number, microseconds since 1970 at which it was due
-MESSAGE_ID = b'%b-%010d-%016d'
-MESSAGE_ID_BYTES = 36
-DUE_PART = itemgetter(slice(20, None))
-OUR_MESSAGE_IDS = re.compile(rb'(?:[0-9a-f]{8}-[0-9]{10}-[0-9]{16})*')
-
-
-def message_id(run: str, number: int, due: float) -> bytes:
-    """Return the message_id of a message, always of the same length.
-
-    `due` is in seconds since 1970.
-    """
-    return MESSAGE_ID % (run.encode(), number, int(due * 1e6))
-
-
-def message_ids(run: str, numbers: range, due: float) -> list[bytes]:
-    """Return the message_ids of messages that are all due at the same time."""
-    template = MESSAGE_ID.replace(b'%010d', b'%%010d') % (run.encode(), int(due * 1e6))
-    return [template % number for number in numbers]
-
-
 def dues_of(message_ids: Sequence[bytes]) -> Counter[int]:
     """Return the microseconds since 1970 at which messages were due, and how many at each.
 
     The message_ids are of one length. If message_id() did not make one of them, they
     tell nothing.
     """
-    is_ours = len(message_ids[0]) == MESSAGE_ID_BYTES and OUR_MESSAGE_IDS.fullmatch(
-        b''.join(message_ids)
-    )
-    if not is_ours:
+    if not are_ours(message_ids):
         return Counter()
     texts = Counter(map(DUE_PART, message_ids))
     return Counter({int(text): times for text, times in texts.items()})
@@ -164,7 +149,7 @@ class Load:
         link = self.link
         link.wait_until(lambda: link.is_ready or link.reason_to_stop())
         self.started = time.monotonic()
-        self.since_1970 = time.time() - self.started
+        self.since_1970 = self.meter.clock.since_1970
         self.meter.measured_until(self.started)
         while link.keep_running(self.published, self._due_at(self.published)):
             first = self.published
@@ -238,7 +223,11 @@ class Meter:
     """
 
     def __init__(
-        self, args: argparse.Namespace, link: Link, names: Iterable[str], latency_name: str
+        self,
+        args: argparse.Namespace,
+        link: Link,
+        names: Iterable[str],
+        latency_name: str,
     ) -> None:
         self.args = args
         self.link = link
@@ -255,7 +244,9 @@ class Meter:
         self.last = 0.0  # ... until which something was counted; 0 before the first time
         self.rows = 0
         self.is_warm = not args.warm_up
+        self.clock = Clock()
         self.table = open_table(args.csv, self.names)
+        self.shown_rows = Rows(self.names)
         link.tick_callbacks.append(self.end_row_if_due)
 
     def announce(self, template: str, **more: object) -> None:
@@ -271,7 +262,7 @@ class Meter:
         settings += [f'{key}={value}' for key, value in self.args.queue_arg]
         self.settings = ', '.join(settings)
         if not self.args.quiet:
-            print(self.settings)
+            terminal.show(self.settings)
 
     def measured_until(self, now: float) -> None:
         """Note that it is time.monotonic() `now`, until which all counts so far belong."""
@@ -304,13 +295,7 @@ class Meter:
         rates = [round(self.counts[name] / length, 1) for name in self.names]
         percentiles = self.latencies.percentiles()
         if not self.args.quiet:
-            parts = [f'{elapsed:4.0f} s']
-            parts += [f'{name} {rate:,.0f} msg/s' for name, rate in zip(self.names, rates)]
-            if percentiles:
-                parts.append(f'{self.latency_name} {format_percentiles(percentiles)}')
-            if self.link.problem:
-                parts.append(self.link.problem)
-            print('  '.join(parts))
+            self.shown_rows.show(elapsed, rates, percentiles, self.link.problem)
         if self.table:
             quantiles = [percentiles.get(name, '') for name in QUANTILES]
             self.table.writerow([round(elapsed, 3), *rates, *quantiles])
@@ -356,12 +341,19 @@ class Meter:
             spoiled.append(f'{counts["nacked"]:,} nacked')
         if counts['returned']:
             spoiled.append(f'{counts["returned"]:,} unroutable')
+        negative = self.all_latencies.negative()
+        if negative:
+            spoiled.append(f'clocks that disagree ({negative:,} below 0)')
+        moved_s = self.clock.moved_s()
+        if abs(moved_s) > CLOCK_WAS_SET_S:
+            spoiled.append(f'a clock that was set by {moved_s:+,.1f} s')
         if self.link.blocked_s:
             spoiled.append(f'{self.link.blocked_s:.1f} s blocked by the broker')
         return spoiled
 
-    def _result(self, rate: float, percentiles: dict[str, int]) -> str:
-        result = f'{rate:,.0f} msg/s'
+    def _result(self, per_s: float, percentiles: dict[str, int]) -> str:
+        counted = self.all_counts[self.names[-1]]
+        result = rate(counted, per_s, ' msg/s') or 'too few messages for a rate'
         if not self.is_warm:
             warm_up = f'the warm-up of {self.args.warm_up:g} s'
             result = f'no result: the run ended before {warm_up} was over'

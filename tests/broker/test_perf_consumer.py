@@ -9,12 +9,14 @@ import signal
 
 import pika
 import pytest
+from support.messages import declare_dead
 from support.processes import replace_after, replace_once, wait_until
 from support.queues import drain
 from support.raw_properties import undecodable
 
 import audit as audit_script
 import perf_consumer
+from siamese import ledger
 from siamese.messaging import link as delivery
 from siamese.scenarios import performance as perf
 from siamese.testbed import proxy
@@ -25,9 +27,7 @@ BODY, _ = perf.body_of('utf-8', 300)
 
 
 def put(channel, messages):
-    channel.exchange_declare('siamese.dlx', 'fanout', durable=True)
-    channel.queue_declare('siamese.dead', durable=True, arguments={'x-queue-type': 'quorum'})
-    channel.queue_bind('siamese.dead', 'siamese.dlx')
+    declare_dead(channel)
     channel.queue_declare(
         QUEUE,
         durable=True,
@@ -62,6 +62,7 @@ def test_pairs(start, encoding, kind, confirm):
     assert 0 < summary['latency_us']['min'] <= summary['latency_us']['p99']
 
 
+@pytest.mark.any_broker
 @pytest.mark.pair
 def test_several_of_both_and_audit(start, tmp_path):
     ledger = tmp_path / 'run.jsonl'
@@ -164,28 +165,38 @@ def test_delivered_messages_are_acknowledged(run, channel):
     assert len(drain(channel, QUEUE)) == 10
 
 
-def test_it_waits_for_more_unless_told_to_exit_when_empty(start, run):
+def test_it_waits_for_more_unless_told_to_exit_when_empty(start, run, tmp_path):
     done = run('perf_consumer.py', '--exit-when-empty')
     assert done.status == 3 and 'stopped: queue empty' in done.out
-    consumer = start('perf_consumer.py', '--json', '-')
+    ledger = tmp_path / 'run.jsonl'
+    consumer = start('perf_consumer.py', '--json', '-', '--ledger', ledger)
     consumer.wait_for('ready')
     assert run('perf_producer.py', '--count', 10, '--quiet').status == 0
-    wait_until(lambda: consumer.process.poll() is None, 'still there')
+    wait_until(lambda: '"acked"' in ledger.read_text(), 'a delivery')
+    assert consumer.process.poll() is None  # still there
     done = consumer.stop(signal.SIGTERM)
     assert done.status == 0 and json.loads(done.out)['delivered'] in range(1, 11)
 
 
-def test_a_stream_resumes_where_the_connection_broke(start, broker, url):
-    producer = start(
-        'perf_producer.py', '--queue-type', 'stream', '--rate', 200, '--count', 1000, '--quiet'
-    )
-    consumer = start('perf_consumer.py', '--queue-type', 'stream', '--count', 1000, '--json', '-')
+def test_a_stream_resumes_where_the_connection_broke(start, run, broker, url, tmp_path):
+    half = ['perf_producer.py', '--queue-type', 'stream', '--count', 500, '--quiet']
+    flags = ['--queue-type', 'stream', '--count', 1000, '--ledger', tmp_path / 'books']
+    consumer = start('perf_consumer.py', *flags, '--json', '-')
     consumer.wait_for('ready')
+    assert run(*half).status == 0
+    wait_until(lambda: len(ids_in(tmp_path / 'books')) == 500, 'the first half')
     broker.ctl('close_all_connections', '-p', url.rpartition('/')[2], 'maintenance')
     consumer.wait_for('back after')
-    assert producer.end().status == 0
+    assert run(*half).status == 0
     done = consumer.end()
     assert done.status == 0 and json.loads(done.out)['delivered'] == 1000
+    assert len(ids_in(tmp_path / 'books')) == 1000
+
+
+def ids_in(path):
+    """Return the ids of all messages that were acknowledged."""
+    events = [one for event in ledger.read([str(path)]) for one in ledger.singly(event)]
+    return {one['id'] for one in events if one['event'] == 'acked'}
 
 
 def test_an_invalid_message_stays_in_a_stream_and_is_passed_over(start, run, channel):

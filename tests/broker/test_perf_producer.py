@@ -14,7 +14,9 @@ import pytest
 from support.processes import Running, let_fault_last, wait_until
 from support.queues import drain, flush_broker_metadata
 
+from siamese import ledger
 from siamese.scenarios import performance as perf
+from siamese.scenarios.timing import QUANTILES
 from siamese.testbed import rabbitmq as broker_module
 
 QUEUE = 'siamese.perf'
@@ -172,6 +174,10 @@ def test_a_warm_up_that_is_not_over(run):
     assert (summary['delivered_per_s'], summary['latency_us'], summary['measured_s']) == (0, {}, 0)
 
 
+def is_nearly_whole(count):
+    return abs(count - round(count)) < 0.2
+
+
 def test_a_line_and_a_row_each_second(run, tmp_path):
     done = run(
         'perf_producer.py',
@@ -193,18 +199,24 @@ def test_a_line_and_a_row_each_second(run, tmp_path):
         'queue siamese.perf (classic), 256 bytes of utf-8, transient, confirm window 200, '
         '50 msg/s, ttl 60 s, x-max-length=900'
     )
-    assert [line.split()[:3] for line in lines[:3]] == [
-        ['1', 's', 'published'],
-        ['2', 's', 'published'],
-        ['3', 's', 'published'],
-    ]
-    assert all('confirm latency ' in line and line.endswith(' ms') for line in lines[:3])
+    head = lines.pop(0)
+    assert head.split() == ['time', 'published', 'confirmed', *QUANTILES]
+    assert [line.split()[:2] for line in lines[:3]] == [['1', 's'], ['2', 's'], ['3', 's']]
+    ends = head.index('published') + len('published'), len(head)
+    for line in lines[:3]:
+        assert line[ends[0] - 2 : ends[0]] == '/s' and line[ends[1] :] == ' ms'
     # The duration counts from the start, the rate from when the broker is ready.
     published = int(lines[-2].split()[0])
     assert 100 < published <= 176 and lines[-2].endswith('stopped: duration over')
     assert 'confirm latency min/median/p75/p95/p99/max ' in lines[-1]
     rows = list(csv.DictReader(open(tmp_path / 'run.csv')))
-    assert len(rows) == 3 and all(45 < float(row['published_per_s']) < 55 for row in rows)
+    assert len(rows) == 3
+    counts = []
+    for before, row in zip([{'time_s': 0}, *rows], rows):
+        seconds = float(row['time_s']) - float(before['time_s'])
+        counts.append(float(row['published_per_s']) * seconds)
+    assert all(map(is_nearly_whole, counts)), counts
+    assert 0 < sum(counts) < published + 1
     assert all(
         float(row['min_us']) <= float(row['median_us']) <= float(row['max_us']) for row in rows
     )
@@ -267,11 +279,9 @@ def test_every_confirmed_message_survives_a_killed_broker(start, tmp_path):
             AMQP_URL=broker.url,
         )
         assert summary_of(consumer.end())['invalid'] == 0
-    numbers = {
-        json.loads(line)['id'].split('-')[1]
-        for line in (tmp_path / 'c.jsonl').read_text().splitlines()
-        if '"acked"' in line
-    }
+    lines = ledger.read([str(tmp_path / 'c.jsonl')])
+    events = [event for line in lines for event in ledger.singly(line)]
+    numbers = {event['id'].split('-')[1] for event in events if event['event'] == 'acked'}
     assert len(numbers) == summary['confirmed']
 
 
@@ -309,7 +319,7 @@ def test_a_broker_that_never_comes_back_spoils_the_run(start, tmp_path):
             'perf_producer.py', '--rate', 100, '--json', tmp_path / 'summary', AMQP_URL=broker.url
         )
         consumer.wait_for('ready')
-        producer.wait_for(' 1 s  published ', producer.out)
+        producer.wait_for('  1 s ', producer.out)
         broker.kill()
         for running in consumer, producer:
             running.wait_for('connection lost')
@@ -325,22 +335,23 @@ def test_a_duration_ends_it_though_no_broker_came(run):
     assert (
         done.status == 3
         and '0 published, 0 confirmed' in done.out
-        and 'stopped: duration over' in done.out
+        and 'stopped: --duration before it began: broker unavailable' in done.out
     )
+
+
+FULL = ('--queue-arg', 'x-max-length=20', '--queue-arg', 'x-overflow=reject-publish')
+
+
+def test_who_stops_while_a_queue_is_full_is_told_that_the_broker_nacks(start):
+    producer = start('perf_producer.py', *FULL, '--stop-timeout', 0.5)
+    producer.wait_for('broker nacks messages')
+    done = producer.stop(signal.SIGTERM)
+    assert done.status == 3
+    assert 'not confirmed 0.5 s after SIGTERM: the broker nacks them; see --stop' in done.err
 
 
 def test_nacks_spoil_the_run(start, channel):
-    producer = start(
-        'perf_producer.py',
-        '--count',
-        60,
-        '--queue-arg',
-        'x-max-length=20',
-        '--queue-arg',
-        'x-overflow=reject-publish',
-        '--json',
-        '-',
-    )
+    producer = start('perf_producer.py', '--count', 60, *FULL, '--json', '-')
     producer.wait_for('broker nacks messages')
     received = []
     while len(received) < 60:
