@@ -2,37 +2,36 @@
 
 from __future__ import annotations
 
+import argparse
 import base64
 import http.client
 import json
 import os
 import ssl
-import urllib.error
-import urllib.request
 from typing import Any
-from urllib.parse import SplitResult, quote, unquote, urlsplit
+from urllib.parse import quote
 
 import pika
 
-from common import bracketed
 from siamese import flags
-from siamese.messaging import credentials
+from siamese.messaging import bounded_http, credentials, management_url
+from siamese.text import shorten
 
-REQUEST_TIMEOUT_S = 5
+TIMEOUT_S = 15  # for one whole answer
 UNAUTHORIZED = 401
+NOT_ALLOWED = (401, 403)
+NOT_FOUND = 404
+STARTING = 503
 
 # What RabbitMQ gives as the reason for that where it has none.
 NO_REASON = ('', 'Login failed', 'Not_Authorized')
-
-# CloudAMQP serves the management API at the usual ports of HTTP.
-CLOUD = '.cloudamqp.com'
-CLOUD_PORTS = {'http': 80, 'https': 443}
-PORTS = {'http': 15672, 'https': 15671}
+LONGEST_REASON = 200  # characters
 
 # What to do where no management API answers.
 REMEDY = 'rabbitmq-plugins enable rabbitmq_management, or see --management-url'
-
-BAD_URL = 'bad management URL: expected http://user:password@host:port'
+ELSEWHERE = 'the login is not sent there; is that the API? then see --management-url'
+SLOW = 'see --management-timeout'
+NO_TLS = 'see ?cacertfile= and ?server_name_indication= of --management-url'
 
 
 class Refused(Exception):
@@ -48,14 +47,22 @@ class Refused(Exception):
 
 
 def add_flag(parser: flags.Parser) -> None:
-    """Add the flag --management-url."""
-    parser.group(flags.BROKER).add_argument(
+    """Add the flags --management-url and --management-timeout."""
+    group = parser.group(flags.BROKER)
+    group.add_argument(
         '--management-url',
         default=os.environ.get('MANAGEMENT_URL'),
         metavar='URL',
         help='http://user:password@host:port of the management API '
         '(default: MANAGEMENT_URL, '
         'else port 15672 at the host and with the login of the broker)',
+    )
+    group.add_argument(
+        '--management-timeout',
+        type=flags.number(float, 0.1, 3600),
+        default=TIMEOUT_S,
+        metavar='S',
+        help='wait S seconds for each whole answer of the management API (default: %(default)s)',
     )
 
 
@@ -66,19 +73,19 @@ class ManagementApi:
         self,
         base: str,
         login: pika.PlainCredentials,
-        tls_context: ssl.SSLContext,
+        tls: bounded_http.Tls,
+        timeout_s: float,
     ) -> None:
         self.base = base
         self.login = login
-        self.opener = urllib.request.build_opener(
-            urllib.request.ProxyHandler({}),  # no proxy
-            urllib.request.HTTPSHandler(context=tls_context),
-        )
+        self.tls = tls
+        self.timeout_s = timeout_s
 
     def get(self, path: str) -> Any:
         """Return what the API has at `path`, decoded; raise Refused.
 
-        A path begins after /api/; its parts are percent-encoded, see part().
+        A path begins after /api/; its parts are percent-encoded, see part(). It may
+        be JSON of any shape: see answers.py.
         """
         return self._ask(path, 'GET')
 
@@ -91,34 +98,27 @@ class ManagementApi:
     def _ask(self, path: str, method: str, body: object = None) -> Any:
         """Return what the API answers, decoded, or None; raise Refused."""
         try:
-            request = self._request(path, method, body)
-            answer = self._open(request)
-            return json.loads(answer) if answer else None
-        except urllib.error.HTTPError as error:
-            user = credentials.login_name(self.login)
-            why = f'answers {error.code} {error.reason} to {user}'
-            if error.code == UNAUTHORIZED:
-                why = f'refuses {user}: {reason_in(error)}'
-            raise Refused(f'the management API at {self.base} {why}', error.code) from None
+            answer = self._send(path, method, body)
+            if answer.status // 100 == 2:
+                return json.loads(answer.body) if answer.body else None
         except credentials.NoToken as error:
             why = f'no login for the management API at {self.base} ({error})'
             raise Refused(why, 0) from None
-        except (OSError, ValueError, http.client.HTTPException) as error:
-            cause = getattr(error, 'reason', None) or error
-            why = f'no management API at {self.base} ({cause}); {REMEDY}'
+        except bounded_http.Elsewhere as error:
+            why = f'the management API at {self.base} is not there: {in_short(error)}; {ELSEWHERE}'
             raise Refused(why, 0) from None
+        except bounded_http.TooSlow as error:
+            why = f'the management API at {self.base} is too slow: {error}; {SLOW}'
+            raise Refused(why, 0) from None
+        except ssl.SSLError as error:
+            why = f'no TLS with the management API at {self.base} ({in_short(error)}); {NO_TLS}'
+            raise Refused(why, 0) from None
+        except (OSError, ValueError, RecursionError, http.client.HTTPException) as error:
+            why = f'no management API at {self.base} ({in_short(error)}); {REMEDY}'
+            raise Refused(why, 0) from None
+        raise self._refused(answer)
 
-    def _open(self, request: urllib.request.Request) -> bytes:
-        timeout = REQUEST_TIMEOUT_S
-        with self.opener.open(request, timeout=timeout) as response:
-            return response.read()
-
-    def _request(
-        self,
-        path: str,
-        method: str,
-        body: object,
-    ) -> urllib.request.Request:
+    def _send(self, path: str, method: str, body: object) -> bounded_http.Answer:
         data = None
         if body is not None:
             data = json.dumps(body).encode()
@@ -131,69 +131,64 @@ class ManagementApi:
             'Authorization': f'Basic {secret}',
         }
         url = f'{self.base}/api/{path}'
-        return urllib.request.Request(url, data, headers, method=method)
+        return bounded_http.ask(method, url, data, headers, self.tls, self.timeout_s)
+
+    def _refused(self, answer: bounded_http.Answer) -> Refused:
+        user = credentials.login_name(self.login)
+        reason = reason_in(answer.body)
+        why = f'answers {answer.status} {in_short(answer.reason)} to {user}'
+        if answer.status == UNAUTHORIZED:
+            why = f'refuses {user}: {why_not_let_in(reason)}'
+        elif reason and reason != answer.reason:
+            why = f'{why}: {reason}'
+        return Refused(f'the management API at {self.base} {why}', answer.status)
 
 
 def api(
     endpoint: pika.ConnectionParameters,
     url: str | None = None,
+    timeout_s: float = TIMEOUT_S,
 ) -> ManagementApi:
     """Return the management API of a broker.
 
     The host, login and TLS settings of `endpoint` are used where `url` names
     none. Raises ValueError for a bad URL, without repeating it.
     """
-    parts = _split(endpoint, url)
-    credentials.use_token_if_no_user(endpoint)
-    login = endpoint.credentials
-    if parts.username or parts.password:
-        login = credentials.from_login(
-            unquote(parts.username or ''),
-            unquote(parts.password or ''),
-        )
-    if endpoint.ssl_options:
-        tls_context = endpoint.ssl_options.context
-    else:
-        tls_context = ssl.create_default_context()
-    return ManagementApi(_base(parts), login, tls_context)
+    parts = management_url.split(endpoint, url)
+    return ManagementApi(
+        management_url.base(parts),
+        management_url.login(endpoint, parts),
+        management_url.tls(endpoint, parts),
+        timeout_s,
+    )
 
 
-def _split(
-    endpoint: pika.ConnectionParameters,
-    url: str | None,
-) -> SplitResult:
-    """Return the parts of the URL, or of the usual URL of the endpoint."""
-    if not url:
-        scheme = 'http'
-        if endpoint.ssl_options or endpoint.host.endswith(CLOUD):
-            scheme = 'https'
-        url = f'{scheme}://{bracketed(endpoint.host)}'
+def of_flags(args: argparse.Namespace, endpoint: pika.ConnectionParameters) -> ManagementApi:
+    """Return the management API that the flags of add_flag() name; raise ValueError."""
+    return api(endpoint, args.management_url, args.management_timeout)
+
+
+def in_short(found: object) -> str:
+    """Return what the other side said, on one line that is not too long."""
+    return shorten(' '.join(str(found).split()), LONGEST_REASON)
+
+
+def reason_in(body: bytes) -> str:
+    """Return the reason that an answer gives for an error, '' for none."""
     try:
-        parts = urlsplit(url)
-        parts.port  # noqa: B018  the property parses
-    except ValueError:
-        raise ValueError(BAD_URL) from None
-    is_complete = parts.hostname and parts.scheme in PORTS
-    if not is_complete or '@' in parts.path:
-        raise ValueError(BAD_URL)
-    return parts
+        found = json.loads(body)
+    except (ValueError, RecursionError):
+        return ''
+    if not isinstance(found, dict):
+        return ''
+    reason = found.get('reason', found.get('error', ''))
+    if not isinstance(reason, str):
+        reason = json.dumps(reason)
+    return in_short(reason)
 
 
-def _base(parts: SplitResult) -> str:
-    """Return the URL without its login, and with a port."""
-    host = unquote(parts.hostname or '')
-    ports = CLOUD_PORTS if host.endswith(CLOUD) else PORTS
-    port = parts.port or ports[parts.scheme]
-    path = parts.path.rstrip('/')
-    return f'{parts.scheme}://{bracketed(host)}:{port}{path}'
-
-
-def reason_in(error: urllib.error.HTTPError) -> str:
-    """Return why the API does not let a user in."""
-    try:
-        reason = str(json.loads(error.read())['reason'])
-    except (OSError, ValueError, KeyError, TypeError):
-        reason = ''
+def why_not_let_in(reason: str) -> str:
+    """Return why the API does not let a user in, and the remedy."""
     if reason in NO_REASON:
         return 'wrong name or password; see MANAGEMENT_URL, AMQP_URL'
     return f'{reason}; see rabbitmqctl set_user_tags'

@@ -1,7 +1,5 @@
 """management_api.py: where the API of a broker is."""
 
-import urllib.request
-
 import pytest
 
 import common
@@ -19,16 +17,26 @@ from siamese.messaging import management_api
         ('amqp://a:b@x.rmq.cloudamqp.com/v', None, 'https://x.rmq.cloudamqp.com:443'),
         ('amqp://h', 'https://x.rmq.cloudamqp.com', 'https://x.rmq.cloudamqp.com:443'),
         ('amqp://h', 'https://proxy/rabbit/', 'https://proxy:15671/rabbit'),
+        ('amqp://h', 'https://proxy/rabbit/api/', 'https://proxy:15671/rabbit'),
+        ('amqp://h', 'http://h/api', 'http://h:15672'),
+        ('amqp://h', 'http://h:80/#/queues', 'http://h:80'),
     ],
 )
-def test_where_the_api_is(monkeypatch, amqp_url, url, base):
-    asked = []
+def test_where_the_api_is(amqp_url, url, base):
+    assert management_api.api(common.endpoints(amqp_url, 'test')[0], url).base == base
 
-    def open_it(_self, request, timeout):
-        asked.append(request.full_url)
-        raise OSError('no network')
 
-    monkeypatch.setattr(urllib.request.OpenerDirector, 'open', open_it)
-    with pytest.raises(management_api.Refused, match='no network'):
-        management_api.api(common.endpoints(amqp_url, 'test')[0], url).get('overview')
-    assert asked == [f'{base}/api/overview']
+@pytest.mark.parametrize(
+    'url, complaint',
+    [
+        ('http://guest:secret@h?cacertfile=x', 'these need https://'),
+        ('https://guest:secret@h?unknown=x', 'it may have cacertfile, '),
+        ('https://guest:secret@h?cacertfile=/none', 'bad management URL: cannot read cacertfile'),
+        ('ftp://guest:secret@h', 'expected http://user'),
+        ('http://guest:secret@h:x', 'expected http://user'),
+    ],
+)
+def test_a_bad_url_is_named_without_its_password(url, complaint):
+    with pytest.raises(ValueError, match=complaint) as error:
+        management_api.api(common.endpoints('amqp://h', 'test')[0], url)
+    assert 'secret' not in str(error.value)
