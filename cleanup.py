@@ -25,7 +25,7 @@ scripts first. A queue that holds messages is deleted if you agree, or with --ye
     user siamese-monitoring
     user siamese-publisher
     user siamese-subscriber
-    6 queues, 2 exchanges, 0 policies, 4 users; 5 messages wait; 0 deleted
+    6 queues, 2 exchanges, 0 policies, 4 users; messages waiting: 5; 0 deleted
 
 Exit status: 0 done, 2 usage, 3 broker unreachable, or something is left that was to
 be deleted.
@@ -50,7 +50,7 @@ import select
 import socket
 import sys
 from argparse import Namespace
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from operator import itemgetter
 from typing import Any, NamedTuple
 
@@ -61,11 +61,13 @@ import common
 from common import Failure
 from siamese import flags, script, start
 from siamese.access import users
-from siamese.messaging import blocking, management_api
+from siamese.messaging import answers, blocking, management_api
+from siamese.messaging.answers import count, inner, text
 from siamese.messaging.management_api import part
 from siamese.messaging.topology import DEAD_LETTER_EXCHANGE, DEAD_LETTER_QUEUE
 from siamese.scenarios import hello
-from siamese.text import count_of, printable, table
+from siamese.terminal import show, show_table
+from siamese.text import count_of, printable
 
 PREFIX = 'siamese.'
 KNOWN_QUEUES = (
@@ -94,8 +96,8 @@ NO_PERMISSION = (401, 403)  # of the management API
 ANSWER_INTERVAL_S = 0.1
 
 SUMMARY = (
-    '{queues} queues, {exchanges} exchanges, {policies} policies, {users} users; '
-    '{messages:,} messages wait; {deleted} deleted'
+    '{queues:,queue}, {exchanges:,exchange}, {policies:,policy/policies}, {users:,user}; '
+    'messages waiting: {messages:,}; {deleted} deleted'
 )
 
 
@@ -151,7 +153,8 @@ def usual(connection: pika.BlockingConnection) -> list[Found]:
 def listed(args: Namespace, connection: pika.BlockingConnection) -> list[Found]:
     """Return what the management API lists; raise Refused if that is nothing at all."""
     vhost = part(args.endpoint.virtual_host)
-    rows = args.api.get(f'queues/{vhost}?columns={QUEUE_COLUMNS}')
+    path = f'queues/{vhost}?columns={QUEUE_COLUMNS}'
+    rows = answers.get_list(args.api, path, needs='name')
     rows.sort(key=itemgetter('name'))
     queues = [queue_in(connection, row) for row in rows if is_our_queue(row)]
     found = [queue for queue in queues if queue]
@@ -159,6 +162,8 @@ def listed(args: Namespace, connection: pika.BlockingConnection) -> list[Found]:
     found += [Found('exchange', name) for name in exchanges]
     try:
         policies = names_at(args, f'policies/{vhost}')
+        # What marks a user goes with that.
+        policies = [name for name in policies if not name.startswith(users.MARK)]
         found += [Found('policy', name) for name in policies]
         own_users = users.own_users(args.api, args.endpoint.virtual_host)
         found += [Found('user', name) for name in own_users]
@@ -171,21 +176,20 @@ def listed(args: Namespace, connection: pika.BlockingConnection) -> list[Found]:
 
 def names_at(args: Namespace, path: str) -> list[str]:
     """Return the names at a path of the management API that are ours."""
-    names = [row['name'] for row in args.api.get(path)]
+    names = [text(row, 'name') for row in answers.get_list(args.api, path, needs='name')]
     return sorted(name for name in names if name.startswith(PREFIX))
 
 
 def is_our_queue(row: dict[str, Any]) -> bool:
     """Return whether a script made a queue, as the management API shows it."""
-    arguments = row.get('arguments') or {}
-    dead_letters_to = arguments.get('x-dead-letter-exchange')
+    dead_letters_to = text(inner(row, 'arguments'), 'x-dead-letter-exchange')
     return row['name'].startswith(PREFIX) or dead_letters_to == DEAD_LETTER_EXCHANGE
 
 
 def refuse_other_broker(args: Namespace, connection: pika.BlockingConnection) -> None:
     """Raise Failure if the management API is that of another broker."""
     here = blocking.server_properties(connection).get('cluster_name')
-    there = args.api.get('overview?columns=cluster_name').get('cluster_name')
+    there = text(answers.get_object(args.api, 'overview'), 'cluster_name')
     if here and there and here != there:
         raise Failure(
             f'the management API at {args.api.base} is that of another broker '
@@ -212,8 +216,8 @@ def queue_in(connection: pika.BlockingConnection, row: dict[str, Any]) -> 'Found
     queue = queue_of(connection, row['name'])
     if queue and row.get('type') == 'stream':
         return queue._replace(
-            messages=row.get('messages', 0),
-            consumers=row.get('consumers', 0),
+            messages=count(row, 'messages'),
+            consumers=count(row, 'consumers'),
             is_stream=True,
         )
     return queue
@@ -302,7 +306,7 @@ def delete_all(args: Namespace, found: list[Found]) -> dict[Found, str]:
                 left[one] = why
             if not args.quiet:
                 result = f'left, {why}' if why else 'deleted'
-                print(f'{one}: {result}')
+                show(f'{one}: {result}')
     return left
 
 
@@ -354,7 +358,11 @@ def delete(
         return str(refused)
 
 
-def delete_queue(connection: pika.BlockingConnection, one: Found, with_messages: bool) -> str:
+def delete_queue(
+    connection: pika.BlockingConnection,
+    one: Found,
+    with_messages: bool,
+) -> str:
     """Delete a queue; return why it was left, '' if it is gone.
 
     Quorum queues do not know if_empty and if_unused, so we look a moment before.
@@ -389,14 +397,14 @@ def delete_by_api(args: Namespace, one: Found) -> str:
 # ---- show
 
 
-def lines_of(found: list[Found]) -> Iterator[str]:
+def show_all(found: list[Found]) -> None:
     queues = [one for one in found if one.kind == 'queue']
     if queues:
         rows = [[one.name, shown(one.messages), shown(one.consumers)] for one in queues]
-        yield from table(('queue', 'messages', 'consumers'), rows)
+        show_table(('queue', 'messages', 'consumers'), rows)
     for one in found:
         if one.kind != 'queue':
-            yield str(one)
+            show(one)
 
 
 def held_by(queue: Found) -> str:
@@ -410,7 +418,11 @@ def shown(count: 'int | None') -> 'int | str':
     return '?' if count is None else count
 
 
-def summarize(args: Namespace, found: list[Found], left: dict[Found, str]) -> dict[str, Any]:
+def summarize(
+    args: Namespace,
+    found: list[Found],
+    left: dict[Found, str],
+) -> dict[str, Any]:
     kinds = [one.kind for one in found]
     deleted = len(found) - len(left) if args.delete else 0
     return {
@@ -452,7 +464,7 @@ def parse_args(argv: 'list[str] | None') -> Namespace:
     if args.yes and not args.delete:
         parser.error('--yes goes with --delete')
     try:
-        management_api.api(args.endpoints[0], args.management_url)
+        management_api.of_flags(args, args.endpoints[0])
     except ValueError as error:
         parser.error(str(error))
     return args
@@ -462,10 +474,10 @@ def main(argv: 'list[str] | None' = None) -> int:
     args = parse_args(argv)
     start.finish_on_signal()
     args.endpoint = blocking.first_reachable(args.endpoints)
-    args.api = management_api.api(args.endpoint, args.management_url)
+    args.api = management_api.of_flags(args, args.endpoint)
     found = find(args)
     if not args.quiet:
-        print(*lines_of(found), sep='\n', end='\n' if found else '')
+        show_all(found)
     left: dict[Found, str] = {}
     if args.delete:
         left = delete_all(args, found)

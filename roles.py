@@ -32,8 +32,9 @@ AMQP_URL or MANAGEMENT_URL must name an administrator. Without one, as on
 CloudAMQP's shared plans, --check tries what this user may do, and the roles
 whose passwords are in the environment.
 
-Exit status: 0 done and right, 1 a permission is missing or unexpected, 2 usage, 3
-could not tell: refused by the broker, no users to check, or broker unreachable.
+Exit status: 0 done and right, 1 a permission is missing or unexpected, or nothing was
+there to remove, 2 usage, 3 could not tell: refused by the broker, no users to check, or
+broker unreachable.
 
 Examples:
     ./roles.py --create                 # if users exist: restore their permissions
@@ -57,12 +58,13 @@ import os
 import secrets
 import time
 from argparse import ArgumentParser, Namespace
+from functools import partial
 from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
 import common
 from common import Failure
-from siamese import flags, script, start
+from siamese import flags, script, start, terminal
 from siamese.access import permissions, users
 from siamese.access.standard_roles import (
     ROLES,
@@ -80,12 +82,14 @@ from siamese.access.users import (
     tags_of,
     why_not_administrator,
 )
-from siamese.messaging import blocking, credentials, management_api
+from siamese.messaging import answers, blocking, credentials, management_api
+from siamese.messaging.answers import text
 from siamese.messaging.management_api import part
+from siamese.terminal import show, show_table
 
 CREATED = '{user:<30}  {password:<29}  {what}'
 SUMMARY = (
-    '{tried} permissions tried, {allowed} allowed, {refused} refused, {wrong} wrong; '
+    '{tried:permission} tried, {allowed} allowed, {refused} refused, {wrong} wrong; '
     '{duration_s:.1f} s; stopped: {stopped}'
 )
 
@@ -123,20 +127,30 @@ def create(args: Namespace) -> None:
         path = f'users/{part(user_name(args, role))}'
         existing[role] = find(args.api, path)
     refuse_to_overwrite(args, existing)
-    vhost = args.endpoint.virtual_host
-    if not find(args.api, f'vhosts/{part(vhost)}'):
-        raise Failure(
-            f'no virtual host {vhost!r}; see AMQP_URL, rabbitmqctl add_vhost',
-            3,
-        )
+    refuse_if_no_vhost(args)
     logging.info('generated passwords are shown on stdout, this once')
     for role in args.roles:
         create_user(args, role, existing[role])
 
 
+def refuse_if_no_vhost(args: Namespace) -> None:
+    """Raise Failure if the virtual host of AMQP_URL does not exist."""
+    vhost = args.endpoint.virtual_host
+    try:
+        answers.get_vhost(args.api, vhost)
+    except management_api.Refused as refused:
+        if refused.status != management_api.NOT_FOUND:
+            raise
+        raise Failure(
+            f'no virtual host {vhost!r}; see AMQP_URL, rabbitmqctl add_vhost',
+            3,
+        ) from None
+
+
 def refuse_to_overwrite(args: Namespace, existing: dict) -> None:
     """Raise Failure if users of others have these names; --overwrite takes them."""
-    strangers = [user['name'] for user in existing.values() if user and not is_own(user)]
+    found = [user for user in existing.values() if user]
+    strangers = [text(user, 'name') for user in found if not is_own(args.api, user)]
     if strangers and not args.overwrite:
         names = ', '.join(strangers)
         raise Failure(
@@ -149,13 +163,14 @@ def refuse_to_overwrite(args: Namespace, existing: dict) -> None:
 def create_user(args: Namespace, role: str, before: 'dict | None') -> None:
     """Create or restore the user of a role; show the password if it is new."""
     name = user_name(args, role)
+    is_ours = bool(before and is_own(args.api, before))
     password = given_password(role)
     if password:
         secret = {'password': password}
         shown = f'(from {role.upper()}_PASSWORD)'
-    elif before and is_own(before):
+    elif before and is_ours:
         hash_fields = 'password_hash', 'hashing_algorithm'
-        secret = {field: before[field] for field in hash_fields}
+        secret = {field: text(before, field) for field in hash_fields}
         shown = '(unchanged)'
     else:
         shown = new_password()
@@ -164,15 +179,16 @@ def create_user(args: Namespace, role: str, before: 'dict | None') -> None:
     vhost = args.endpoint.virtual_host
     with permissions.signals_blocked():
         put_user(args.api, name, tags, **secret)
+        users.mark(args.api, vhost, name)
         put_permissions(args.api, vhost, name, ROLES[role].patterns)
-        what = what_was_done(before)
+        what = what_was_done(before, is_ours)
         print(CREATED.format(user=name, password=shown, what=what))
 
 
-def what_was_done(before: 'dict | None') -> str:
+def what_was_done(before: 'dict | None', is_ours: bool) -> str:
     if not before:
         return 'created'
-    if is_own(before):
+    if is_ours:
         return 'existed, permissions restored'
     return 'overwritten'
 
@@ -180,31 +196,35 @@ def what_was_done(before: 'dict | None') -> str:
 # ---- remove
 
 
-def remove(args: Namespace) -> None:
-    """Undo create(), and remove what checks left.
+def remove(args: Namespace) -> int:
+    """Undo create(), and remove what checks left; return the exit status.
 
     A user who has permissions on other virtual hosts keeps those, and stays.
     """
-    for role in args.roles:
-        name = user_name(args, role)
-        print(f'{name}: {remove_user(args, name)}')
+    done = [remove_user(args, user_name(args, role)) for role in args.roles]
     vhost = args.endpoint.virtual_host
-    permissions.delete_leftovers(args.api, vhost, permissions.TEMPORARY)
+    leftovers = permissions.delete_leftovers(args.api, vhost, permissions.TEMPORARY)
+    if any(done) or leftovers:
+        return 0
+    logging.error('nothing was removed; see --prefix, --role')
+    return 1
 
 
-def remove_user(args: Namespace, name: str) -> str:
-    """Remove a user as far as it is ours; return what was done."""
-    path = f'users/{part(name)}'
-    user = find(args.api, path)
+def remove_user(args: Namespace, name: str) -> bool:
+    """Remove a user as far as it is ours; say and return whether that was done."""
+    user = find(args.api, f'users/{part(name)}')
     if not user:
-        return 'does not exist'
-    if not is_own(user):
-        return 'not made by roles.py, left alone'
+        show(f'{name}: does not exist')
+        return False
+    if not is_own(args.api, user):
+        show(f'{name}: not made by roles.py, left alone')
+        return False
     others = users.remove(args.api, args.endpoint.virtual_host, name)
-    if not others:
-        return 'removed'
-    names = ', '.join(others)
-    return f'permissions removed; stays, because it has some on {names}'
+    done = 'removed'
+    if others:
+        done = f'permissions removed; stays, because it has some on {", ".join(others)}'
+    show(f'{name}: {done}')
+    return True
 
 
 # ---- check
@@ -233,12 +253,12 @@ def check(args: Namespace) -> int:
         if not limited:
             findings += find_differences(args)
     finally:
-        permissions.clean_up(args.endpoint, args.management_url, name)
+        permissions.clean_up(args.endpoint, api_of(args), name)
     if not args.quiet:
-        print_matrix(matrix)
+        show_matrix(matrix)
     if args.json != '-':
         for finding in findings:
-            print(finding)
+            show(finding, colour=terminal.RED)
     summary = summarize(args, logins, matrix, findings)
     summary['duration_s'] = round(time.monotonic() - started, 3)
     script.report(args, SUMMARY, summary)
@@ -280,7 +300,7 @@ def create_twin(args: Namespace, role: str, name: str) -> Login:
     """Create a user with the same tags and permissions as that of a role."""
     user = user_name(args, role)
     vhost = args.endpoint.virtual_host
-    tags = tags_of(args.api.get(f'users/{part(user)}'))
+    tags = tags_of(answers.get_object(args.api, f'users/{part(user)}'))
     patterns = get_patterns(args.api, vhost, user)
     login = Login(name, new_password())
     with permissions.signals_blocked():
@@ -288,6 +308,11 @@ def create_twin(args: Namespace, role: str, name: str) -> Login:
         if patterns:
             put_permissions(args.api, vhost, name, patterns)
     return login
+
+
+def api_of(args: Namespace) -> permissions.ApiOf:
+    """Return a function that gives the management API with the login of an endpoint."""
+    return partial(management_api.of_flags, args)
 
 
 def try_logins(args: Namespace, logins: dict[str, Login], name: str) -> Matrix:
@@ -299,7 +324,7 @@ def try_logins(args: Namespace, logins: dict[str, Login], name: str) -> Matrix:
             matrix[who] = permissions.try_all(
                 args.endpoint,
                 user,
-                args.management_url,
+                api_of(args),
                 name,
             )
     return matrix
@@ -321,7 +346,7 @@ def find_differences(args: Namespace) -> list[str]:
     lines = []
     for role in args.roles:
         user = user_name(args, role)
-        tags = tags_of(args.api.get(f'users/{part(user)}'))
+        tags = tags_of(answers.get_object(args.api, f'users/{part(user)}'))
         lines += unexpected_tags(role, [tag for tag in tags if tag != OWN_TAG])
         patterns = get_patterns(args.api, args.endpoint.virtual_host, user)
         lines += different_patterns(role, patterns or [])
@@ -370,16 +395,13 @@ def exit_status(findings: list[str], all_tried: bool) -> int:
     return 0
 
 
-def print_matrix(matrix: Matrix) -> None:
-    print_row('', list(matrix))
+def show_matrix(matrix: Matrix) -> None:
+    heads = [f'{"":14}', *(f'{who:13}' for who in matrix)]
+    rows = []
     for operation in permissions.OPERATIONS:
         cells = [cell(who, operation, matrix) for who in matrix]
-        print_row(operation, cells)
-
-
-def print_row(first: str, cells: list[str]) -> None:
-    padded = [f'{text:<13}' for text in cells]
-    print('  '.join([f'{first:<14}', *padded]).rstrip())
+        rows.append([operation, *cells])
+    show_table(heads, rows)
 
 
 def cell(who: str, operation: str, matrix: Matrix) -> str:
@@ -448,13 +470,13 @@ def parse_args(argv: 'list[str] | None') -> Namespace:
     if args.json and not args.check:
         parser.error('--json goes with --check')
     try:
-        management_api.api(args.endpoints[0], args.management_url)
+        management_api.of_flags(args, args.endpoints[0])
     except ValueError as error:
         parser.error(str(error))
     args.roles = [role for role in ROLES if role in (args.roles or ROLES)]
     log_in_as_administrator(args)
     args.endpoint = args.endpoints[0]
-    args.api = management_api.api(args.endpoint, args.management_url)
+    args.api = management_api.of_flags(args, args.endpoint)
     return args
 
 
@@ -479,9 +501,8 @@ def main(argv: 'list[str] | None' = None) -> int:
         refuse_if_limited(args)
         if args.create:
             create(args)
-        else:
-            remove(args)
-        return 0
+            return 0
+        return remove(args)
     except management_api.Refused as refused:
         raise Failure(str(refused), 3) from None
 

@@ -21,7 +21,7 @@ from pika.exceptions import ChannelClosedByBroker, UnroutableError
 
 from common import Failure
 from siamese import script
-from siamese.messaging import management_api
+from siamese.messaging import answers, management_api
 from siamese.messaging.blocking import connected
 from siamese.messaging.errors import Refusal
 from siamese.messaging.management_api import ManagementApi
@@ -35,6 +35,7 @@ PROBE_QUEUE_ARGUMENTS = {
 
 AmqpVerb = Callable[[BlockingChannel, str], object]
 ApiVerb = Callable[[ManagementApi, str, str], object]
+ApiOf = Callable[[pika.ConnectionParameters], ManagementApi]
 
 
 def create_probe_objects(channel: BlockingChannel, name: str) -> None:
@@ -147,22 +148,22 @@ OPERATIONS = ['connect', *BY_AMQP, *BY_API]
 def try_all(
     owner: pika.ConnectionParameters,
     endpoint: pika.ConnectionParameters,
-    management_url: str | None,
+    api_of: ApiOf,
     name: str,
 ) -> dict[str, str]:
     """Try all OPERATIONS as a user, until a signal comes.
 
-    Returns for each operation why it was refused, '' if it was allowed.
-    `endpoint` holds the login of the user, `owner` that of a user who may
-    create the probe objects. If `owner` may not either, the operations are
-    tried on objects that do not exist. Raises Failure or management_api.Refused
-    when the broker becomes unavailable.
+    Returns for each operation why it was refused, '' if it was allowed. api_of()
+    gives the management API with the login of an endpoint. `endpoint` holds the
+    login of the user, `owner` that of a user who may create the probe objects. If
+    `owner` may not either, the operations are tried on objects that do not exist.
+    Raises Failure or management_api.Refused when the broker becomes unavailable.
     """
     with connected(owner) as connection:
         refusal_by_amqp(connection, create_probe_objects, name)
     refusals = try_by_amqp(endpoint, name)
     vhost = management_api.part(endpoint.virtual_host)
-    api = management_api.api(endpoint, management_url)
+    api = api_of(endpoint)
     for operation, verb in BY_API.items():
         if not script.stop_requested():
             refusals[operation] = refusal_by_api(api, verb, vhost, name)
@@ -204,13 +205,17 @@ def refusal_by_amqp(
     return ''
 
 
-def refusal_by_api(api: ManagementApi, verb: Callable[..., object], *args: str) -> str:
+def refusal_by_api(
+    api: ManagementApi,
+    verb: Callable[..., object],
+    *args: object,
+) -> str:
     """Try a verb of the API; return why it was refused, '' if allowed."""
     try:
         with signals_blocked():
             verb(api, *args)
     except management_api.Refused as refused:
-        if refused.status not in (401, 403):
+        if refused.status not in management_api.NOT_ALLOWED:
             raise
         return str(refused)
     return ''
@@ -240,7 +245,7 @@ def signals_blocked() -> Iterator[None]:
 
 def clean_up(
     endpoint: pika.ConnectionParameters,
-    management_url: str | None,
+    api_of: ApiOf,
     name: str,
 ) -> None:
     """Remove what the check `name` made; log what cannot be removed."""
@@ -255,7 +260,7 @@ def clean_up(
                 name,
             )
         try:
-            api = management_api.api(endpoint, management_url)
+            api = api_of(endpoint)
             delete_leftovers(api, endpoint.virtual_host, name)
         except management_api.Refused as refused:
             logging.error(
@@ -265,14 +270,26 @@ def clean_up(
             )
 
 
-def delete_leftovers(api: ManagementApi, vhost: str, prefix: str) -> None:
-    """Delete the users and policies with this prefix, as far as permitted."""
+def delete_leftovers(api: ManagementApi, vhost: str, prefix: str) -> int:
+    """Delete the users and policies with this prefix, as far as permitted.
+
+    Returns how many these were.
+    """
+    deleted: list[str] = []
     for path in 'users', f'policies/{management_api.part(vhost)}':
-        refusal_by_api(api, delete_by_prefix, path, prefix)
+        refusal_by_api(api, delete_by_prefix, path, prefix, deleted)
+    return len(deleted)
 
 
-def delete_by_prefix(api: ManagementApi, path: str, prefix: str) -> None:
-    for found in api.get(path):
-        name = found['name']
+def delete_by_prefix(
+    api: ManagementApi,
+    path: str,
+    prefix: str,
+    deleted: list[str],
+) -> None:
+    """Delete what is at a path and has this prefix; add its names to `deleted`."""
+    for found in answers.get_list(api, path, needs='name'):
+        name = answers.text(found, 'name')
         if name.startswith(prefix):
             api.delete(f'{path}/{management_api.part(name)}')
+            deleted.append(name)

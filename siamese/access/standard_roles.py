@@ -1,6 +1,6 @@
 """The four standard roles, as users of RabbitMQ and as scopes of a token.
 
-docs/access.md explains tags and patterns, docs/claims.md the scopes.
+docs/explanation/access.md explains tags and patterns, docs/explanation/claims.md the scopes.
 """
 
 from __future__ import annotations

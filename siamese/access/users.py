@@ -1,19 +1,35 @@
-"""The users of a broker and their permissions, through the management API."""
+"""The users of a broker and their permissions, through the management API.
+
+What roles.py made has the tag `siamese`. Where a broker drops tags that it does not know
+(LavinMQ) a policy stands for it: it has the name of the user, and applies to nothing.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from siamese.access.permissions import TEMPORARY
 from siamese.access.standard_roles import KINDS
-from siamese.messaging import management_api
+from siamese.messaging import answers, management_api
+from siamese.messaging.answers import Answer, text
 from siamese.messaging.management_api import ManagementApi, part
 
 OWN_TAG = 'siamese'  # marks users that roles.py made; it grants nothing
+MARK = 'siamese.user:'  # begins the name of a policy that marks a user
+NO_QUEUE = {
+    'pattern': '^$',
+    'apply-to': 'queues',
+    'definition': {'max-length': 1_000_000_000},
+    'priority': 0,
+}
 
 
-def put_user(api: ManagementApi, user: str, tags: Sequence[str], **secret: str) -> None:
+def put_user(
+    api: ManagementApi,
+    user: str,
+    tags: Sequence[str],
+    **secret: str,
+) -> None:
     """Create a user, or change one.
 
     `secret` is a password, or a password_hash with its hashing_algorithm.
@@ -40,45 +56,71 @@ def get_patterns(api: ManagementApi, vhost: str, user: str) -> list[str] | None:
     found = find(api, f'permissions/{part(vhost)}/{part(user)}')
     if not found:
         return None
-    return [found[kind] for kind in KINDS]
+    return [text(found, kind) for kind in KINDS]
 
 
-def find(api: ManagementApi, path: str) -> Any:
-    """Return what the API has at `path`, None if there is nothing."""
+def find(api: ManagementApi, path: str) -> Answer | None:
+    """Return the object that the API has at `path`, None if there is nothing."""
     try:
-        return api.get(path)
+        return answers.get_object(api, path)
     except management_api.Refused as refused:
-        if refused.status != 404:
+        if refused.status != management_api.NOT_FOUND:
             raise
     return None
 
 
-def tags_of(user: dict[str, Any]) -> list[str]:
+def tags_of(user: Answer) -> list[str]:
     """Return the tags of a user as the API shows it.
 
-    Before RabbitMQ 3.9 they are one string.
+    Before RabbitMQ 3.9, and of LavinMQ, they are one string.
     """
-    tags = user['tags']
+    tags = user.get('tags')
     if isinstance(tags, str):
-        return [tag for tag in tags.split(',') if tag]
-    return list(tags)
+        return [tag.strip() for tag in tags.split(',') if tag.strip()]
+    if isinstance(tags, list):
+        return [tag for tag in tags if isinstance(tag, str)]
+    return []
 
 
-def is_own(user: dict[str, Any]) -> bool:
+# ---- what is ours
+
+
+def mark(api: ManagementApi, vhost: str, user: str) -> None:
+    """Mark a user as made by roles.py where its tag does not."""
+    made = answers.get_object(api, f'users/{part(user)}', needs='name')
+    if OWN_TAG not in tags_of(made):
+        api.put(mark_of(vhost, user), NO_QUEUE)
+
+
+def mark_of(vhost: str, user: str) -> str:
+    """Return the path of the policy that marks a user."""
+    return f'policies/{part(vhost)}/{part(MARK + user)}'
+
+
+def is_own(api: ManagementApi, user: Answer) -> bool:
     """Return whether roles.py made a user."""
-    return OWN_TAG in tags_of(user)
+    return OWN_TAG in tags_of(user) or text(user, 'name') in marked(api)
+
+
+def marked(api: ManagementApi) -> set[str]:
+    """Return the users that a policy marks, in whatever virtual host."""
+    found = answers.get_list(api, 'policies', needs='name')
+    names = [text(policy, 'name') for policy in found]
+    return {name[len(MARK) :] for name in names if name.startswith(MARK)}
 
 
 def own_users(api: ManagementApi, vhost: str) -> list[str]:
     """Return the users that roles.py made for a virtual host, and those a killed check left."""
     vhosts_of: dict[str, list[str]] = {}
-    for permission in api.get('permissions'):
-        vhosts_of.setdefault(permission['user'], []).append(permission['vhost'])
+    for permission in answers.get_list(api, 'permissions', needs='user'):
+        vhosts_of.setdefault(text(permission, 'user'), []).append(text(permission, 'vhost'))
+    with_mark = marked(api)
     found = []
-    for user in api.get('users'):
-        name = user['name']
+    for user in answers.get_list(api, 'users', needs='name'):
+        name = text(user, 'name')
         is_here = vhost in vhosts_of.get(name, [vhost])
-        if is_here and (is_own(user) or name.startswith(TEMPORARY)):
+        is_ours = OWN_TAG in tags_of(user) or name in with_mark or name.startswith(TEMPORARY)
+        if is_here and is_ours:
             found.append(name)
     return sorted(found)
 
@@ -89,21 +131,24 @@ def remove(api: ManagementApi, vhost: str, user: str) -> list[str]:
     A user who has permissions on other virtual hosts stays; returns those.
     """
     path = f'users/{part(user)}'
-    held = [permission['vhost'] for permission in api.get(f'{path}/permissions')]
+    permissions = answers.get_list(api, f'{path}/permissions')
+    held = [text(permission, 'vhost') for permission in permissions]
     others = [each for each in held if each != vhost]
     if not others:
         api.delete(path)
     elif vhost in held:
         api.delete(f'permissions/{part(vhost)}/{part(user)}')
+    if find(api, mark_of(vhost, user)):
+        api.delete(mark_of(vhost, user))
     return others
 
 
 def why_not_administrator(api: ManagementApi) -> str:
     """Return why the user of `api` may not create users, '' if it may."""
     try:
-        tags = tags_of(api.get('whoami'))
+        tags = tags_of(answers.get_object(api, 'whoami'))
     except management_api.Refused as refused:
-        if refused.status not in (401, 403):
+        if refused.status not in management_api.NOT_ALLOWED:
             raise
         return str(refused)
     if 'administrator' in tags:

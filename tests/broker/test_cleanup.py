@@ -65,7 +65,7 @@ def test_it_lists_what_scripts_made_and_nothing_else(clean, made):
     assert shown[0] == ['queue', 'messages', 'consumers']
     assert ['siamese.blocks', '3', '0'] in shown and ['exchange', 'siamese.dlx'] in shown
     quiet = clean('--quiet')
-    assert quiet.out.startswith('4 queues, 2 exchanges, 0 policies, 0 users; 3 messages wait; 0')
+    assert quiet.out.startswith('4 queues, 2 exchanges, 0 policies, 0 users; messages waiting: 3')
 
 
 def test_it_deletes_all_that_but_messages_only_with_yes(clean, made, broker, url):
@@ -80,11 +80,11 @@ def test_it_deletes_all_that_but_messages_only_with_yes(clean, made, broker, url
     assert 'exchange siamese.dlx: left, in use: a queue that is left is bound to it' in first.out
     assert on_broker(broker, url, 'queues') == ['siamese.blocks', 'siamese.dead']
     second = clean('--delete', '--yes')
-    assert second.status == 0 and second.out.endswith('3 messages wait; 3 deleted\n')
+    assert second.status == 0 and second.out.endswith('messages waiting: 3; 3 deleted\n')
     assert on_broker(broker, url, 'queues') == on_broker(broker, url, 'exchanges') == []
     assert (
         clean('--delete').out
-        == '0 queues, 0 exchanges, 0 policies, 0 users; 0 messages wait; 0 deleted\n'
+        == '0 queues, 0 exchanges, 0 policies, 0 users; messages waiting: 0; 0 deleted\n'
     )
 
 
@@ -179,8 +179,8 @@ def test_afterwards_broker_and_clone_are_as_they_were(copy, broker, url, api):
     in_clone(copy, 'git', 'add', '-A')
     status = ('git', 'status', '--ignored', '--porcelain')
     before = listing_of(api), in_clone(copy, *status)
-    readme = (ROOT / 'README.md').read_text()
-    commands = re.findall(r'^\| `\w+\.py` \|.*`(\./.*?)` \|$', readme, re.MULTILINE)[:10]
+    table = (ROOT / 'docs/reference/scripts.md').read_text()
+    commands = re.findall(r'^\| `\w+\.py` \|.*`(\./.*?)` \|$', table, re.MULTILINE)[:10]
     run_all(commands, copy, **env)
     in_clone(copy, './roles.py', '--create', **env)
     keep = ('--history', 'runs/siamese.db', '--ledger', 'runs/run.jsonl')

@@ -22,6 +22,8 @@ from siamese.access.users import OWN_TAG, put_permissions
 from siamese.messaging import management_api
 from siamese.testbed import proxy
 
+pytestmark = pytest.mark.pair
+
 AS_IT_SHOULD_BE = """\
                 subscriber     publisher      monitoring     administrator
 connect         allowed        allowed        allowed        allowed
@@ -452,7 +454,7 @@ def test_a_subscriber_rejects_into_the_dead_letters(manage, run, channel):
 
 
 def test_the_permissions_that_the_rpc_scripts_need_besides(manage, run, start):
-    """Those of docs/access.md."""
+    """Those of docs/explanation/access.md."""
     manage.run('--create', **PASSWORDS)
     run('rpc_server.py', '--duration', 0.1)
     asked = run('rpc_client.py', '--count', 1, '--url', manage.url('publisher'))
@@ -527,6 +529,19 @@ def test_monitoring_has_what_watching_takes(manage, url):
             assert permissions.refusal_by_amqp(
                 connection, lambda channel, queue: channel.basic_get(queue), queue
             )
+
+
+def test_monitoring_can_watch(manage, run, broker, tmp_path):
+    """As monitor.md tells it: a user with the tag monitoring, and no more than that."""
+    manage.run('--create', **PASSWORDS)
+    assert run('validate.py', '--idle', 0.1).status == 3  # it declares siamese.dead
+    api = broker.management_url.replace('guest:guest@', '')
+    flags = ('--url', manage.url('monitoring'), '--management-url', api)
+    once = run('monitor.py', *flags, '--once', '--history', tmp_path / 'once.db')
+    assert once.status == 0 and 'siamese.dead' in once.out, once.err
+    history = ('--history', tmp_path / 'siamese.db')
+    watched = run('monitor.py', *flags, *history, '--interval', 1, '--duration', 3)
+    assert watched.status == 0 and 'no metrics' not in watched.err, watched.err
 
 
 # ---- garbage, and whatever else happens
