@@ -4,7 +4,7 @@
 POST /token (RFC 7522) takes an assertion of an identity provider, checks it, and
 answers with a token (JWT, RS256) for RabbitMQ's OAuth 2 backend. GET /jwks shows
 the public keys. CLAIMS.json says whom to trust, and which attribute gives which
-role: see docs/claims.md. Pairs with every script here (the token is the password)
+role: see docs/explanation/claims.md. Pairs with every script here (the token is the password)
 and with broker.py --oauth2. Start this first.
 
     $ ./token_server.py examples/saml/claims.json --keys $(mktemp -d) --port 0 --duration 1
@@ -49,7 +49,7 @@ if TYPE_CHECKING:  # it needs requirements/access.txt
     from siamese.access.token_endpoint import TokenEndpoint
     from siamese.access.token_issuer import Policy
 
-SUMMARY = '{tokens} tokens, {refused} refused; up for {duration_s:.0f} s; stopped: {stopped}'
+SUMMARY = '{tokens:token}, {refused} refused; up for {duration_s:.0f} s; stopped: {stopped}'
 
 
 def add_flags(parser: ArgumentParser) -> None:
@@ -149,8 +149,6 @@ def main(argv: 'list[str] | None' = None) -> int:
 
 def serve(args: Namespace, endpoint: 'TokenEndpoint') -> None:
     """Answer requests until --duration is over or a signal comes, and report."""
-    from siamese.access import token_endpoint
-
     listening, url = server.listen(args)
     if not args.quiet:
         issuer = endpoint.policy.trust.issuer
@@ -162,8 +160,6 @@ def serve(args: Namespace, endpoint: 'TokenEndpoint') -> None:
         listening,
         endpoint.application(),
         access_log=False,
-        http=token_endpoint.Connection,
-        backlog=token_endpoint.CONNECTION_BACKLOG,
         headers=[('connection', 'close')],
     )
     asyncio.run(serving)

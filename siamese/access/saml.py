@@ -306,7 +306,7 @@ def attributes_of(signed: etree._Element) -> dict[str, list[str]]:
 def subject_of(signed: etree._Element) -> str:
     """Return the name of the subject."""
     subject = text_of(one(signed, 'Subject/saml:NameID'))
-    if not subject.isprintable() or not 0 < len(subject) <= 200:
+    if not subject.isprintable() or not subject.strip() or len(subject) > 200:
         raise AssertionRefused('the NameID has not 1 to 200 printable characters')
     return subject
 

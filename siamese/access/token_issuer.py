@@ -5,13 +5,16 @@ The token is a JWT (RS256). The HTTP around it is in token_endpoint.py.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import re
 import sqlite3
-from contextlib import closing
+import stat
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import jwt
 from cryptography import x509
@@ -32,6 +35,9 @@ from siamese.access.standard_roles import (
 
 KEY_FILE = re.compile(r'k([1-9][0-9]*)\.pem')
 MIN_KEY_BITS = 2048
+FOR_OTHERS = 0o077  # in the mode of a file
+KEEP_USED_S = 86_400  # clocks are off by less
+LOCK_WAIT_S = 0.1  # others write a line in less
 TEXT_FIELDS = {'issuer', 'certificates', 'audience', 'recipient'}
 GRANT_FIELDS = {'attribute', 'value', 'role'}
 
@@ -56,7 +62,7 @@ class IssuedToken(NamedTuple):
 
 
 def read_policy(path: str) -> Policy:
-    """Read a claims.json, see docs/claims.md.
+    """Read a claims.json, see docs/explanation/claims.md.
 
     Raises OSError or ValueError, which says what is wrong with it.
     """
@@ -132,18 +138,31 @@ def new_key(folder: str) -> str:
     Returns the key ID (kid).
     """
     os.makedirs(folder, mode=0o700, exist_ok=True)
-    number = 1 + max(key_numbers(folder), default=0)
-    kid = f'k{number}'
     private = rsa.generate_private_key(65537, MIN_KEY_BITS)
-    with open(f'{folder}/{kid}.pub', 'wb') as file:
-        file.write(public_pem(private))
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
-    descriptor = os.open(f'{folder}/{kid}.new', flags, 0o600)
-    with open(descriptor, 'wb') as file:
-        file.write(private_pem(private))
-    # Renamed when complete: a running server reads this folder.
-    os.rename(f'{folder}/{kid}.new', f'{folder}/{kid}.pem')
+    with locked(folder):
+        number = 1 + max(key_numbers(folder), default=0)
+        kid = f'k{number}'
+        with open(f'{folder}/{kid}.pub', 'wb') as file:
+            file.write(public_pem(private))
+        with open_private(f'{folder}/{kid}.new', os.O_TRUNC) as file:
+            file.write(private_pem(private))
+        # Renamed when complete: a running server reads this folder.
+        os.rename(f'{folder}/{kid}.new', f'{folder}/{kid}.pem')
     return kid
+
+
+@contextmanager
+def locked(folder: str) -> Iterator[None]:
+    """Keep others from making a key in a folder at the same time."""
+    with open_private(f'{folder}/new-key.lock') as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # until it is closed
+        yield
+
+
+def open_private(path: str, more_flags: int = 0) -> BinaryIO:
+    """Open a file for writing that nobody else can read."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | more_flags, 0o600)
+    return open(descriptor, 'wb')
 
 
 def public_pem(key: rsa.RSAPrivateKey) -> bytes:
@@ -176,8 +195,10 @@ def load_keys(folder: str) -> dict[str, rsa.RSAPrivateKey]:
     keys = {}
     for number in key_numbers(folder):
         path = f'{folder}/k{number}.pem'
-        changed = os.stat(path).st_mtime_ns
-        keys[f'k{number}'] = load_key(path, changed)
+        status = os.stat(path)
+        if stat.S_IMODE(status.st_mode) & FOR_OTHERS:
+            raise ValueError(f'{path} is open to other users: chmod 600')
+        keys[f'k{number}'] = load_key(path, status.st_mtime_ns)
     return keys
 
 
@@ -208,17 +229,18 @@ def newest_key(folder: str) -> tuple[str, rsa.RSAPrivateKey]:
 
 
 def remember_use(folder: str, claims: saml.Claims, now: float) -> None:
-    """Remember on disk that an assertion was used, for as long as it is valid.
+    """Remember on disk that an assertion was used, for as long as it is valid and KEEP_USED_S.
 
-    Raises AssertionRefused if it was used before.
+    The clock may have been ahead when another one was used. Raises AssertionRefused if it
+    was used before.
     """
     path = f'{folder}/used.db'
     valid_until = claims.expires + saml.CLOCK_SKEW_S
-    with closing(sqlite3.connect(path)) as database, database:
+    with closing(sqlite3.connect(path, timeout=LOCK_WAIT_S)) as database, database:
         database.execute(
             'CREATE TABLE IF NOT EXISTS used (id TEXT PRIMARY KEY, until INTEGER)',
         )
-        database.execute('DELETE FROM used WHERE until < ?', [now])
+        database.execute('DELETE FROM used WHERE until < ?', [now - KEEP_USED_S])
         inserted = database.execute(
             'INSERT OR IGNORE INTO used VALUES (?, ?)',
             [claims.id, valid_until],

@@ -12,6 +12,7 @@ import argparse
 import asyncio
 import html
 import logging
+import math
 import re
 import secrets
 import time
@@ -30,11 +31,14 @@ from starlette.responses import (
 )
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from siamese import hosts
 from siamese.access.users import tags_of
-from siamese.messaging import credentials, management_api
+from siamese.messaging import answers, credentials, management_api
+from siamese.refusals import log
 from siamese.web import server
+from siamese.web.guesses import Guesses
 
-OPEN_PATHS = ('/dashboard.css',)  # the login page itself needs these
+OPEN_PATHS = ('/dashboard.css', '/favicon.svg')  # the login page itself needs these
 MAX_FORM_BYTES = 32_768  # tokens are long
 WRONG_PASSWORD_DELAY_S = 1
 CONCURRENT_LOGINS = 4
@@ -49,6 +53,7 @@ REFUSAL = (
 UNAVAILABLE = (
     'The broker does not answer. Logging in is possible again when its management API answers.'
 )
+WAIT = 'Too many wrong passwords, for this user or from this address. Try again in {} s.'
 TOO_LONG = 'That is too long for a password or a token.'
 
 # NiceGUI compiles its templates in the browser, which needs eval; but nothing
@@ -75,6 +80,7 @@ PAGE = """<!doctype html>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>Log in - siamese</title>
+<link rel="icon" href="/favicon.svg">
 <link rel="stylesheet" href="/dashboard.css">
 </head>
 <body class="login"><main>
@@ -100,7 +106,7 @@ dead letters.</p>
 class Session(NamedTuple):
     user: str
     administrator: bool
-    ends: float  # time.time()
+    ends: float  # time.monotonic(): the clock may jump
 
 
 _sessions: dict[str, Session] = {}  # by cookie
@@ -109,7 +115,7 @@ _sessions: dict[str, Session] = {}  # by cookie
 def session_of(cookie: str) -> Session | None:
     """Return the session of a cookie; None if there is none or it ended."""
     session = _sessions.get(cookie)
-    if session is None or time.time() >= session.ends:
+    if session is None or time.monotonic() >= session.ends:
         return None
     return session
 
@@ -149,8 +155,9 @@ def whoami(
         credentials=pika.PlainCredentials(user, password),
     )
     url = without_login(args.management_url)
-    user_now = management_api.api(endpoint, url).get('whoami')
-    return user_now['name'], set(tags_of(user_now))
+    api = management_api.api(endpoint, url, args.management_timeout)
+    user_now = answers.get_object(api, 'whoami', needs='name')
+    return answers.text(user_now, 'name'), set(tags_of(user_now))
 
 
 def without_login(url: str | None) -> str | None:
@@ -178,6 +185,7 @@ class Gate:
         self.app = app
         self.args = args
         self.turns = asyncio.Semaphore(CONCURRENT_LOGINS)
+        self.guesses = Guesses()
         self.counts = Counter(logins=0, refused=0)
 
     async def __call__(
@@ -189,6 +197,8 @@ class Gate:
         if scope['type'] not in ('http', 'websocket'):
             await self.app(scope, receive, send)
             return
+        if scope.get('method') == 'HEAD':  # of the answer, uvicorn leaves out the body
+            scope = {**scope, 'method': 'GET'}
         try:
             answer = await self.answer_to(scope, receive)
         except ValueError:  # a Host or an Origin like http://[
@@ -211,12 +221,14 @@ class Gate:
     ) -> Response | None:
         """Return the response to a request; None if it may pass."""
         asked = HTTPConnection(scope)
+        host = hosts.named_in(asked.headers.get('host', ''))
         if is_from_another_site(asked):
             return PlainTextResponse('This comes from another site.', 403)
-        if not self.args.login and not is_at_loopback(asked):
+        if not self.args.login and not hosts.is_loopback(host):
             text = 'Without --login only as http://localhost.'
             return PlainTextResponse(text, 403)
-        path = asked.url.path
+        # Not asked.url: the Host header may add to that, and the routes do not look at it.
+        path = scope['path']
         if path == '/login':
             return await self.login(Request(scope, receive))
         if not self.args.login or path in OPEN_PATHS:
@@ -248,22 +260,29 @@ class Gate:
         user: str,
         password: str,
     ) -> Response:
+        address = address_of(request)
+        wait = self.guesses.wait_s(user, address)
+        if wait > 0:
+            return self.make_wait(target, address, wait)
         try:
             name, tags = await self.ask_broker(user, password)
         except management_api.Refused as refused:
             if refused.status != 401:
-                logging.warning('cannot check logins: %s', refused)
+                self.guesses.right(user, address)  # nothing is known to be wrong
+                log.warning('cannot check logins: %s', refused)
                 return login_page(target, UNAVAILABLE, 503)
             name = user
             tags = set()
         if TAGS.isdisjoint(tags):
             return await self.refuse(request, target, name)
+        self.guesses.right(user, address)
         self.counts['logins'] += 1
         logging.info('%s logged in', ascii(name))
-        ends = min(
-            time.time() + self.args.session,
-            credentials.expiry(password),
+        lasts_s = min(
+            self.args.session,
+            credentials.expiry(password) - time.time(),
         )
+        ends = time.monotonic() + lasts_s
         session = Session(name, 'administrator' in tags, ends)
         return self.welcome(session, target)
 
@@ -288,24 +307,30 @@ class Gate:
         name: str,
     ) -> Response:
         """Refuse a login; the delay makes guessing passwords slow."""
-        address = ''
-        if request.client:
-            address = request.client.host
         shown = ascii(name[:100])
-        logging.warning('login of %s from %s refused', shown, address)
+        log.warning('login of %s from %s refused', shown, address_of(request))
         self.counts['refused'] += 1
         await asyncio.sleep(WRONG_PASSWORD_DELAY_S)
         return login_page(target, REFUSAL, 403)
+
+    def make_wait(self, target: str, address: str, wait_s: float) -> Response:
+        """Refuse a login without asking the broker: too many before it were wrong."""
+        log.warning('logins from %s refused for %.0f s', address, wait_s)
+        self.counts['refused'] += 1
+        seconds = math.ceil(wait_s)
+        answer = login_page(target, WAIT.format(seconds), 429)
+        answer.headers['retry-after'] = str(seconds)
+        return answer
 
     def welcome(self, session: Session, target: str) -> Response:
         answer = RedirectResponse(target, 303)
         answer.set_cookie(
             self.args.cookie,
             begin(session),
-            max_age=int(session.ends - time.time()),
+            max_age=int(session.ends - time.monotonic()),
             httponly=True,
             samesite='lax',
-            secure=bool(self.args.certfile),
+            secure=server.is_behind_tls(self.args),
         )
         return answer
 
@@ -320,14 +345,11 @@ def is_from_another_site(asked: HTTPConnection) -> bool:
     return urlsplit(origin).netloc != asked.headers.get('host', '')
 
 
-def is_at_loopback(asked: HTTPConnection) -> bool:
-    """Return whether a request names this machine.
-
-    A foreign name that leads to this address would let its site read the
-    pages.
-    """
-    host = asked.headers.get('host', '')
-    return server.is_loopback(urlsplit(f'//{host}').hostname or '')
+def address_of(asked: HTTPConnection) -> str:
+    """Return the address of the client, '' if it has none."""
+    if asked.client is None:
+        return ''
+    return asked.client.host
 
 
 def is_for_a_page(asked: HTTPConnection) -> bool:
@@ -338,9 +360,10 @@ def is_for_a_page(asked: HTTPConnection) -> bool:
 
 
 def redirect_to_login(asked: HTTPConnection) -> Response:
-    here = asked.url.path
-    if asked.url.query:
-        here += f'?{asked.url.query}'
+    here = quote(asked.scope['path'])
+    query = asked.scope['query_string'].decode('latin-1')
+    if query:
+        here += f'?{query}'
     return RedirectResponse(f'/login?next={quote(here, safe="")}', 303)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import functools
 import ipaddress
 import socket
 import ssl
@@ -11,13 +12,16 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from common import Failure
-from siamese import flags, script, start
+from siamese import flags, refusals, script, start
+from siamese.hosts import is_loopback
+from siamese.web.door import Door
 
 if TYPE_CHECKING:  # both take long to import, for --help
     import uvicorn
     from starlette.types import ASGIApp
 
 SHUTDOWN_TIMEOUT_S = 2
+MAX_WEBSOCKET_MESSAGE_BYTES = 1 << 20
 
 
 def add_flags(parser: flags.Parser, port: int) -> None:
@@ -36,6 +40,17 @@ def add_flags(parser: flags.Parser, port: int) -> None:
         metavar='N',
         help='listen at this port; 0 picks a free one (default: %(default)s)',
     )
+    add_tls_flags(group)
+    stopping = parser.group(flags.STOP)
+    stopping.add_argument(
+        '--duration',
+        type=flags.number(float, 0),
+        metavar='S',
+        help='stop after S seconds (default: run until Ctrl-C)',
+    )
+
+
+def add_tls_flags(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         '--certfile',
         metavar='FILE',
@@ -51,12 +66,12 @@ def add_flags(parser: flags.Parser, port: int) -> None:
         action='store_true',
         help='allow http beyond loopback, behind a proxy that does TLS',
     )
-    stopping = parser.group(flags.STOP)
-    stopping.add_argument(
-        '--duration',
-        type=flags.number(float, 0),
-        metavar='S',
-        help='stop after S seconds (default: run until Ctrl-C)',
+    group.add_argument(
+        '--proxy',
+        type=ip_address,
+        metavar='ADDRESS',
+        help='requests come from a proxy at this IP address, which does TLS: take the '
+        'address of the client from its X-Forwarded-For (default: no proxy is believed)',
     )
 
 
@@ -84,12 +99,17 @@ def check(
     )
 
 
-def is_loopback(host: str) -> bool:
-    """Return whether an address is reached from this machine only."""
+def ip_address(text: str) -> str:
+    """An argparse type: an IP address."""
     try:
-        return ipaddress.ip_address(host).is_loopback
+        return str(ipaddress.ip_address(text))
     except ValueError:
-        return host == 'localhost'
+        raise argparse.ArgumentTypeError('this takes an IP address') from None
+
+
+def is_behind_tls(args: argparse.Namespace) -> bool:
+    """Return whether clients reach this server over TLS."""
+    return bool(args.certfile or args.no_tls or args.proxy)
 
 
 def listen(args: argparse.Namespace) -> tuple[socket.socket, str]:
@@ -139,7 +159,8 @@ async def serve(
 
     `settings` are more of uvicorn's.
     """
-    server = make_server(args, site, settings)
+    door = Door(listening, bool(args.certfile), args.proxy)
+    server = make_server(args, site, door, settings)
 
     def stop() -> None:
         server.should_exit = True
@@ -160,16 +181,20 @@ async def serve(
     asyncio.get_running_loop().call_soon(stop_if_requested)
     if args.duration is not None:
         asyncio.get_running_loop().call_later(args.duration, stop)
-    await server.serve(sockets=[listening])
+    await server.serve(sockets=[door])
 
 
 def make_server(
     args: argparse.Namespace,
     site: ASGIApp,
+    door: Door,
     settings: dict[str, Any],
 ) -> uvicorn.Server:
     import uvicorn
 
+    from siamese.web.connection import Connection
+
+    refusals.log_rarely('uvicorn.error')
     level = 'warning'
     if args.verbose:
         level = 'info'
@@ -180,6 +205,10 @@ def make_server(
         ssl_certfile=args.certfile,
         ssl_keyfile=args.keyfile,
         timeout_graceful_shutdown=SHUTDOWN_TIMEOUT_S,
+        http=functools.partial(Connection, door),  # type: ignore[arg-type]
+        ws_max_size=MAX_WEBSOCKET_MESSAGE_BYTES,
+        proxy_headers=bool(args.proxy),
+        forwarded_allow_ips=args.proxy or '',
         **settings,
     )
     return uvicorn.Server(config)

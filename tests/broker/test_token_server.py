@@ -10,12 +10,14 @@ import json
 import os
 import re
 import socket
+import sqlite3
 import ssl
 import sys
 import time
 import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from types import SimpleNamespace
 from urllib.parse import urlencode
 
@@ -40,10 +42,20 @@ from siamese.testbed import rabbitmq as broker_module
 GRANT = 'urn:ietf:params:oauth:grant-type:saml2-bearer'
 
 
+def patched(*lines):
+    """Return the words that run token_server.py with other constants."""
+    code = ['import token_server', 'from siamese import refusals, script', *lines]
+    return (sys.executable, '-c', '; '.join([*code, 'script.run(token_server.main)']))
+
+
+EACH_REFUSAL = 'refusals.PERIOD_S = 0'  # is logged, however many there are in a second
+
+
 class Server(Running):
     """A token server on a free port; `url` is its own."""
 
-    def __init__(self, folder, *flags, start=('token_server.py',)):
+    def __init__(self, folder, *flags, start=None):
+        start = start or patched(EACH_REFUSAL)
         super().__init__(
             *start, f'{folder}/claims.json', '--keys', f'{folder}/keys', '--port', 0, *flags
         )
@@ -129,7 +141,11 @@ def refused_with(server, words, body):
     before = len(server.err)
     status, answer = server.post(body)
     assert status == 400 and 'access_token' not in answer
-    line = wait_until(lambda: server.err[before:], f'a line about {words!r}')
+
+    def told():  # the line of a token before may come late
+        return [line for line in server.err[before:] if ', signed with ' not in line]
+
+    line = wait_until(told, f'a line about {words!r}')
     assert len(line) == 1
     assert 'refused, from 127.0.0.1: ' in line[0]
     assert words in line[0]
@@ -244,7 +260,7 @@ def test_without_keys_or_disk_nobody_gets_a_token(tmp_path):
     assert server.ask(encoded(provider.assertion('alice', 'shop')))[0] == 503
     (tmp_path / 'keys/used.db').unlink()
     assert server.token(provider.assertion('alice', 'shop'))
-    assert '1 tokens, 2 refused' in server.stop().out
+    assert '1 token, 2 refused' in server.stop().out
 
 
 def test_private_keys_are_private(place):
@@ -308,6 +324,11 @@ def without_login(broker):
     return re.sub(r'//.*@', '//', broker.management_url)
 
 
+def api_at(url):
+    return lambda endpoint: management_api.api(endpoint, url)
+
+
+@pytest.mark.pair
 @pytest.mark.parametrize('group, role', identity.ROLES.items())
 def test_each_role_has_the_permissions_that_roles_py_gives_it(
     server, provider, oauth2_broker, group, role
@@ -316,12 +337,13 @@ def test_each_role_has_the_permissions_that_roles_py_gives_it(
     user = as_user(oauth2_broker, server.token(provider.assertion(role, group)))
     name = f'{permissions.TEMPORARY}{role}'
     try:
-        refusals = permissions.try_all(endpoint, user, without_login(oauth2_broker), name)
+        refusals = permissions.try_all(endpoint, user, api_at(without_login(oauth2_broker)), name)
     finally:
-        permissions.clean_up(endpoint, oauth2_broker.management_url, name)
+        permissions.clean_up(endpoint, api_at(oauth2_broker.management_url), name)
     assert {what for what, refusal in refusals.items() if not refusal} == ROLES[role].operations
 
 
+@pytest.mark.pair
 def test_the_monitors_own_queue(server, provider, oauth2_broker):
     """Beyond what roles.py tries: its own queue for events, and no other."""
     user = as_user(oauth2_broker, server.token(provider.assertion('mona', 'watchers')))
@@ -333,6 +355,7 @@ def test_the_monitors_own_queue(server, provider, oauth2_broker):
     connection.close()
 
 
+@pytest.mark.pair
 def test_keys_can_be_changed_while_it_runs(place, server, provider, oauth2_broker):
     before = server.token(provider.assertion('alice', 'shop'))
     os.rename(place.folder / 'k2.pem', place.folder / 'keys/k2.pem')
@@ -357,6 +380,7 @@ def test_keys_can_be_changed_while_it_runs(place, server, provider, oauth2_broke
         (place.folder / 'keys/k3.pem').unlink(missing_ok=True)
 
 
+@pytest.mark.pair
 def test_a_forged_token_is_refused_by_the_broker(server, provider, oauth2_broker):
     header, body, signature = server.token(provider.assertion('alice', 'warehouse')).split('.')
     claims = json.loads(base64.urlsafe_b64decode(body + '=='))
@@ -444,11 +468,15 @@ def put_bad_key(kind, path):
         path.write_bytes(b'no key')
     else:
         path.write_bytes(unusable_pem(kind))
+    if kind != 'dangling':
+        path.chmod(0o600 if kind != 'open' else 0o640)
 
 
 def unusable_pem(kind):
     encryption = serialization.NoEncryption()
-    if kind == 'short':
+    if kind == 'open':
+        key = rsa.generate_private_key(65537, 2048)
+    elif kind == 'short':
         key = rsa.generate_private_key(65537, 1024)
     elif kind == 'EC':
         key = ec.generate_private_key(ec.SECP256R1())
@@ -463,7 +491,7 @@ def unusable_pem(kind):
     )
 
 
-BAD_KEYS = ['bad', 'EC', 'short', 'encrypted', 'dangling']
+BAD_KEYS = ['bad', 'EC', 'short', 'encrypted', 'dangling', 'open']
 
 
 @pytest.mark.parametrize('kind', BAD_KEYS)
@@ -502,6 +530,33 @@ def test_keys_that_are_none_while_it_runs(tmp_path):
     assert f'{len(BAD_KEYS)} tokens, {2 * len(BAD_KEYS) + 1} refused' in done.out
 
 
+def test_keys_that_are_made_at_once_are_as_many(tmp_path):
+    words = ('token_server.py', '--new-key', '--keys', tmp_path / 'keys')
+    made = [running.end() for running in [Running(*words) for _ in range(4)]]
+    names = sorted(done.out.strip() for done in made)
+    assert names == [f'{tmp_path}/keys/k{number}.pub' for number in range(1, 5)]
+    for name in names:
+        private = serialization.load_pem_private_key(
+            Path(name).with_suffix('.pem').read_bytes(), None
+        )
+        public = serialization.load_pem_public_key(Path(name).read_bytes())
+        assert private.public_key() == public
+
+
+def test_while_the_memory_of_uses_is_locked_it_answers_at_once(tmp_path):
+    provider = provider_in(tmp_path)
+    server = Server(tmp_path)
+    assert server.token(provider.assertion('alice', 'shop'))
+    with contextlib.closing(sqlite3.connect(tmp_path / 'keys/used.db')) as other:
+        other.execute('BEGIN EXCLUSIVE')
+        began = time.monotonic()
+        assert server.ask(encoded(provider.assertion('alice', 'shop')))[0] == 503
+        assert time.monotonic() - began < 2
+    assert server.token(provider.assertion('alice', 'shop'))
+    done = server.stop()
+    assert 'database is locked' in done.err and 'Traceback' not in done.err
+
+
 def half_sent(
     server, count, head=b'POST /token HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\na='
 ):
@@ -515,20 +570,21 @@ def half_sent(
 
 def test_requests_that_are_sent_in_part_do_not_stay(tmp_path):
     identity.make(tmp_path)
-    code = (
-        'import token_server; from siamese import script; '
-        'from siamese.access import token_endpoint; '
-        'token_endpoint.CONNECTION_TIMEOUT_S = 5; '
-        'script.run(token_server.main)'
+    late = (
+        'from siamese.web import door',
+        'door.HEAD = door.HEAD._replace(seconds=5)',
+        'door.BODY = door.BODY._replace(seconds=5)',
     )
-    server = Server(tmp_path, start=(sys.executable, '-c', code))
+    server = Server(tmp_path, start=patched(*late))
     waiting = [
         *half_sent(server, 50),
         *half_sent(server, 20, b'POST /token HT'),
         *half_sent(server, 20, b''),
     ]
-    server.wait_for('refused, from 127.0.0.1: there are 64 connections')
-    server.wait_for('broke off, or took longer than 5 s')
+    server.wait_for('was awaited: there are 64')
+    server.wait_for('its request body took more than 5 s')
+    server.wait_for('its request head took more than 5 s')
+    server.wait_for('the request broke off')
     for connection in waiting:  # none stays open
         with contextlib.suppress(ConnectionResetError):
             assert connection.recv(1000) == b''

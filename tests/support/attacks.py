@@ -271,6 +271,7 @@ ATTACKS = {
         'printable characters',
     ),
     'empty NameID': (signed(replaced('>alice<', '><')), 'printable characters'),
+    'blank NameID': (signed(replaced('>alice<', '>  <')), 'printable characters'),
     'endless NameID': (signed(replaced('>alice<', f'>{"a" * 201}<')), 'printable characters'),
     'two NameIDs': (
         signed(replaced(r'<(\w+):NameID>', r'<\1:NameID>root</\1:NameID>\g<0>')),

@@ -5,6 +5,7 @@ import asyncio
 import math
 import signal
 import socket
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -38,7 +39,13 @@ def test_only_addresses_of_this_machine_are_loopback(host, expected):
 
 def test_a_signal_that_came_before_the_server_began_ends_it(monkeypatch):
     monkeypatch.setattr(start, 'signals', [signal.SIGTERM])
-    args = argparse.Namespace(duration=None, verbose=False, certfile=None, keyfile=None)
+    args = argparse.Namespace(
+        duration=None,
+        verbose=False,
+        certfile=None,
+        keyfile=None,
+        proxy=None,
+    )
 
     async def application(scope, receive, send):
         raise AssertionError('nobody asks')
@@ -63,9 +70,19 @@ def test_the_login_of_the_management_url_is_not_used_for_others():
 
 
 def test_a_session_that_ended_is_none():
-    ended = login.begin(login.Session('alice', False, 0))
+    ended = login.begin(login.Session('alice', False, time.monotonic()))
     open_one = login.begin(login.Session('bob', True, math.inf))
     assert login.session_of(ended) is None
     assert login.session_of(open_one).user == 'bob'
     login.end(open_one)
     assert login.session_of(open_one) is None
+
+
+@pytest.mark.parametrize('jump_s', [-7200, 0, 7200])
+def test_a_session_lasts_as_long_as_it_should_whatever_the_clock_does(jump_s, monkeypatch):
+    monotonic, clock = time.monotonic(), time.time()
+    cookie = login.begin(login.Session('alice', False, monotonic + 3600))
+    monkeypatch.setattr(login.time, 'time', lambda: clock + jump_s)
+    for passed_s, is_there in ((0, True), (3599, True), (3600, False)):
+        monkeypatch.setattr(login.time, 'monotonic', lambda at=monotonic + passed_s: at)
+        assert bool(login.session_of(cookie)) == is_there
