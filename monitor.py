@@ -17,15 +17,18 @@ Missing pieces are logged once and skipped: without the management plugin there 
 no metrics; without the event exchange, or the permission to read it, clients are
 seen only every --interval.
 
-Exit status: 0 done; 1 a warning with --check; 2 usage; 3 refused by the broker, broker
-unreachable for --give-up-after, no management API for --once, nothing to report or to
-requeue, some dead letters not requeued, or a broker that accepts no messages now.
+Exit status: 0 done; 1 a warning with --check; 2 usage, and with --check what is
+critical; 3 refused by the broker, broker unreachable for --give-up-after, no management
+API for --once, nothing to report or to requeue, some dead letters not requeued, or a
+broker that accepts no messages now.
 
 Examples:
     ./monitor.py                                          # until Ctrl-C
     ./monitor.py --mail-to ops@example.org --smtp smtp://user:password@mail.example.org:587
+    WEBHOOK_URL=https://hooks.slack.com/... ./monitor.py   # the alerts, into a chat
     ./monitor.py --once --check                           # for cron and Nagios
-    ./monitor.py --report month --queue siamese.blocks    # day, month, year
+    ./monitor.py --once --check --critical ready=10000    # more than that is critical
+    ./monitor.py --report month --queue siamese.blocks    # hour, day, month, year
     ./monitor.py --report dead                            # the dead letters
     ./monitor.py --requeue siamese.blocks                 # a queue, all, or '#17', one of them
 """
@@ -42,25 +45,40 @@ if __name__ == '__main__':  # first of all, see siamese/start.py
 import argparse
 import os
 import socket
-import sqlite3
 import time
 from calendar import timegm
+from urllib.parse import urlsplit
 
-from common import Failure
 from siamese import flags, script
 from siamese.messaging import management_api
 from siamese.messaging.topology import DEAD_LETTER_QUEUE, declare_dead_letters
-from siamese.monitoring import daemon, database, mail, reports, requeue
+from siamese.monitoring import (
+    daemon,
+    database,
+    dead_letters,
+    mail,
+    mail_server,
+    reports,
+    requeue,
+    thresholds,
+    webhook,
+)
 
-PREFETCH = 20  # dead letters in memory at once; a body may be large
 MAX_RETENTION_DAYS = 36_500  # a century
 UNREAD_AFTER_S = 300
-REQUIRED_MODE = {'check': 'once', 'queue': 'report', 'since': 'report', 'csv': 'report'}
+WEBHOOK_EVERY_S = 60
+REQUIRED_MODE = {
+    'check': 'once',
+    'critical': 'once',
+    'queue': 'report',
+    'since': 'report',
+    'csv': 'report',
+}
 
 
 def declare(channel, link):
     declare_dead_letters(channel)
-    channel.basic_qos(prefetch_count=PREFETCH)
+    channel.basic_qos(prefetch_count=dead_letters.PREFETCH)
     channel.basic_consume(
         queue=DEAD_LETTER_QUEUE,
         on_message_callback=link.on_delivery,
@@ -82,6 +100,7 @@ def parse_args(argv):
     add_report_flags(parser)
     add_history_flags(parser)
     add_mail_flags(parser)
+    add_link_flags(parser)
     flags.add_broker_flags(
         parser,
         counted='stored dead letters',
@@ -93,8 +112,8 @@ def parse_args(argv):
     if args.unread_after is None and not args.once:
         args.unread_after = UNREAD_AFTER_S
     try:
-        management_api.api(args.endpoints[0], args.management_url)
-        mail.server(args.smtp)
+        management_api.of_flags(args, args.endpoints[0])
+        mail_server.server(args.smtp)
         if args.csv:
             flags.writable_or_stdout(args.csv)
     except (ValueError, argparse.ArgumentTypeError) as error:
@@ -108,8 +127,8 @@ def add_mode_flags(parser):
     modes.add_argument('--once', action='store_true', help='print the situation now, and end')
     modes.add_argument(
         '--report',
-        choices=('day', 'month', 'year', 'dead'),
-        help='print the metrics of each queue by day, month or year, or the dead letters',
+        choices=(*database.PERIODS, 'dead'),
+        help='print the metrics of each queue by hour, day, month or year, or the dead letters',
     )
     modes.add_argument(
         '--requeue',
@@ -124,7 +143,15 @@ def add_report_flags(parser):
     group.add_argument(
         '--check',
         action='store_true',
-        help='with --once: print one Nagios line; exit 1 on a warning (dead letters warn for 24 h)',
+        help='with --once: print one line for Nagios; exit 1 on a warning (dead letters warn'
+        ' for 24 h), 2 if it is critical',
+    )
+    group.add_argument(
+        '--critical',
+        type=thresholds.parse,
+        metavar='NAME=NUMBER[,...]',
+        help='with --once: what is critical above a number, beside alarms and an unavailable'
+        f' broker: {", ".join(thresholds.WORDS)} (default: nothing)',
     )
     group.add_argument(
         '--queue',
@@ -136,7 +163,7 @@ def add_report_flags(parser):
         type=day,
         metavar='YYYY-MM-DD',
         help='with --report: from this day on'
-        ' (default: 31 days by day, two years by month, else everything)',
+        ' (default: 2 days by hour, 31 by day, two years by month, else everything)',
     )
     group.add_argument(
         '--csv',
@@ -213,6 +240,32 @@ def add_mail_flags(parser):
     )
 
 
+def add_link_flags(parser):
+    group = parser.add_argument_group('alerts')
+    group.add_argument(
+        '--webhook',
+        type=webhook_url,
+        default=os.environ.get('WEBHOOK_URL'),
+        metavar='URL',
+        help='post alerts as JSON to this https:// URL, for example of Slack'
+        ' (default: WEBHOOK_URL, else none)',
+    )
+    group.add_argument(
+        '--webhook-every',
+        type=flags.number(float, 0),
+        default=WEBHOOK_EVERY_S,
+        metavar='S',
+        help='post at most once in S seconds (default: %(default)s)',
+    )
+    group.add_argument(
+        '--dashboard-url',
+        type=dashboard_url,
+        metavar='URL',
+        help='where dashboard.py is, for the links in mails and in what is posted'
+        ' (default: no links)',
+    )
+
+
 def check_combinations(parser, args):
     for flag, mode in REQUIRED_MODE.items():
         is_given = getattr(args, flag) not in (None, False)
@@ -246,6 +299,30 @@ def addresses(text):
         raise argparse.ArgumentTypeError('expected addresses, separated by commas') from None
 
 
+def webhook_url(text):
+    """An argparse type: the URL of a webhook; it is never repeated, for it is a secret."""
+    try:
+        webhook.target(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return text
+
+
+def dashboard_url(text):
+    """An argparse type: the URL of a dashboard, which mails may show."""
+    try:
+        parts = urlsplit(text)
+    except ValueError:
+        parts = urlsplit('')
+    is_address = parts.scheme in ('http', 'https') and parts.hostname
+    has_more = '@' in parts.netloc or parts.query or parts.fragment
+    if not is_address or has_more or not text.isprintable():
+        raise argparse.ArgumentTypeError(
+            'expected its http:// or https:// address, without a login'
+        )
+    return text
+
+
 def day(text):
     """An argparse type: a day as YYYY-MM-DD; return when it begins, in UTC."""
     return timegm(time.strptime(text, '%Y-%m-%d'))
@@ -256,11 +333,8 @@ def main(argv=None):
     action = chosen(args)
     try:
         return action(args)
-    except sqlite3.Error as error:
-        remedy = 'see --history'
-        if 'disk' in str(error):
-            remedy = 'is the disk full?'
-        raise Failure(f'the history {args.history}: {error}; {remedy}', 3) from None
+    except database.FAULTS as error:
+        raise database.failure_of(error, args.history) from None
 
 
 def chosen(args):

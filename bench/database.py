@@ -76,6 +76,7 @@ def bucket(period, queue, start):
         start % 7,  # expired
         3,  # rejected
         1,  # other
+        0,  # copies
         250 + queue,  # ready_high
         100,  # unacked_high
     )

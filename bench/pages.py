@@ -72,6 +72,7 @@ def dead_letter(number, names, now):
         'encoded': b'\0\0',
         'properties': {},
         'redelivered': False,
+        'tag': 1,
     }
 
 

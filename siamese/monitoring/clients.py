@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from sqlite3 import Connection
-from typing import TypedDict
+from typing import Optional, TypedDict, cast
 
 from siamese.monitoring.database import Row, transaction, upsert
-from siamese.monitoring.queues import grown
+from siamese.monitoring.queues import grown, rate_window_s
+from siamese.text import readable
 
 CONNECTED = "SELECT * FROM client WHERE connections <> '{}'"
 INSERT = (
@@ -20,13 +21,12 @@ COLUMNS = (
     'name, user, does, state, since, first_seen, last_seen, interruptions,'
     ' last_interruption, back, published, delivered'
 )
-# A client is still publishing, or consuming, for so long after its last message:
-# the broker updates its counters every 5 s at the earliest.
-ACTIVE_WINDOW_S = 15
+CONNECTED_STATE = 'connected'  # nobody counts what it does
 PUBLISHED, DELIVERED = 1, 2  # places in what is stored of a connection
 OPENED: list[float] = [0, 0, 0]
 
 Key = tuple[str, str]  # the name and the user of a client
+Counts = tuple[Optional[int], Optional[int]]  # published and delivered, None if unknown
 Connections = dict[str, list[float]]  # by id: first seen, published, delivered
 
 
@@ -52,7 +52,7 @@ class Present(TypedDict):
 
     does: str
     blocked: bool
-    connections: dict[str, tuple[int, int]]  # by id: published and delivered
+    connections: dict[str, Counts]  # by id
 
 
 def update(
@@ -67,24 +67,28 @@ def update(
     less than `grace_s` seconds ago.
     """
     with transaction(db):
+        active_since = at - rate_window_s(db)
         stored = {(row['name'], row['user']): row for row in db.execute(CONNECTED)}
         for key in {*present, *stored}:
             row = stored.get(key) or _row_of(db, at, *key)
-            _update_row(row, at, present.get(key), grace_s)
+            _update_row(row, at, present.get(key), grace_s, active_since)
             upsert(db, 'client', row)
 
 
-def _update_row(row: Row, at: float, client: Present | None, grace_s: float) -> None:
+def _update_row(
+    row: Row,
+    at: float,
+    client: Present | None,
+    grace_s: float,
+    active_since: float,
+) -> None:
     before: Connections = json.loads(row['connections'])
-    now: Connections = {}
-    listed = {}
+    listed: dict[str, Counts] = {}
     if client:
         listed = client['connections']
-    for name, (published, delivered) in listed.items():
-        first_seen = before.get(name, [at])[0]
-        now[name] = [first_seen, published, delivered]
+    now = _known_now(before, listed, at)
     for name, known in before.items():
-        if name not in now and at - known[0] < grace_s:
+        if name not in now and abs(at - known[0]) < grace_s:
             now[name] = known
     _set_connections(row, before, now, at)
     published_more = _total_growth(before, now, PUBLISHED)
@@ -100,10 +104,30 @@ def _update_row(row: Row, at: float, client: Present | None, grace_s: float) -> 
         row['published_at'] = at
     if delivered_more:
         row['delivered_at'] = at
+    is_unknown = any(None in counts for counts in listed.values())
     if client and client['blocked']:
         _set_state(row, 'blocked', at)
+    elif is_unknown:
+        _set_state(row, CONNECTED_STATE, at)
     else:
-        _set_state(row, _activity(row, at), at)
+        _set_state(row, _activity(row, active_since), at)
+
+
+def _known_now(
+    before: Connections,
+    listed: Mapping[str, Counts],
+    at: float,
+) -> Connections:
+    """Return the connections that are listed; an unknown count is what it was before."""
+    now: Connections = {}
+    for name, (published, delivered) in listed.items():
+        old = before.get(name, [at, 0, 0])
+        now[name] = [
+            old[0],
+            old[PUBLISHED] if published is None else published,
+            old[DELIVERED] if delivered is None else delivered,
+        ]
+    return now
 
 
 def _total_growth(before: Connections, now: Connections, place: int) -> float:
@@ -115,16 +139,22 @@ def _total_growth(before: Connections, now: Connections, place: int) -> float:
     return total
 
 
-def _activity(row: Row, at: float) -> str:
+def _activity(row: Row, active_since: float) -> str:
     doing = []
     for activity, column in (('publishing', 'published_at'), ('consuming', 'delivered_at')):
         last = row[column]
-        if last is not None and at - last < ACTIVE_WINDOW_S:
+        if last is not None and last > active_since:
             doing.append(activity)
     return ' and '.join(doing) or 'idle'
 
 
-def client_connected(db: Connection, at: float, name: str, user: str, connection: str) -> None:
+def client_connected(
+    db: Connection,
+    at: float,
+    name: str,
+    user: str,
+    connection: str,
+) -> None:
     """Store that a client has opened the connection of this id."""
     with transaction(db):
         row = _row_of(db, at, name, user)
@@ -155,7 +185,12 @@ def _row_of(db: Connection, at: float, name: str, user: str) -> Row:
     return db.execute(select, [name, user]).fetchone()
 
 
-def _set_connections(row: Row, before: Connections, now: Connections, at: float) -> None:
+def _set_connections(
+    row: Row,
+    before: Connections,
+    now: Connections,
+    at: float,
+) -> None:
     """Note in a client's row that its connections were `before`, and are `now`."""
     if now and row['state'] == 'gone':
         _count_interruption(row, row['since'], at)
@@ -181,6 +216,7 @@ def _count_interruption(row: Row, began: float, ended: float) -> None:
     row['interruptions'] += 1
     row['last_interruption'] = began
     row['back'] = ended
+    row['since'] = ended  # what it did before is over, even if it does the same now
 
 
 def _set_state(row: Row, state: str, at: float) -> None:
@@ -194,14 +230,28 @@ def rows(db: Connection, back_since: float | None = None) -> list[ClientRow]:
 
     name: the connection_name it gives, else its address. does: its purpose, for
     example 'consumes siamese.blocks'. state: 'publishing', 'consuming', 'publishing
-    and consuming', 'idle', 'blocked' by the broker, or 'gone'; since: when that state
-    began. published, delivered: messages, as far as collected. interruptions: how often
-    it was gone and came back under its name; last_interruption: when the last one
-    began, and back: when it ended, None if there was none. With `back_since` only
-    the clients that came back after that time.
+    and consuming', 'idle', 'connected' where the broker does not count what it does,
+    'blocked' by the broker, or 'gone'; since: when that state began. published,
+    delivered: messages, as far as collected. interruptions: how often it was gone and
+    came back under its name; last_interruption: when the last one began, and back:
+    when it ended, None if there was none. With `back_since` only the clients that came
+    back after that time.
     """
     select = f'SELECT {COLUMNS} FROM client'
-    if back_since is None:
-        return db.execute(f'{select} ORDER BY name, user').fetchall()
-    where = 'WHERE back > ? ORDER BY name, user'
-    return db.execute(f'{select} {where}', [back_since]).fetchall()
+    found = db.execute(f'{select} ORDER BY name, user')
+    if back_since is not None:
+        where = 'WHERE back > ? ORDER BY name, user'
+        found = db.execute(f'{select} {where}', [back_since])
+    return [_readable(row) for row in found]
+
+
+def blocked(db: Connection) -> int:
+    """Return how many clients the broker blocks now."""
+    select = "SELECT count(*) AS count FROM client WHERE state = 'blocked'"
+    return db.execute(select).fetchone()['count']
+
+
+def _readable(row: Row) -> ClientRow:
+    """Return a row whose texts are texts: an older version stored what it heard."""
+    texts = {name: readable(row[name]) for name in ('name', 'user', 'does')}
+    return cast(ClientRow, {**row, **texts})

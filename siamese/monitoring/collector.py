@@ -1,273 +1,138 @@
-"""What the management API knows of a virtual host, collected into a history."""
+"""What the management API knows of a virtual host, collected into a history.
+
+The API is asked in a thread of its own, for it may be slow; what it answers is stored
+by whoever writes the history.
+"""
 
 from __future__ import annotations
 
 import logging
+import threading
 import time
-from collections import defaultdict
 from collections.abc import Container, Iterable
 from sqlite3 import Connection
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from siamese.messaging import management_api
 from siamese.messaging.link import Link
 from siamese.messaging.management_api import ManagementApi
-from siamese.monitoring import clients, database, queues
+from siamese.messaging.topology import DEAD_LETTER_QUEUE
+from siamese.monitoring import clients, clock, database, details, queues, snapshot
+from siamese.monitoring.snapshot import NO_NODES_REMEDY, Snapshot
 
-EVENT_EXCHANGE = 'amq.rabbitmq.event'
 # Grace period: the API may not list yet a connection the event exchange has announced.
 GRACE_S = 10
+NOT_OURS = (
+    f'the management API lists no {DEAD_LETTER_QUEUE}, which monitor.py consumes; '
+    'is that the API of this broker? see --management-url'
+)
+KEEP_OUTAGES = 20
 NO_METRICS = 'no metrics of queues and clients'
-NO_NODES_REMEDY = 'it needs the tag monitoring'
-# How often a broker counts, unless its collect_statistics_interval says otherwise.
-STATISTICS_INTERVAL_S = 5
-NO_EVENT_EXCHANGE = (
-    f'no exchange {EVENT_EXCHANGE} in this virtual host: clients are seen at each'
-    ' collection only; rabbitmq-plugins enable rabbitmq_event_exchange'
+OLD_STATISTICS = (
+    'the broker counts only every {} s, and so old are its figures; let'
+    ' collect_statistics_interval be 5000 in rabbitmq.conf'
 )
 
-COUNTERS = {
-    'published': 'publish',
-    'delivered': 'deliver_get',
-    'acked': 'ack',
-    'redelivered': 'redeliver',
-}
-RATES = {
-    'publish_rate': 'publish',
-    'deliver_rate': 'deliver_get',
-    'ack_rate': 'ack',
-}
-UNROUTABLE = {
-    'returned': 'return_unroutable',
-    'dropped': 'drop_unroutable',
-}
-ALARMS = {
-    'memory': 'mem_alarm',
-    'disk': 'disk_free_alarm',
-}
-NODE_COLUMNS = 'name,os_pid,running,uptime,mem_alarm,disk_free_alarm'
-QUEUE_COLUMNS = ','.join(
-    [
-        'name,type,state,exclusive,messages_ready,messages_unacknowledged,consumers',
-        *(f'message_stats.{key}' for key in COUNTERS.values()),
-        *(f'message_stats.{key}_details.rate' for key in COUNTERS.values()),
-    ]
-)
-CONNECTION_COLUMNS = 'name,user,user_provided_name,state'
-CHANNEL_COLUMNS = 'connection_details.name,message_stats.publish,message_stats.deliver_get'
-CONSUMER_COLUMNS = 'channel_details.connection_name,queue.name'
 
-Answer = dict[str, Any]  # an object of the management API
-Clients = dict[clients.Key, clients.Present]
+class Outcome(NamedTuple):
+    """What came of asking the API once: a snapshot, or why there is none."""
+
+    found: Snapshot | None
+    refused: management_api.Refused | None
+    took_s: float
 
 
-class Snapshot(NamedTuple):
-    """What the management API knows of a virtual host at one time."""
-
-    product: str
-    version: str | None
-    nodes: list[database.Node]
-    alarms: list[str]
-    missing: list[str]  # what the broker lacks, and what that costs
-    uptime: float | None  # of the only node in seconds
-    process: str | None  # of the only node
-    queues: list[queues.Queue]
-    unroutable: dict[str, Any]
-    clients: Clients
-    has_event_exchange: bool
-
-
-def snapshot(api: ManagementApi, vhost: str) -> Snapshot:
-    """Return what the management API knows of a virtual host; raise Refused."""
-    vhost = management_api.part(vhost)
-    missing: list[str] = []
-    overview = api.get('overview?columns=product_name,product_version,rabbitmq_version')
-    nodes = _ask_for_nodes(api, missing)
-    has_event_exchange = _ask_for_event_exchange(api, vhost, missing)
-    uptime = process = None
-    if len(nodes) == 1:
-        uptime = _uptime_of(nodes[0])
-        process = nodes[0].get('os_pid')
-    stats = api.get(f'vhosts/{vhost}').get('message_stats') or {}
-    known_nodes = [_node_of(row) for row in nodes]
-    return Snapshot(
-        product=overview.get('product_name', 'RabbitMQ'),
-        version=overview.get('product_version') or overview.get('rabbitmq_version'),
-        nodes=known_nodes,
-        alarms=_alarms_of(known_nodes),
-        missing=missing,
-        uptime=uptime,
-        process=process,
-        queues=_ask_for_queues(api, vhost),
-        unroutable={name: stats.get(key) for name, key in UNROUTABLE.items()},
-        clients=_ask_for_clients(api, vhost),
-        has_event_exchange=has_event_exchange,
-    )
-
-
-def _ask_for_nodes(api: ManagementApi, missing: list[str]) -> list[Answer]:
+def ask(api: ManagementApi, vhost: str) -> Outcome:
+    """Ask the management API for all that a history holds."""
+    begun = time.monotonic()
+    found = refused = None
     try:
-        return api.get(f'nodes?columns={NODE_COLUMNS}')
-    except management_api.Refused as refused:
-        text = f'no alarms, and only clients of its own user: {refused}'
-        missing.append(f'{text}; {NO_NODES_REMEDY}')
-        return []
+        found = snapshot.take(api, vhost)
+    except management_api.Refused as error:
+        refused = error
+    return Outcome(found, refused, time.monotonic() - begun)
 
 
-def _uptime_of(node: Answer) -> float:
-    if 'uptime' not in node:
-        text = 'the broker has only just started, and has no metrics yet'
-        raise management_api.Refused(text, 503)
-    return node['uptime'] / 1000
+class Asker:
+    """Asks the management API in a thread, once at a time."""
+
+    def __init__(self) -> None:
+        self.thread: threading.Thread | None = None
+        self.outcome: Outcome | None = None
+        self.error: BaseException | None = None
+
+    def is_asking(self) -> bool:
+        return self.thread is not None
+
+    def ask(self, api: ManagementApi, vhost: str) -> None:
+        """Begin to ask; take() gives the outcome later."""
+        self.thread = threading.Thread(target=self._ask, args=(api, vhost), daemon=True)
+        self.thread.start()
+
+    def _ask(self, api: ManagementApi, vhost: str) -> None:
+        try:
+            self.outcome = ask(api, vhost)
+        except BaseException as error:  # noqa: BLE001  the main thread raises it
+            self.error = error
+
+    def is_done(self) -> bool:
+        """Return whether there is an outcome to take."""
+        return self.thread is not None and not self.thread.is_alive()
+
+    def take(self) -> Outcome | None:
+        """Return the outcome, once; raise what asking raised."""
+        outcome = self.outcome
+        self.thread = None
+        self.outcome = None
+        if self.error:
+            raise self.error
+        return outcome
 
 
-def _ask_for_event_exchange(api: ManagementApi, vhost: str, missing: list[str]) -> bool:
-    try:
-        api.get(f'exchanges/{vhost}/{EVENT_EXCHANGE}')
-    except management_api.Refused as refused:
-        if refused.status != 404:
-            raise
-        missing.append(NO_EVENT_EXCHANGE)
-        return False
-    return True
+def collect(db: Connection, api: ManagementApi, vhost: str) -> None:
+    """Ask the management API once, and store the answers; raise Refused."""
+    outcome = ask(api, vhost)
+    if outcome.refused:
+        raise outcome.refused
+    if outcome.found:
+        store(db, outcome.found)
 
 
-def _ask_for_queues(api: ManagementApi, vhost: str) -> list[queues.Queue]:
-    """Return the queues, but for exclusive ones.
-
-    An exclusive queue, for example for the replies to one client, ends with its
-    connection. Its name never comes again.
-    """
-    rows = api.get(f'queues/{vhost}?columns={QUEUE_COLUMNS}')
-    return [queue_of(row) for row in rows if not row.get('exclusive')]
-
-
-def _ask_for_clients(api: ManagementApi, vhost: str) -> Clients:
-    connections = api.get(f'vhosts/{vhost}/connections?columns={CONNECTION_COLUMNS}')
-    channels = api.get(f'vhosts/{vhost}/channels?columns={CHANNEL_COLUMNS}')
-    consumers = api.get(f'consumers/{vhost}?columns={CONSUMER_COLUMNS}')
-    return clients_of(connections, channels, consumers)
-
-
-def _node_of(row: Answer) -> database.Node:
-    return database.Node(
-        name=row['name'],
-        running=row.get('running'),
-        alarms=[alarm for alarm, key in ALARMS.items() if row.get(key)],
-        uptime=row.get('uptime', 0) / 1000,
-    )
-
-
-def _alarms_of(nodes: list[database.Node]) -> list[str]:
-    found = []
-    for node in nodes:
-        found += [f'{alarm} alarm on {node["name"]}' for alarm in node['alarms']]
-    for node in nodes:
-        if node['running'] is False:
-            found.append(f'{node["name"]} does not run')
-    return found
-
-
-def queue_of(row: Answer) -> queues.Queue:
-    """Return a queue of the management API, which leaves out much that is 0."""
-    counted: dict[str, int | None] = dict.fromkeys(COUNTERS)
-    if row.get('message_stats'):
-        counted.update((name, _count_of(row, key)) for name, key in COUNTERS.items())
-    rates = {name: _rate_of(row, key) for name, key in RATES.items()}
-    return queues.Queue(
-        name=row['name'],
-        type=row.get('type', 'classic'),
-        state=row.get('state', 'running'),
-        ready=row.get('messages_ready', 0),
-        unacked=row.get('messages_unacknowledged', 0),
-        consumers=row.get('consumers', 0),
-        published=counted['published'],
-        delivered=counted['delivered'],
-        acked=counted['acked'],
-        redelivered=counted['redelivered'],
-        publish_rate=rates['publish_rate'],
-        deliver_rate=rates['deliver_rate'],
-        ack_rate=rates['ack_rate'],
-    )
-
-
-def _count_of(row: Answer, key: str) -> int:
-    stats = row.get('message_stats') or {}
-    return stats.get(key, 0)
-
-
-def _rate_of(row: Answer, key: str) -> float:
-    stats = row.get('message_stats') or {}
-    details = stats.get(f'{key}_details') or {}
-    return details.get('rate', 0)
-
-
-def clients_of(
-    connections: Iterable[Answer],
-    channels: Iterable[Answer],
-    consumers: Iterable[Answer],
-) -> Clients:
-    """Return the clients from three lists of the management API."""
-    published: dict[str | None, int] = defaultdict(int)
-    delivered: dict[str | None, int] = defaultdict(int)
-    for row in channels:
-        connection = (row.get('connection_details') or {}).get('name')
-        published[connection] += _count_of(row, 'publish')
-        delivered[connection] += _count_of(row, 'deliver_get')
-    activities: dict[tuple[str, str], set[str]] = defaultdict(set)
-    queues_of = _queues_by_connection(consumers)
-    found: Clients = {}
-    for row in connections:
-        if 'user' not in row:  # it is being opened or closed
-            continue
-        connection = row['name']
-        key = (row.get('user_provided_name') or connection, row['user'])
-        absent = clients.Present(does='', blocked=False, connections={})
-        client = found.setdefault(key, absent)
-        client['connections'][connection] = (published[connection], delivered[connection])
-        client['blocked'] |= row.get('state') == 'blocked'
-        activities[key].update(f'consumes {queue}' for queue in queues_of[connection])
-        if published[connection]:
-            activities[key].add('publishes')
-    for key, client in found.items():
-        client['does'] = ', '.join(sorted(activities[key], reverse=True))
-    return found
-
-
-def _queues_by_connection(consumers: Iterable[Answer]) -> dict[str | None, set[str]]:
-    found: dict[str | None, set[str]] = defaultdict(set)
-    for row in consumers:
-        # Without details the API gives an empty list in place of an object.
-        connection = dict(row['channel_details']).get('connection_name')
-        found[connection].add(row['queue']['name'])
-    return found
-
-
-def collect(
+def store(
     db: Connection,
-    api: ManagementApi,
-    vhost: str,
+    found: Snapshot,
     closed: Container[str] | None = None,
     missing: Iterable[str] = (),
+    took_s: float = 0,
 ) -> None:
-    """Ask the management API once, and store the answers; raise Refused.
+    """Store a snapshot, which took so long.
 
     `closed` are connections that are closed according to the event exchange, for the
     API may still list them; None if we do not hear of events. `missing` is what else
     the broker lacks, as in database.broker().
     """
-    found = snapshot(api, vhost)
-    grace_s = 0
+    grace_s = 0.0
     if closed is not None:
-        grace_s = GRACE_S
-        for client in found.clients.values():
+        grace_s = GRACE_S + took_s
+        for client in (found.clients or {}).values():
             _drop_connections(client, closed)
     with database.transaction(db):
         # Taken in here, so that whoever reads what was until now has seen all of it.
         now = time.time()
-        _store_broker(db, found, missing, now)
-        queues.update(db, now, found.queues, found.uptime, found.process, found.unroutable)
-        clients.update(db, now, found.clients, grace_s)
+        gaps = [*found.missing, *_gaps_of_statistics(db, found, now), *missing]
+        _store_broker(db, found, gaps, now)
+        queues.update(
+            db,
+            now,
+            found.queues,
+            found.uptime,
+            found.process,
+            found.unroutable,
+            elapsed_s=clock.elapsed(db),
+        )
+        details.update(db, found.details)
+        if found.clients is not None:
+            clients.update(db, now, found.clients, grace_s)
 
 
 def _drop_connections(client: clients.Present, closed: Container[str]) -> None:
@@ -276,7 +141,41 @@ def _drop_connections(client: clients.Present, closed: Container[str]) -> None:
             del client['connections'][connection]
 
 
-def _store_broker(db: Connection, found: Snapshot, missing: Iterable[str], now: float) -> None:
+def _gaps_of_statistics(db: Connection, found: Snapshot, now: float) -> list[str]:
+    """Find out how often the broker counts, and return what is wrong with that."""
+    usual = queues.STATISTICS_INTERVAL_S
+    every = database.get_fact(db, 'counted_every', usual)
+    before = database.get_fact(db, 'uptime')
+    last = database.get_fact(db, 'collected')
+    if found.uptime and before and last:
+        every = counted_every(found.uptime - before, now - last) or every
+    database.set_facts(db, counted_every=every)
+    if every == usual:
+        return []
+    return [OLD_STATISTICS.format(every)]
+
+
+def counted_every(step_s: float, passed_s: float) -> int | None:
+    """Return how often a broker counts (s), None if that cannot be told.
+
+    The uptime that it gives has grown by `step_s` between two looks, and it grows in
+    steps: when the broker counts. A step that is much longer than the time that has
+    passed is the interval.
+    """
+    usual = queues.STATISTICS_INTERVAL_S
+    if step_s > max(2 * passed_s, passed_s + usual):
+        return max(usual, 5 * round(step_s / 5))
+    if 0 < step_s <= 2 * usual:
+        return usual
+    return None
+
+
+def _store_broker(
+    db: Connection,
+    found: Snapshot,
+    gaps: list[str],
+    now: float,
+) -> None:
     before = database.get_fact(db, 'alarms', {})
     database.set_facts(
         db,
@@ -284,47 +183,56 @@ def _store_broker(db: Connection, found: Snapshot, missing: Iterable[str], now: 
         version=found.version,
         nodes=found.nodes,
         alarms={text: before.get(text, now) for text in found.alarms},
-        missing=[*found.missing, *missing],
+        missing=gaps,
+        unknown=found.unknown,
         events=found.has_event_exchange,
     )
 
 
 def explain(refused: management_api.Refused) -> str:
     """Return why there are no metrics, and the remedy."""
-    if refused.status in (401, 403):
+    if refused.status in management_api.NOT_ALLOWED:
         return f'{refused}; {NO_NODES_REMEDY}'
     return str(refused)
 
 
-def collect_or_explain(
+def believed(outcome: Outcome) -> Outcome:
+    """Return what came of asking; refused where the queue is not there that we consume.
+
+    Else all queues would be gone until the next time, and then counted from 0.
+    """
+    found = outcome.found
+    if not found or any(queue['name'] == DEAD_LETTER_QUEUE for queue in found.queues):
+        return outcome
+    refused = management_api.Refused(NOT_OURS, 0)
+    return Outcome(None, refused, outcome.took_s)
+
+
+def store_outcome(
     db: Connection,
-    api: ManagementApi,
-    vhost: str,
+    outcome: Outcome,
     closed: Container[str] | None,
     missing: Iterable[str],
-    logged_gaps: list[str],
 ) -> bool:
-    """Collect as collect() does; return False where there are no metrics.
-
-    What is missing is stored, and logged when it changes: `logged_gaps` is what was
-    logged last.
-    """
-    collected = True
-    try:
-        collect(db, api, vhost, closed, missing)
-    except management_api.Refused as refused:
-        if refused.status == 503:  # the broker is starting
-            return False
-        collected = False
+    """Store what came of asking; return False where there are no metrics."""
+    if outcome.found:
+        store(db, outcome.found, closed, missing, outcome.took_s)
+        return True
+    refused = outcome.refused
+    if refused and refused.status != management_api.STARTING:
         text = f'{NO_METRICS}: {explain(refused)}'
-        queues.reset_rates(db)
-        database.set_facts(db, events=False, missing=[text])
+        queues.forget_rates(db)
+        database.set_facts(db, events=False, missing=[text], unknown=[text])
+    return False
+
+
+def log_gaps(db: Connection, logged: list[str]) -> None:
+    """Log what is missing, when it changes: `logged` is what was logged last."""
     gaps = database.get_fact(db, 'missing', [])
-    if gaps != logged_gaps:
-        for text in gaps:
+    for text in gaps:
+        if text not in logged:
             logging.warning('%s', text)
-        logged_gaps[:] = gaps
-    return collected
+    logged[:] = gaps
 
 
 def note_state(db: Connection, link: Link, interval: float) -> None:
@@ -336,9 +244,26 @@ def note_state(db: Connection, link: Link, interval: float) -> None:
         now = time.time()
         if database.get_fact(db, 'state') != state:
             since = now
-            if not link.is_ready:
+            if link.is_ready:
+                _note_outage(db, now)
+            else:
                 since -= time.monotonic() - link.unavailable_since
             queues.reset_rates(db)
             database.set_facts(db, state=state, since=since)
-        monitor = database.MonitorFact(name=link.args.name, seen=now, interval=interval)
+        monitor = database.MonitorFact(
+            name=link.args.name,
+            seen=now,
+            interval=interval,
+        )
         database.set_facts(db, monitor=monitor)
+
+
+def _note_outage(db: Connection, now: float) -> None:
+    """Keep from when to when the broker was unavailable, if it was."""
+    before = database.broker(db)
+    began = before['since']
+    if before['state'] != database.UNAVAILABLE or began is None:
+        return
+    outages = before['outages'] or []
+    outages.append((began, now))
+    database.set_facts(db, outages=outages[-KEEP_OUTAGES:])

@@ -1,7 +1,8 @@
 """What monitor.py does for months: it stores what it hears of a broker.
 
 Dead letters are delivered by the broker, and acknowledged once they are stored. The
-metrics of queues and clients are asked for every --interval.
+metrics of queues and clients are asked for every --interval, apart from the connection:
+however slow the management API is, dead letters flow and heartbeats go on.
 """
 
 from __future__ import annotations
@@ -24,23 +25,29 @@ from siamese.messaging import management_api
 from siamese.messaging.deliveries import Delivery
 from siamese.messaging.link import Link, connected
 from siamese.monitoring import (
+    clock,
     collector,
     database,
     dead_letters,
     events,
     mail,
+    notices,
     prometheus,
     raw_properties,
+    webhook,
 )
 from siamese.monitoring.raw_properties import DeadLetter
-from siamese.text import printable
+from siamese.terminal import show
+from siamese.text import count_of, shorten
 
 RETRY_INTERVAL_S = 5  # until the next collection when one failed
+LAST_ANSWER_S = 1  # that a run waits for at its end
 FORGET_INTERVAL_S = 3600
+SHOWN = 255  # characters of a name: a queue has no longer one
 WRITE_TIMEOUT_MS = 5000  # the heartbeat of the connection waits as long
 LINE = '{reason}  {queue}  {message_id}  {size:,} bytes  from {sender}'
 SUMMARY = (
-    '{stored} dead letters stored, {collected} collections, {mails} mails sent;'
+    '{stored:dead letter} stored{doubt}, {collected:collection}, {mails:mail} sent{calls};'
     ' {duration_s:.1f} s; stopped: {stopped}'
 )
 
@@ -53,28 +60,33 @@ def watch(args: argparse.Namespace, declare: Callable[[Channel, Link], None]) ->
     db = open_history(args)
     if args.prometheus:
         prometheus.serve(args.history, args.prometheus)
-    end_mails = mail.start_thread(args)
+    end_mails = notices.start_thread(args, 'mail', args.mail_to and mail.Mailer)
+    end_calls = notices.start_thread(args, 'webhook', args.webhook and webhook.Caller)
     with connected(args, declare) as link:
         monitor = Monitor(args, db, link)
         monitor.run()
-    is_closed = link.is_closed_by_us
-    if is_closed:  # so the broker has every acknowledgement
-        # If this cannot be noted, a dead letter is only compared once more.
-        with contextlib.suppress(sqlite3.OperationalError):
-            dead_letters.settle(db, monitor.session(), time.time() + 1)
+    # If this cannot be noted, a dead letter is only compared once more.
+    with contextlib.suppress(sqlite3.OperationalError):
+        monitor.settle()
     counts = {
         'stored': monitor.counts['stored'],
+        'copies': monitor.counts['copies'],
         'collected': monitor.counts['collected'],
         'mails': end_mails(),
+        'webhook_calls': end_calls(),
     }
-    script.report(args, SUMMARY, {**link.summary(), **counts})
+    doubt = dead_letters.may_be_copies(monitor.counts['copies'])
+    calls = ''
+    if args.webhook:
+        calls = f', {count_of(counts["webhook_calls"], "webhook call")}'
+    words = {'doubt': doubt, 'calls': calls}
+    script.report(args, SUMMARY, {**link.summary(), **counts}, **words)
     return link.exit_status
 
 
 def open_history(args: argparse.Namespace) -> Connection:
     db = database.open_for_writing(args.history)
-    place = common.display_address(args.endpoints[0])
-    if not database.take_ownership(db, args.history, place):
+    if not database.is_free(args.history):
         raise Failure(f'another monitor.py writes {args.history}; see --history', 2)
     database.set_facts(db, begun=database.get_fact(db, 'begun', time.time()))
     db.execute(f'PRAGMA busy_timeout = {WRITE_TIMEOUT_MS}')
@@ -84,18 +96,28 @@ def open_history(args: argparse.Namespace) -> Connection:
 class Monitor:
     """Stores what the broker delivers and what the management API knows."""
 
-    def __init__(self, args: argparse.Namespace, db: Connection, link: Link) -> None:
+    def __init__(
+        self,
+        args: argparse.Namespace,
+        db: Connection,
+        link: Link,
+    ) -> None:
         self.args = args
         self.db = db
         self.link = link
         self.listener = events.Listener()
+        self.asker = collector.Asker()
+        self.asked_at_epoch = 0  # of our channel
         self.counts: Counter[str] = Counter()
         self.logged_gaps: list[str] = []  # what the broker lacks
         self.due = 0.0  # when to collect next
+        self.forget_due = 0.0  # when to delete next what is too old
         self.is_locked = False  # the history, by another process
+        self.is_claimed = False  # the history, for the broker that was reached
+        self.acked = ('', 0)  # over which channel, up to which delivery tag
+        self.files = database.files(args.history)
         self.apis = {
-            id(endpoint): management_api.api(endpoint, args.management_url)
-            for endpoint in args.endpoints
+            id(endpoint): management_api.of_flags(args, endpoint) for endpoint in args.endpoints
         }
 
     def run(self) -> None:
@@ -103,30 +125,59 @@ class Monitor:
         link = self.link
         while link.keep_running(self.counts['stored']):
             link.wait_until(self.has_work)
-            try:
-                self.work()
-                self.is_locked = False
-            except sqlite3.OperationalError as error:
-                if 'locked' not in str(error):
-                    raise
-                self.log_lock()
+            self.try_to_work()
             if self.args.duration is not None:
                 self.due = min(self.due, link.started + self.args.duration)
+        self.finish()
+
+    def finish(self) -> None:
+        """Store the answers that come in a moment."""
+        deadline = time.monotonic() + LAST_ANSWER_S
+        while self.asker.is_asking() and time.monotonic() < deadline:
+            self.link.wait_until(lambda: self.has_answers() or time.monotonic() > deadline)
+            self.try_to_work()
+
+    def try_to_work(self) -> None:
+        """Do what there is to do; wait for a history that another process has locked."""
+        try:
+            self.work()
+            self.is_locked = False
+        except sqlite3.OperationalError as error:
+            if 'locked' not in str(error):
+                raise
+            self.log_lock()
 
     def has_work(self) -> object:
         is_due = time.monotonic() >= self.due
-        return self.link.inbox or is_due or script.stop_requested()
+        return self.link.inbox or is_due or self.has_answers() or script.stop_requested()
+
+    def has_answers(self) -> bool:
+        return self.asker.is_done()
 
     def work(self) -> None:
+        self.check_files()
+        if self.link.is_ready and not self.is_claimed:
+            self.claim()
         if self.link.inbox:
             self.receive()
+        if self.has_answers():
+            self.store_answers()
         if time.monotonic() >= self.due:
-            wait_s = self.args.interval
-            if self.poll_once():
-                self.counts['collected'] += 1
-            else:
-                wait_s = min(wait_s, RETRY_INTERVAL_S)
-            self.due = time.monotonic() + wait_s
+            self.look()
+            self.due = time.monotonic() + self.args.interval
+
+    def claim(self) -> None:
+        """Take the history for the broker that was reached; raise Failure if it is another's."""
+        places = map(common.display_address, self.args.endpoints)
+        place = common.display_address(self.link.endpoint)
+        database.claim(self.db, self.args.history, place, places)
+        self.is_claimed = True
+
+    def check_files(self) -> None:
+        """Raise Failure if the history is no longer where we, and others, look for it."""
+        if database.files(self.args.history) != self.files:
+            text = f'the history {self.args.history} was removed, moved or replaced'
+            raise Failure(f'{text}; start again, see --history', 3)
 
     def log_lock(self) -> None:
         if not self.is_locked:
@@ -140,7 +191,7 @@ class Monitor:
     def receive(self) -> None:
         """Store what was delivered, and acknowledge it."""
         found = []
-        last_tag = 0
+        tag = 0
         with database.transaction(self.db):
             # Taken in here, so that whoever reads what was until now has seen all of it.
             now = time.time()
@@ -149,15 +200,29 @@ class Monitor:
                     self.hear(delivery, now)
                 else:
                     found.append(raw_properties.parse(delivery, now))
-                    last_tag = delivery.method.delivery_tag
-            new = dead_letters.insert(self.db, found, self.session(), now)
-        self.counts['stored'] += new
+                    tag = delivery.method.delivery_tag
+            stored = dead_letters.insert(self.db, found, self.session(), now)
+            dead_letters.settle(self.db, self.session(), up_to=tag - dead_letters.PREFETCH)
+        self.counts['stored'] += stored.new
+        self.counts['copies'] += stored.copies
         self.link.inbox.clear()
+        self.check_files()
         if found and self.link.channel.is_open:
-            self.link.channel.basic_ack(delivery_tag=last_tag, multiple=True)
+            self.link.channel.basic_ack(delivery_tag=tag, multiple=True)
+            self.acked = (self.session(), tag)
         if not self.args.quiet:
             for dead_letter in found:
                 print_dead_letter(dead_letter)
+
+    def settle(self) -> None:
+        """Note what the broker has acknowledgements of, at the end.
+
+        It has read all that was sent over the latest channel if it agreed to close the
+        connection. What was stored may lack its acknowledgement: the file was gone.
+        """
+        session, tag = self.acked
+        if self.link.is_closed_by_us and session == self.session():
+            dead_letters.settle(self.db, session, tag)
 
     def hear(self, delivery: Delivery, now: float) -> None:
         self.listener.hear(
@@ -168,28 +233,45 @@ class Monitor:
             now=now,
         )
 
-    def poll_once(self) -> bool:
-        """Store what can be seen of the broker; return whether there were metrics."""
-        collected = False
+    def look(self) -> None:
+        """Store what can be seen of the broker, and ask for metrics."""
+        clock.pull_back(self.db, time.time())
         collector.note_state(self.db, self.link, self.args.interval)
         if self.link.is_ready:
-            collected = self.collect()
+            if not self.asker.is_asking():
+                self.ask()
             self.listen()
-            settled = time.time() - dead_letters.SETTLE_AFTER_S
-            dead_letters.settle(self.db, self.session(), settled)
         self.forget()
-        return collected
 
-    def collect(self) -> bool:
+    def ask(self) -> None:
         endpoint = self.link.endpoint
-        return collector.collect_or_explain(
+        self.asked_at_epoch = self.link.epoch
+        self.asker.ask(self.apis[id(endpoint)], endpoint.virtual_host)
+
+    def store_answers(self) -> None:
+        """Store what the management API has answered, unless the broker is lost meanwhile.
+
+        Counters of the node as it is now and the uptime of the one before do not go together.
+        """
+        outcome = self.asker.take()
+        if not outcome or not self.link.is_ready or self.link.epoch != self.asked_at_epoch:
+            self.due = min(self.due, time.monotonic() + RETRY_INTERVAL_S)
+            return
+        outcome = collector.believed(outcome)
+        self.listener.keep_closed_s = events.KEEP_CLOSED_S + outcome.took_s
+        collected = collector.store_outcome(
             self.db,
-            self.apis[id(endpoint)],
-            endpoint.virtual_host,
+            outcome,
             closed=self.listener.closed_connections(),
             missing=self.listener.missing,
-            logged_gaps=self.logged_gaps,
         )
+        collector.log_gaps(self.db, self.logged_gaps)
+        if collected:
+            self.counts['collected'] += 1
+        else:
+            retry_at = time.monotonic() + RETRY_INTERVAL_S
+            self.due = min(self.due, retry_at)
+        self.listen()
 
     def listen(self) -> None:
         """Listen to the event exchange, once for each connection."""
@@ -201,21 +283,33 @@ class Monitor:
 
     def forget(self) -> None:
         """Delete what is older than --retention, once an hour."""
-        now = time.time()
-        if database.get_fact(self.db, 'forgot', 0) < now - FORGET_INTERVAL_S:
-            before = now - self.args.retention * database.DAY_S
-            database.forget(self.db, before, now)
-            database.set_facts(self.db, forgot=now)
+        if time.monotonic() < self.forget_due:
+            return
+        forget_outdated(self.db, self.args.retention * database.DAY_S, time.time())
+        self.forget_due = time.monotonic() + FORGET_INTERVAL_S
+
+
+def forget_outdated(db: Connection, retention_s: float, now: float) -> None:
+    """Delete what is older than that, and was the last time as well.
+
+    Once deleted it is gone, and the clock may be ahead this time.
+    """
+    before = now - retention_s
+    outdated = database.get_fact(db, 'outdated')
+    database.set_facts(db, outdated=before)
+    if outdated is not None:
+        before = min(before, outdated)
+        database.forget(db, before, before + retention_s)
 
 
 def print_dead_letter(dead_letter: DeadLetter) -> None:
     """Print a line for a dead letter."""
-    print(
+    show(
         LINE.format(
-            reason=printable(dead_letter['reason']),
-            queue=printable(dead_letter['queue'] or '?'),
-            message_id=printable(dead_letter['message_id'] or '?'),
+            reason=shorten(dead_letter['reason'], SHOWN),
+            queue=shorten(dead_letter['queue'] or '?', SHOWN),
+            message_id=shorten(dead_letter['message_id'] or '?', SHOWN),
             size=len(dead_letter['body']),
-            sender=printable(dead_letter['sender'] or '?'),
+            sender=shorten(dead_letter['sender'] or '?', SHOWN),
         )
     )

@@ -16,16 +16,18 @@ import json
 import os
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from sqlite3 import Connection
 from typing import Any, TypedDict
 from urllib.parse import quote
 
 from common import Failure
 from siamese.messaging.topology import DEAD_LETTER_QUEUE
+from siamese.text import printable
 
 DEFAULT_FILE = 'siamese.db'
-VERSION = 5  # of the schema
+VERSION = 7  # of the schema
+OWNER_ONLY = 0o600  # dead letters hold what others wrote to each other
 UP, UNAVAILABLE = 'up', 'unavailable'  # states of the broker
 PERIODS = ('hour', 'day', 'month', 'year')
 # Counted by the broker, for each queue.
@@ -34,12 +36,17 @@ COUNTED = ('published', 'delivered', 'acked', 'redelivered')
 ERRORS = ('expired', 'rejected', 'other')
 # Counted by the broker for the virtual host: messages that no queue took.
 UNROUTABLE = ('returned', 'dropped')
-METRICS = (*COUNTED, *ERRORS, 'ready_high', 'unacked_high')  # of a bucket
+METRICS = (*COUNTED, *ERRORS, 'copies', 'ready_high', 'unacked_high')  # of a bucket
 RATES = ('publish_rate', 'deliver_rate', 'ack_rate')
 DAY_S = 86400
 KEEP_CLIENTS_S = 31 * DAY_S
 LOCK_TIMEOUT_S = 30
+DAMAGED = 'malformed'  # in SQLite's words
 ALL_QUEUES = 0  # in place of the id of a queue: all of them but siamese.dead
+
+# What is raised where a history is damaged, but not so that SQLite itself says so.
+DAMAGE = (UnicodeDecodeError, json.JSONDecodeError)
+FAULTS = (sqlite3.Error, *DAMAGE)
 
 Row = dict[str, Any]  # of a table: what SQLite holds, by the name of the column
 
@@ -53,12 +60,18 @@ class MonitorFact(TypedDict):
 
 
 class Node(TypedDict):
-    """A node of the broker."""
+    """A node of the broker; a figure is None if it is unknown."""
 
     name: str
     running: bool | None
     alarms: list[str]  # 'memory', 'disk'
     uptime: float  # seconds
+    mem_used: int | None  # bytes
+    mem_limit: int | None  # bytes, from which on publishers are blocked
+    disk_free: int | None  # bytes
+    disk_free_limit: int | None  # bytes, below which publishers are blocked
+    fd_used: int | None  # file descriptors
+    fd_total: int | None
 
 
 RATE_COLUMNS = ', '.join(f'{rate} REAL DEFAULT 0' for rate in RATES)
@@ -66,6 +79,77 @@ COUNTED_COLUMNS = ', '.join(
     f'{name} INTEGER DEFAULT 0, raw_{name} INTEGER DEFAULT 0' for name in COUNTED
 )
 BUCKET_COLUMNS = ', '.join(f'{name} INTEGER DEFAULT 0' for name in (*METRICS, *UNROUTABLE))
+SAMPLE_COLUMNS = """
+    queue INTEGER,
+    at REAL,
+    ready INTEGER,
+    unacked INTEGER,
+    published INTEGER,
+    delivered INTEGER,
+    acked INTEGER,
+    PRIMARY KEY (queue, at)
+"""
+STORED_INDEX = 'CREATE INDEX dead_stored ON dead (stored, requeued, seen, queue, reason, copy)'
+# A condition of SQL: the dead letter was neither requeued nor marked as seen.
+UNSEEN = 'requeued IS NULL AND seen IS NULL'
+UNSEEN_INDEX = f'CREATE INDEX dead_unseen ON dead (id) WHERE {UNSEEN}'
+INSERTED_TRIGGER = """
+CREATE TRIGGER dead_was_inserted AFTER INSERT ON dead BEGIN
+    INSERT INTO tally (queue, reason, count, waiting, unseen, ever, copies)
+    VALUES (new.queue, new.reason, 1, 1, 1, 1, new.copy)
+    ON CONFLICT (queue, reason) DO UPDATE
+    SET count = count + 1,
+        waiting = waiting + 1,
+        unseen = unseen + 1,
+        ever = ever + 1,
+        copies = copies + new.copy;
+END
+"""
+REQUEUED_TRIGGER = """
+CREATE TRIGGER dead_was_requeued AFTER UPDATE OF requeued ON dead
+WHEN old.requeued IS NULL BEGIN
+    UPDATE tally
+    SET waiting = waiting - 1,
+        unseen = unseen - (old.seen IS NULL),
+        copies = copies - old.copy
+    WHERE queue = new.queue AND reason = new.reason;
+END
+"""
+SEEN_TRIGGER = """
+CREATE TRIGGER dead_was_seen AFTER UPDATE OF seen ON dead
+WHEN old.seen IS NULL AND old.requeued IS NULL BEGIN
+    UPDATE tally SET unseen = unseen - 1
+    WHERE queue = new.queue AND reason = new.reason;
+END
+"""
+DELETED_TRIGGER = """
+CREATE TRIGGER dead_was_deleted AFTER DELETE ON dead BEGIN
+    UPDATE tally
+    SET count = count - 1,
+        waiting = waiting - (old.requeued IS NULL),
+        unseen = unseen - (old.requeued IS NULL AND old.seen IS NULL),
+        copies = copies - (old.copy AND old.requeued IS NULL)
+    WHERE queue = old.queue AND reason = old.reason;
+END
+"""
+# New in version 7.
+NEW_TABLES = [
+    f'CREATE TABLE minute ({SAMPLE_COLUMNS}) WITHOUT ROWID',
+    'CREATE TABLE detail (queue INTEGER PRIMARY KEY, facts TEXT)',
+    """
+CREATE TABLE verdict (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    at REAL,
+    script TEXT,
+    who TEXT,
+    place TEXT,
+    text TEXT,
+    exit_status INTEGER,
+    command TEXT,
+    books TEXT
+)
+""",
+]
 SCHEMA = f"""
 CREATE TABLE fact (
     name TEXT PRIMARY KEY,
@@ -88,16 +172,10 @@ CREATE TABLE queue (
 );
 CREATE INDEX queue_there ON queue (name) WHERE state <> 'gone';
 
-CREATE TABLE sample (
-    queue INTEGER,
-    at REAL,
-    ready INTEGER,
-    unacked INTEGER,
-    published INTEGER,
-    delivered INTEGER,
-    acked INTEGER,
-    PRIMARY KEY (queue, at)
-) WITHOUT ROWID;
+CREATE TABLE sample ({SAMPLE_COLUMNS}) WITHOUT ROWID;
+{NEW_TABLES[0]};
+{NEW_TABLES[1]};
+{NEW_TABLES[2]};
 
 CREATE TABLE bucket (
     period INTEGER,
@@ -108,7 +186,7 @@ CREATE TABLE bucket (
 ) WITHOUT ROWID;
 
 CREATE TABLE dead (
-    id INTEGER PRIMARY KEY,
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
     stored REAL,
     at REAL,
     queue TEXT,
@@ -124,10 +202,14 @@ CREATE TABLE dead (
     encoded BLOB,
     digest BLOB,
     session TEXT,
-    delivered REAL,
-    settled INTEGER DEFAULT 0
+    tag INTEGER,
+    settled INTEGER DEFAULT 0,
+    copy INTEGER DEFAULT 0,
+    seen REAL,
+    seen_by TEXT
 );
-CREATE INDEX dead_stored ON dead (stored, requeued, queue, reason);
+{STORED_INDEX};
+{UNSEEN_INDEX};
 CREATE INDEX dead_queue ON dead (queue, id);
 CREATE INDEX dead_requeued ON dead (requeued, id);
 CREATE INDEX dead_unsettled ON dead (digest) WHERE NOT settled;
@@ -138,23 +220,14 @@ CREATE TABLE tally (
     count INTEGER,
     waiting INTEGER,
     ever INTEGER,
+    copies INTEGER DEFAULT 0,
+    unseen INTEGER DEFAULT 0,
     PRIMARY KEY (queue, reason)
 ) WITHOUT ROWID;
-CREATE TRIGGER dead_was_inserted AFTER INSERT ON dead BEGIN
-    INSERT INTO tally VALUES (new.queue, new.reason, 1, 1, 1)
-    ON CONFLICT DO UPDATE
-    SET count = count + 1, waiting = waiting + 1, ever = ever + 1;
-END;
-CREATE TRIGGER dead_was_requeued AFTER UPDATE OF requeued ON dead
-WHEN old.requeued IS NULL BEGIN
-    UPDATE tally SET waiting = waiting - 1
-    WHERE queue = new.queue AND reason = new.reason;
-END;
-CREATE TRIGGER dead_was_deleted AFTER DELETE ON dead BEGIN
-    UPDATE tally
-    SET count = count - 1, waiting = waiting - (old.requeued IS NULL)
-    WHERE queue = old.queue AND reason = old.reason;
-END;
+{INSERTED_TRIGGER};
+{REQUEUED_TRIGGER};
+{SEEN_TRIGGER};
+{DELETED_TRIGGER};
 
 CREATE TABLE client (
     name TEXT,
@@ -178,6 +251,32 @@ CREATE INDEX client_connected ON client (name, user) WHERE connections <> '{{}}'
 CREATE INDEX client_back ON client (back);
 PRAGMA user_version = {VERSION};
 """
+# What makes the schema of the next version of that of an older one.
+UPGRADES = {
+    5: [
+        'ALTER TABLE dead ADD COLUMN tag INTEGER',
+        'ALTER TABLE dead ADD COLUMN copy INTEGER DEFAULT 0',
+        'ALTER TABLE tally ADD COLUMN copies INTEGER DEFAULT 0',
+        'ALTER TABLE bucket ADD COLUMN copies INTEGER DEFAULT 0',
+    ],
+    6: [
+        'ALTER TABLE dead ADD COLUMN seen REAL',
+        'ALTER TABLE dead ADD COLUMN seen_by TEXT',
+        'ALTER TABLE tally ADD COLUMN unseen INTEGER DEFAULT 0',
+        'UPDATE tally SET unseen = waiting',
+        'DROP INDEX dead_stored',
+        'DROP TRIGGER dead_was_inserted',
+        'DROP TRIGGER dead_was_requeued',
+        'DROP TRIGGER dead_was_deleted',
+        STORED_INDEX,
+        UNSEEN_INDEX,
+        INSERTED_TRIGGER,
+        REQUEUED_TRIGGER,
+        SEEN_TRIGGER,
+        DELETED_TRIGGER,
+        *NEW_TABLES,
+    ],
+}
 
 
 # ---- opening
@@ -186,26 +285,55 @@ PRAGMA user_version = {VERSION};
 def open_for_writing(path: str) -> Connection:
     """Open the history in the file `path`, which is created if it is missing.
 
-    ':memory:' is no file. Raises Failure.
+    That of an older version is upgraded. ':memory:' is no file. Raises Failure.
     """
     with _sqlite_failures(path):
+        _create(path)
         db = _connect(path)
         db.execute('PRAGMA journal_mode = WAL')
         # A dead letter is acknowledged once it is stored; power may fail then.
         db.execute('PRAGMA synchronous = FULL')
         if not _version(db):
             db.executescript(f'BEGIN IMMEDIATE; {SCHEMA} COMMIT;')
+        while _version(db) in UPGRADES:
+            _upgrade(db, path)
         return _of_our_version(db, path)
+
+
+def _create(path: str) -> None:
+    """Create an empty file, if there is none; SQLite gives its mode to -wal and -shm.
+
+    A file that is there is not opened: to close it would release the locks that
+    SQLite holds for this process, and another one would then remove the -wal.
+    """
+    if path != ':memory:':
+        with contextlib.suppress(OSError):  # SQLite says what is wrong
+            os.close(os.open(path, os.O_RDONLY | os.O_CREAT | os.O_EXCL, OWNER_ONLY))
+
+
+def _upgrade(db: Connection, path: str) -> None:
+    """Upgrade the history of an older version by one."""
+    with transaction(db):
+        version = _version(db)
+        for statement in UPGRADES.get(version, ()):  # another process may have been faster
+            db.execute(statement)
+        if version in UPGRADES:
+            db.execute(f'PRAGMA user_version = {version + 1}')
+    for file in (path, f'{path}-wal', f'{path}-shm'):
+        with contextlib.suppress(OSError):  # older versions let all users read it
+            os.chmod(file, OWNER_ONLY)
 
 
 def open_for_reading(path: str) -> Connection:
     """Open the history in the file `path`, which may be written to meanwhile.
 
-    Raises Failure if there is none.
+    That of an older version is upgraded. Raises Failure if there is none.
     """
     with _sqlite_failures(path):
         try:
             db = _connect(f'file:{quote(path)}?mode=ro', uri=True)
+            if _version(db) in UPGRADES:
+                open_for_writing(path).close()
             return _of_our_version(db, path)
         except sqlite3.OperationalError:
             if not os.path.exists(path) or os.path.exists(f'{path}-wal'):
@@ -241,10 +369,31 @@ def _sqlite_failures(path: str) -> Iterator[None]:
         yield
     except sqlite3.OperationalError as error:
         remedy = 'monitor.py writes it, see --history'
-        raise Failure(f'cannot open the history {path}: {error}; {remedy}', 3) from None
+        text = f'cannot open the history {path}: {printable(error)}; {remedy}'
+        raise Failure(text, 3) from None
+    except DAMAGE:
+        raise damaged(path) from None
     except sqlite3.DatabaseError as error:
+        if DAMAGED in str(error):
+            raise damaged(path) from None
         text = f'{path} is not a history of monitor.py: {error}; see --history'
         raise Failure(text, 2) from None
+
+
+def failure_of(error: BaseException, path: str) -> Failure:
+    """Return the Failure that one of FAULTS means."""
+    text = printable(error)
+    if isinstance(error, DAMAGE) or DAMAGED in text:
+        return damaged(path)
+    remedy = 'see --history'
+    if 'disk' in text:
+        remedy = 'is the disk full?'
+    return Failure(f'the history {path}: {text}; {remedy}', 3)
+
+
+def damaged(path: str) -> Failure:
+    """Return the Failure of a damaged history."""
+    return Failure(f'the history {path} is damaged; restore a copy, or see --history', 3)
 
 
 def _version(db: Connection) -> int:
@@ -260,20 +409,51 @@ def _of_our_version(db: Connection, path: str) -> Connection:
     return db
 
 
-def take_ownership(db: Connection, path: str, place: str) -> bool:
-    """Take the history for the broker at `place`, as the only process that collects.
+def is_free(path: str) -> bool:
+    """Take the history as the only process that collects; return whether that was possible.
 
-    It is ours until this process ends. Returns False if another process has it;
-    raises Failure if it is the history of another broker.
+    It is ours until this process ends. The lock is on a file of its own, beside the
+    history: who may read the history could lock that.
     """
-    owner = get_fact(db, 'place', place)
-    if owner != place:
+    return path == ':memory:' or lock(f'{path}-lock')
+
+
+def claim(
+    db: Connection,
+    path: str,
+    place: str,
+    others: Iterable[str] = (),
+) -> None:
+    """Note that the history is that of the broker at `place`, which was reached.
+
+    Raises Failure if it is the history of another broker, at none of the `others`.
+    """
+    owner = get_fact(db, 'place')
+    if owner is None:
+        set_facts(db, place=place)
+    elif owner not in (place, *others):
         text = f'{path} is the history of {owner}, not of {place}; see --history'
         raise Failure(text, 2)
-    if path != ':memory:' and not lock(path):
-        return False
-    set_facts(db, place=place)
-    return True
+
+
+def files(path: str) -> list[tuple[int, int]]:
+    """Return what tells whether the files of a history are those of before."""
+    found = []
+    with contextlib.suppress(FileNotFoundError):
+        for file in (path, f'{path}-wal'):
+            status = os.stat(file)
+            found.append((status.st_dev, status.st_ino))
+    return found
+
+
+def written(path: str) -> list[tuple[int, int]]:
+    """Return what is another one after somebody has written to a history."""
+    found = []
+    with contextlib.suppress(FileNotFoundError):
+        for file in (path, f'{path}-wal'):
+            status = os.stat(file)
+            found.append((status.st_mtime_ns, status.st_size))
+    return found
 
 
 def lock(path: str) -> bool:
@@ -281,11 +461,11 @@ def lock(path: str) -> bool:
 
     The file is created if it is missing.
     """
-    # Never closed: that would take SQLite's own locks away.
-    file = os.open(path, os.O_RDONLY | os.O_CREAT, 0o644)
+    file = os.open(path, os.O_RDONLY | os.O_CREAT, OWNER_ONLY)
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
+        os.close(file)
         return False
     return True
 
@@ -339,6 +519,7 @@ class Broker(TypedDict):
     missing: list[str] | None  # what the broker lacks, and what that costs
     collected: float | None  # when metrics were collected last
     monitor: MonitorFact | None
+    outages: list[tuple[float, float]] | None  # the last ones: from, to
 
 
 def broker(db: Connection) -> Broker:
@@ -354,6 +535,7 @@ def broker(db: Connection) -> Broker:
         missing=get_fact(db, 'missing'),
         collected=get_fact(db, 'collected'),
         monitor=get_fact(db, 'monitor'),
+        outages=get_fact(db, 'outages'),
     )
 
 
@@ -386,7 +568,12 @@ def start_of(period: str, at: float) -> int:
     return calendar.timegm((then.tm_year, month, day, hour, 0, 0))
 
 
-def count_into_buckets(db: Connection, queue: Row | None, at: float, **metrics: float) -> None:
+def count_into_buckets(
+    db: Connection,
+    queue: Row | None,
+    at: float,
+    **metrics: float,
+) -> None:
     """Add metrics to the hour, day and month that hold the time `at`.
 
     They count for the queue (unless that is None), and for all queues together
@@ -405,7 +592,8 @@ def count_into_buckets(db: Connection, queue: Row | None, at: float, **metrics: 
     for number, period in enumerate(PERIODS[:3]):
         start = start_of(period, at)
         rows += [(number, queue_id, start, *metrics.values()) for queue_id in ids]
-    db.executemany(f'{insert} ON CONFLICT DO UPDATE SET {merged}', rows)
+    upsert = f'{insert} ON CONFLICT (period, start, queue) DO UPDATE SET {merged}'
+    db.executemany(upsert, rows)
 
 
 def _merged(name: str) -> str:
@@ -426,24 +614,21 @@ def by_period(
 
     A row has start: when the period began; queue: its name; and the METRICS:
     published, delivered, acked, redelivered; expired, rejected, other (dead letters by
-    reason); ready_high and unacked_high (the most at one time). With `queue` only the
-    rows of that queue. With `total` those of all queues but siamese.dead together:
-    queue is '', the highs are those of the fullest queue, and the UNROUTABLE are there
-    too. Periods that begin before `since`, or not before `until`, are left out, and so
-    are those without anything.
+    reason); copies (so many of those may be copies); ready_high and unacked_high (the
+    most at one time). With `queue` only the rows of that queue. With `total` those of
+    all queues but siamese.dead together: queue is '', the highs are those of the fullest
+    queue, and the UNROUTABLE are there too. Periods that begin before `since`, or not
+    before `until`, are left out, and so are those without anything.
     """
     names = [*METRICS]
     queues = 'queue'
     if total:
         names += UNROUTABLE
         queues = f"(SELECT {ALL_QUEUES} AS id, '' AS name)"
-    stored, start = period, 'start'
-    if period == 'year':
-        stored = 'month'
-        start = "CAST(strftime('%s', start, 'unixepoch', 'start of year') AS INTEGER)"
-    columns = ', '.join(map(_summed, names))
+    start = start_column(period)
+    columns = ', '.join(map(summed, names))
     where = 'period = ? AND start >= ? AND start < ?'
-    values: list[Any] = [PERIODS.index(stored), since, until or 1 << 40]
+    values: list[Any] = [stored_period(period), since, until or 1 << 40]
     if queue is not None:
         where += ' AND bucket.queue = (SELECT id FROM queue WHERE name = ?)'
         values.append(queue)
@@ -455,7 +640,22 @@ def by_period(
     ).fetchall()
 
 
-def _summed(name: str) -> str:
+def stored_period(period: str) -> int:
+    """Return the number of the period under which a period is stored: months make years."""
+    stored = period
+    if period == 'year':
+        stored = 'month'
+    return PERIODS.index(stored)
+
+
+def start_column(period: str) -> str:
+    """Return an expression of SQL: when the `period` of a bucket began."""
+    if period == 'year':
+        return "CAST(strftime('%s', start, 'unixepoch', 'start of year') AS INTEGER)"
+    return 'start'
+
+
+def summed(name: str) -> str:
     if name.endswith('_high'):
         return f'max(bucket.{name}) AS {name}'
     return f'sum(bucket.{name}) AS {name}'
@@ -473,9 +673,11 @@ def forget(db: Connection, before: float, now: float) -> None:
             delete = 'DELETE FROM bucket WHERE period = ? AND start < ?'
             db.execute(delete, [number, start])
         db.execute('DELETE FROM dead WHERE stored < ?', [before])
+        db.execute('DELETE FROM verdict WHERE at < ?', [before])
         last_seen = max(before, now - KEEP_CLIENTS_S)
         delete = "DELETE FROM client WHERE state = 'gone' AND last_seen < ?"
         db.execute(delete, [last_seen])
         # The months are kept for the longest.
         kept = f'SELECT queue FROM bucket WHERE period = {PERIODS.index("month")}'
         db.execute(f"DELETE FROM queue WHERE state = 'gone' AND id NOT IN ({kept})")
+        db.execute('DELETE FROM detail WHERE queue NOT IN (SELECT id FROM queue)')

@@ -10,27 +10,33 @@ import json
 import re
 from collections.abc import Iterable
 from sqlite3 import Connection
-from typing import Any, TypedDict
+from typing import Any, NamedTuple, TypedDict
 
 from siamese.monitoring.database import (
     ERRORS,
+    UNSEEN,
     Row,
     count_into_buckets,
     row_of,
     transaction,
     upsert,
 )
-from siamese.monitoring.raw_properties import CHANGING, DeadLetter, without
+from siamese.monitoring.raw_properties import DeadLetter, as_published
 
 ONE = re.compile('#[0-9]{1,18}')  # names a dead letter, not a queue
-# The broker has an acknowledgement after so long, if the connection is the same.
-SETTLE_AFTER_S = 60
+# How many may be delivered and not acknowledged: the delivery with the tag t proves that the
+# broker has the acknowledgements of all up to t - PREFETCH.
+PREFETCH = 20  # dead letters in memory at once; a body may be large
 
-COLUMNS = 'id, at, stored, queue, reason, exchange, routing_key, sender, message_id, size, requeued'
+COLUMNS = (
+    'id, at, stored, queue, reason, exchange, routing_key, sender, message_id, size, requeued,'
+    ' copy, seen, seen_by'
+)
 SEARCHED = "queue || ' ' || sender || ' ' || message_id || ' ' || routing_key"
 CONTAINS = f'instr(lower({SEARCHED}), lower(?))'
 REQUEUED = {None: '1', True: 'requeued IS NOT NULL', False: 'requeued IS NULL'}
 TALLIED = {None: 'count', True: 'count - waiting', False: 'waiting'}
+MARKED_AT_ONCE = 5_000  # dead letters: others write, too
 
 
 class DeadLetterRow(TypedDict):
@@ -47,6 +53,9 @@ class DeadLetterRow(TypedDict):
     message_id: str
     size: int
     requeued: float | None
+    copy: int  # 1 if it may be a copy of another one
+    seen: float | None  # when somebody marked it as seen
+    seen_by: str | None
 
 
 class WholeDeadLetter(DeadLetterRow):
@@ -64,40 +73,71 @@ class DeadLetterCount(TypedDict):
     reason: str
     count: int
     waiting: int
+    unseen: int  # of those waiting, see mark_seen()
+    copies: int  # so many of those waiting may be copies of others
     stored: float  # the latest; only there with `since`
 
 
-def insert(db: Connection, delivered: Iterable[DeadLetter], session: str, now: float) -> int:
-    """Store dead letters before they are acknowledged; return how many are new.
+class Stored(NamedTuple):
+    """How many dead letters insert() has stored, and how many of them may be copies."""
 
-    Not new are those that another session has stored, and whose acknowledgement
-    was lost: they are delivered again. `session` names our channel.
+    new: int
+    copies: int
+
+
+def insert(
+    db: Connection,
+    delivered: Iterable[DeadLetter],
+    session: str,
+    now: float,
+) -> Stored:
+    """Store dead letters before they are acknowledged.
+
+    `session` names our channel. What the broker redelivers may be one that another
+    session has stored, and whose acknowledgement was lost. A message_id tells that it
+    is. Without one it may as well be another letter that is alike byte for byte, so
+    it is stored, and marked: it may be a copy.
     """
     new = 0
+    copies = 0
     with transaction(db):
         for dead_letter in delivered:
             digest = _digest(dead_letter)
-            may_be_stored = dead_letter['redelivered'] or dead_letter['message_id']
-            if may_be_stored and _take_over(db, digest, session, now):
+            twin = _unsettled_twin(db, digest, session)
+            if twin and dead_letter['redelivered'] and dead_letter['message_id']:
+                take_over = 'UPDATE dead SET session = ?, tag = ? WHERE id = ?'
+                db.execute(take_over, [session, dead_letter['tag'], twin])
                 continue
-            _insert_one(db, dead_letter, digest, session, now)
+            if twin:  # the broker has its acknowledgement, or this is what it has instead
+                db.execute('UPDATE dead SET settled = 1 WHERE id = ?', [twin])
+                copies += 1
+            _insert_one(db, dead_letter, digest, session, now, may_be_copy=bool(twin))
             new += 1
-    return new
+    return Stored(new, copies)
 
 
-def _take_over(db: Connection, digest: bytes, session: str, now: float) -> bool:
-    """Return whether another session has stored this dead letter; it is ours now."""
+def _unsettled_twin(
+    db: Connection,
+    digest: bytes,
+    session: str,
+) -> int | None:
+    """Return the id of the dead letter that this one may be, from another session.
+
+    The flag redelivered tells nothing of that: RabbitMQ and LavinMQ may forget it when
+    they restart.
+    """
     select = 'SELECT id FROM dead WHERE digest = ? AND NOT settled AND session <> ?'
     stored = db.execute(select, [digest, session]).fetchone()
-    if not stored:
-        return False
-    update = 'UPDATE dead SET session = ?, delivered = ? WHERE id = ?'
-    db.execute(update, [session, now, stored['id']])
-    return True
+    return stored and stored['id']
 
 
 def _insert_one(
-    db: Connection, dead_letter: DeadLetter, digest: bytes, session: str, now: float
+    db: Connection,
+    dead_letter: DeadLetter,
+    digest: bytes,
+    session: str,
+    now: float,
+    may_be_copy: bool,
 ) -> None:
     row: Row = {
         **dead_letter,
@@ -106,7 +146,7 @@ def _insert_one(
         'digest': digest,
         'session': session,
         'stored': now,
-        'delivered': now,
+        'copy': int(may_be_copy),
     }
     del row['redelivered']
     upsert(db, 'dead', row)
@@ -114,7 +154,8 @@ def _insert_one(
     if reason not in ERRORS:
         reason = 'other'
     queue = row_of(db, dead_letter['queue'])
-    count_into_buckets(db, queue, dead_letter['at'], **{reason: 1})
+    counted = {reason: 1, 'copies': int(may_be_copy)}
+    count_into_buckets(db, queue, dead_letter['at'], **counted)
 
 
 def _digest(dead_letter: DeadLetter) -> bytes:
@@ -127,19 +168,18 @@ def _digest(dead_letter: DeadLetter) -> bytes:
         dead_letter['message_id'],
     ]
     digest = hashlib.sha256(json.dumps(facts).encode())
-    digest.update(without(dead_letter['encoded'], CHANGING))
+    digest.update(as_published(dead_letter['encoded']))
     digest.update(dead_letter['body'])
     return digest.digest()
 
 
-def settle(db: Connection, session: str, before: float) -> None:
-    """Note that the broker has the acknowledgements of what `session` got `before`.
+def settle(db: Connection, session: str, up_to: int) -> None:
+    """Note that the broker has the acknowledgements of `session` up to a delivery tag.
 
     These dead letters will not be delivered again.
     """
-    update = 'UPDATE dead SET settled = 1'
-    where = 'WHERE NOT settled AND session = ? AND delivered < ?'
-    db.execute(f'{update} {where}', [session, before])
+    update = 'UPDATE dead SET settled = 1 WHERE NOT settled AND session = ? AND tag <= ?'
+    db.execute(update, [session, up_to])
 
 
 def find(
@@ -151,42 +191,58 @@ def find(
     search: str | None = None,
     limit: int = 50,
     offset: int = 0,
+    after: int | None = None,
+    unseen: bool = False,
 ) -> tuple[list[DeadLetterRow], int]:
     """Return (dead letters, how many match): `limit` after `offset`, latest first.
 
     Only those of a queue, of a reason, stored after `since`, `requeued` (True) or
-    not (False), or with the text `search`, in any case, in queue, sender, message_id
-    or routing_key.
+    not (False), with the text `search`, in any case, in queue, sender, message_id or
+    routing_key, with an id above `after`, or neither requeued nor marked as seen (`unseen`).
 
     A dead letter is a row: id; at: when it was dead-lettered; stored: when
     monitor.py received it; queue it was in; reason 'expired', 'rejected', 'maxlen',
     'delivery_limit' or 'unknown'; exchange and routing_key it was published with;
-    sender (its app_id or user_id, or ''); message_id ('' if it has none); size of
-    the body in bytes; requeued: when it was requeued, or None. get() has the rest.
+    sender (its app_id or user_id) and message_id, or ''; size of the body in bytes;
+    requeued: when it was, or None; copy: 1 if it may be that of another; seen and
+    seen_by: when it was marked, and by whom, or None. get() has the rest.
     """
+    wanted = _wanted(queue, reason, search, since, after)
+    chosen = UNSEEN if unseen else REQUEUED[requeued]
+    where = ' AND '.join([chosen, *wanted])
+    values = [*wanted.values()]
+    counted = f'SELECT count(*) AS count FROM dead WHERE {where}'
+    if since is None and after is None and not search:
+        tallied = 'unseen' if unseen else TALLIED[requeued]
+        counted = _count_of_tally(tallied, [*wanted])
+    count = db.execute(counted, values).fetchone()['count']
+    select = f'SELECT {COLUMNS} FROM dead WHERE {where} ORDER BY id DESC LIMIT ? OFFSET ?'
+    rows = db.execute(select, [*values, limit, offset])
+    return rows.fetchall(), count
+
+
+def _wanted(
+    queue: str | None,
+    reason: str | None,
+    search: str | None,
+    since: float | None = None,
+    after: int | None = None,
+) -> dict[str, Any]:
+    """Return the conditions that are asked for, with their values."""
     conditions = {
         'queue = ?': queue,
         'reason = ?': reason,
         'stored > ?': since,
+        'id > ?': after,
         CONTAINS: search or None,
     }
-    wanted = {part: value for part, value in conditions.items() if value is not None}
-    where = ' AND '.join([REQUEUED[requeued], *wanted])
-    values = [*wanted.values()]
-    counted = f'SELECT count(*) AS count FROM dead WHERE {where}'
-    if since is None and not search:
-        counted = _count_of_tally(requeued, [*wanted])
-    count = db.execute(counted, values).fetchone()['count']
-    select = f'SELECT {COLUMNS} FROM dead WHERE {where}'
-    page = 'ORDER BY id DESC LIMIT ? OFFSET ?'
-    rows = db.execute(f'{select} {page}', [*values, limit, offset])
-    return rows.fetchall(), count
+    return {part: value for part, value in conditions.items() if value is not None}
 
 
-def _count_of_tally(requeued: bool | None, conditions: list[str]) -> str:
+def _count_of_tally(tallied: str, conditions: list[str]) -> str:
     """Return a query that counts dead letters without reading them: there may be millions."""
     where = ' AND '.join(['1', *conditions])
-    total = f'ifnull(sum({TALLIED[requeued]}), 0)'
+    total = f'ifnull(sum({tallied}), 0)'
     return f'SELECT {total} AS count FROM tally WHERE {where}'
 
 
@@ -203,27 +259,49 @@ def get(db: Connection, number: int) -> WholeDeadLetter | None:
     return row
 
 
-def by_queue(db: Connection, since: float | None = None) -> list[DeadLetterCount]:
-    """Return how many there are by queue and reason: count, and waiting (not requeued).
+def last_id(db: Connection) -> int:
+    """Return the id of the latest dead letter, 0 if there is none."""
+    return db.execute('SELECT ifnull(max(id), 0) AS id FROM dead').fetchone()['id']
 
-    With `since` only those stored after that time; stored is then when the latest was.
+
+def by_queue(
+    db: Connection,
+    since: float | None = None,
+    after: int | None = None,
+) -> list[DeadLetterCount]:
+    """Return how many there are by queue and reason: count, waiting (not requeued), and unseen.
+
+    So many of those waiting (copies) may be copies of others. With `since` only those
+    stored after that time, with `after` those with an id above it; stored is then when
+    the latest was.
     """
-    if since is None:  # there may be millions: the tally knows
-        columns = 'queue, reason, count, waiting'
+    if since is None and after is None:  # there may be millions: the tally knows
+        columns = 'queue, reason, count, waiting, unseen, copies'
         select = f'SELECT {columns} FROM tally WHERE count ORDER BY queue, reason'
         return db.execute(select).fetchall()
     columns = (
-        'queue, reason, count(*) AS count, sum(requeued IS NULL) AS waiting, max(stored) AS stored'
+        'queue, reason, count(*) AS count, sum(requeued IS NULL) AS waiting,'
+        f' sum({UNSEEN}) AS unseen,'
+        ' sum(copy AND requeued IS NULL) AS copies, max(stored) AS stored'
     )
     groups = 'GROUP BY queue, reason ORDER BY queue, reason'
-    select = f'SELECT {columns} FROM dead WHERE stored > ? {groups}'
-    return db.execute(select, [since]).fetchall()
+    where, value = 'stored > ?', since
+    if since is None:
+        where, value = 'id > ?', after
+    select = f'SELECT {columns} FROM dead WHERE {where} {groups}'
+    return db.execute(select, [value]).fetchall()
 
 
 def ever(db: Connection) -> list[Row]:
-    """Return the count of all that were ever stored, by queue and reason."""
-    columns = 'queue, reason, ever AS count'
-    return db.execute(f'SELECT {columns} FROM tally ORDER BY queue, reason').fetchall()
+    """Return the count of all that were ever stored, by queue and reason.
+
+    The queues that the broker was seen to have come first, then the others, for a
+    stranger may have invented them; each in the order in which they came.
+    """
+    select = 'SELECT tally.queue, reason, ever AS count FROM tally'
+    join = 'LEFT JOIN queue AS known ON known.name = tally.queue'
+    order = 'ORDER BY known.seen IS NULL, known.id, reason'
+    return db.execute(f'{select} {join} {order}').fetchall()
 
 
 def ids(db: Connection, which: str) -> list[int]:
@@ -231,19 +309,89 @@ def ids(db: Connection, which: str) -> list[int]:
 
     `which` is the name of a queue, 'all', or one dead letter ('#17').
     """
-    where = 'queue = ?'
-    values: list[str | int] = [which]
-    if which == 'all':
-        where = '1'
-        values = []
-    elif ONE.fullmatch(which):
-        where = 'id = ?'
-        values = [int(which[1:])]
-    select = f'SELECT id FROM dead WHERE requeued IS NULL AND {where} ORDER BY id'
+    where, values = _named(which)
+    select = f'SELECT id FROM dead WHERE {where} ORDER BY id'
     return [row['id'] for row in db.execute(select, values)]
+
+
+def copies_among(db: Connection, which: str) -> int:
+    """Return how many dead letters of ids() may be copies of others."""
+    where, values = _named(which)
+    select = f'SELECT count(*) AS count FROM dead WHERE {where} AND copy'
+    count: int = db.execute(select, values).fetchone()['count']
+    return count
+
+
+def may_be_copies(count: int) -> str:
+    """Return a remark for people on a number of dead letters, '' if none of them is in doubt."""
+    if not count:
+        return ''
+    if count == 1:
+        return ', 1 of them may be a copy'
+    return f', {count:,} of them may be copies'
+
+
+def _named(which: str) -> tuple[str, list[str | int]]:
+    """Return a condition of SQL for ids(), and its values."""
+    if which == 'all':
+        return 'requeued IS NULL', []
+    if ONE.fullmatch(which):
+        return 'requeued IS NULL AND id = ?', [int(which[1:])]
+    return 'requeued IS NULL AND queue = ?', [which]
 
 
 def mark_requeued(db: Connection, numbers: Iterable[int], at: float) -> None:
     """Note that the broker has confirmed these dead letters in their queues."""
     update = 'UPDATE dead SET requeued = ? WHERE id = ?'
     db.executemany(update, [(at, number) for number in numbers])
+
+
+def neighbour(
+    db: Connection,
+    number: int,
+    newer: bool,
+    queue: str | None = None,
+    reason: str | None = None,
+    requeued: bool | None = None,
+    search: str | None = None,
+    unseen: bool = False,
+) -> int | None:
+    """Return the id of the next newer or older dead letter that find() would find, or None."""
+    wanted = _wanted(queue, reason, search)
+    chosen = UNSEEN if unseen else REQUEUED[requeued]
+    side, order = ('>', 'ASC') if newer else ('<', 'DESC')
+    where = ' AND '.join([chosen, *wanted, f'id {side} ?'])
+    select = f'SELECT id FROM dead WHERE {where} ORDER BY id {order} LIMIT 1'
+    row = db.execute(select, [*wanted.values(), number]).fetchone()
+    return row and row['id']
+
+
+def mark_seen(
+    db: Connection,
+    by: str,
+    at: float,
+    number: int | None = None,
+    queue: str | None = None,
+    reason: str | None = None,
+    search: str | None = None,
+    up_to: int | None = None,
+) -> int:
+    """Note that somebody has seen dead letters; return how many it had not been noted of.
+
+    These are one, or all of a filter as in find(), up to an id: nobody has seen what
+    came later. They stay, and can be requeued.
+    """
+    wanted = _wanted(queue, reason, search)
+    wanted['id <= ?'] = up_to or last_id(db)
+    if number is not None:
+        wanted['id = ?'] = number
+    where = ' AND '.join([UNSEEN, *wanted])
+    chosen = f'SELECT id FROM dead WHERE {where} ORDER BY id LIMIT {MARKED_AT_ONCE}'
+    update = f'UPDATE dead SET seen = ?, seen_by = ? WHERE id IN ({chosen})'
+    marked = 0
+    while True:
+        with transaction(db):
+            cursor = db.execute(update, [at, by, *wanted.values()])
+        marked += cursor.rowcount
+        if cursor.rowcount < MARKED_AT_ONCE:
+            return marked

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from sqlite3 import Connection
 from typing import Any
@@ -12,7 +13,8 @@ from pika.exceptions import NoFreeChannels
 from siamese.messaging.errors import permission_denied
 from siamese.messaging.link import Link
 from siamese.monitoring import clients
-from siamese.monitoring.collector import EVENT_EXCHANGE
+from siamese.monitoring.snapshot import EVENT_EXCHANGE
+from siamese.text import readable
 
 CONSUMER_TAG = 'events'  # tells an event from a dead letter
 NO_PERMISSION = (
@@ -24,14 +26,14 @@ ONE_CHANNEL = (
     ' clients are seen at each collection only; see ?channel_max= and channel_max of the broker'
 )
 # The API lists a connection for a while after it was closed, but not for so long.
-FORGET_CLOSED_S = 60
+KEEP_CLOSED_S = 60
 
 
 class Listener:
     """A consumer of the event exchange, and what it has heard.
 
     missing: why it cannot listen, as texts; closed: the connections that were closed
-    in the last minute, and when.
+    in the last `keep_closed_s`, and when (time.monotonic()).
     """
 
     def __init__(self) -> None:
@@ -39,6 +41,7 @@ class Listener:
         self.is_open = False
         self.missing: list[str] = []
         self.closed: dict[str, float] = {}
+        self.keep_closed_s: float = KEEP_CLOSED_S
 
     def listen(self, link: Link) -> None:
         """Consume the events of connections over another channel of the link's connection.
@@ -87,16 +90,16 @@ class Listener:
         now: float,
     ) -> None:
         """Store an event, 'connection.created' for example, with the headers `facts`."""
-        connection = facts.get('name')
-        user = facts.get('user')
+        connection = readable(facts.get('name') or '')
+        user = readable(facts.get('user') or '')
         is_ours = facts.get('vhost') == vhost
         if event == 'connection.closed' and connection:
-            self.closed[connection] = now
+            self.closed[connection] = time.monotonic()
             clients.client_disconnected(db, now, connection)
         elif event == 'connection.created' and is_ours and connection and user:
-            name = facts.get('user_provided_name') or connection
+            name = readable(facts.get('user_provided_name') or connection)
             clients.client_connected(db, now, name, user, connection)
-        self._forget(now - FORGET_CLOSED_S)
+        self._forget(time.monotonic() - self.keep_closed_s)
 
     def closed_connections(self) -> dict[str, float] | None:
         """Return the connections that were closed lately, None if we do not hear of them."""

@@ -8,64 +8,25 @@ from __future__ import annotations
 
 import json
 import re
-import struct
-from collections.abc import Iterator
 from datetime import datetime
 from typing import Any, TypedDict, cast
 
 from pika import data
 
+from siamese.messaging import raw_fields
 from siamese.messaging.deliveries import Delivery
 from siamese.messaging.properties import Properties
+from siamese.messaging.raw_fields import HEADERS, USER_ID, Fields, RawProperties
 
-TABLE, SHORT_STRING = -1, -2  # in place of a size
-# Of the properties in their order on the wire: the bit of its flag, and its size in
-# bytes.
-FIELDS = {
-    15: SHORT_STRING,
-    14: SHORT_STRING,
-    13: TABLE,
-    12: 1,
-    11: 1,
-    10: SHORT_STRING,
-    9: SHORT_STRING,
-    8: SHORT_STRING,
-    7: SHORT_STRING,
-    6: 8,
-    5: SHORT_STRING,
-    4: SHORT_STRING,
-    3: SHORT_STRING,
-    2: SHORT_STRING,
-}
-HEADERS, USER_ID = 13, 4
-# Bytes of the value of a header by its type; the other types begin with their size.
-SIZES = {
-    b'V': 0,
-    b't': 1,
-    b'b': 1,
-    b'B': 1,
-    b's': 2,
-    b'u': 2,
-    b'U': 2,
-    b'I': 4,
-    b'i': 4,
-    b'f': 4,
-    b'D': 5,
-    b'l': 8,
-    b'L': 8,
-    b'd': 8,
-    b'T': 8,
-}
 # What dead-lettering added, and the addresses of copies, which have long arrived.
 NOT_REQUEUED = re.compile(
-    b'x-death|x-(first|last)-death-.*|x-delivery-count|CC|BCC',
+    b'x-death|x-(first|last)-death-.*|x-delivery-count|x-acquired-count|CC|BCC',
     re.DOTALL,
 )
-# From one delivery of a dead letter to the next: siamese.dead is a quorum queue.
-CHANGING = re.compile(b'x-delivery-count')
+# What a quorum queue adds to a delivery: how often it failed, and from RabbitMQ 4.3 on how
+# often it was delivered. With that it sorts the headers by their names.
+ADDED_BY_DELIVERY = re.compile(b'x-delivery-count|x-acquired-count')
 YEAR_S = 366 * 86400
-
-Fields = dict[int, bytes]  # properties by the bit of their flag
 
 
 class DeadLetter(TypedDict):
@@ -82,59 +43,29 @@ class DeadLetter(TypedDict):
     at: float  # when it was dead-lettered
     properties: dict[str, Any]  # which JSON can hold
     redelivered: bool
+    tag: int  # of the delivery
 
 
-class RawProperties(Properties):
-    """Properties that are sent as the bytes they are made of."""
-
-    def encode(self) -> list[bytes]:
-        return [self.encoded]
-
-
-def fields(encoded: bytes) -> Iterator[tuple[int, bytes]]:
-    """Yield (bit, bytes) of each property that is there."""
-    flags = struct.unpack_from('>H', encoded)[0]
-    at = 2
-    for bit, size in FIELDS.items():
-        if not flags >> bit & 1:
-            continue
-        if size == TABLE:
-            size = 4 + struct.unpack_from('>L', encoded, at)[0]
-        elif size == SHORT_STRING:
-            size = 1 + encoded[at]
-        yield bit, encoded[at : at + size]
-        at += size
+def without(encoded: bytes, names: re.Pattern[bytes]) -> Fields:
+    """Return properties without the headers whose name matches `names`."""
+    kept = raw_fields.fields(encoded)
+    headers = [each for each in raw_fields.headers(kept) if not names.fullmatch(each.name)]
+    kept.pop(HEADERS, None)
+    if headers:
+        kept[HEADERS] = raw_fields.table(each.encoded for each in headers)
+    return kept
 
 
-def entries(table: bytes) -> Iterator[tuple[bytes, int, bytes]]:
-    """Yield (name, where its value begins, bytes of both) of each header of a table."""
-    at = 4
-    while at < len(table):
-        begin = at + 1 + table[at]
-        value = begin + 1  # after its type
-        size = SIZES.get(table[begin:value])
-        if size is None:
-            size = 4 + int.from_bytes(table[value : value + 4], 'big')
-        end = value + size
-        yield table[at + 1 : begin], begin, table[at:end]
-        at = end
+def as_published(encoded: bytes) -> bytes:
+    """Return what is the same in the properties of each delivery of a dead letter.
 
-
-def without(encoded: bytes, names: re.Pattern[bytes]) -> bytes:
-    """Return properties, as bytes, without the headers whose name matches `names`."""
-    kept = dict(fields(encoded))
-    headers = entries(kept.pop(HEADERS, b''))
-    table = b''.join(entry for name, _, entry in headers if not names.fullmatch(name))
-    if table:
-        kept[HEADERS] = struct.pack('>L', len(table)) + table
-    return packed(kept)
-
-
-def packed(kept: Fields) -> bytes:
-    """Return properties as they stand on the wire."""
-    flags = sum(1 << bit for bit in kept)
-    parts = [kept[bit] for bit in FIELDS if bit in kept]
-    return struct.pack('>H', flags) + b''.join(parts)
+    That is what its sender and its death wrote.
+    """
+    kept = without(encoded, ADDED_BY_DELIVERY)
+    if HEADERS in kept:
+        headers = [each.encoded for each in raw_fields.headers(kept)]
+        kept[HEADERS] = raw_fields.table(sorted(headers))
+    return raw_fields.packed(kept)
 
 
 def original_properties(encoded: bytes, user: str) -> RawProperties:
@@ -144,10 +75,10 @@ def original_properties(encoded: bytes, user: str) -> RawProperties:
     out, and so is the time to live, which the broker has taken out already. A user_id
     other than `user` is left out as well: the broker would refuse it.
     """
-    kept = dict(fields(without(encoded, NOT_REQUEUED)))
+    kept = without(encoded, NOT_REQUEUED)
     if kept.get(USER_ID, b'')[1:] != user.encode():
         kept.pop(USER_ID, None)
-    return RawProperties(packed(kept))
+    return RawProperties(raw_fields.packed(kept))
 
 
 def parse(delivery: Delivery, now: float) -> DeadLetter:
@@ -172,16 +103,16 @@ def parse(delivery: Delivery, now: float) -> DeadLetter:
         at=_time(death, now),
         properties=_readable(properties),
         redelivered=method.redelivered,
+        tag=method.delivery_tag,
     )
 
 
 def _latest_x_death(encoded: bytes) -> dict[str, Any]:
     """Return the latest entry of the header x-death, {} if there is none."""
     try:
-        table = dict(fields(encoded))[HEADERS]
-        headers = entries(table)
-        begin = next(begin for name, begin, _ in headers if name == b'x-death')
-        death = data.decode_value(table, begin)[0][0]
+        headers = raw_fields.headers(raw_fields.fields(encoded))
+        value = next(each.value for each in headers if each.name == b'x-death')
+        death = data.decode_value(value, 0)[0][0]
     except Exception:  # noqa: BLE001  a stranger may have written anything there
         return {}
     if not isinstance(death, dict):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import re
 import time
 from collections import Counter
@@ -17,16 +18,23 @@ from siamese.messaging.link import Link, connected
 from siamese.monitoring import database, dead_letters
 from siamese.monitoring.dead_letters import WholeDeadLetter
 from siamese.monitoring.raw_properties import original_properties
+from siamese.terminal import show
 from siamese.text import count_of, printable
 
 # A queue is full after so many nacks. A quorum queue that elects its leader nacks as
 # well, but not for long.
 NACKS_OF_A_FULL_QUEUE = 4
 CONFIRM_TIMEOUT_S = 5
+LONGEST_NAME_BYTES = 255  # of a queue: a short string of AMQP
 SUMMARY = (
-    '{requeued} of {found} dead letters requeued, {unroutable} unroutable,'
+    '{requeued} of {found:dead letter} requeued, {unroutable} unroutable,'
     ' {unknown} from no known queue; {duration_s:.1f} s; stopped: {stopped}'
 )
+
+
+def can_be_a_queue(name: str) -> bool:
+    """Return whether a queue may have this name: a stranger may forge the header x-death."""
+    return 0 < len(name.encode(errors='replace')) <= LONGEST_NAME_BYTES
 
 
 def declare(channel: Channel, link: Link) -> None:
@@ -45,7 +53,8 @@ def requeue(args: argparse.Namespace) -> int:
         text = f'another process is requeueing dead letters of {args.history}'
         raise Failure(f'{text}; try again when it has ended', 3)
     if args.json != '-':
-        print(f'{count_of(len(numbers), "dead letter")} of {which} to requeue')
+        doubt = dead_letters.may_be_copies(dead_letters.copies_among(db, args.requeue))
+        show(f'{count_of(len(numbers), "dead letter")} of {which} to requeue{doubt}')
     db = database.open_for_writing(args.history)
     with connected(args, declare, retry_returned=False) as link:
         job = Requeuer(link, db, len(numbers))
@@ -65,7 +74,7 @@ class Requeuer:
         self.db = db
         self.found = found
         self.requeued = 0
-        self.unknown = 0  # dead letters whose queue is not known
+        self.unknown = 0  # dead letters whose queue is not known, or cannot exist
         self.full: Counter[str] = Counter()  # dead letters by full queue
         self.current = 0  # the id of the dead letter that is being published
         self.confirmed: list[Any] = []
@@ -91,8 +100,11 @@ class Requeuer:
 
     def requeue_one(self, letter: WholeDeadLetter, left: int) -> None:
         queue = letter['queue']
-        if not queue:
+        if not can_be_a_queue(queue):
             self.unknown += 1
+            text = 'dead letter #%d is not requeued: no queue can have the name %.100r'
+            if queue:
+                logging.warning(text, letter['id'], printable(queue))
         elif queue in self.full or not self.publish(letter, left):
             self.full[queue] += 1
 

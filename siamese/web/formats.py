@@ -9,7 +9,7 @@ import json
 from collections.abc import Sequence
 
 from siamese.monitoring.queues import RATE_WINDOW_S, Sample
-from siamese.text import duration, printable
+from siamese.text import UNKNOWN, duration, printable
 
 SHOWN_BYTES = {  # of a body
     'Text': 65_536,
@@ -24,7 +24,9 @@ SPARK_MARGIN_PX = 2  # above and below the line
 # ---- numbers and times
 
 
-def count(number: int) -> str:
+def count(number: int | None) -> str:
+    if number is None:
+        return UNKNOWN
     return f'{number:,}'
 
 
@@ -41,8 +43,10 @@ def since(at: float | None, now: float) -> str:
     return f'{duration(now - at)} ago'
 
 
-def rate(per_second: float) -> str:
-    """Return a rate as people read it: 0, 0.25, 7.3, 1,234."""
+def rate(per_second: float | None) -> str:
+    """Return a rate as people read it: 0, 0.25, 7.3, 1,234; ? for None."""
+    if per_second is None:
+        return UNKNOWN
     if per_second == 0 or per_second >= 100:
         return f'{per_second:,.0f}'
     if per_second >= 1:

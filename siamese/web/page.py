@@ -20,8 +20,10 @@ from nicegui import ui
 
 from common import Failure
 from siamese.monitoring import alerts, database, dead_letters
-from siamese.monitoring.collector import NO_EVENT_EXCHANGE, NO_METRICS
+from siamese.monitoring.alert_groups import Group, grouped
+from siamese.monitoring.collector import NO_METRICS
 from siamese.monitoring.database import DAY_S
+from siamese.monitoring.snapshot import WITHOUT_EVENTS
 from siamese.text import duration, printable
 from siamese.web import login
 from siamese.web.formats import count, since
@@ -113,7 +115,7 @@ def broker_status(
 ) -> BrokerStatus:
     known = database.broker(db)
     warnings = alerts.warnings(db, args.unread_after, now - DAY_S, now)
-    notes = [note_of(warning) for warning in warnings]
+    notes = [note_of(group) for group in grouped(warnings)]
     silence = silence_of_monitor(known, now)
     if silence:
         notes.insert(0, note_of_silence(silence, args.history))
@@ -134,17 +136,17 @@ def broker_status(
     )
 
 
-def note_of(warning: alerts.Alert) -> Note:
-    """Return a warning of alerts.warnings() as a note."""
-    kind = warning['kind']
-    name = quote(warning['name'], safe='')
+def note_of(group: Group) -> Note:
+    """Return warnings that belong together as a note."""
+    first = group.members[0]
+    name = quote(first.name, safe='')
     links = {
         'unread': f'/queue?name={name}',
         'dead': f'/dead?queue={name}',
         'interrupted': '/clients',
     }
-    urgent = kind in ('broker', 'alarm')
-    return Note(urgent, warning['text'], links.get(kind, ''))
+    urgent = group.critical or group.key in alerts.TOLD_BY
+    return Note(urgent, group.text, links.get(first.kind, ''))
 
 
 def silence_of_monitor(known: database.Broker, now: float) -> str:
@@ -173,7 +175,7 @@ def notes_of_missing(missing: list[str]) -> list[Note]:
     The event exchange is left out: most virtual hosts do not have it.
     """
     return [
-        Note(text.startswith(NO_METRICS), text) for text in missing if text != NO_EVENT_EXCHANGE
+        Note(text.startswith(NO_METRICS), text) for text in missing if text not in WITHOUT_EVENTS
     ]
 
 

@@ -159,7 +159,7 @@ class QueuesView:
 
 
 def total_of(rows: Sequence[Mapping[str, Any]], name: str) -> Any:
-    return sum(row[name] for row in rows)
+    return sum(row[name] or 0 for row in rows)
 
 
 def with_age(row: QueueRow, now: float) -> AgedQueue:

@@ -33,6 +33,7 @@ def letter(number=1, **facts):
         'encoded': b'\0\0',
         'properties': {'headers': {}},
         'redelivered': False,
+        'tag': number,
         **facts,
     }
 

@@ -1,6 +1,7 @@
 """A monitor.py at work in tests, and what it has written."""
 
 import contextlib
+import sqlite3
 import time
 
 import pika
@@ -74,3 +75,17 @@ def published(channel, queue, count, **properties):
             pika.BasicProperties(message_id=f'{queue}-{number}', delivery_mode=2, **properties),
             mandatory=True,
         )
+
+
+@contextlib.contextmanager
+def locked(path):
+    """Lock a history: monitor.py has dead letters in hand, and cannot store them."""
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute('BEGIN IMMEDIATE')
+        yield
+        other.execute('ROLLBACK')
+
+
+def is_back(monitor, times):
+    """Return whether a monitor has come back so many times."""
+    return ''.join(monitor.err).count('back after') == times

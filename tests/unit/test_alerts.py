@@ -33,17 +33,25 @@ def test_each_kind_of_alert_is_found_once(db):
     seen(db, NOON - 9, 'a')
     seen(db, NOON - 5, 'b')
     found = [
-        (row['kind'], row['name'], row['began'] - NOON)
-        for row in alerts.warnings(db, 30, NOON - 55, NOON)
+        (row.kind, row.name, row.began - NOON) for row in alerts.warnings(db, 30, NOON - 55, NOON)
     ]
     assert found == [
         ('broker', '', -30),
-        ('alarm', '', -8),
+        ('alarm', 'memory alarm on n0', -8),
         ('unread', 'q', -70),
         ('dead', 'q', -50),
         ('interrupted', 'alice', -5),
     ]
-    assert not {row['kind'] for row in alerts.warnings(db, 30, NOON, NOON)} & {
+    assert not {row.kind for row in alerts.warnings(db, 30, NOON, NOON)} & {
         'dead',
         'interrupted',
     }
+
+
+def test_a_dead_letter_that_somebody_has_seen_is_no_warning_any_more(db):
+    dead_letters.insert(db, [letter(1), letter(2)], 's', NOON)
+    dead_letters.mark_seen(db, 'alice', NOON, number=1)
+    (alert,) = alerts.warnings(db, 0, NOON - 1, NOON)
+    assert alert.number == 1
+    dead_letters.mark_seen(db, 'alice', NOON)
+    assert alerts.warnings(db, 0, NOON - 1, NOON) == []

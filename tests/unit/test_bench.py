@@ -6,6 +6,7 @@ import importlib
 import inspect
 import json
 import sys
+from collections import Counter
 from types import SimpleNamespace
 
 import pytest
@@ -176,3 +177,30 @@ def test_a_section_takes_the_place_of_its_predecessor(tmp_path):
     assert head.startswith('# Measured\n') and (one, two) == ('One\n\nfirst\n', 'Two\n\nsecond\n')
     put('One', table(('', 'MB'), [('a', '≤ 1'), ('b', '2')]), file)
     assert '|  | MB |\n|---|---:|\n| a | ≤ 1 |\n| b | 2 |\n\n## Two\n' in file.read_text()
+
+
+NAMED, EQUAL = ('id-1', b'a'), ('', b'b')
+
+
+@pytest.mark.parametrize(
+    'stored, marked, words',
+    [
+        ({NAMED: 1, EQUAL: 2}, {}, ''),
+        ({NAMED: 1, EQUAL: 3}, {EQUAL: 1}, ''),
+        ({NAMED: 2, EQUAL: 2}, {NAMED: 1}, ''),
+        ({NAMED: 1, EQUAL: 1}, {}, '1 letters are missing'),
+        ({NAMED: 2, EQUAL: 2}, {EQUAL: 1}, 'not marked'),
+        ({NAMED: 1, EQUAL: 23}, {EQUAL: 21}, 'after 1 breaks'),
+    ],
+)
+def test_a_history_that_is_not_the_truth_is_told(stored, marked, words):
+    faults = importlib.import_module('bench.monitor_faults')
+    published = Counter({NAMED: 1, EQUAL: 2})
+    found = faults.letters_wrong(published, Counter(stored), Counter(marked), breaks=1)
+    assert bool(found) == bool(words) and words in '; '.join(found)
+
+
+@pytest.mark.parametrize('counted, is_right', [(10, True), (8, True), (7, False), (11, False)])
+def test_a_counter_may_lack_what_the_broker_forgot(counted, is_right):
+    faults = importlib.import_module('bench.monitor_faults')
+    assert (faults.count_wrong(counted, published=10, lost=2) == []) == is_right

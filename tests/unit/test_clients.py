@@ -3,7 +3,7 @@
 import pytest
 from support.builders import seen
 
-from siamese.monitoring import clients, database
+from siamese.monitoring import clients, database, queues
 
 
 @pytest.fixture
@@ -25,8 +25,26 @@ def test_a_client_that_comes_back_was_interrupted(db):
     assert (row['interruptions'], row['last_interruption'], row['back']) == (3, 4, 7)
     assert (row['does'], row['state']) == ('publishes', 'publishing and consuming')
     assert row['published'] == 40 and row['delivered'] == 4
-    seen(db, 8 + clients.ACTIVE_WINDOW_S, 'd')
+    seen(db, 8 + queues.RATE_WINDOW_S, 'd')
     assert clients.rows(db)[0]['state'] == 'idle'
+
+
+def test_what_a_client_does_began_when_it_came_back(db):
+    seen(db, 1, 'a')
+    seen(db, 2, 'a')
+    assert clients.rows(db)[0]['since'] == 1
+    seen(db, 3, 'b')  # it was back before anybody looked, and does the same
+    (row,) = clients.rows(db)
+    assert (row['last_interruption'], row['back'], row['since']) == (2, 3, 3)
+    assert row['state'] == 'publishing and consuming'
+
+
+def test_blocked_clients_are_counted(db):
+    present = {'does': '', 'blocked': True, 'connections': {'a': (0, 0)}}
+    clients.update(db, 1, {('alice', 'guest'): present, ('bob', 'guest'): present})
+    assert clients.blocked(db) == 2
+    clients.update(db, 2, {('alice', 'guest'): {**present, 'blocked': False}})
+    assert clients.blocked(db) == 0
 
 
 def test_a_client_is_still_publishing_while_the_broker_does_not_update_its_counters(db):

@@ -1,8 +1,13 @@
 """database.py: buckets, retention, and the file."""
 
+import contextlib
 import datetime
+import fcntl
+import itertools
 import multiprocessing
 import os
+import pathlib
+import random
 import sqlite3
 import tempfile
 
@@ -141,6 +146,7 @@ def test_a_history_that_no_process_writes_can_be_read_without_write_permission()
         db = database.open_for_writing(path)
         dead_letters.insert(db, [letter()], 's', NOON)
         db.close()
+        os.chmod(path, 0o644)  # as its owner may
         os.chmod(folder, 0o555)
         reader = os.fork()
         if not reader:
@@ -153,6 +159,114 @@ def test_a_history_that_no_process_writes_can_be_read_without_write_permission()
                 os._exit(status)
         assert os.waitpid(reader, 0)[1] == 0
         os.chmod(folder, 0o755)
+
+
+@pytest.mark.parametrize('opened', [database.open_for_writing, database.open_for_reading])
+def test_a_history_of_version_5_is_upgraded_with_what_it_holds(tmp_path, opened):
+    path = tmp_path / 'siamese.db'
+    with contextlib.closing(sqlite3.connect(path)) as old:
+        old.executescript((pathlib.Path(__file__).parent / 'history_5.sql').read_text())
+    path.chmod(0o644)
+    opened(str(path)).close()
+    assert path.stat().st_mode & 0o777 == 0o600
+    db = database.open_for_writing(str(path))
+    found, count = dead_letters.find(db)
+    assert [row['message_id'] for row in found] == ['alice-2', 'alice-1'] and count == 2
+    assert dead_letters.by_queue(db) == [
+        {
+            'queue': 'q',
+            'reason': 'expired',
+            'count': 2,
+            'waiting': 1,
+            'unseen': 1,
+            'copies': 0,
+        }
+    ]
+    again = [letter(2, redelivered=True)]
+    assert dead_letters.insert(db, again, 'second', NOON) == (0, 0)  # it was not settled
+    dead_letters.insert(db, [letter(3), letter(3, message_id='', redelivered=True)], 's', NOON)
+    (day,) = database.by_period(db, 'day')
+    assert day['expired'] == 4 and day['copies'] == 0
+    dead_letters.mark_requeued(db, dead_letters.ids(db, 'all'), NOON)
+    database.forget(db, NOON + 1, NOON + 1)
+    assert dead_letters.by_queue(db) == []
+    new = database.open_for_writing(':memory:')
+    columns = 'SELECT name FROM pragma_table_info(?) ORDER BY name'
+    for table in 'dead', 'tally', 'bucket', 'sample', 'minute', 'detail', 'verdict':
+        here, there = (
+            {row['name'] for row in each.execute(columns, [table])} for each in (db, new)
+        )
+        assert here - there <= {'delivered'} and there <= here
+    triggers = "SELECT name, sql FROM sqlite_master WHERE type = 'trigger' ORDER BY name"
+    assert db.execute(triggers).fetchall() == new.execute(triggers).fetchall()
+
+
+def test_only_the_owner_can_read_a_history(tmp_path):
+    path = str(tmp_path / 'siamese.db')
+    before = os.umask(0)
+    try:
+        db = database.open_for_writing(path)
+        dead_letters.insert(db, [letter()], 's', NOON)
+        assert database.lock(f'{path}-requeue')
+    finally:
+        os.umask(before)
+    modes = {name: os.stat(tmp_path / name).st_mode & 0o777 for name in os.listdir(tmp_path)}
+    assert modes == dict.fromkeys(
+        [f'siamese.db{end}' for end in ('', '-wal', '-shm', '-requeue')], 0o600
+    )
+    os.chmod(path, 0o640)  # its owner may let a group read it
+    database.open_for_writing(path)
+    assert os.stat(path).st_mode & 0o777 == 0o640
+
+
+def answer(opened, path, question):
+    """Return what is said of a history that does not answer, '' if it does."""
+    try:
+        with contextlib.closing(opened(path)) as db:
+            question(db)
+    except Failure as failure:
+        return str(failure)
+    except database.FAULTS as error:
+        return str(database.failure_of(error, path))
+    return ''
+
+
+def test_a_damaged_history_takes_one_line(tmp_path):
+    path = str(tmp_path / 'siamese.db')
+    db = database.open_for_writing(path)
+    for number in range(9):
+        facts = {'body': b'x' * 900, 'queue': f'queue {number}'}
+        dead_letters.insert(db, [letter(number, **facts)], 's', NOON + number * 86400)
+        queues.update(db, NOON + number, [queue(published=number, ready=number)], uptime=None)
+    database.set_facts(db, alarms={}, nodes=[], state='up')
+    db.close()
+    whole = pathlib.Path(path).read_bytes()
+    questions = [
+        lambda db: [dead_letters.get(db, row['id']) for row in dead_letters.find(db)[0]],
+        lambda db: dead_letters.find(db, search='x'),
+        lambda db: dead_letters.by_queue(db, 0),
+        lambda db: database.by_period(db, 'day'),
+        lambda db: queues.rows(db),
+        database.broker,
+    ]
+    by_chance = random.Random(1)
+    told = set()
+    for _ in range(120):
+        content = bytearray(whole)
+        for _ in range(by_chance.choice((1, 9, 60))):
+            content[by_chance.randrange(len(content))] = by_chance.randrange(256)
+        page = 4096 * by_chance.randrange(len(content) // 4096)
+        if by_chance.random() < 0.3:
+            content[page : page + 4096] = bytes(4096)
+        pathlib.Path(path).write_bytes(content)
+        for opened, question in itertools.product(
+            (database.open_for_reading, database.open_for_writing), questions
+        ):
+            told.add(answer(opened, path, question))
+        for end in '-wal', '-shm':
+            pathlib.Path(path + end).unlink(missing_ok=True)
+    assert f'the history {path} is damaged; restore a copy, or see --history' in told
+    assert all(text.isprintable() for text in told)
 
 
 def test_a_file_that_is_not_a_history_is_refused(tmp_path):
@@ -172,3 +286,12 @@ def test_a_file_that_is_not_a_history_is_refused(tmp_path):
     other.close()
     with pytest.raises(Failure, match='version 99'):
         database.open_for_writing(str(tmp_path / 'other.db'))
+
+
+def test_who_may_read_a_history_cannot_keep_others_from_writing_it(tmp_path):
+    path = str(tmp_path / 'siamese.db')
+    database.open_for_writing(path).close()
+    with open(path) as reader:
+        fcntl.flock(reader, fcntl.LOCK_EX)
+        assert database.is_free(path)
+    assert not database.is_free(path)  # we have it now

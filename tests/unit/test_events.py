@@ -19,12 +19,24 @@ def test_a_connection_of_our_virtual_host_is_a_client_until_it_is_closed(db):
     assert [(row['name'], row['state']) for row in clients.rows(db)] == [('alice', 'gone')]
 
 
-def test_a_closed_connection_is_remembered_for_a_minute(db):
+@pytest.mark.parametrize('name', [b'\xff\xfe', 5, ['a'], 'a\udcff'])
+def test_a_name_that_is_no_text_becomes_text(db, name):
+    facts = {'vhost': '/', 'name': b'\xff', 'user': b'me\xff', 'user_provided_name': name}
+    listener = events.Listener()
+    listener.hear(db, 'connection.created', facts, vhost='/', now=1.0)
+    (row,) = db.execute('SELECT name, user, state FROM client').fetchall()
+    assert isinstance(row['name'], str) and row['user'] == 'me\ufffd' and row['state'] == 'idle'
+    listener.hear(db, 'connection.closed', {'name': b'\xff'}, vhost='/', now=2.0)
+    assert clients.rows(db)[0]['state'] == 'gone'
+
+
+def test_a_closed_connection_is_remembered_for_a_minute_whatever_the_clock_says(db, monkeypatch):
     listener = events.Listener()
     assert listener.closed_connections() is None  # it does not listen
     listener.is_open = True
-    for name, at in (('a', 0.0), ('b', 50.0), ('c', 61.0)):
-        listener.hear(db, 'connection.closed', {'name': name}, vhost='/', now=at)
+    for name, at, now in (('a', 0.0, 9000.0), ('b', 50.0, 5400.0), ('c', 61.0, 9061.0)):
+        monkeypatch.setattr(events.time, 'monotonic', lambda at=at: at)
+        listener.hear(db, 'connection.closed', {'name': name}, vhost='/', now=now)
     assert listener.closed_connections() == {'b': 50.0, 'c': 61.0}
 
 

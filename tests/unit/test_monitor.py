@@ -6,7 +6,8 @@ from types import SimpleNamespace
 import pika
 import pytest
 
-from siamese.monitoring import clients, daemon, database, dead_letters, raw_properties
+from siamese.messaging import raw_fields
+from siamese.monitoring import clients, daemon, database, dead_letters
 
 
 class Channel:
@@ -25,7 +26,7 @@ class Channel:
 def delivery(number, headers=None, **method):
     facts = {'exchange': 'x', 'routing_key': 'k', 'redelivered': False, 'consumer_tag': 'dead'}
     properties = pika.BasicProperties(message_id=f'm-{number}', headers=headers or {})
-    encoded = raw_properties.RawProperties(b''.join(properties.encode()))
+    encoded = raw_fields.RawProperties(b''.join(properties.encode()))
     return SimpleNamespace(
         method=SimpleNamespace(**{**facts, 'delivery_tag': number, **method}),
         properties=encoded,
@@ -43,7 +44,7 @@ def watched():
         channel=Channel(db),
         endpoint=SimpleNamespace(virtual_host='/'),
     )
-    args = SimpleNamespace(quiet=False, endpoints=[], management_url=None)
+    args = SimpleNamespace(quiet=False, endpoints=[], management_url=None, history=':memory:')
     return daemon.Monitor(args, db, link)
 
 

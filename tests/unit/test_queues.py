@@ -182,3 +182,52 @@ def test_rates_are_computed_from_samples_where_there_are_some(db):
         queues.update(db, NOON + at, [queue(published=published, publish_rate=7)], uptime=None)
         rates.append(queues.rows(db)[0]['publish_rate'])
     assert rates == [7, 20, 10, 20, 7]  # 7: the broker's, where nothing was seen in the last 15 s
+
+
+def test_all_queues_together_have_samples_of_their_own(db):
+    rows = [queue('a', ready=2, published=10), queue('b', ready=1, published=5)]
+    queues.update(db, NOON, [queue('a'), queue('b')], uptime=None)
+    queues.update(db, NOON + 10, rows, uptime=None)
+    queues.update(db, NOON + 20, rows[:1], uptime=None)
+    (first, second) = queues.samples(db, total=True)['']
+    assert (first.ready, first.publish_rate) == (3, 1.5)
+    assert (second.ready, second.publish_rate) == (2, 0)  # b is gone, and what it counted is not
+
+
+def test_one_sample_a_minute_is_kept_for_a_day(db):
+    for at in range(0, 7200, 20):
+        queues.update(db, NOON + at, [queue(published=at, ready=1)], uptime=None)
+    minutes = queues.samples(db, 'q', table='minute')['q']
+    assert [sample.at for sample in minutes] == [NOON + at for at in range(60, 7200, 60)]
+    assert {sample.publish_rate for sample in minutes} == {1.0}
+    assert len(queues.samples(db, table='minute', total=True)['']) == len(minutes)
+    assert queues.samples(db, 'q')['q'][0].at > NOON + 7200 - queues.KEEP_SAMPLES_S - 60
+    queues.update(db, NOON + 86400 + 3600, [queue(published=9999)], uptime=None)
+    assert queues.samples(db, 'q', table='minute')['q'][0].at >= NOON + 3600
+    queues.update(db, NOON + 86400 + 3700, [], uptime=None)
+    assert queues.samples(db, 'q', table='minute') == {}
+
+
+def aged(age_s, **facts):
+    return {**queue(ready=1), 'seen': NOON, 'oldest_since': NOON - age_s, **facts}
+
+
+@pytest.mark.parametrize(
+    'row, age',
+    [
+        (aged(5), '< 10 s'),
+        (aged(10.4), '< 10 s'),  # a look may be late
+        (aged(30), '32 s'),
+        (aged(3, ready=0, unacked=20), '< 10 s'),
+        (aged(3, ready=0), ''),
+        (aged(3, oldest_since=None), '?'),
+    ],
+)
+def test_the_oldest_message_has_an_age_and_not_the_interval_of_the_counters(row, age):
+    assert queues.oldest_age(row, NOON + 2, resolution_s=10) == age
+
+
+def test_the_age_is_known_to_within_the_intervals_of_the_broker_and_of_our_looks(db):
+    assert queues.age_resolution_s(db) == queues.STATISTICS_INTERVAL_S
+    database.set_facts(db, monitor={'name': 'm', 'seen': NOON, 'interval': 5}, counted_every=60)
+    assert queues.age_resolution_s(db) == 65

@@ -6,14 +6,15 @@ from types import SimpleNamespace
 import pika
 from support.raw_properties import undecodable
 
+from siamese.messaging import raw_fields
 from siamese.monitoring import raw_properties
 
 
 def delivery(encoded):
     """Return a delivery whose properties are these bytes."""
     return SimpleNamespace(
-        method=SimpleNamespace(exchange='x', routing_key='k', redelivered=False),
-        properties=raw_properties.RawProperties(encoded),
+        method=SimpleNamespace(exchange='x', routing_key='k', redelivered=False, delivery_tag=1),
+        properties=raw_fields.RawProperties(encoded),
         body=b'',
     )
 
