@@ -20,8 +20,8 @@ Messages that are lost, corrupt, rejected as invalid, unexpected or duplicated
 are named, and make the verdict "invalid"; a line says where to look next. Give it
 the ledgers of all producers and consumers: a message that one of them handled
 without a ledger looks lost or unexpected. Exit status: 0 valid, 1 invalid, 2 usage,
-3 could not tell (nothing attempted, no consumer, an unreadable line,
-or Ctrl-C, which ends it with what is known so far).
+3 could not tell (nothing attempted, no consumer, an unreadable line, dead letters
+that cannot be read, or Ctrl-C, which ends it with what is known so far).
 
 Examples:
     ./audit.py runs/run.jsonl
@@ -29,6 +29,8 @@ Examples:
     ./audit.py runs/                                  # all *.jsonl and *.jsonl.gz there
     ./audit.py runs/ --follow                         # the verdict while it runs
     zcat runs/*.gz | ./audit.py -                     # .gz is read by itself, too
+    ./audit.py runs/run.jsonl --dead siamese.db       # the history of monitor.py
+    ./audit.py runs/run.jsonl --dead "$AMQP_URL"      # what lies in siamese.dead, and stays there
 """
 
 if __name__ == '__main__':  # first of all, see siamese/start.py
@@ -42,6 +44,7 @@ if __name__ == '__main__':  # first of all, see siamese/start.py
 
 from siamese import flags, ledger, script, start, terminal
 from siamese.following import Follower, can_grow
+from siamese.monitoring.verdicts import store_verdict
 from siamese.progress import Progress
 from siamese.sieve import Sieve
 from siamese.text import printable
@@ -96,8 +99,23 @@ def parse_args(argv):
         metavar='FILE',
         help='ledgers of the run; FILE.gz, - for stdin, or a folder of *.jsonl and *.jsonl.gz',
     )
+    parser.add_argument(
+        '--dead',
+        action='append',
+        default=[],
+        metavar='FILE|URL',
+        help='where the dead letters are: a history of monitor.py, or the AMQP URL of a broker, '
+        'whose siamese.dead is looked through and keeps them (default: not asked)',
+    )
+    parser.add_argument(
+        '--management-url',
+        metavar='URL',
+        help='http://user:password@host:port of a management API, which tells the policies '
+        'of the queues, and how many messages still wait there (default: not asked)',
+    )
     add_follow_flags(parser)
     flags.add_output_flags(parser)
+    flags.add_verdict_flag(parser)
     args = flags.parse(parser, argv)
     if args.until_closed and not args.follow:
         parser.error('--until-closed needs --follow')
@@ -136,7 +154,19 @@ def sift(args, progress):
     else:
         sieve = Sieve()
         sieve.add_all(progress.watch(ledger.Files(args.ledgers)))
+    if args.dead or args.management_url:
+        add_witnesses(args, sieve)
     return sieve.finish()
+
+
+def add_witnesses(args, sieve):
+    """Ask whoever else may know."""
+    from siamese.monitoring import witnesses  # it takes longer than a short ledger
+
+    for source in args.dead:
+        sieve.add_all(witnesses.dead_letters(source))
+    if args.management_url:
+        sieve.add_all(witnesses.queues(args.management_url, sieve.evidence.vhosts))
 
 
 def main(argv=None):
@@ -156,6 +186,7 @@ def main(argv=None):
     for kind in PLAIN_KINDS:  # JSON has their number, and names the others
         summary[kind] = numbers[kind]
     script.report(args, '{verdict}', summary)
+    store_verdict(args, summary)
     return verdict.exit_status
 
 
