@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """Show in a browser what monitor.py has stored: queues, dead letters, clients.
 
-Reads only the SQLite file that monitor.py writes, so start monitor.py first;
-works without internet. Pages: queues with live rates; each queue's published,
-delivered and failed messages by hour, day, month and year; dead letters with
-their bodies, which an administrator can requeue; clients and their
-interruptions; alarms on top.
+Reads the SQLite file that monitor.py writes, so start monitor.py first; works
+without internet. Pages: queues with live rates, and what waits over time; every
+queue's published, delivered and failed messages by hour, day, month and year, also
+as CSV; dead letters with their bodies, which an administrator can requeue; clients
+and their interruptions; the verdicts of audit.py, compare.py and soak.py; alarms on
+top. With --ledger the page of verdicts shows what ledgers prove while they grow.
 
     $ ./dashboard.py --port 0 --duration 1
     http://127.0.0.1:36817 shows siamese.db
@@ -18,12 +19,13 @@ takes a login too: a user of the broker with the tag monitoring or administrator
 TLS: --certfile and --keyfile, or --no-tls where a proxy does it.
 
 Exit status: 0 stopped by --duration, Ctrl-C or SIGTERM; 2 usage; 3 the port is
-taken, or NiceGUI is not installed.
+taken, a ledger cannot be read, or NiceGUI is not installed.
 
 Examples:
     ./dashboard.py --history /var/lib/siamese/siamese.db
     ./dashboard.py --host 0.0.0.0 --certfile server.pem --keyfile server.key
     ./dashboard.py --login --session 900
+    ./dashboard.py --ledger runs/
 """
 
 if __name__ == '__main__':  # first of all, see siamese/start.py
@@ -36,17 +38,20 @@ if __name__ == '__main__':  # first of all, see siamese/start.py
     start.begin()
 
 import asyncio
+import logging
 import time
 
 from common import Failure
 from siamese import flags, script
+from siamese.following import can_grow
 from siamese.messaging import management_api
 from siamese.monitoring import database
+from siamese.watching import Watch
 from siamese.web import server
 
 DEFAULT_PORT = 8080
 SESSION_S = 8 * 3600
-SUMMARY = '{logins} logins, {refused} refused; up for {duration_s:.0f} s; stopped: {stopped}'
+SUMMARY = '{logins:login}, {refused} refused; up for {duration_s:.0f} s; stopped: {stopped}'
 
 
 def parse_args(argv):
@@ -66,6 +71,14 @@ def parse_args(argv):
         help='warn when a queue without consumers holds a message older than '
         'S seconds (default: %(default)s)',
     )
+    group.add_argument(
+        '--ledger',
+        nargs='+',
+        default=[],
+        metavar='FILE',
+        help='follow these ledgers, and those in a folder: the page of verdicts shows what '
+        'they prove so far, and up to when (default: none)',
+    )
     add_login_flags(parser)
     server.add_flags(parser, DEFAULT_PORT)
     flags.add_url_flags(parser)
@@ -73,9 +86,11 @@ def parse_args(argv):
     flags.add_output_flags(parser, 'uvicorn')
     args = flags.parse(parser, argv)
     try:
-        management_api.api(args.endpoints[0], args.management_url)
+        management_api.of_flags(args, args.endpoints[0])
     except ValueError as error:
         parser.error(str(error))
+    if not all(map(can_grow, args.ledger)):
+        parser.error('--ledger needs files that are not compressed')
     server.check(parser, args, 'passwords')
     args.login = args.login or not server.is_loopback(args.host)
     return args
@@ -116,12 +131,15 @@ def main(argv=None):
             f'{error.name} is not installed: pip install -r requirements/dashboard.txt',
             3,
         ) from None
+    args.watch = args.ledger and Watch(args.ledger, tell=logging.warning)
     listening, url = server.listen(args)
     # Browsers send a cookie to every port of a host.
     port = listening.getsockname()[1]
     args.cookie = f'siamese-{port}'
     if not args.quiet:
         print(f'{url} shows {args.history}')
+    if args.watch:
+        args.watch.start()
     began = time.monotonic()
     counts = asyncio.run(serve(args, listening, site(args)))
     summary = {

@@ -6,7 +6,8 @@ Nothing here needs NiceGUI.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Optional
 
 from siamese.monitoring.queues import RATE_WINDOW_S, Sample
 from siamese.text import UNKNOWN, duration, printable
@@ -16,18 +17,21 @@ SHOWN_BYTES = {  # of a body
     'JSON': 65_536,
     'Hex': 4_096,
 }
+SLOT_S = 10  # a line has one point in each
+SPARK_SLOT_S = 15
+SPARK_SLOTS = 60
 SPARK_WIDTH_PX = 120
 SPARK_HEIGHT_PX = 26
 SPARK_MARGIN_PX = 2  # above and below the line
+
+Point = tuple[float, Optional[float]]  # when, and how much; None is a gap
 
 
 # ---- numbers and times
 
 
 def count(number: int | None) -> str:
-    if number is None:
-        return UNKNOWN
-    return f'{number:,}'
+    return UNKNOWN if number is None else f'{number:,}'
 
 
 def size(number_of_bytes: int) -> str:
@@ -44,7 +48,7 @@ def since(at: float | None, now: float) -> str:
 
 
 def rate(per_second: float | None) -> str:
-    """Return a rate as people read it: 0, 0.25, 7.3, 1,234; ? for None."""
+    """Return a rate as people read it: 0, 0.25, 7.3, 1,234."""
     if per_second is None:
         return UNKNOWN
     if per_second == 0 or per_second >= 100:
@@ -133,15 +137,19 @@ def ascii_character(byte: int) -> str:
 # ---- rates over time
 
 
-def smooth(samples: Sequence[Sample]) -> list[Sample]:
+def smooth(samples: Sequence[Sample], gap_s: float) -> list[Sample]:
     """Return samples of queues.samples() with mean rates over RATE_WINDOW_S.
 
     RabbitMQ updates its counters every 5 s: single collections see them
-    stand still, and then jump.
+    stand still, and then jump. The first sample after a gap is left out: its rates
+    are means over the gap.
     """
     smoothed: list[Sample] = []
     first = 0  # of the window
     for number, sample in enumerate(samples):
+        if number and sample.at - samples[number - 1].at > gap_s:
+            first = number + 1
+            continue
         while samples[first].at <= sample.at - RATE_WINDOW_S:
             first += 1
         window = samples[first : number + 1]
@@ -161,15 +169,40 @@ def with_mean_rates(sample: Sample, window: Sequence[Sample]) -> Sample:
     )
 
 
-def spark(values: Sequence[float]) -> str:
-    """Return the points of an SVG polyline through values >= 0."""
-    peak = max(values, default=0) or 1
-    step = SPARK_WIDTH_PX / max(1, len(values) - 1)
+def with_gaps(points: Iterable[Point], gap_s: float) -> list[Point]:
+    """Return points of a line, one for each slot; a None is where it has a gap."""
+    latest = {at // SLOT_S: (at, value) for at, value in points}
+    found: list[Point] = []
+    for at, value in latest.values():
+        if found and at - found[-1][0] > gap_s:
+            middle = (at + found[-1][0]) / 2
+            found.append((middle, None))
+        found.append((at, value))
+    return found
+
+
+def spark(points: Iterable[Point], now: float) -> str:
+    """Return the SVG path of values >= 0 over the last SPARK_SLOTS, up to now."""
+    slots: dict[int, list[float]] = {}
+    gaps = set()  # slots after which the line begins anew
+    for at, value in points:
+        slot = int(at // SPARK_SLOT_S)
+        if value is None:
+            gaps.add(slot)
+        else:
+            slots.setdefault(slot, []).append(value)
     bottom = SPARK_HEIGHT_PX - SPARK_MARGIN_PX
     height = SPARK_HEIGHT_PX - 2 * SPARK_MARGIN_PX
-    points = []
-    for number, value in enumerate(values):
-        x = number * step
-        y = bottom - value / peak * height
-        points.append(f'{x:.1f},{y:.1f}')
-    return ' '.join(points)
+    first = int(now // SPARK_SLOT_S) - SPARK_SLOTS
+    peak = max(map(max, slots.values()), default=0) or 1
+    path = ''
+    before = first
+    for slot, values in slots.items():
+        x = (slot - first) * SPARK_WIDTH_PX // SPARK_SLOTS
+        y = bottom - max(values) / peak * height
+        command = 'L'
+        if not path or gaps.intersection(range(before, slot)):
+            command = 'M'
+        path += f'{command}{x} {y:.0f}'
+        before = slot
+    return path

@@ -8,10 +8,9 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import re
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import NamedTuple, TypeVar
 from urllib.parse import quote
 
@@ -19,25 +18,35 @@ from fastapi import Request
 from nicegui import ui
 
 from common import Failure
-from siamese.monitoring import alerts, database, dead_letters
-from siamese.monitoring.alert_groups import Group, grouped
+from siamese.monitoring import alert_groups, alerts, clients, database, dead_letters
+from siamese.monitoring.alert_groups import Group
 from siamese.monitoring.collector import NO_METRICS
 from siamese.monitoring.database import DAY_S
 from siamese.monitoring.snapshot import WITHOUT_EVENTS
-from siamese.text import duration, printable
-from siamese.web import login
-from siamese.web.formats import count, since
-from siamese.web.widgets import Refresh, box, button, say
+from siamese.text import count_of, duration, printable, utc
+from siamese.web import login, pace
+from siamese.web.address import Address
+from siamese.web.formats import SLOT_S, count
+from siamese.web.notes import Note, Notes
+from siamese.web.widgets import Empty, Refresh, Tile, box, button, mark, say
 
-REFRESH_PERIOD_S = 2.0
 MAX_NOTES = 5  # shown at once
 MONITOR_GRACE_S = 10  # beyond three intervals, until monitor.py is silent
+SHORTEST_GAP_S = 2 * SLOT_S  # between samples, until a line has a gap
+LOOK_WHILE_UNKNOWN_S = 10  # so that charts go on while nothing is collected
 
 TABS = {
     '/': 'Queues',
+    '/history': 'History',
     '/dead': 'Dead letters',
     '/clients': 'Clients',
+    '/verdicts': 'Verdicts',
 }
+TAB_OF = {'/queue': '/', '/warnings': '/'}  # of pages that have none of their own
+HEAD = """
+<link rel="stylesheet" href="/dashboard.css">
+<script defer src="/dashboard.js"></script>
+"""
 
 Found = TypeVar('Found')
 
@@ -56,20 +65,47 @@ THEMES = {
 
 
 class Page:
-    """One page in one browser: the time it shows, and who looks at it."""
+    """One page in one browser: the time it shows, and who looks at it.
+
+    `now` is when what it shows was collected: between two collections nothing of it
+    changes. `clock` is when it looked last.
+    """
 
     def __init__(
         self,
         args: argparse.Namespace,
         cookie: str,
-        here: str,
+        address: Address,
     ) -> None:
         self.args = args
         self.cookie = cookie
-        self.here = here  # its path and query
-        self.now = time.time()
+        self.address = address
+        self.clock = time.time()
+        self.now = self.clock
+        self.is_missing = False  # whether what it is about is not in the history
+        self.unknown = ''  # since when its figures are not known, in words
+        self.gap_s = 0.0  # samples further apart have a gap between them
+        self.outages: list[tuple[float, float]] = []  # of the broker: from, to
+        self.reading = asyncio.Lock()  # what is read later is shown later
         self.refreshers: list[Refresh] = []
+        self.remark: Callable[[str], object]  # shows a text beside the heading
         self.takes_login = args.login or self.session() is not None
+
+    def tile(
+        self,
+        name: str,
+        unit: str = '',
+        href: str = '',
+        lasting: bool = False,
+    ) -> Tile:
+        """Add a tile; a lasting one is known even if the broker is not there."""
+
+        def unknown() -> str:
+            if lasting:
+                return ''
+            return self.unknown
+
+        return Tile(name, unit, href, unknown)
 
     def session(self) -> login.Session | None:
         return login.session_of(self.cookie)
@@ -83,18 +119,10 @@ class Page:
         return session is not None and session.administrator
 
     def login_path(self) -> str:
-        return f'/login?next={quote(self.here, safe="")}'
+        return f'/login?next={quote(str(self.address), safe="")}'
 
 
 # ---- what is true now
-
-
-class Note(NamedTuple):
-    """One line above the content of a page; the link may be ''."""
-
-    urgent: bool
-    text: str
-    link: str = ''
 
 
 class BrokerStatus(NamedTuple):
@@ -103,9 +131,12 @@ class BrokerStatus(NamedTuple):
     state: str
     tone: str  # good, warn, bad or off
     notes: list[Note]  # the urgent ones first
-    dead_letters: int  # not requeued
+    dead_letters: int  # neither requeued nor marked as seen
     place: str
     collected: float | None
+    is_current: bool  # whether its figures are those of now
+    gap_s: float  # samples further apart have a gap between them
+    outages: list[tuple[float, float]]  # of the broker: from, to
 
 
 def broker_status(
@@ -115,58 +146,79 @@ def broker_status(
 ) -> BrokerStatus:
     known = database.broker(db)
     warnings = alerts.warnings(db, args.unread_after, now - DAY_S, now)
-    notes = [note_of(group) for group in grouped(warnings)]
+    notes = [note_of(group) for group in alert_groups.grouped(warnings)]
     silence = silence_of_monitor(known, now)
     if silence:
         notes.insert(0, note_of_silence(silence, args.history))
         state = 'monitor silent'
         tone = 'warn'
     else:
-        if known['state'] == 'up':
+        if known['state'] == database.UP:
             notes += notes_of_missing(known['missing'] or [])
-        state, tone = broker_state(known, now)
-    _, waiting = dead_letters.find(db, requeued=False, limit=0)
+        state, tone = broker_state(known, now, clients.blocked(db))
+    _, unseen = dead_letters.find(db, unseen=True, limit=0)
     return BrokerStatus(
         state=state,
         tone=tone,
         notes=sorted(notes, key=lambda note: not note.urgent),
-        dead_letters=waiting,
+        dead_letters=unseen,
         place=known['place'] or '',
         collected=known['collected'],
+        is_current=not silence and is_current(known, now),
+        gap_s=max(SHORTEST_GAP_S, 3 * interval_of(known)),
+        outages=outages_of(known, now),
     )
+
+
+def interval_of(known: database.Broker) -> float:
+    monitor = known['monitor']
+    if not monitor:
+        return 0
+    return monitor['interval']
+
+
+def is_current(known: database.Broker, now: float) -> bool:
+    """Return whether the figures of a history are those of now, if monitor.py runs."""
+    collected = known['collected']
+    if known['state'] != database.UP or collected is None:
+        return False
+    return now - collected <= 3 * interval_of(known) + MONITOR_GRACE_S
+
+
+def outages_of(known: database.Broker, now: float) -> list[tuple[float, float]]:
+    """Return from when to when the broker was unavailable, or is."""
+    found = [(began, ended) for began, ended in known['outages'] or []]
+    if known['state'] == database.UNAVAILABLE and known['since']:
+        found.append((known['since'], now))
+    return found
 
 
 def note_of(group: Group) -> Note:
     """Return warnings that belong together as a note."""
-    first = group.members[0]
-    name = quote(first.name, safe='')
-    links = {
-        'unread': f'/queue?name={name}',
-        'dead': f'/dead?queue={name}',
-        'interrupted': '/clients',
-    }
     urgent = group.critical or group.key in alerts.TOLD_BY
-    return Note(urgent, group.text, links.get(first.kind, ''))
+    return Note(urgent, group.text, group.path, group.remedy)
 
 
 def silence_of_monitor(known: database.Broker, now: float) -> str:
-    """Return for how long monitor.py has written nothing; '' if it writes."""
+    """Return for how long monitor.py has written nothing; '' if it writes.
+
+    A time that has not come yet it would have pulled back, if it ran.
+    """
     monitor = known['monitor']
     if not monitor or monitor['seen'] is None:
         return 'yet'
     silent_s = now - monitor['seen']
-    if silent_s <= 3 * monitor['interval'] + MONITOR_GRACE_S:
+    limit_s = 3 * monitor['interval'] + MONITOR_GRACE_S
+    if silent_s < -limit_s:
+        return 'since the clock was set back'
+    if silent_s <= limit_s:
         return ''
     return f'for {duration(silent_s)}'
 
 
 def note_of_silence(silence: str, history: str) -> Note:
-    text = (
-        f'monitor.py has written nothing {silence}; '
-        'this page shows the state of that time. '
-        f'Start it: ./monitor.py --history {history}'
-    )
-    return Note(True, text)
+    text = f'monitor.py has written nothing {silence}; this page shows the state of that time'
+    return Note(True, text, remedy=f'Start it: ./monitor.py --history {printable(history)}')
 
 
 def notes_of_missing(missing: list[str]) -> list[Note]:
@@ -179,14 +231,24 @@ def notes_of_missing(missing: list[str]) -> list[Note]:
     ]
 
 
-def broker_state(known: database.Broker, now: float) -> tuple[str, str]:
-    """Return the state of the broker in words, and its tone."""
+def broker_state(
+    known: database.Broker,
+    now: float,
+    blocked: int = 0,
+) -> tuple[str, str]:
+    """Return the state of the broker in words, and its tone.
+
+    So many clients are `blocked` by it.
+    """
     product = known['product'] or 'broker'
     version = known['version'] or ''
     name = f'{product} {version}'.strip()
     if known['state'] is None:
         return 'looking for the broker', 'off'
-    if known['state'] == 'up':
+    if known['state'] == database.UP and known['alarms']:
+        publishers = count_of(blocked, 'publisher')
+        return f'{name}: alarm, {publishers} blocked', 'bad'
+    if known['state'] == database.UP:
         return f'{name} up', 'good'
     if known['since'] is None:
         return f'{name} unavailable', 'bad'
@@ -212,11 +274,12 @@ async def read_history(
     if not page.is_open():
         return None, 'Log in again.'
     try:
-        return await asyncio.to_thread(read_it), None
+        async with page.reading:
+            return await asyncio.to_thread(read_it), None
     except Failure as failure:
         return None, str(failure)
-    except sqlite3.Error as error:
-        return None, f'cannot read {page.args.history}: {error}'
+    except database.FAULTS as error:
+        return None, str(database.failure_of(error, page.args.history))
 
 
 # ---- the frame
@@ -226,43 +289,120 @@ async def read_history(
 async def frame(
     args: argparse.Namespace,
     request: Request,
-    here: str,
+    title: str,
 ) -> AsyncIterator[Page]:
-    """Make a page: yield it where its content belongs, then refresh it."""
+    """Make a page: yield it where its content belongs, then refresh it.
+
+    The title is that of the tab, and the heading; a stranger may have chosen it.
+    """
     cookie = request.cookies.get(args.cookie, '')
-    page = Page(args, cookie, here)
+    address = Address(request.scope['path'], request.query_params)
+    page = Page(args, cookie, address)
     ui.colors(primary='#2468d6')
-    ui.add_head_html('<link rel="stylesheet" href="/dashboard.css">')
-    header = Header(page, request.cookies.get('theme', ''))
-    with box('main', 'main'):
-        notes = Notes()
+    ui.add_head_html(HEAD)
+    view = Frame(page, printable(title), request.cookies)
+    with view.content:
         yield page
-        foot = say('div', '', 'foot')
+    await view.tick()
+    view.pace.timer = ui.timer(view.pace.period_s, view.tick, immediate=False)
 
-    async def show_broker_status() -> bool:
-        """Return whether the history can be read."""
-        found, failure = await read_history(page, lambda db: broker_status(db, args, page.now))
-        if found is None:
-            header.show_failure()
-            notes.show([Note(True, failure or '')])
-            return False
-        header.show(found)
-        notes.show(notes_for(found, here))
-        foot.set_text(footer(found, page))
-        return True
 
-    async def tick() -> None:
-        page.now = time.time()
+class Frame:
+    """What is around the content of a page, and keeps it up to date."""
+
+    def __init__(
+        self,
+        page: Page,
+        title: str,
+        cookies: Mapping[str, str],
+    ) -> None:
+        self.page = page
+        self.title = title
+        self.seen: object = None  # what the content was made from
+        self.tone = ''
+        self.header = Header(page, cookies.get('theme', ''))
+        self.voice = say('div', '', 'unseen')  # what a screen reader says when it changes
+        self.voice.props['role'] = 'status'
+        with box('div', 'main'):
+            with box('div', 'head title'):
+                say('h1', title)
+                page.remark = say('span', '', 'muted').set_text
+                self.pace = pace.Pace(cookies.get(pace.COOKIE, ''))
+            self.notes = Notes()
+            self.nothing = Empty()
+            self.content = box('div', 'content')
+            self.foot = say('div', '', 'foot')
+
+    async def tick(self) -> None:
+        """Look at the history, and show what is new in it."""
+        page = self.page
+        page.clock = time.time()
         if not page.is_open():
-            timer.deactivate()
+            if self.pace.timer:
+                self.pace.timer.deactivate()
             ui.navigate.to(page.login_path() + '&ended')
             return
-        if await show_broker_status():
-            for refresh in page.refreshers:
-                await refresh()
+        written = database.written(page.args.history)
+        if not await self.show_broker_status() or self.pace.is_paused:
+            return
+        look = 0
+        if page.unknown:
+            look = int(page.clock / LOOK_WHILE_UNKNOWN_S)
+        seen = (written, page.unknown, look)
+        if seen == self.seen:
+            return
+        self.seen = seen
+        for refresh in page.refreshers:
+            await refresh()
 
-    timer = ui.timer(REFRESH_PERIOD_S, tick, immediate=False)
-    await tick()
+    async def show_broker_status(self) -> bool:
+        """Return whether the history can be read."""
+        page = self.page
+        found, failure = await read_history(
+            page,
+            lambda db: broker_status(db, page.args, page.clock),
+        )
+        self.content.set_visibility(found is not None)
+        if found is None:
+            self.seen = None
+            self.header.show_failure()
+            self.show_tone('off', 'no history')
+            self.notes.show([])
+            self.nothing.show('There is no history to show', failure or '')
+            return False
+        self.nothing.hide()
+        self.header.show(found)
+        self.show_tone(found.tone, found.state)
+        self.notes.show(notes_for(found, page.address.path))
+        self.foot.set_text(footer(found, page))
+        if not self.pace.is_paused:
+            self.take_over(found)
+        return True
+
+    def take_over(self, found: BrokerStatus) -> None:
+        """Let the page know what is true now."""
+        page = self.page
+        page.now = page.clock
+        page.unknown = ''
+        if found.collected is not None:
+            page.now = min(page.clock, found.collected)
+            if not found.is_current:
+                page.unknown = f'unknown since {utc(page.now, "%H:%M:%S")} UTC'
+        page.gap_s = found.gap_s
+        page.outages = found.outages
+        mark(self.content, 'old', bool(page.unknown))
+
+    def show_tone(self, tone: str, state: str) -> None:
+        """Say by the title and the icon of the tab, and aloud, whether all is well."""
+        if tone == self.tone:
+            return
+        self.tone = tone
+        self.voice.set_text(state)
+        sign = ''
+        if tone in ('bad', 'warn'):
+            sign = '(!) '
+        ui.page_title(f'{sign}{self.title} - siamese')
+        ui.run_javascript(f'siamese.icon("{tone}")')
 
 
 def notes_for(found: BrokerStatus, here: str) -> list[Note]:
@@ -273,19 +413,21 @@ def notes_for(found: BrokerStatus, here: str) -> list[Note]:
     more = len(notes) - MAX_NOTES
     if more <= 0:
         return notes
-    remark = f'and {more} more: ./monitor.py --once lists them'
-    return [*notes[:MAX_NOTES], Note(False, remark)]
+    remark = f'and {more} more'
+    return [*notes[:MAX_NOTES], Note(False, remark, '/warnings')]
 
 
 def footer(found: BrokerStatus, page: Page) -> str:
-    collected = since(found.collected, page.now) or 'never'
+    collected = 'never'
+    if found.collected is not None:
+        collected = f'{utc(found.collected)} UTC'
     parts = [
         found.place,
         f'collected {collected}',
         'all times are UTC',
         page.args.history,
     ]
-    return ' · '.join(parts)
+    return ' · '.join(filter(None, parts))
 
 
 class Header:
@@ -297,7 +439,7 @@ class Header:
         if theme in THEMES:
             self.theme = theme
         self.dark_mode = ui.dark_mode(THEMES[self.theme].dark)
-        with box('header', 'top'):
+        with box('header', 'top') as self.element:
             ui.link('siamese', '/').classes('brand')
             self.state = say('span', '', 'state')
             self.add_tabs()
@@ -317,8 +459,9 @@ class Header:
             nav.props['aria-label'] = 'pages'
             for path, text in TABS.items():
                 self.tabs[path] = ui.link(text, path)
-        current = re.sub('^/queue.*', '/', self.page.here)
-        self.tabs[current].props['aria-current'] = 'page'
+        path = self.page.address.path
+        current = self.tabs[TAB_OF.get(path, path)]
+        current.props['aria-current'] = 'page'
 
     def add_login(self) -> None:
         session = self.page.session()
@@ -347,41 +490,16 @@ class Header:
         props['aria-label'] = title
 
     def show(self, found: BrokerStatus) -> None:
-        self.state.set_text(found.state)
-        self.state.classes(replace=f'state {found.tone}')
+        self.show_state(found.state, found.tone)
         text = TABS['/dead']
         if found.dead_letters:
             text += f' {count(found.dead_letters)}'
         self.tabs['/dead'].set_text(text)
 
     def show_failure(self) -> None:
-        self.state.set_text('no history')
-        self.state.classes(replace='state off')
+        self.show_state('no history', 'off')
 
-
-class Notes:
-    """The lines above the content of a page that somebody should look at."""
-
-    def __init__(self) -> None:
-        self.element = box('div', 'notes')
-        self.shown: list[Note] = []
-
-    def show(self, notes: list[Note]) -> None:
-        if notes == self.shown:
-            return
-        self.shown = notes
-        self.element.clear()
-        with self.element:
-            for note in notes:
-                self.add(note)
-
-    def add(self, note: Note) -> None:
-        classes = 'note'
-        if note.urgent:
-            classes = 'note bad'
-        with box('div', classes).props('role=status'):
-            text = printable(note.text)
-            if note.link:
-                ui.link(text, note.link)
-            else:
-                say('span', text)
+    def show_state(self, text: str, tone: str) -> None:
+        self.state.set_text(text)
+        self.state.classes(replace=f'state {tone}')
+        self.element.classes(replace=f'top is-{tone}')

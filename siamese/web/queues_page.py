@@ -4,70 +4,71 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from urllib.parse import quote
 
+from nicegui import ui
+
 from siamese.monitoring import clients, database, dead_letters, queues
-from siamese.monitoring.database import DAY_S, RATES
-from siamese.monitoring.queues import QueueRow, Sample
-from siamese.text import duration, printable
-from siamese.web.formats import count, rate, smooth, spark
+from siamese.monitoring.database import DAY_S
+from siamese.monitoring.queues import QueueRow, Sample, total_of
+from siamese.text import UNKNOWN, duration, printable
+from siamese.web.bars import BarsView
+from siamese.web.finder import Finder
+from siamese.web.formats import Point, count, rate, smooth, spark, with_gaps
+from siamese.web.lines import LinesView
+from siamese.web.nodes import NodesView, NodeTiles
 from siamese.web.page import Page, read_history
-from siamese.web.widgets import (
-    Row,
-    Tile,
-    bar_chart,
-    box,
-    column,
-    empty,
-    fill,
-    finder,
-    line_chart,
-    paged_table,
-    say,
-    table,
-    toggle,
-    view_of,
-)
+from siamese.web.queue_details import QueueDetailsView, set_up_of
+from siamese.web.tables import PagedTable, Row, Table, column
+from siamese.web.widgets import Empty, box, say, toggle
 
 UNREAD_AFTER_S = 60  # a message may wait so long although there are consumers
-COLOURS = {
-    'published': 'var(--published)',
-    'delivered': 'var(--delivered)',
-}
 COLUMNS = [
     column('name', 'Queue', 'link', True, first=True),
     column('state', 'State', 'state'),
     column('ready', 'Ready', 'number', True),
     column('unacked', 'Unacked', 'number', True),
+    column('total', 'Total', 'number', True, usual=False),
     column('consumers', 'Consumers', 'number', True),
     column('oldest', 'Oldest', 'number', True),
     column('publish_rate', 'Published/s', 'number', True),
     column('deliver_rate', 'Delivered/s', 'number', True),
-    column('spark', 'Published, 15 min', 'spark'),
+    column('ack_rate', 'Acked/s', 'number', True, usual=False),
+    column('redelivered', 'Redelivered', 'number', True, usual=False),
+    column('type', 'Type', 'text', True, usual=False),
+    column('features', 'Features', usual=False),
+    column('policy', 'Policy', 'wide', usual=False),
+    column('arguments', 'Arguments', 'wide', usual=False),
+    column('spark', 'Published, 15 min', 'spark', broad=True),
 ]
 
 
 # ---- all queues
 
 
-class AgedQueue(QueueRow):
-    """A queue with the age of its oldest message in seconds."""
+class SortableQueue(QueueRow):
+    """A queue with the age of its oldest message in seconds, and how many it holds.
+
+    `total` is None if a part of it is unknown.
+    """
 
     oldest: float
+    total: int | None
 
 
 class Overview(NamedTuple):
     """What the page of all queues shows."""
 
-    known: list[AgedQueue]
+    known: list[SortableQueue]
     matching: int
     rows: list[Row]  # of the table, on the page that is shown
     connected: int
     gone: int
     dead_letters: int  # not requeued
     dead_lettered_today: int
+    copies: int  # so many of those waiting may be copies
+    nodes: list[database.Node]
 
 
 def show_queues(page: Page) -> None:
@@ -81,45 +82,58 @@ class QueuesView:
     def __init__(self, page: Page) -> None:
         self.page = page
         with box('div', 'tiles'):
-            self.ready = Tile('Waiting')
-            self.published = Tile('Published', 'messages/s')
-            self.delivered = Tile('Delivered', 'messages/s')
-            self.dead_letters = Tile('Dead letters')
-            self.clients = Tile('Clients')
-            self.queues = Tile('Queues')
+            self.ready = page.tile('Waiting')
+            self.published = page.tile('Published', 'messages/s')
+            self.delivered = page.tile('Delivered', 'messages/s')
+            self.dead_letters = page.tile('Dead letters', href='/dead', lasting=True)
+            self.clients = page.tile('Clients', href='/clients')
+            self.queues = page.tile('Queues')
+            self.node_tiles = NodeTiles(page)
+        page.refreshers.append(LinesView(page, None).refresh)
         with box('section', 'card'):
             with box('div', 'head'):
-                say('h2', 'Queues')
-                self.search = finder('Find a queue', self.refresh)
-            self.nothing = empty(
-                'No queues yet',
-                'Run something, for example ./fanout_producer.py, and look here again.',
-            )
-            self.table = paged_table(
+                say('h2', 'All queues')
+                self.finder = Finder('Find a queue', page.address, self.refresh)
+            self.nothing = Empty()
+            self.table = PagedTable(
+                page.address,
                 'queues',
                 COLUMNS,
                 self.refresh,
                 sort_by='ready',
             )
+        self.nodes = NodesView()
 
     async def refresh(self) -> None:
         found, _ = await read_history(self.page, self.read)
         if found is None:
             return
         self.show_tiles(found)
-        self.nothing.set_visibility(not found.known)
-        self.table.set_visibility(bool(found.known))
-        fill(self.table, found.rows, found.matching)
+        self.nodes.show(found.nodes)
+        self.table.show(found.rows, found.matching)
+        self.table.set_visibility(bool(found.matching))
+        if found.matching:
+            self.nothing.hide()
+        elif found.known:
+            self.finder.show_nothing(self.nothing, 'queue', len(found.known))
+        else:
+            self.nothing.show(
+                'No queues yet',
+                'Run something, for example ./fanout_producer.py, and look here again.',
+            )
 
     def read(self, db: sqlite3.Connection) -> Overview:
         now = self.page.now
-        known = [with_age(row, now) for row in queues.rows(db)]
-        wanted = (self.search.value or '').lower()
-        matching = [row for row in known if wanted in row['name'].lower()]
+        known = [sortable(row, now) for row in queues.rows(db)]
+        resolution_s = queues.age_resolution_s(db)
+        matching = self.finder.matching(known, texts_of)
         rows = []
-        for row in view_of(self.table, matching):
+        for row in self.table.view_of(matching):
             recent = recent_samples(db, row['name'])
-            rows.append(table_row(row, recent, now))
+            rates = published_over_time(recent, self.page.gap_s)
+            age = queues.oldest_age(row, now, resolution_s)
+            cells = table_row(row, rates, now, age or '–')
+            rows.append({**cells, **set_up_of(db, row['name'])})
         states = [client['state'] for client in clients.rows(db)]
         gone = states.count('gone')
         today = dead_letters.by_queue(db, now - DAY_S)
@@ -132,6 +146,8 @@ class QueuesView:
             gone=gone,
             dead_letters=waiting,
             dead_lettered_today=total_of(today, 'count'),
+            copies=total_of(dead_letters.by_queue(db), 'copies'),
+            nodes=database.broker(db)['nodes'] or [],
         )
 
     def show_tiles(self, found: Overview) -> None:
@@ -143,44 +159,51 @@ class QueuesView:
         )
         self.published.show(rate(total_of(known, 'publish_rate')))
         self.delivered.show(rate(total_of(known, 'deliver_rate')))
+        doubt = dead_letters.may_be_copies(found.copies)
         self.dead_letters.show(
             count(found.dead_letters),
-            f'waiting, {count(found.dead_lettered_today)} in 24 h',
+            f'waiting{doubt}, {count(found.dead_lettered_today)} in 24 h',
         )
         self.clients.show(
             count(found.connected),
             f'connected, {count(found.gone)} gone',
         )
+        self.node_tiles.show(found.nodes)
         unconsumed = [row for row in known if row['no_consumer_since']]
         self.queues.show(
             count(len(known)),
-            f'{count(len(unconsumed))} without a consumer',
+            f'{count(len(unconsumed))} with messages and no consumer',
         )
 
 
-def total_of(rows: Sequence[Mapping[str, Any]], name: str) -> Any:
-    return sum(row[name] or 0 for row in rows)
+def texts_of(row: QueueRow) -> list[str]:
+    """Return in what a queue is looked for."""
+    return [row['name']]
 
 
-def with_age(row: QueueRow, now: float) -> AgedQueue:
-    """Return a queue with the age of its oldest message, to sort by."""
+def sortable(row: QueueRow, now: float) -> SortableQueue:
     age_s = 0.0
     if row['oldest_since']:
         age_s = now - row['oldest_since']
-    return {**row, 'oldest': age_s}
+    total = None
+    if row['ready'] is not None and row['unacked'] is not None:
+        total = row['ready'] + row['unacked']
+    return {**row, 'oldest': age_s, 'total': total}
 
 
 def recent_samples(db: sqlite3.Connection, name: str) -> list[Sample]:
     return queues.samples(db, name).get(name, [])
 
 
-def table_row(row: QueueRow, recent: list[Sample], now: float) -> Row:
+def published_over_time(recent: list[Sample], gap_s: float) -> list[Point]:
+    samples = smooth(recent, gap_s)
+    points = [(sample.at, sample.publish_rate) for sample in samples]
+    return with_gaps(points, gap_s)
+
+
+def table_row(row: SortableQueue, rates: list[Point], now: float, age: str) -> Row:
     tone, state = state_of(row, now)
-    rates = [sample.publish_rate for sample in smooth(recent)]
-    peak = rate(max(rates, default=0))
-    oldest = '–'
-    if row['oldest_since']:
-        oldest = duration(now - row['oldest_since'])
+    peak = rate(max([value or 0 for _, value in rates], default=0))
     return {
         'id': row['name'],
         'name': printable(row['name']),
@@ -189,11 +212,15 @@ def table_row(row: QueueRow, recent: list[Sample], now: float) -> Row:
         'tone': tone,
         'ready': count(row['ready']),
         'unacked': count(row['unacked']),
+        'total': count(row['total']),
         'consumers': count(row['consumers']),
-        'oldest': oldest,
+        'oldest': age,
         'publish_rate': rate(row['publish_rate']),
         'deliver_rate': rate(row['deliver_rate']),
-        'spark': spark(rates),
+        'ack_rate': rate(row['ack_rate']),
+        'redelivered': count(row['redelivered']),
+        'type': row['type'] or UNKNOWN,
+        'spark': spark(rates, now),
         'peak': (f'published in the last 15 minutes: at most {peak} messages/s'),
     }
 
@@ -206,6 +233,8 @@ def state_of(row: QueueRow, now: float) -> tuple[str, str]:
         return 'warn', 'no consumer'
     if is_unread(row, now):
         return 'warn', 'not read'
+    if row['publish_rate'] is None:
+        return 'off', 'unknown'
     if row['publish_rate'] or row['deliver_rate']:
         return 'good', 'active'
     return 'off', 'idle'
@@ -228,37 +257,38 @@ class QueueFacts(NamedTuple):
     """What the page of one queue shows; row is None for an unknown queue."""
 
     row: QueueRow | None
-    recent: list[Sample]
     dead_letters: int
+    age: str  # of the oldest message, '' if there is none
 
 
-def show_queue(page: Page, name: str) -> None:
+def show_queue(page: Page) -> None:
+    name = page.address.get('name')
     page.refreshers.append(QueueView(page, name).refresh)
+    page.refreshers.append(LinesView(page, name).refresh)
+    page.refreshers.append(QueueDetailsView(page, name).refresh)
     add_history(page, name)
 
 
 class QueueView:
-    """The tiles of a queue, and its rates in the last 15 minutes."""
+    """The tiles of a queue."""
 
     def __init__(self, page: Page, name: str) -> None:
         self.page = page
         self.name = name
-        with box('div', 'head'):
-            say('h1', printable(name), 'wide')
-            self.kind = say('span', '', 'muted')
-        with box('div', 'tiles'):
-            self.ready = Tile('Ready', 'messages')
-            self.unacked = Tile('Unacked', 'messages')
-            self.consumers = Tile('Consumers')
-            self.oldest = Tile('Oldest message')
-            self.published = Tile('Published', 'messages/s')
-            self.delivered = Tile('Delivered', 'messages/s')
-        with box('section', 'card'):
-            with box('div', 'head'):
-                say('h2', 'The last 15 minutes, messages/s')
-            self.rates = line_chart(
-                f'messages per second of {printable(name)}',
-                {**COLOURS, 'acked': 'var(--warn)'},
+        self.nothing = Empty()
+        with self.nothing.element:
+            ui.link('All queues', '/')
+        with box('div', 'tiles') as self.tiles:
+            self.ready = page.tile('Ready', 'messages')
+            self.unacked = page.tile('Unacked', 'messages')
+            self.consumers = page.tile('Consumers')
+            self.oldest = page.tile('Oldest message')
+            self.published = page.tile('Published', 'messages/s')
+            self.delivered = page.tile('Delivered', 'messages/s')
+            self.dead_letters = page.tile(
+                'Dead letters',
+                href=f'/dead?queue={quote(name, safe="")}',
+                lasting=True,
             )
 
     async def refresh(self) -> None:
@@ -266,29 +296,39 @@ class QueueView:
         if found is None:
             return
         row = found.row
+        self.page.is_missing = row is None
+        self.tiles.set_visibility(row is not None)
         if row is None:
-            self.kind.set_text('no such queue in this history')
+            self.nothing.show(
+                'This history has no such queue',
+                'Is the name right? The field of the page of all queues finds it.',
+            )
             return
+        self.nothing.hide()
         kind = row['type'] or ''
-        state = row['state'] or 'new'
-        dead = count(found.dead_letters)
-        self.kind.set_text(f'{kind} queue, {state}, {dead} dead letters')
-        self.show_tiles(row)
-        self.show_rates(found.recent)
+        state = self.page.unknown or row['state'] or 'new'
+        self.page.remark(f'{kind} queue, {state}')
+        self.show_tiles(row, found.age)
+        self.dead_letters.show(count(found.dead_letters), '')
 
     def read(self, db: sqlite3.Connection) -> QueueFacts:
         known = {row['name']: row for row in queues.rows(db, gone=True)}
+        found = known.get(self.name)
+        age = ''
+        if found:
+            resolution_s = queues.age_resolution_s(db)
+            age = queues.oldest_age(found, self.page.now, resolution_s)
         dead = 0
         for row in dead_letters.by_queue(db):
             if row['queue'] == self.name:
                 dead += row['count']
         return QueueFacts(
-            row=known.get(self.name),
-            recent=recent_samples(db, self.name),
+            row=found,
             dead_letters=dead,
+            age=age,
         )
 
-    def show_tiles(self, row: QueueRow) -> None:
+    def show_tiles(self, row: QueueRow, age: str) -> None:
         now = self.page.now
         self.ready.show(count(row['ready']))
         self.unacked.show(count(row['unacked']))
@@ -296,30 +336,16 @@ class QueueView:
         if row['no_consumer_since']:
             remark = f'none for {duration(now - row["no_consumer_since"])}'
         self.consumers.show(count(row['consumers']), remark)
-        if row['oldest_since']:
-            age = duration(now - row['oldest_since'])
-            self.oldest.show(age, 'is waiting')
+        if age == UNKNOWN:
+            self.oldest.show(UNKNOWN, 'the broker does not count')
+        elif age and row['ready']:
+            self.oldest.show(age, 'waits')
+        elif age:
+            self.oldest.show(age, 'is unacked')
         else:
             self.oldest.show('none', 'the queue is empty')
         self.published.show(rate(row['publish_rate']))
         self.delivered.show(rate(row['deliver_rate']))
-
-    def show_rates(self, recent: list[Sample]) -> None:
-        samples = smooth(recent)
-        lines = self.rates.options['series']
-        for name, line in zip(RATES, lines):
-            line['data'] = [point(sample, name) for sample in samples]
-        now = self.page.now
-        self.rates.options['xAxis'].update(
-            min=(now - queues.KEEP_SAMPLES_S) * 1000,
-            max=now * 1000,
-        )
-        self.rates.update()
-
-
-def point(sample: Sample, name: str) -> list[float]:
-    """Return a rate of a sample as ECharts takes it, with its time in ms."""
-    return [round(sample.at * 1000), round(getattr(sample, name), 2)]
 
 
 # ---- the history
@@ -348,16 +374,12 @@ HISTORY_COLUMNS = [
     column('expired', 'Expired', 'number'),
     column('rejected', 'Rejected', 'number'),
     column('other', 'Other', 'number'),
+    column('ready_high', 'Most ready', 'number'),
 ]
 UNROUTABLE_COLUMNS = [  # of all queues
     column('returned', 'Returned', 'number'),
     column('dropped', 'Dropped', 'number'),
 ]
-BARS = {
-    'published': ['published'],
-    'delivered': ['delivered'],
-    'errors': database.ERRORS,
-}
 
 
 def periods(period: str, now: float) -> list[int]:
@@ -382,31 +404,31 @@ class HistoryView:
         self.queue = queue
         self.shown: tuple[str, list[Row]] | None = None
         title = 'History of this queue'
-        classes = 'history'
         columns = HISTORY_COLUMNS
         if queue is None:
             title = 'History of all queues'
-            classes = 'history all'
             columns = HISTORY_COLUMNS + UNROUTABLE_COLUMNS
-        with box('section', 'card'):
+        with box('section', 'card lasting'):
             with box('div', 'head'):
                 say('h2', title)
                 labels = {name: span.label for name, span in SPANS.items()}
-                self.period = toggle('period', labels, 'day', self.refresh)
-            self.nothing = empty(
-                'Nothing yet',
-                'Published and delivered messages are counted here, by hour, day, month and year.',
-            )
-            with box('div', classes) as self.content:
-                self.bars = bar_chart(
-                    'published, delivered and errors',
-                    {**COLOURS, 'errors': 'var(--errors)'},
-                )
-                self.table = table('history', columns)
+                period = page.address.get('period')
+                if period not in SPANS:
+                    period = 'day'
+                self.period = toggle('period', labels, period, self.choose)
+            self.nothing = Empty()
+            with box('div', 'past') as self.content:
+                self.bars = BarsView()
+                self.table = Table('history', columns)
+
+    async def choose(self) -> None:
+        self.page.address.set(period=self.period.value)
+        await self.refresh()
 
     async def refresh(self) -> None:
         period = self.period.value
-        starts = periods(period, self.page.now)
+        # Dead letters may be later than what was collected.
+        starts = periods(period, self.page.clock)
 
         def read(db: sqlite3.Connection) -> list[Row]:
             total = self.queue is None
@@ -417,23 +439,17 @@ class HistoryView:
             return
         self.shown = (period, found)
         labels = {start: label_of(period, start) for start in starts}
-        self.show_bars(found, labels)
-        rows = [history_row(row, labels) for row in reversed(found)]
-        self.table.rows = rows
-        self.nothing.set_visibility(not found)
+        self.bars.show(labels, found)
+        rows = [history_row(row, period) for row in reversed(found)]
+        self.table.show(rows)
         self.content.set_visibility(bool(found))
-
-    def show_bars(self, found: list[Row], labels: dict[int, str]) -> None:
-        by_start = {row['start']: row for row in found}
-        options = self.bars.options
-        options['xAxis']['data'] = list(labels.values())
-        for line, names in zip(options['series'], BARS.values()):
-            line['data'] = []
-            for start in labels:
-                row = by_start.get(start, {})
-                total = sum(row.get(name, 0) for name in names)
-                line['data'].append(total)
-        self.bars.update()
+        if found:
+            self.nothing.hide()
+            return
+        self.nothing.show(
+            'Nothing yet',
+            'Published and delivered messages are counted here, by hour, day, month and year.',
+        )
 
 
 def label_of(period: str, start: int) -> str:
@@ -441,10 +457,10 @@ def label_of(period: str, start: int) -> str:
     return time.strftime(time_format, time.gmtime(start))
 
 
-def history_row(row: Row, labels: dict[int, str]) -> Row:
+def history_row(row: Row, period: str) -> Row:
     numbers = {}
     for name, value in row.items():
         if name not in ('start', 'queue'):
             numbers[name] = count(value)
     start = row['start']
-    return {**numbers, 'id': start, 'label': labels[start]}
+    return {**numbers, 'id': start, 'label': label_of(period, start)}

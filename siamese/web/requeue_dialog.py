@@ -12,10 +12,9 @@ from nicegui import ui
 from siamese import ROOT
 from siamese.text import count_of, printable
 from siamese.web.page import Page
-from siamese.web.widgets import Refresh, box, button, say
+from siamese.web.widgets import Refresh, box, button, say, tell
 
 BROKER_TIMEOUT_S = 10  # somebody waits
-NOTICE_MS = 8000
 
 
 async def ask_and_requeue(
@@ -53,8 +52,10 @@ async def ask_and_requeue(
 
 async def ask(which: str, number: int) -> bool:
     what = count_of(number, 'dead letter')
+    question = f'Requeue {what} to {target_of(which, number)}?'
     with ui.dialog(value=True) as dialog, box('div', 'card'):
-        say('h2', f'Requeue {what} to {target_of(which, number)}?')
+        dialog.props['aria-label'] = question
+        say('h2', question)
         say(
             'p',
             'They are published again as they were, '
@@ -76,20 +77,6 @@ def target_of(which: str, number: int) -> str:
     if number == 1:
         return 'its queue'
     return 'their queues'
-
-
-def tell(status: int, words: str) -> None:
-    colour = 'good'
-    if status:
-        colour = 'bad'
-    ui.notify(
-        printable(words),
-        color=colour,
-        textColor='words',
-        multi_line=True,
-        timeout=NOTICE_MS,
-        close_button='Close',
-    )
 
 
 async def requeue(args: argparse.Namespace, which: str) -> tuple[int, str]:

@@ -1,4 +1,4 @@
-"""The elements of the dashboard's pages: tiles, tables, buttons, charts.
+"""The elements of the dashboard's pages: tiles, buttons, charts. For tables see tables.py.
 
 Whatever comes from the broker is shown as text: through NiceGUI's text
 elements and Vue's {{ }}, never as HTML, and never as the name of a property
@@ -7,63 +7,18 @@ elements and Vue's {{ }}, never as HTML, and never as the name of a property
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Any
 
-from nicegui import events, ui
+from nicegui import ui
 from nicegui.elements.mixins.text_element import TextElement
 
-ROWS_PER_PAGE = 25
+from siamese.text import printable
+from siamese.web.address import Address
+from siamese.web.formats import Point
 
-Row = dict[str, Any]  # of a table: texts, numbers, and what CELL needs
-Stored = TypeVar('Stored', bound=Mapping[str, Any])  # a row of the history
 Refresh = Callable[[], Awaitable[None]]
-
-# A cell by the kind of its column; see column(). Values are texts or numbers.
-CELL = """
-<q-td
-  :props="props"
-  :data-label="props.col.label"
-  :class="[
-    'is-' + props.col.kind,
-    {first: props.col.first, zero: props.value === '0'},
-  ]"
->
-  <a
-    v-if="props.col.kind == 'link'"
-    :href="props.row.href"
-  >{{ props.value }}</a>
-  <button
-    v-else-if="props.col.kind == 'open'"
-    type="button"
-    class="link"
-    @click="$parent.$emit('open', props.row.id)"
-  >{{ props.value }}</button>
-  <span
-    v-else-if="props.col.kind == 'state'"
-    :class="['state', props.row.tone]"
-  >{{ props.value }}</span>
-  <svg
-    v-else-if="props.col.kind == 'spark'"
-    class="spark"
-    viewBox="0 0 120 26"
-    preserveAspectRatio="none"
-    role="img"
-    :aria-label="props.row.peak"
-  ><polyline :points="props.value"/></svg>
-  <template v-else>{{ props.value }}</template>
-</q-td>
-"""
-HEADING = """
-<q-th :props="props" scope="col">
-  <button
-    v-if="props.col.sortable"
-    type="button"
-    :title="'sort by ' + props.col.label"
-  >{{ props.col.label }}</button>
-  <template v-else>{{ props.col.label }}</template>
-</q-th>
-"""
+NOTICE_MS = 8000
 
 
 # ---- texts and buttons
@@ -76,6 +31,21 @@ def say(tag: str, text: str = '', classes: str = '') -> TextElement:
 
 def box(tag: str = 'div', classes: str = '') -> ui.element:
     return ui.element(tag).classes(classes)
+
+
+def tell(status: int, words: str) -> None:
+    """Show for a while how something went; a status of 0 is that it went well."""
+    colour = 'good'
+    if status:
+        colour = 'bad'
+    ui.notify(
+        printable(words),
+        color=colour,
+        textColor='words',
+        multi_line=True,
+        timeout=NOTICE_MS,
+        close_button='Close',
+    )
 
 
 def button(
@@ -111,166 +81,99 @@ def toggle(
     return element
 
 
-def finder(name: str, on_change: Callable[..., Any]) -> ui.input:
-    """Add a field for a text to look for."""
-    element = ui.input(placeholder=name, on_change=on_change)
+def finder(
+    name: str,
+    address: Address,
+    on_change: Refresh,
+) -> ui.input:
+    """Add a field for a text to look for; it is in the address."""
+
+    async def find() -> None:
+        address.replace(find=element.value or '', page='')
+        await on_change()
+
+    found = address.get('find')
+    element = ui.input(placeholder=name, value=found, on_change=find)
     element.props('dense outlined clearable debounce=200 type=search')
     element.props['aria-label'] = name
     return element
 
 
 class Tile:
-    """A number with its name above it and its unit or a remark below it."""
+    """A number with its name above it and its unit or a remark below it.
 
-    def __init__(self, name: str, unit: str = '') -> None:
+    `unknown` says since when the number is not known any more, '' while it is.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        unit: str,
+        href: str,
+        unknown: Callable[[], str],
+    ) -> None:
         self.unit = unit
-        with box('div', 'tile'):
-            say('div', name, 'name')
-            self.value = say('div', '–', 'value')
-            self.below = say('div', unit, 'unit')
+        self.unknown = unknown
+        tag = 'div'
+        if href:
+            tag = 'a'
+        with box(tag, 'tile') as self.element:
+            say('span', name, 'name')
+            self.value = say('span', '–', 'value')
+            self.below = say('span', unit, 'unit')
+        if href:
+            self.element.props['href'] = href
 
     def show(self, text: str, remark: str | None = None) -> None:
         """Set the value and the remark, which stands in place of the unit."""
-        self.value.set_text(text)
+        unknown = self.unknown()
         if remark is None:
             remark = self.unit
-        self.below.set_text(remark)
+        self.value.set_text(text)
+        self.below.set_text(unknown or remark)
+        mark(self.element, 'old', bool(unknown))
 
 
-def empty(title: str, remark: str) -> ui.element:
-    """Add what is shown in place of a table without rows.
-
-    The remark says what to do.
-    """
-    with box('div', 'empty') as element:
-        say('b', title)
-        say('span', remark)
+def local_time(at: float) -> ui.element:
+    """Add a time (s since 1970) as the clock of the browser shows it; see dashboard.js."""
+    element = ui.element('local-time')
+    element.props['at'] = at
     return element
 
 
-# ---- tables
+def mark(element: ui.element, name: str, holds: bool) -> None:
+    """Give an element a class, or take it away."""
+    if holds:
+        element.classes(name)
+    else:
+        element.classes(remove=name)
 
 
-def column(
-    name: str,
-    label: str,
-    kind: str = 'text',
-    sortable: bool = False,
-    first: bool = False,
-) -> dict[str, Any]:
-    """Return a column of a table.
+class Empty:
+    """What is shown in place of a table without rows."""
 
-    Its kind is text, number, wide (may wrap), or one of those in CELL: link,
-    open, state, spark.
-    """
-    align = 'left'
-    if kind == 'number':
-        align = 'right'
-    return {
-        'name': name,
-        'field': name,
-        'label': label,
-        'kind': kind,
-        'sortable': sortable,
-        'first': first,
-        'align': align,
-    }
+    def __init__(self) -> None:
+        with box('div', 'empty') as self.element:
+            self.title = say('b')
+            self.remark = say('span')
+        self.element.set_visibility(False)
 
+    def show(self, title: str, remark: str) -> None:
+        """The remark says what to do."""
+        self.title.set_text(title)
+        self.remark.set_text(remark)
+        self.element.set_visibility(True)
 
-def table(name: str, columns: list[dict[str, Any]]) -> ui.table:
-    """Add a table that shows all its rows."""
-    element = ui.table(
-        rows=[],
-        columns=columns,
-        row_key='id',
-        pagination=0,
-    )
-    dress(element, name)
-    return element
-
-
-def paged_table(
-    name: str,
-    columns: list[dict[str, Any]],
-    on_change: Refresh,
-    sort_by: str = '',
-) -> ui.table:
-    """Add a table that shows ROWS_PER_PAGE rows; see fill() and view_of().
-
-    It is sorted by the column `sort_by` first, the largest value on top.
-    """
-    pagination = {
-        'rowsPerPage': ROWS_PER_PAGE,
-        'page': 1,
-        'sortBy': sort_by,
-        'descending': bool(sort_by),
-        'rowsNumber': 0,
-    }
-    element = ui.table(
-        rows=[],
-        columns=columns,
-        row_key='id',
-        pagination=pagination,
-    )
-    dress(element, name)
-
-    async def on_request(event: events.GenericEventArguments) -> None:
-        change_pagination(element, **event.args['pagination'])
-        await on_change()
-
-    element.on('request', on_request, ['pagination'])
-    return element
-
-
-def dress(element: ui.table, name: str) -> None:
-    """Give a table its looks, its name for screen readers, and its cells."""
-    element.props('flat hide-bottom binary-state-sort')
-    element.props(f':rows-per-page-options="[{ROWS_PER_PAGE}]"')
-    element.props.update({'role': 'region', 'aria-label': name})
-    element.classes('cards')
-    element.add_slot('body-cell', CELL)
-    element.add_slot('header-cell', HEADING)
-
-
-def change_pagination(element: ui.table, **changes: Any) -> None:
-    element.pagination = {**element.pagination, **changes}
-
-
-def first_shown(element: ui.table) -> int:
-    """Return how many rows are on the pages before the one that is shown."""
-    return (element.pagination['page'] - 1) * ROWS_PER_PAGE
-
-
-def fill(element: ui.table, rows: list[Row], total: int) -> None:
-    """Show rows in a paged table that has `total` rows on all its pages."""
-    element.rows = rows
-    if element.pagination['rowsNumber'] != total:
-        change_pagination(element, rowsNumber=total)
-    element.props['hide-bottom'] = total <= ROWS_PER_PAGE
-
-
-def view_of(element: ui.table, rows: Sequence[Stored]) -> Sequence[Stored]:
-    """Return the rows that a paged table shows now, in its order."""
-    name = element.pagination['sortBy']
-
-    def sort_key(row: Stored) -> Any:
-        if name == 'name':
-            return row[name]
-        return row[name] or 0
-
-    if name:
-        descending = element.pagination['descending']
-        rows = sorted(rows, key=sort_key, reverse=descending)
-    first = first_shown(element)
-    return rows[first : first + ROWS_PER_PAGE]
+    def hide(self) -> None:
+        self.element.set_visibility(False)
 
 
 # ---- charts
 
 LINE_WIDTHS = (4, 2.5, 1)  # lines that are equal stay visible
 GRID = {
-    'left': 8,
-    'right': 12,
+    'left': 28,  # with the labels of the axis: half of the first label
+    'right': 40,  # half of the last one
     'top': 34,
     'bottom': 4,
     'containLabel': True,
@@ -289,6 +192,11 @@ TOOLTIP = {
     'borderColor': 'var(--line)',
     'textStyle': {'color': 'var(--text)'},
     'axisPointer': {'type': 'none'},
+}
+BAND = {
+    'silent': True,
+    'itemStyle': {'color': 'var(--errors)', 'opacity': 0.16},
+    'label': {'position': 'insideTopRight', 'color': 'var(--bad)'},
 }
 RULE = {'lineStyle': {'color': 'var(--line)'}}
 
@@ -309,6 +217,43 @@ def line_chart(name: str, series: Mapping[str, str]) -> ui.echart:
     options['xAxis']['type'] = 'time'
     options['xAxis']['axisLabel']['formatter'] = '{HH}:{mm}'
     return chart(name, options)
+
+
+def show_lines(
+    element: ui.echart,
+    lines: Mapping[str, Iterable[Point]],
+    shown: tuple[float, float],
+    outages: Iterable[tuple[float, float]],
+) -> None:
+    """Show the points of each line of a line chart from one time to another.
+
+    Where the broker was unavailable there is a band.
+    """
+    first, last = shown
+    options = element.options
+    options['xAxis'].update(min=in_ms(first), max=in_ms(last))
+    for series in options['series']:
+        points = lines[series['name']]
+        series['data'] = [in_chart(*point) for point in points]
+    bands = [band(max(first, began), ended) for began, ended in outages if ended > first]
+    options['series'][0]['markArea'] = {**BAND, 'data': bands}
+    element.update()
+
+
+def in_ms(at: float) -> int:
+    return round(at * 1000)
+
+
+def in_chart(at: float, value: float | None) -> list[float | None]:
+    """Return a point as ECharts takes it."""
+    if value is None:
+        return [in_ms(at), None]
+    return [in_ms(at), round(value, 2)]
+
+
+def band(began: float, ended: float) -> list[dict[str, Any]]:
+    begin = {'name': 'broker unavailable', 'xAxis': in_ms(began)}
+    return [begin, {'xAxis': in_ms(ended)}]
 
 
 def chart(name: str, options: dict[str, Any]) -> ui.echart:
@@ -342,6 +287,7 @@ def chart_options(kind: str, colours: Mapping[str, str]) -> dict[str, Any]:
             'minInterval': 0,
             'splitNumber': 4,
             'splitLine': RULE,
+            'axisLabel': {':formatter': 'siamese.compact'},
         },
         'series': series,
     }

@@ -50,13 +50,31 @@ def test_rates_have_as_many_digits_as_people_read(number, text):
 
 def test_rates_are_means_over_15_seconds():
     samples = [Sample(at, 1, 0, at, 0, 2 * at) for at in range(0, 40, 5)]
-    smoothed = formats.smooth(samples)
+    smoothed = formats.smooth(samples, 20)
     assert [row[:3] for row in smoothed] == [row[:3] for row in samples]
     assert smoothed[0] == (0, 1, 0, 0, 0, 0)
     assert smoothed[1] == (5, 1, 0, 2.5, 0, 5)
     assert smoothed[-1] == (35, 1, 0, 30, 0, 60)
 
 
-def test_a_sparkline_fills_its_height():
-    assert formats.spark([]) == ''
-    assert formats.spark([0, 4, 2]) == '0.0,24.0 60.0,2.0 120.0,13.0'
+def test_rates_over_a_gap_are_left_out():
+    samples = [Sample(at, 1, 0, 7, 0, 0) for at in (0, 5, 10, 60, 65, 70)]
+    assert [row.at for row in formats.smooth(samples, 20)] == [0, 5, 10, 65, 70]
+
+
+def test_a_line_has_a_gap_where_nothing_was_collected():
+    points = [(0, 1), (4, 2), (10, 3), (50, 4)]
+    assert formats.with_gaps(points, 20) == [(4, 2), (10, 3), (30, None), (50, 4)]
+
+
+def test_a_sparkline_fills_its_height_and_ends_now():
+    now = 90_000 + 900
+    points = [(now - 450, 0), (now - 15, 4), (now, 2)]
+    assert formats.spark([], now) == ''
+    assert formats.spark(points, now) == 'M60 24L118 2L120 13'
+
+
+def test_sparklines_have_a_common_clock_and_gaps():
+    now = 90_000 + 900
+    points = [(now - 300, 1), (now - 200, None), (now, 1)]
+    assert formats.spark(points, now) == 'M80 2M120 2'
