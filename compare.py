@@ -1,11 +1,10 @@
 #!/usr/bin/env python3
 """Run all scenarios against each broker, and compare the results side by side.
 
-Starts the real scripts as processes, one check after the other, one broker after
-the other, on queues and exchanges with names of their own (siamese.compare-*;
-siamese.rpc.* for answers). They are removed at the end, also after Ctrl-C. Nothing
-else on the broker is touched, so it may be a shared one. Needs no management API.
-Takes about a minute for each broker.
+Starts the real scripts as processes, on queues and exchanges with names of their own
+(siamese.compare-*; siamese.rpc.* for answers). They are removed at the end, also after
+Ctrl-C. Nothing else on the broker is touched, so it may be a shared one. Needs no
+management API. Takes two to three minutes for each broker.
 
     $ ./compare.py --only integrity --only priority
                      RabbitMQ 3.10.8
@@ -14,11 +13,17 @@ Takes about a minute for each broker.
     priority         pass: 30 messages, highest first
     RabbitMQ 3.10.8 at 127.0.0.1:29104/%2F: 2 pass
 
-A cell says pass, FAIL, not possible: the plan or the permissions do not allow
-it, which is not a fault of the broker; or not known. Legal differences between the brokers are
-named below the table. --budget N: at most N messages are published on each broker,
-over at most 6 connections at a time, through at most 20 queues; free plans count
-them.
+Throughput and latency are measured in --rounds, all brokers in each round. A cell has the
+median, and between what half of the rounds lie. Below the table stands which broker is
+faster, or that there is no difference beyond noise. Which test tells that:
+docs/explanation/compare.md.
+What other processes of this machine do meanwhile is looked at, and said.
+
+A cell says pass, FAIL, not possible: the plan, the permissions or the broker do not
+offer it, which is no fault; or not known. Legal differences between the brokers are
+named below the table, which is printed however the run ends. --budget N: at most N
+messages are published on each broker, over at most 6 connections at a time, through
+at most 28 queues; free plans count them.
 
 Exit status: 0 no check failed, 1 a check failed, 2 usage, 3 could not tell: a
 broker was unavailable, nothing was possible, something of ours failed, or Ctrl-C.
@@ -26,8 +31,9 @@ broker was unavailable, nothing was possible, something of ours failed, or Ctrl-
 Examples:
     ./compare.py                                      # is the broker at AMQP_URL all right?
     ./compare.py $OLD $NEW --html runs/brokers.html   # a page with charts to pass on
-    ./compare.py $CLOUDAMQP --budget 2000             # a free plan
+    ./compare.py $CLOUDAMQP --budget 2000 --rounds 5  # a free plan
     ./compare.py $OLD $NEW --only throughput
+    ./compare.py --junit runs/compare.xml             # for CI, see docs/how-to/run-it-in-ci.md
 """
 
 if __name__ == '__main__':  # first of all, see siamese/start.py
@@ -40,118 +46,61 @@ if __name__ == '__main__':  # first of all, see siamese/start.py
     start.begin()
 
 import argparse
-import dataclasses
 import logging
 import os
-import signal
-import sqlite3
-import tempfile
+import shlex
+import sys
 import time
 from collections.abc import Sequence
+from typing import Any
 
 import common
-from siamese import flags, script, start
-from siamese.messaging import blocking, credentials, errors
-from siamese.testbed import STOP_SIGNALS, checks, comparison, comparison_page
-from siamese.testbed.candidate import (
-    Candidate,
-    Failed,
-    NotPossible,
-    Stopped,
-    Unavailable,
-)
+from siamese import flags, script, start, terminal
+from siamese.messaging import credentials
+from siamese.monitoring.verdicts import store_verdict
+from siamese.redacted import redacted
+from siamese.testbed import checks, comparison, comparison_page, junit, machine, measured
+from siamese.testbed.candidate import Candidate
 from siamese.testbed.comparison import Cell, Column
+from siamese.testbed.examination import examine_all
+from siamese.testbed.machine import Load
+from siamese.text import utc
 
 LONGEST_CHECK_S = 15  # the most that a check takes where nothing hangs
+LONGEST_FLOW_S = 5  # ... and a figure in one round
 EXPIRING = (
     '%s: the token expires in %d s, and this may take %d s; after that nothing is '
     'known, and nothing can be removed; let %s print fresh ones'
 )
 
 
-def warn_of_expiring_token(broker: Candidate, needed_s: int) -> None:
-    """Warn of a token that may expire before its broker has been examined."""
-    login = broker.endpoint.credentials
-    if not isinstance(login, credentials.TokenCredentials) or login.command:
-        return
-    left_s = login.expires - time.time()
-    if left_s < needed_s:
-        logging.warning(
-            EXPIRING,
-            broker.address,
-            max(0, left_s),
-            needed_s,
-            credentials.COMMAND,
-        )
-
-
-def run_check(broker: Candidate, name: str) -> Cell:
-    """Run a check; return how it went, 'not known' if the broker is gone."""
-    try:
-        broker.connect()
-        result = checks.CHECKS[name](broker)
-    except NotPossible as error:
-        return Cell('not possible', str(error))
-    except Failed as error:
-        return Cell('FAIL', str(error))
-    except Unavailable as error:
-        return Cell('not known', str(error))
-    except (*blocking.ERRORS, sqlite3.Error) as error:
-        cause = errors.cause(error)
-        return Cell('not known', f'cannot go on ({cause})')
-    except Stopped:
-        return Cell('not known', f'stopped by {script.stop_requested()}')
-    return Cell('pass', result.text, result.metrics)
-
-
-def examine(broker: Candidate, names: Sequence[str]) -> dict[str, Cell]:
-    """Run checks, until a signal comes or the broker is gone; then nothing more is known."""
-    cells: dict[str, Cell] = {}
-    gone = None
-    for name in names:
-        if gone:
-            cells[name] = gone
+def warn_of_expiring_tokens(brokers: Sequence[Candidate], needed_s: int) -> None:
+    """Warn of tokens that may expire before all brokers have been examined."""
+    for broker in brokers:
+        login = broker.endpoint.credentials
+        if not isinstance(login, credentials.TokenCredentials) or login.command:
             continue
-        began = time.monotonic()
-        cell = run_check(broker, name)
-        broker.stop()
-        logging.info(
-            '%s: %s: %s, %s; %.1f s',
-            broker.address,
-            name,
-            cell.verdict,
-            cell.text,
-            time.monotonic() - began,
-        )
-        cells[name] = cell
-        if cell.verdict == 'not known' and is_over(broker):
-            gone = cell
-    return cells
+        left_s = login.expires - time.time()
+        if left_s < needed_s:
+            logging.warning(
+                EXPIRING,
+                broker.address,
+                max(0, left_s),
+                needed_s,
+                credentials.COMMAND,
+            )
 
 
-def is_over(broker: Candidate) -> bool:
-    """Return whether nothing more can be told: after a signal, or if the broker is gone."""
-    if script.stop_requested():
-        return True
-    try:
-        broker.connect()
-    except Unavailable:
-        return True
-    return False
+def longest_run_s(names: Sequence[str], rounds: int) -> int:
+    """Return how long these checks may take on one broker."""
+    in_rounds = len(measured.MEASURED.keys() & set(names))
+    others = len(names) - in_rounds
+    return others * LONGEST_CHECK_S + in_rounds * rounds * LONGEST_FLOW_S
 
 
-def examine_and_clean_up(broker: Candidate, names: Sequence[str]) -> Column:
-    """Examine a broker, and leave nothing behind on it."""
-    with tempfile.TemporaryDirectory(prefix='siamese-compare-') as folder:
-        broker.folder = folder
-        try:
-            cells = examine(broker, names)
-        finally:
-            # Nothing may interrupt the cleanup.
-            signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
-            broker.stop()
-            left = sorted(broker.remove())
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
+def column_of(broker: Candidate, cells: dict[str, Cell]) -> Column:
+    """Return what was found out about a broker; say so if something is left there."""
+    left = broker.names.left()
     if left:
         logging.error(
             '%s: some queues and exchanges are left; ./cleanup.py --delete %s deletes them',
@@ -175,16 +124,7 @@ def product_of(broker: Candidate) -> str:
     return f'{product} {version}'.strip() or 'not known'
 
 
-def parse_args(argv: 'Sequence[str] | None') -> argparse.Namespace:
-    parser = flags.parser(__doc__)
-    parser.add_argument(
-        'urls',
-        nargs='*',
-        default=[os.environ.get('AMQP_URL') or common.DEFAULT_URL],
-        metavar='URL',
-        help='a broker; of a cluster all URLs, comma separated: the first that '
-        f'answers is used (default: AMQP_URL, else {common.DEFAULT_URL})'.replace('%', '%%'),
-    )
+def add_scenario_flags(parser: flags.Parser) -> None:
     parser.add_argument(
         '--budget',
         type=flags.number(int, 500),
@@ -195,18 +135,56 @@ def parse_args(argv: 'Sequence[str] | None') -> argparse.Namespace:
     parser.add_argument(
         '--only',
         action='append',
-        choices=checks.CHECKS,
+        choices=checks.MEANINGS,
         metavar='CHECK',
-        help=f'one of: {", ".join(map(repr, checks.CHECKS))}; may be repeated (default: all)',
+        help=f'one of: {", ".join(map(repr, checks.MEANINGS))}; may be repeated (default: all)',
     )
+    parser.add_argument(
+        '--rounds',
+        type=flags.number(int, measured.FEWEST_ROUNDS, 200),
+        default=measured.DEFAULT_ROUNDS,
+        metavar='N',
+        help='measure throughput and latency in N rounds, every broker in each (default: '
+        f'{measured.DEFAULT_ROUNDS})',
+    )
+
+
+def add_output_flags(parser: flags.Parser) -> None:
     flags.add_output_flags(parser)
-    parser.group(flags.OUTPUT).add_argument(
+    flags.add_verdict_flag(parser)
+    group = parser.group(flags.OUTPUT)
+    group.add_argument(
         '--html',
         metavar='FILE',
         type=flags.writable,
         help='write a page with charts (default: none)',
     )
+    group.add_argument(
+        '--junit',
+        metavar='FILE',
+        type=flags.writable,
+        help='write a test case for each check, as CI systems read them (default: none)',
+    )
+
+
+def parse_args(argv: 'Sequence[str] | None') -> argparse.Namespace:
+    parser = flags.parser(__doc__)
+    parser.add_argument(
+        'urls',
+        nargs='*',
+        default=[os.environ.get('AMQP_URL') or common.DEFAULT_URL],
+        metavar='URL',
+        help='a broker; of a cluster all URLs, comma separated: the first that '
+        f'answers is used (default: AMQP_URL, else {common.DEFAULT_URL})'.replace('%', '%%'),
+    )
+    add_scenario_flags(parser)
+    add_output_flags(parser)
     args = flags.parse(parser, argv)
+    args.began = time.time()
+    args.command = ['./compare.py', *(argv or sys.argv[1:])]
+    least = args.rounds * measured.LEAST_BUDGET
+    if args.budget < least:
+        parser.error(f'--rounds {args.rounds} takes a --budget of {least:,} messages or more')
     try:
         args.brokers = [Candidate(url, args.budget) for url in args.urls]
     except ValueError as error:
@@ -214,30 +192,69 @@ def parse_args(argv: 'Sequence[str] | None') -> argparse.Namespace:
     return args
 
 
+def about(args: argparse.Namespace, names: Sequence[str], load: Load) -> dict[str, Any]:
+    """Return what has to be known about the run to judge its results."""
+    return {
+        'date': utc(args.began, '%Y-%m-%dT%H:%M:%SZ'),
+        'took_s': round(time.time() - args.began, 1),
+        'command': shlex.join(map(shown, args.command)),
+        'settings': {
+            'rounds': args.rounds,
+            'budget': args.budget,
+            'checks': names,
+            'not_tried': [name for name in checks.MEANINGS if name not in names],
+            **measured.SETTINGS,
+        },
+        'machine': machine.description(),
+        'load': load.document(),
+    }
+
+
+def shown(word: str) -> str:
+    """Return a word of the command, without user and password."""
+    return redacted(word).replace('***@', '')
+
+
+def show(columns: Sequence[Column], load: Load) -> None:
+    """Print the table, and what there is to say about it."""
+    width = terminal.columns()
+    terminal.show(*comparison.comparison_table(columns, width))
+    terminal.show(*comparison.notes(columns), indent=4)
+    if load.before is not None or load.looks:
+        word = 'warning: ' if load.spoils else ''
+        terminal.show(f'{word}{load.text}', indent=4)
+
+
+def write(path: str, text: str) -> None:
+    """Write a file."""
+    with open(path, 'w', encoding='utf-8') as file:
+        file.write(text)
+
+
 def main(argv: 'Sequence[str] | None' = None) -> int:
     args = parse_args(argv)
     start.finish_on_signal()
-    only = args.only or checks.CHECKS
-    names = [name for name in checks.CHECKS if name in only]
-    for number, broker in enumerate(args.brokers, 1):
-        warn_of_expiring_token(broker, number * len(names) * LONGEST_CHECK_S)
-    columns = [examine_and_clean_up(broker, names) for broker in args.brokers]
-    verdicts = [column.summary() for column in columns]
-    differences = comparison.differences(columns)
+    only = args.only or checks.MEANINGS
+    names = [name for name in checks.MEANINGS if name in only]
+    load = Load()
+    needed_s = len(args.brokers) * longest_run_s(names, args.rounds)
+    warn_of_expiring_tokens(args.brokers, needed_s)
+    cells = examine_all(args.brokers, names, args.rounds, load)
+    columns = list(map(column_of, args.brokers, cells))
     if not args.quiet:
-        print('\n'.join(comparison.comparison_table(columns)))
-    if args.html:
-        page = comparison_page.html(columns, differences, verdicts)
-        with open(args.html, 'w', encoding='utf-8') as file:
-            file.write(page)
+        show(columns, load)
     status = comparison.exit_status(columns)
-    summary = {
-        'verdict': '\n'.join(verdicts),
-        'exit_status': status,
-        'brokers': list(map(dataclasses.asdict, columns)),
-        'differences': {difference.name: difference.texts for difference in differences},
-    }
-    script.report(args, '{verdict}', summary)
+    if len(start.signals) > 1:
+        status = start.INTERRUPTED
+    document = comparison.document(columns, status, **about(args, names, load))
+    if args.html:
+        write(args.html, comparison_page.html(document))
+    if args.junit:
+        write(args.junit, junit.document(document))
+    # A line for each.
+    lines = [f'{{verdicts[{number}]}}' for number in range(len(columns))]
+    script.report(args, '\n'.join(lines), document)
+    store_verdict(args, document, ', '.join(broker.address for broker in args.brokers))
     return status
 
 

@@ -24,26 +24,30 @@ from common import Failure
 from siamese import ROOT, script
 from siamese.messaging import blocking, errors
 from siamese.messaging.credentials import use_token_if_no_user
+from siamese.testbed.names import Names
 
 GIVE_UP_AFTER_S = 10  # without the broker; then a script ends
 SCRIPT_TIMEOUT_S = 120  # for one script, and for one condition
 STOP_TIMEOUT_S = 5  # for all scripts at the end of a check
 POLL_INTERVAL_S = 0.05
-RETRY_INTERVAL_S = 0.2
 # Without a message; then all messages that waited in the queue have come.
 IDLE_S = 1
 # A script says that the plan or the permissions do not allow something: that is
 # not a fault of the broker.
 NOT_ALLOWED = re.compile(
     r'lacks permission.*?: (.*?);'
-    r'|refuses the (?:queue|name): (.*?);'
+    r'|refuses (?:the queue|the name|what it is asked to declare): (.*?);'
     r'|\((.*limit .*)\)'
     r'|(offers no publisher confirms)'
 )
 # Why a script stopped that met no failure. Its exit status is 3 if too little came.
 NO_FAILURE = re.compile('count reached|duration over|queue empty|nothing came for|SIG')
+# No management API is asked: at the usual port it may be that of another broker.
+NO_API = 'http://127.0.0.1:1'
 # Under one of these keys a script counts the messages that it published once more.
 REPUBLISHED_KEYS = ('republished', 'retried')
+
+LOG_PREFIX = re.compile(r'^[\d:]{8} \S+ ')  # 12:34:56 producer.py@host:4711
 
 Summary = dict[str, Any]  # what a script writes with --json
 
@@ -67,6 +71,19 @@ class Stopped(Exception):
     """A signal asks to stop."""
 
 
+def stopped() -> Stopped | None:
+    """Return what is to be raised if a signal asks to stop."""
+    if script.stop_requested():
+        return Stopped()
+    return None
+
+
+def stop_if_asked() -> None:
+    """Raise Stopped if a signal asks to stop."""
+    if script.stop_requested():
+        raise Stopped
+
+
 class DeadLetter(NamedTuple):
     """A dead-lettered message: from which queue, and why."""
 
@@ -79,11 +96,13 @@ class DeadLetter(NamedTuple):
 class Script:
     """A script that runs against a broker, or has run.
 
-    base: the path of its files: BASE.out, BASE.err, BASE.json.
+    base: the path of its files: BASE.out, BASE.err, BASE.json. address: where it
+    meets the broker, as its texts show it.
     """
 
     name: str
     base: str
+    address: str
     process: subprocess.Popen[bytes]
 
     def has_ended(self) -> bool:
@@ -103,7 +122,8 @@ class Candidate:
     endpoint: pika parameters of its first URL; after connect(), of the first
     that lets us in. server: the broker's properties, after connect(). folder:
     for the files of scripts; set it before the first one starts. published:
-    messages so far, as the scripts count them. facts: what limits() found.
+    messages so far, as the scripts count them. facts: what limits() and offers.py found.
+    offers: what is raised where something is needed, see offers.py.
     Raises ValueError for a bad URL.
     """
 
@@ -117,23 +137,26 @@ class Candidate:
         self.published = 0
         self.server: dict[str, Any] = {}
         self.facts: dict[str, str] = {}
+        self.offers: dict[str, Exception | None] = {}
         self.folder = ''
         self.prefix = f'siamese.compare-{secrets.token_hex(4)}'
-        self.names: set[str] = set()
+        self.names = Names()
         self.scripts: list[Script] = []
 
-    def name(self, suffix: str) -> str:
-        """Return a unique name for a queue or an exchange; remove() removes it."""
-        name = f'{self.prefix}.{suffix}'
-        self.names.add(name)
-        return name
+    def queue(self, suffix: str) -> str:
+        """Return a unique name for a queue; remove() removes it."""
+        return self.names.queue(f'{self.prefix}.{suffix}')
 
-    def message_budget(self, most: int, share: float) -> int:
+    def exchange(self, suffix: str) -> str:
+        """Return a unique name for an exchange; remove() removes it."""
+        return self.names.exchange(f'{self.prefix}.{suffix}')
+
+    def message_budget(self, most: int, share: float, least: int = 5) -> int:
         """Return how many messages a step may publish.
 
         It is `most`, but not more than its `share` of the budget.
         """
-        return max(5, min(most, int(self.budget * share)))
+        return max(least, min(most, int(self.budget * share)))
 
     @property
     def url(self) -> str:
@@ -146,13 +169,15 @@ class Candidate:
         return common.display_address(self.endpoint)
 
     def channel(
-        self, endpoint: pika.ConnectionParameters | None = None
+        self,
+        endpoint: pika.ConnectionParameters | None = None,
+        timeout_s: float | None = None,
     ) -> contextlib.AbstractContextManager[BlockingChannel]:
         """Return a context manager for a channel, at another `endpoint` if given.
 
-        It raises NotPossible or Unavailable.
+        It raises NotPossible or Unavailable; `timeout_s` is for one answer.
         """
-        return open_channel(endpoint or self.endpoint)
+        return open_channel(endpoint or self.endpoint, timeout_s)
 
     def connect(self) -> None:
         """Connect and keep the properties of the server.
@@ -173,14 +198,15 @@ class Candidate:
         base = f'{self.folder}/{len(self.scripts)}'
         environment = {
             'AMQP_URL': url or self.url,
-            'MANAGEMENT_URL': '',
+            'MANAGEMENT_URL': NO_API,
             'PYTHONUTF8': '1',
             'DEAD_LETTER_PREFIX': self.prefix,
         }
+        (endpoint, *_) = common.endpoints(environment['AMQP_URL'], name)
         process = launch(name, flags, base, environment)
-        self.name('dlx')  # every script declares both
-        self.name('dead')
-        started = Script(name, base, process)
+        self.exchange('dlx')  # every script declares both
+        self.queue('dead')
+        started = Script(name, base, common.display_address(endpoint), process)
         self.scripts.append(started)
         return started
 
@@ -209,8 +235,13 @@ class Candidate:
         """
         if number:
             running.process.send_signal(number)
-        wait_until(running.has_ended, f'{running.name} did not end')
+        try:
+            wait_until(running.has_ended, f'{running.name} did not end')
+        except Failed as failed:
+            raise Failed(f'{failed} ({last_line_of(running)})') from None
         summary = summary_of(running)
+        # It may have met the broker through a proxy of ours.
+        summary['stopped'] = summary['stopped'].replace(running.address, self.address)
         self.published += published_count(summary)
         check_end(running, summary, expected)
         return summary
@@ -225,19 +256,18 @@ class Candidate:
         return self.end(self.start(name, *flags), expected)
 
     def drain(
-        self, queue: str, consumers: list[Script], name: str, *flags: object
+        self,
+        queue: str,
+        consumers: list[Script],
+        name: str,
+        *flags: object,
     ) -> list[Summary]:
         """Wait until a queue is empty, and stop its consumers.
 
         Then run the script `name` for the messages that they had not settled.
         Returns all summaries.
         """
-        with self.channel() as channel:
-            wait_until(
-                lambda: message_count(channel, queue) == 0,
-                f'messages stayed in {queue}',
-                channel.connection.sleep,
-            )
+        wait_until_empty(self, queue)
         summaries = [self.end(consumer, number=signal.SIGTERM) for consumer in consumers]
         summaries.append(self.run(name, *flags, '--idle', IDLE_S))
         return summaries
@@ -261,12 +291,12 @@ class Candidate:
             wait_until(enough, problem, channel.connection.sleep)
         return found
 
-    def stop(self) -> None:
-        """End all scripts, gracefully if they end within STOP_TIMEOUT_S.
+    def stop(self, patience_s: float = STOP_TIMEOUT_S) -> None:
+        """End all scripts, gracefully if they end in time.
 
         Then the broker has done what they asked for.
         """
-        deadline = time.monotonic() + STOP_TIMEOUT_S
+        deadline = time.monotonic() + patience_s
         processes = [started.process for started in self.scripts]
         for process in processes:
             process.terminate()
@@ -277,33 +307,19 @@ class Candidate:
             process.kill()
             process.wait()
 
-    def remove(self) -> set[str]:
-        """Remove all our queues and exchanges; call stop() before.
-
-        Returns the names that could not be removed.
-        """
-        left = set(self.names)
-        deadline = time.monotonic() + GIVE_UP_AFTER_S
-        while left and time.monotonic() < deadline:
-            with contextlib.suppress(Failure):
-                self._delete(left)
-            if left:
-                time.sleep(RETRY_INTERVAL_S)
-        return left
-
-    def _delete(self, names: set[str]) -> None:
-        """Delete queues and exchanges; take those that are gone out of `names`."""
-        with blocking.connected(self.endpoint) as connection:
-            for name in sorted(names):
-                delete(connection, name)
-                names.discard(name)
+    def remove(self) -> None:
+        """Remove all our queues and exchanges; call stop() before. `names` knows what is left."""
+        self.names.remove(self.endpoint)
 
 
 @contextlib.contextmanager
-def open_channel(endpoint: pika.ConnectionParameters) -> Iterator[BlockingChannel]:
+def open_channel(
+    endpoint: pika.ConnectionParameters,
+    timeout_s: float | None,
+) -> Iterator[BlockingChannel]:
     """Yield a channel; raise NotPossible or Unavailable."""
     try:
-        with blocking.connected(endpoint) as connection:
+        with blocking.connected(endpoint, timeout_s, stopped) as connection:
             try:
                 yield connection.channel()
             except ChannelClosedByBroker as error:
@@ -361,11 +377,20 @@ def wait_until(
     """
     deadline = time.monotonic() + SCRIPT_TIMEOUT_S
     while not condition():
-        if script.stop_requested():
-            raise Stopped
+        stop_if_asked()
         if time.monotonic() > deadline:
             raise Failed(f'{problem} within {SCRIPT_TIMEOUT_S} s')
         sleep(POLL_INTERVAL_S)
+
+
+def wait_until_empty(broker: Candidate, queue: str) -> None:
+    """Wait until no message is ready in a queue."""
+    with broker.channel() as channel:
+        wait_until(
+            lambda: message_count(channel, queue) == 0,
+            f'messages stayed in {queue}',
+            channel.connection.sleep,
+        )
 
 
 def message_count(channel: BlockingChannel, queue: str) -> int:
@@ -382,26 +407,24 @@ def get_dead_letter(
     method, properties, body = channel.basic_get(queue=queue, auto_ack=True)
     if not method:
         return None
-    death = properties.headers['x-death'][0]
-    return DeadLetter(death['queue'], death['reason'], body)
-
-
-def delete(connection: pika.BlockingConnection, name: str) -> None:
-    """Delete the queue and the exchange of this name.
-
-    If the broker closes the channel we lack the permission, so nothing of this
-    name can be ours.
-    """
-    with contextlib.suppress(ChannelClosedByBroker), connection.channel() as channel:
-        channel.queue_delete(queue=name)
-    with contextlib.suppress(ChannelClosedByBroker), connection.channel() as channel:
-        channel.exchange_delete(exchange=name)
+    try:
+        death = properties.headers['x-death'][0]
+        return DeadLetter(death['queue'], death['reason'], body)
+    except (KeyError, TypeError, IndexError):
+        raise Failed('a message is dead-lettered without x-death, so nothing says why') from None
 
 
 def stderr_of(running: Script) -> str:
     """Return the log of a script so far."""
     with open(f'{running.base}.err', encoding='utf-8') as file:
         return file.read()
+
+
+def last_line_of(running: Script) -> str:
+    """Return the last line of its log, without time and name."""
+    lines = stderr_of(running).strip().splitlines()
+    last = ''.join(lines[-1:])
+    return LOG_PREFIX.sub('', last) or 'its log says nothing'
 
 
 def stdout_of(running: Script) -> str:
@@ -416,9 +439,8 @@ def summary_of(ended: Script) -> Summary:
         with open(f'{ended.base}.json', encoding='utf-8') as file:
             return json.load(file)
     except ValueError:
-        lines = stderr_of(ended).strip().splitlines()
-        last = ''.join(lines[-1:]) or f'no summary, exit status {ended.process.returncode}'
-        raise Unavailable(f'{ended.name}: {last}') from None
+        status = ended.process.returncode
+        raise Unavailable(f'{ended.name}: {last_line_of(ended)}, exit status {status}') from None
 
 
 def published_count(summary: Summary) -> int:

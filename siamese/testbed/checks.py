@@ -1,7 +1,7 @@
 """The checks of compare.py: every scenario, by the real scripts, on one broker.
 
 A check is a function in CHECKS. It gets a Candidate and returns a Result, or it
-raises NotPossible, Failed or Unavailable.
+raises NotPossible, Failed or Unavailable. Throughput and latency are in measured.py.
 """
 
 from __future__ import annotations
@@ -24,21 +24,22 @@ from siamese import ledger, verdict
 from siamese.messaging import blocking, errors
 from siamese.monitoring import database, dead_letters
 from siamese.scenarios import performance
+from siamese.testbed import differences, offers, ordering
 from siamese.testbed.candidate import (
     IDLE_S,
     Candidate,
     Failed,
     NotPossible,
     Script,
-    Summary,
+    message_count,
     stderr_of,
     stdout_of,
     wait_until,
 )
+from siamese.testbed.figures import LESS, Figure
 from siamese.testbed.proxy import in_front_of
 
-DEFAULT_BUDGET = 200_000  # messages
-LATENCY_RATE = 500  # messages/s
+DEFAULT_BUDGET = 400_000  # messages
 # RabbitMQ takes 128 MiB up to 3.13, and 16 MiB from 4.0 on.
 LARGE_BYTES = 20 * 2**20
 # The reply code with which a broker that is stopped, or its administrator,
@@ -50,10 +51,10 @@ REQUEUES = 25
 
 @dataclass
 class Result:
-    """A check that passed: a text for people, and metrics as {name: number}."""
+    """A check that passed: a text for people, and what it measured, by name."""
 
     text: str
-    metrics: dict[str, float] = field(default_factory=dict)
+    figures: dict[str, Figure] = field(default_factory=dict)
 
 
 def check_ledger(path: str) -> None:
@@ -66,9 +67,10 @@ def check_ledger(path: str) -> None:
 
 def integrity(broker: Candidate) -> Result:
     """Scenario 1: blocks wait in the queue, and are delivered unaltered."""
+    offers.need(broker, offers.CONFIRMS)
     count = broker.message_budget(20, 0.02)
     path = f'{broker.folder}/integrity'
-    flags = ('--queue', broker.name('blocks'), '--ledger', path)
+    flags = ('--queue', broker.queue('blocks'), '--ledger', path)
     broker.run('producer.py', '--count', count, *flags)
     broker.run('validate.py', '--idle', IDLE_S, *flags)
     check_ledger(path)
@@ -77,9 +79,10 @@ def integrity(broker: Candidate) -> Result:
 
 def many_to_many(broker: Candidate) -> Result:
     """Scenario 1 with 2 producers and 2 validators at once, on one queue."""
+    offers.need(broker, offers.CONFIRMS)
     count = broker.message_budget(20, 0.02)
     path = f'{broker.folder}/many'
-    queue = broker.name('many')
+    queue = broker.queue('many')
     flags = ('--queue', queue, '--ledger', path)
     validators = [broker.ready('validate.py', '--prefetch', 5, *flags) for _ in range(2)]
     producers = [broker.start('producer.py', '--count', count, *flags) for _ in range(2)]
@@ -90,13 +93,20 @@ def many_to_many(broker: Candidate) -> Result:
     return Result(f'2 x 2, {2 * count} blocks')
 
 
+def order(broker: Candidate) -> Result:
+    """Scenario 2: what is published over one channel comes in order over another one."""
+    offers.need(broker, offers.CONFIRMS)
+    return Result(ordering.tried(broker))
+
+
 def non_ascii(broker: Candidate) -> Result:
     """Scenario 2: every byte of a text that is not ASCII, in two encodings."""
+    offers.need(broker, offers.CONFIRMS)
     count = broker.message_budget(1000, 0.02)
     encodings = performance.ENCODINGS
     for encoding in encodings:
         path = f'{broker.folder}/{encoding}'
-        flags = ('--queue', broker.name(encoding), '--ledger', path)
+        flags = ('--queue', broker.queue(encoding), '--ledger', path)
         broker.run(
             'perf_producer.py',
             *('--encoding', encoding),
@@ -109,56 +119,12 @@ def non_ascii(broker: Candidate) -> Result:
     return Result(f'{len(encodings)} x {count:,} texts, {names}')
 
 
-def flow(
-    broker: Candidate, queue: str, *pace: object, warm_up_s: int = 0
-) -> tuple[Summary, Summary]:
-    """Let persistent messages flow from a producer to a consumer.
-
-    Returns their summaries. Raises Failed unless all confirmed messages were
-    delivered.
-    """
-    flags = ('--queue', queue)
-    consumer = broker.ready('perf_consumer.py', '--warm-up', warm_up_s, *flags)
-    producer = broker.run('perf_producer.py', '--persistent', *pace, *flags)
-    ends = broker.drain(queue, [consumer], 'perf_consumer.py', *flags)
-    delivered = sum(end['delivered'] for end in ends)
-    confirmed = producer['confirmed']
-    if delivered != confirmed:
-        raise Failed(f'{confirmed:,} confirmed, but {delivered:,} delivered')
-    return producer, max(ends, key=lambda end: end['delivered'])
-
-
-def throughput(broker: Candidate) -> Result:
-    """Scenario 2: as fast as one producer and one consumer can."""
-    count = broker.message_budget(100_000, 0.4)
-    pace = ('--count', count, '--duration', 10)
-    producer, consumer = flow(broker, broker.name('fast'), *pace)
-    rate = min(producer['confirmed_per_s'], consumer['delivered_per_s'])
-    text = f'{rate:,.0f} msg/s, persistent, confirmed'
-    return Result(text, {'msg/s': rate})
-
-
-def latency(broker: Candidate) -> Result:
-    """Scenario 2: from the time a message is due until it is checked.
-
-    At a fixed rate; the first fifth, in whole seconds, is left out.
-    """
-    count = broker.message_budget(2500, 0.1)
-    pace = ('--count', count, '--rate', LATENCY_RATE)
-    warm_up_s = count // LATENCY_RATE // 5
-    queue = broker.name('paced')
-    _, consumer = flow(broker, queue, *pace, warm_up_s=warm_up_s)
-    median = consumer['latency_us']['median'] / 1000
-    p99 = consumer['latency_us']['p99'] / 1000
-    text = f'p50 {median:.2f} ms, p99 {p99:.2f} ms at {LATENCY_RATE} msg/s'
-    return Result(text, {'p50, ms': median, 'p99, ms': p99})
-
-
 def fanout(broker: Candidate) -> Result:
     """Scenario 3: each queue gets every message, and none after its TTL."""
+    offers.need(broker, offers.CONFIRMS, offers.TIME_TO_LIVE, offers.DEAD_LETTERS)
     count = broker.message_budget(10, 0.01)
-    flags = ('--exchange', broker.name('fanout'))
-    queues = [broker.name(suffix) for suffix in ('anna', 'bert')]
+    flags = ('--exchange', broker.exchange('fanout'))
+    queues = [broker.queue(suffix) for suffix in ('anna', 'bert')]
     fanout_in_time(broker, queues, count, flags)
     expiring = 5
     broker.run(
@@ -203,9 +169,10 @@ def fanout_in_time(
 
 def acknowledge(broker: Candidate) -> Result:
     """Scenario 4: rejected and unacked messages are redelivered, acked ones not."""
+    offers.need(broker, offers.CONFIRMS)
     count = broker.message_budget(50, 0.05)
     path = f'{broker.folder}/ack'
-    flags = ('--queue', broker.name('ack'), '--ledger', path)
+    flags = ('--queue', broker.queue('ack'), '--ledger', path)
     idle = ('--idle', IDLE_S)
     broker.run('ack_producer.py', '--count', count, '--rate', 1000, *flags)
     first = broker.run('ack_consumer.py', '--seed', 17, *idle, *flags)
@@ -224,8 +191,9 @@ def acknowledge(broker: Candidate) -> Result:
 
 def priority(broker: Candidate) -> Result:
     """Scenario 4: a queue delivers the highest priority first."""
+    offers.need(broker, offers.CONFIRMS, offers.PRIORITIES)
     count = broker.message_budget(30, 0.03)
-    flags = ('--queue', broker.name('priority'))
+    flags = ('--queue', broker.queue('priority'))
     producer = broker.start(
         'ack_producer.py',
         *('--count', count),
@@ -251,7 +219,7 @@ def priorities(ended: Script) -> list[str]:
 def rpc(broker: Candidate) -> Result:
     """Scenario 5: is X prime?"""
     count = broker.message_budget(200, 0.05)
-    flags = ('--queue', broker.name('rpc'))
+    flags = ('--queue', broker.queue('rpc'))
     server = broker.ready('rpc_server.py', *flags)
     client = broker.run('rpc_client.py', '--verify', '--count', count, *flags)
     broker.end(server, number=signal.SIGTERM)
@@ -259,15 +227,17 @@ def rpc(broker: Candidate) -> Result:
     if answered != count:
         raise Failed(f'{answered} of {count} questions answered')
     median = client['latency_us']['median'] / 1000
-    text = f'{count} right answers, median {median:.2f} ms'
-    return Result(text, {'median, ms': median})
+    figure = Figure('from a question to its answer', 'ms', LESS, [median])
+    text = f'{count} right answers, median {figure.text()}, less is better'
+    return Result(text, {'median': figure})
 
 
 def reconnect(broker: Candidate) -> Result:
     """Scenario 6: connections are reset on our side; no message is missing."""
+    offers.need(broker, offers.CONFIRMS)
     count = broker.message_budget(600, 0.1)
     path = f'{broker.folder}/cut'
-    queue = broker.name('cut')
+    queue = broker.queue('cut')
     flags = ('--queue', queue, '--ledger', path)
     url = proxied_url(broker.endpoint, broker.url)
     with in_front_of(url) as proxy:
@@ -290,8 +260,9 @@ def reconnect(broker: Candidate) -> Result:
     if len(outages) < 2:
         raise Failed('a script did not notice that its connection was reset')
     longest = max(outages)
-    text = f'back after {longest:.1f} s, {count} messages, none missing'
-    return Result(text, {'back after, s': longest})
+    text = f'back after {longest:.1f} s (less is better), {count} messages, none missing'
+    figure = Figure('from a reset to the new connection', 's', LESS, [longest])
+    return Result(text, {'outage': figure})
 
 
 def wait_until_back(running: Script) -> None:
@@ -326,10 +297,11 @@ def proxied_url(endpoint: pika.ConnectionParameters, url: str) -> str:
 
 def unread(broker: Candidate) -> Result:
     """Scenario 7: monitor.py names exactly the messages that expired unread."""
+    offers.need(broker, offers.CONFIRMS, offers.TIME_TO_LIVE, offers.DEAD_LETTERS)
     count = 5
     path = f'{broker.folder}/unread'
     history = f'{broker.folder}/history'
-    queue = broker.name('unread')
+    queue = broker.queue('unread')
     broker.run(
         'perf_producer.py',
         *('--count', count),
@@ -340,7 +312,7 @@ def unread(broker: Candidate) -> Result:
     monitor = broker.ready('monitor.py', '--history', history)
     db = database.open_for_reading(history)
     wait_until(
-        lambda: len(expired_ids(db, queue)) >= count,
+        lambda: monitor.has_ended() or len(expired_ids(db, queue)) >= count,
         f'monitor.py did not name {count} messages',
     )
     broker.end(monitor, number=signal.SIGTERM)
@@ -359,8 +331,9 @@ def expired_ids(db: sqlite3.Connection, queue: str) -> list[str]:
 
 def invalid_messages(broker: Candidate) -> Result:
     """Bad input: rejected messages are kept, unaltered, with the reason."""
+    offers.need(broker, offers.CONFIRMS, offers.DEAD_LETTERS)
     count = 5
-    queue = broker.name('strange')
+    queue = broker.queue('strange')
     flags = ('--queue', queue)
     broker.run('perf_producer.py', '--count', count, *flags)
     broker.run('validate.py', '--idle', IDLE_S, *flags, expected=(1,))
@@ -370,7 +343,11 @@ def invalid_messages(broker: Candidate) -> Result:
         raise Failed(
             'rejected messages were dead-lettered altered, or without their queue and reason'
         )
-    return Result(f'{count} rejected, kept with reason')
+    forged = offers.forged_death(broker)
+    text = f'{count} rejected, kept with reason'
+    if forged != offers.DEAD_LETTERED:
+        text += f'; one with a forged x-death {forged}'
+    return Result(text)
 
 
 def limits(broker: Candidate) -> Result:
@@ -378,12 +355,14 @@ def limits(broker: Candidate) -> Result:
     facts = broker.facts
     facts.update(negotiated(broker))
     facts['durable classic queue'] = attempt(broker, 'classic')
-    facts['quorum queue'] = attempt(broker, 'quorum', queue_type='quorum')
+    facts['quorum queue'] = quorum_queue(broker)
     facts['stream'] = attempt(broker, 'stream', queue_type='stream')
     facts['shared queue that is not durable'] = attempt(broker, 'transient', durable=False)
     if facts['quorum queue'] == 'allowed':
         fact = f'message returned {REQUEUES} times to a quorum queue'
-        facts[fact] = requeue_repeatedly(broker, broker.name('quorum'))
+        facts[fact] = requeue_repeatedly(broker, broker.queue('quorum'))
+    may_declare = facts['durable classic queue'] == 'allowed'
+    facts.update(differences.found(broker, may_declare))
     fact = f'message of {LARGE_BYTES >> 20} MiB'
     facts[fact] = 'not tried (--budget)'
     if broker.budget >= DEFAULT_BUDGET:
@@ -433,24 +412,34 @@ def attempt(
 
     Returns 'allowed', or 'refused' with the reason.
     """
-    queue = broker.name(suffix)
-    arguments: dict[str, Any] = {'x-queue-type': queue_type}
+    queue = broker.queue(suffix)
+    arguments: dict[str, Any] = {}
+    if queue_type != 'classic':  # which needs no argument
+        arguments['x-queue-type'] = queue_type
     if body:
         broker.published += 1
     with broker.channel() as channel:
         try:
             channel.queue_declare(queue=queue, durable=durable, arguments=arguments)
             if body:
-                channel.confirm_delivery()
                 channel.basic_publish(exchange='', routing_key=queue, body=body)
+                message_count(channel, queue)  # answered after that, also without confirms
         except (ChannelClosedByBroker, ConnectionClosedByBroker) as error:
             login = broker.endpoint.credentials
             forced = error.reply_code == CONNECTION_FORCED
             if forced or errors.token_expired(error, login):
                 raise
-            reason = error.reply_text.partition('\n')[0]
-            return f'refused ({reason})'
+            return f'refused ({offers.refusal(error)})'
     return 'allowed'
+
+
+def quorum_queue(broker: Candidate) -> str:
+    """Return whether there are quorum queues: they are durable, and refuse to be anything else."""
+    fact = attempt(broker, 'quorum', queue_type='quorum')
+    other = attempt(broker, 'quorum.transient', durable=False, queue_type='quorum')
+    if fact == other == 'allowed':
+        return 'an ordinary queue under that name'
+    return fact
 
 
 def requeue_repeatedly(broker: Candidate, queue: str) -> str:
@@ -458,7 +447,6 @@ def requeue_repeatedly(broker: Candidate, queue: str) -> str:
     broker.published += 1
     persistent = pika.BasicProperties(delivery_mode=2)
     with broker.channel() as channel:
-        channel.confirm_delivery()
         channel.basic_publish(exchange='', routing_key=queue, body=b'', properties=persistent)
         deliveries = channel.consume(queue=queue, inactivity_timeout=IDLE_S)
         for requeued, (method, _, _) in enumerate(deliveries):
@@ -471,12 +459,11 @@ def requeue_repeatedly(broker: Candidate, queue: str) -> str:
 
 
 Check = Callable[[Candidate], Result]
-CHECKS: dict[str, Check] = {  # in the order of the table
+CHECKS: dict[str, Check] = {
     'integrity': integrity,
     'm x n': many_to_many,
+    'order': order,
     'non-ASCII': non_ascii,
-    'throughput': throughput,
-    'latency': latency,
     'fanout, TTL': fanout,
     'ack/reject/lose': acknowledge,
     'priority': priority,
@@ -485,4 +472,20 @@ CHECKS: dict[str, Check] = {  # in the order of the table
     'unread': unread,
     'dead letters': invalid_messages,
     'limits met': limits,
+}
+MEANINGS = {  # of these checks and those of measured.py, in the order of the table
+    'integrity': 'blocks that waited in a queue are delivered once, unaltered and in order',
+    'm x n': '2 producers and 2 validators at once on one queue: nothing is lost or repeated',
+    'order': 'messages of one channel come in order to one consumer, and to each of several',
+    'non-ASCII': 'texts in UTF-8 and UTF-16 are delivered as they are, byte for byte',
+    'throughput': 'how many persistent messages a second are confirmed and delivered',
+    'latency': 'how long it takes from when a message is due until it is delivered',
+    'fanout, TTL': 'each queue gets every message; none is delivered after its time to live',
+    'ack/reject/lose': 'what was rejected or lost is redelivered, what was acked is not',
+    'priority': 'the highest priority is delivered first',
+    'RPC': 'questions get the right answers, over a queue of the client alone',
+    'reconnect': 'scripts come back after their connections are reset; no message is missing',
+    'unread': 'each message that expired unread is found, and named',
+    'dead letters': 'rejected messages are kept unaltered, with the reason',
+    'limits met': 'what the broker allows at most; a durable queue is allowed',
 }

@@ -9,19 +9,24 @@ from pathlib import Path
 from types import SimpleNamespace
 from urllib.parse import quote
 
+import junitparser
 import pika
 import pytest
+from support import small_broker
 from support.documents import normal, steps_of
 from support.processes import Running, wait_until
 from support.queues import manage
 
 from siamese import ROOT
-from siamese.testbed import rabbitmq
+from siamese.testbed import measured, rabbitmq
+from siamese.testbed.conclusion import conclusion
 from siamese.testbed.proxy import in_front_of
 
 RABBITMQ4 = ROOT / '.rabbitmq4'  # made by make rabbitmq4
 STRICT = 'deprecated_features.permit.transient_nonexcl_queues = false\n'
 BUDGET = 500
+ROUNDS = ('--rounds', measured.FEWEST_ROUNDS)
+FOR_FIGURES = 5000  # messages; with fewer a round is too short to tell a rate
 # Facts about a broker.
 LARGE = 'message of 20 MiB'
 SHARED = 'shared queue that is not durable'
@@ -30,7 +35,7 @@ UNREACHABLE = re.compile('broker unreachable at')
 
 @pytest.fixture(scope='module')
 def other():
-    """A second broker: RabbitMQ 4.x, as strict as 4.3, if this machine has it."""
+    """A second broker: RabbitMQ 4.x that permits nothing deprecated, if this machine has it."""
     with pytest.MonkeyPatch.context() as patch:
         if 'RABBITMQ_HOME' in os.environ:
             patch.delenv('RABBITMQ_HOME')
@@ -104,7 +109,7 @@ def rows(table):
     found = {}
     label = ''
     for line in table.splitlines():
-        if line.startswith(('differences', 'RabbitMQ')):
+        if line.startswith(('differences', 'compared', 'RabbitMQ')):
             break
         label = line[:17].strip() or label
         cells = found.setdefault(label, ['', ''])
@@ -121,16 +126,22 @@ def test_two_brokers_side_by_side(compare, tmp_path, broker, url, other):
             channel.queue_declare(queue, durable=True)
             channel.basic_publish('', queue, b'of another user')
     page = tmp_path / 'page.html'
-    done = result(compare(url, other.url, '--budget', BUDGET, '--html', page), tmp_path)
+    flags = ('--budget', FOR_FIGURES, *ROUNDS, '--html', page)
+    done = result(compare(url, other.url, *flags), tmp_path)
     assert done.status == 0, done.err
     for column, name in zip(done.json['brokers'], ('integrity', 'reconnect')):
         assert set(verdicts(column).values()) == {'pass'} and name in column['checks'], column
-        assert column['checks']['throughput']['metrics']['msg/s'] > 0
-        assert column['messages'] <= BUDGET
+        rate = column['checks']['throughput']['figures']['rate']
+        assert 0 < rate['low'] <= rate['median'] <= rate['high']
+        assert (len(rate['rounds']), rate['better']) == (measured.FEWEST_ROUNDS, 'more')
+        assert column['messages'] <= FOR_FIGURES
     versions = [column['broker'] for column in done.json['brokers']]
     assert all(re.fullmatch(r'RabbitMQ \d+\.\d+\.\d+', version) for version in versions)
-    ((_, sample),) = steps_of(ROOT / 'docs/compare.md')
-    assert rows(done.out) == rows(sample)
+    ((_, sample),) = steps_of(ROOT / 'docs/explanation/compare.md')
+    shown = rows(done.out)
+    if versions != sorted(versions):  # the sample has the older one first
+        shown = {label: cells[::-1] for label, cells in shown.items()}
+    assert shown == rows(sample)
     strict = STRICT in rabbitmq.CONF
     expected = 'allowed'
     if strict:
@@ -140,10 +151,16 @@ def test_two_brokers_side_by_side(compare, tmp_path, broker, url, other):
         texts = done.json['differences']['message returned 25 times to a quorum queue']
         assert texts[0] != texts[1]
         assert 'differences, all of them legal:' in done.out
-        shown = re.findall(r'^  (\S[^:]*): ', sample, re.MULTILINE)
-        assert {*done.json['differences'], LARGE} == {*shown, *[SHARED] * strict}
+        legal, _, _ = sample.partition('compared, ')
+        shown = re.findall(r'^  (\S[^:]*): ', legal, re.MULTILINE)
+        found = {*done.json['differences'], LARGE}
+        expected = {*shown, *[SHARED] * strict}
+        assert expected <= found
+        if all(version in sample for version in versions):
+            assert found == expected
     published = json.loads(manage(other, 'GET', 'overview'))['message_stats']['publish']
-    assert BUDGET / 2 < published <= BUDGET
+    assert FOR_FIGURES / 2 < published <= FOR_FIGURES
+    assert_compared(done)
     nothing_left(broker, url)
     nothing_left(other, other.url)
     with pika.BlockingConnection(pika.URLParameters(url)) as connection:
@@ -154,10 +171,25 @@ def test_two_brokers_side_by_side(compare, tmp_path, broker, url, other):
     assert_self_contained(page, done)
 
 
+def assert_compared(done):
+    """Each figure of the rounds is compared, and the machine and the run are told."""
+    compared = done.json['comparisons']
+    assert [each['figure'] for each in compared] == ['rate', 'p50', 'p99']
+    for each in compared:
+        assert each['verdict'] == 'not known' and each['ratio'] > 0
+        assert f'{measured.FEWEST_ROUNDS} rounds cannot tell' in each['text']
+        assert each['text'] in done.out
+    assert done.json['load']['text'] in done.out
+    assert 0 <= done.json['load']['during'] <= 1
+    assert done.json['settings']['rounds'] == measured.FEWEST_ROUNDS
+    assert done.json['command'].startswith('./compare.py amqp://127.0.0.1:')
+
+
 def assert_self_contained(page: Path, done):
     html = page.read_text()
-    assert not re.search(r'//|src=|href=|<link|<script|url\(|@import', html)
+    assert not re.search(r'https?://|src=|href=|<link|<script|url\(|@import', html)
     assert html.count('<svg') == html.count('</svg>') == 5 and html.count('<rect') == 10
+    assert conclusion(done.json) in html
     for text in *done.json['brokers'][0]['checks'], done.json['brokers'][1]['address'], 'pass':
         assert text in html
 
@@ -168,7 +200,7 @@ def test_a_user_without_permission_to_declare_is_told_so(compare, tmp_path, brok
     broker.ctl('add_user', user, 'secret')
     broker.ctl('set_permissions', '-p', vhost, user, '^$', '.*', '.*')
     url_of_user = url.replace('guest:guest', f'{user}:secret')
-    done = result(compare(url_of_user, '--budget', BUDGET), tmp_path)
+    done = result(compare(url_of_user, '--budget', BUDGET, *ROUNDS), tmp_path)
     broker.ctl('delete_user', user)
     (column,) = done.json['brokers']
     assert set(verdicts(column).values()) == {'not possible'} and done.status == 3, done.out
@@ -186,24 +218,38 @@ def test_a_limit_of_the_plan_is_not_a_failure(compare, tmp_path, broker, url, ch
 
 
 def test_a_broker_that_disappears_midway_is_not_known(compare, tmp_path, other):
-    running = compare(
-        other.url, '--budget', BUDGET, '--only', 'integrity', '--only', 'latency', '--only', 'RPC'
-    )
+    running = compare(other.url, '--budget', BUDGET, *only('integrity', 'non-ASCII', 'RPC'))
     running.wait_for('integrity: pass')
-    wait_until(lambda: b'siamese.compare' in manage(other, 'GET', 'queues'))
+    wait_until(lambda: b'.utf-8' in manage(other, 'GET', 'queues'))
     other.kill()
-    running.wait_for('latency: not known')
+    running.wait_for('non-ASCII: not known')
     other.start()
     done = result(running, tmp_path)
     assert verdicts(done.json['brokers'][0]) == {
         'integrity': 'pass',
-        'latency': 'not known',
+        'non-ASCII': 'not known',
         'RPC': 'not known',
     }
     assert done.status == 3 and UNREACHABLE.search(done.out)
     wait_until(lambda: manage(other, 'GET', 'queues'))
     # The broker may take longer to come back than compare.py waits for it.
     nothing_left(other, other.url, but=done.json['brokers'][0]['left'])
+
+
+def test_a_broker_that_disappears_in_the_rounds_does_not_stop_the_other(
+    compare, tmp_path, broker, url
+):
+    with in_front_of(url) as proxy:
+        flags = ('--budget', BUDGET, *ROUNDS, *only('throughput', 'RPC'))
+        running = compare(url, proxy.url, *flags)
+        wait_until(lambda: proxy.accepted > 8)  # so the first round is over
+        proxy.refuse()
+        proxy.cut()
+        done = result(running, tmp_path)
+    one, other = map(verdicts, done.json['brokers'])
+    assert set(one.values()) == {'pass'} and set(other.values()) == {'not known'}
+    assert re.search(r'in round \d of 5: ', done.json['brokers'][1]['checks']['throughput']['text'])
+    assert done.status == 3
 
 
 def test_a_broker_that_corrupts_fails_the_checks_that_see_it(compare, tmp_path, broker, url):
@@ -319,6 +365,48 @@ def test_nothing_is_left_after_a_signal(compare, tmp_path, broker, url, number):
     nothing_left(broker, url)
 
 
+def test_a_second_signal_in_the_rounds_still_prints_the_table(compare, tmp_path, broker, url):
+    running = compare(url, *only('throughput', 'RPC'))
+    wait_until(lambda: b'siamese.compare' in manage(broker, 'GET', f'queues/{vhost_of(url)}'))
+    running.send(signal.SIGINT)
+    running.send(signal.SIGINT)
+    done = result(running, tmp_path)
+    assert done.status in (3, 130), done.err  # the first may have ended it before the second came
+    assert set(verdicts(done.json['brokers'][0]).values()) == {'not known'}
+    nothing_left(broker, url)
+
+
+def test_junit_has_a_suite_for_each_broker(compare, tmp_path, broker, url):
+    """What is not possible is skipped, what nothing is known of is an error."""
+    (port,) = rabbitmq.free_ports(1)
+    path = tmp_path / 'junit.xml'
+    gone = f'amqp://guest:guest@127.0.0.1:{port}'
+    with small_broker.running(prioritizes=False) as small:
+        flags = (*only('priority', 'RPC'), '--junit', path)
+        done = result(compare(small.url, gone, *flags), tmp_path)
+    assert done.status == 3
+    assert 'guest:' not in path.read_text()
+    first, second = junitparser.JUnitXml.fromfile(str(path))
+    assert first.name.startswith('small broker 1.0 at 127.0.0.1:')
+    assert (first.tests, first.skipped, first.failures, first.errors) == (2, 1, 0, 0)
+    assert (second.tests, second.errors) == (2, 2)
+    texts = {case.name: case.result[0].message for case in second}
+    assert all(UNREACHABLE.search(text) for text in texts.values()) and len(texts) == 2
+
+
+@pytest.mark.parametrize(
+    'argv, error',
+    [
+        (['--rounds', '4'], '--rounds'),
+        (['--rounds', '60', '--budget', '500'], '--rounds 60 takes a --budget of 600 messages'),
+        (['--junit', '/nowhere/x.xml'], '/nowhere/x.xml'),
+    ],
+)
+def test_wrong_flags_are_said_in_one_line(argv, error):
+    done = Running('compare.py', *argv).end()
+    assert done.status == 2 and done.err.count('\n') == 1 and error in done.err
+
+
 def test_an_unreachable_broker_is_not_known(compare, tmp_path):
     (port,) = rabbitmq.free_ports(1)
     done = result(compare(f'amqp://guest:guest@127.0.0.1:{port}', '--only', 'RPC'), tmp_path)
@@ -330,3 +418,186 @@ def test_a_bad_url_is_reported_in_one_line():
         'compare.py', 'amqp://guest:guest@localhost', 'http://guest:guest@localhost'
     ).end()
     assert done.status == 2 and done.err.count('\n') == 1 and 'guest' not in done.err
+
+
+# ---- what a broker does not offer, and what it offers and does not do
+
+
+NOT_OFFERED = {
+    'rabbitmq': {},
+    'qpid': {
+        'fanout, TTL': 'no time to live: expiration 60000 is taken for a time',
+        'priority': 'no priorities: refused',
+        'dead letters': 'no dead letters: refused',
+    },
+}
+
+
+@pytest.mark.any_broker
+def test_what_a_broker_does_not_offer_is_not_possible(compare, tmp_path, broker, product):
+    names = ('integrity', 'fanout, TTL', 'priority', 'dead letters', 'limits met')
+    done = result(compare(broker.url, *only(*names)), tmp_path)
+    (column,) = done.json['brokers']
+    not_offered = NOT_OFFERED[product]
+    assert verdicts(column) == {
+        name: 'not possible' if name in not_offered else 'pass' for name in names
+    }
+    for name, text in not_offered.items():
+        assert column['checks'][name]['text'].startswith(text)
+    assert (done.status, column['left']) == (0, [])
+
+
+@pytest.mark.pair
+def test_what_a_forged_header_does_to_dead_lettering_is_told(broker, compare, tmp_path):
+    done = result(compare(broker.url, *only('dead letters')), tmp_path)
+    (column,) = done.json['brokers']
+    crashes = column['broker'].startswith('RabbitMQ 3.')
+    told = 'with a forged x-death crashes the queue' in column['checks']['dead letters']['text']
+    assert told == crashes and done.status == 0
+    nothing_left(broker, broker.url)
+
+
+def only(*names):
+    """Return the flags for these checks."""
+    return [flag for name in names for flag in ('--only', name)]
+
+
+def compared(compare, tmp_path, *names, **manners):
+    """Compare a broker with these manners; return the column, and how it ended."""
+    with small_broker.running(**manners) as broker:
+        done = result(compare(broker.url, *only(*names)), tmp_path)
+    (column,) = done.json['brokers']
+    return column, done
+
+
+def test_what_is_ignored_is_not_possible(compare, tmp_path):
+    manners = {'expires': False, 'prioritizes': False, 'dead_letters': False}
+    names = ('unread', 'priority', 'dead letters', 'fanout, TTL', 'RPC')
+    column, done = compared(compare, tmp_path, *names, **manners)
+    texts = {name: cell['text'] for name, cell in column['checks'].items()}
+    assert texts.pop('RPC').startswith('200 right answers')
+    assert texts == {
+        'fanout, TTL': 'no time to live: expiration has no effect',
+        'unread': 'no time to live: expiration has no effect',
+        'priority': 'no priorities: x-max-priority has no effect',
+        'dead letters': 'no dead letters: x-dead-letter-exchange has no effect',
+    }
+    assert done.status == 0
+
+
+def test_a_message_that_overtakes_fails_the_check_and_is_named(compare, tmp_path):
+    column, done = compared(compare, tmp_path, 'order', overtakes=True)
+    cell = column['checks']['order']
+    assert cell['verdict'] == 'FAIL' and re.search(r'message \d+ came after \d+', cell['text'])
+    assert done.status == 1
+
+
+def test_confirms_that_are_lost_fail_the_check_with_their_number(compare, tmp_path):
+    column, done = compared(compare, tmp_path, 'non-ASCII', loses_confirm_every=700)
+    cell = column['checks']['non-ASCII']
+    assert cell['verdict'] == 'FAIL' and '1 message not confirmed' in cell['text']
+    assert done.status == 1
+
+
+def test_a_broker_that_leaves_requests_unanswered_does_not_hold_up_the_table(compare, tmp_path):
+    """Each check and the clean-up end by themselves, and the next check has a new connection."""
+    silent = {'never_answers': ('Confirm.Select', 'Exchange.Delete')}
+    column, done = compared(compare, tmp_path, 'integrity', 'dead letters', 'RPC', **silent)
+    words = 'confirms are advertised, but confirm.select is not answered within 10 s'
+    assert {name: (cell['verdict'], cell['text']) for name, cell in column['checks'].items()} == {
+        'integrity': ('FAIL', words),
+        'dead letters': ('FAIL', words),
+        'RPC': ('pass', column['checks']['RPC']['text']),
+    }
+    assert done.status == 1 and 'small broker 1.0' in done.out
+    assert [name.rpartition('.')[2] for name in column['left']] == ['dlx']
+    assert f'./cleanup.py --delete {column["left"][0]}' in done.err
+
+
+def test_a_request_without_an_answer_is_a_fault_of_a_broker_that_is_there(compare, tmp_path):
+    silent = {'never_answers': ('Basic.Get',)}
+    column, done = compared(compare, tmp_path, 'dead letters', 'RPC', **silent)
+    assert verdicts(column) == {'dead letters': 'FAIL', 'RPC': 'pass'} and done.status == 1
+    assert 'no answer for 10 s' in column['checks']['dead letters']['text']
+
+
+@pytest.fixture
+def other_process():
+    """A small broker in a process of its own, which can be frozen."""
+    running = Running('tests/support/small_broker.py')
+    yield running
+    running.process.kill()
+    running.end()
+
+
+def test_a_frozen_broker_does_not_hold_up_signals(compare, tmp_path, other_process):
+    """The first one ends the check, the second one the clean-up, and the table is printed."""
+    url = wait_until(lambda: ''.join(other_process.out).strip(), 'a URL')
+    running = compare(url, *only('RPC', 'limits met'))
+    running.wait_for('RPC: pass')
+    other_process.send(signal.SIGSTOP)
+    running.send(signal.SIGINT)
+    running.wait_for('limits met: not known')
+    running.send(signal.SIGTERM)
+    done = result(running, tmp_path)
+    assert done.status == 130
+    (column,) = done.json['brokers']
+    assert verdicts(column) == {'RPC': 'pass', 'limits met': 'not known'}
+    assert column['left'] and all(name in done.err for name in column['left'])
+
+
+# ---- what versions do differently
+
+
+@pytest.fixture
+def limited(broker, url):
+    """The URL of a user who may use our names only."""
+    user = f'limited{os.getpid()}'
+    pattern = r'^(siamese.*|amq\.default)$'
+    broker.ctl('add_user', user, 'secret')
+    vhost = pika.URLParameters(url).virtual_host
+    broker.ctl('set_permissions', '-p', vhost, user, *3 * [pattern])
+    yield url.replace('guest:guest', f'{user}:secret')
+    broker.ctl('delete_user', user)
+
+
+def refusal(url, use):
+    """Return the code with which a broker refuses something; None if it does not."""
+    with pika.BlockingConnection(pika.URLParameters(url)) as connection:
+        try:
+            use(connection.channel())
+        except pika.exceptions.ChannelClosedByBroker as error:
+            return error.reply_code
+    return None
+
+
+@pytest.mark.pair
+def test_what_versions_do_differently_is_seen(compare, tmp_path, limited):
+    """Looks, consumer timeouts and prefetch: what compare.py says is what plain pika meets."""
+    done = result(compare(limited, *only('limits met'), '--budget', BUDGET), tmp_path)
+    (column,) = done.json['brokers']
+    facts = column['facts']
+    assert (done.status, column['left']) == (0, []), done.err
+    code = refusal(limited, lambda channel: channel.queue_declare('foreign', passive=True))
+    look = facts['look at a queue without any permission for it']
+    assert look == {403: 'refused', 404: 'allowed'}[code]
+    timeout = {'x-consumer-timeout': 60000}
+    code = refusal(
+        limited,
+        lambda channel: channel.queue_declare('siamese.timeout', durable=True, arguments=timeout),
+    )
+    has_timeout = code is None
+    fact = facts['consumer timeout, classic queue']
+    assert fact.startswith('not known' if has_timeout else 'none'), fact
+    # Where it is a property of quorum queues, it is kept to the second.
+    fact = facts['consumer timeout, quorum queue']
+    assert fact.startswith('not known' if has_timeout else 'the consumer is cancelled'), fact
+    meaning = 'for all its consumers together' if has_timeout else 'for each of its consumers'
+    assert facts['prefetch of a channel (global)'] == meaning
+
+
+def test_what_an_administrator_cannot_see_is_not_known(compare, tmp_path, url):
+    done = result(compare(url, *only('limits met'), '--budget', BUDGET), tmp_path)
+    (column,) = done.json['brokers']
+    look = column['facts']['look at a queue without any permission for it']
+    assert look == 'not known: this login has the permission configure for any name'
