@@ -7,9 +7,10 @@ nodes on loopback, quorum queues), whose nodes are killed, stopped, frozen and
 isolated too. With --url they work on your broker, and only clients suffer: a proxy
 in between (not with amqps://) cuts, holds or refuses their connections, and they are
 killed and started again. A fault is over when a message of each producer that was
-published after it has been delivered and checked. At the end the queues are drained
-and removed, and audit.py judges the ledger. The same --seed injects the same faults
-in the same order.
+published after it has been delivered and checked. The audit follows the ledger, and
+tells what is corrupt, duplicated or out of order once that is proven; --stop-on-fault
+ends the run then. At the end the queues are drained and removed: only then it is known
+what is lost. The same --seed injects the same faults in the same order.
 
     $ ./soak.py --minutes 0.4 --seed 7
     seed 7, 24 s of faults on its own cluster
@@ -36,6 +37,7 @@ failed or messages that no longer got through, 2 usage, 3 no RabbitMQ, no broker
 
 Examples:
     ./soak.py --minutes 30
+    ./soak.py --minutes 600 --stop-on-fault
     ./soak.py --url amqp://user:password@host/vhost --queue-type classic
 """
 
@@ -57,20 +59,24 @@ import statistics
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import common
-from siamese import absent, flags, ledger, script, start, verdict
+from siamese import absent, flags, script, start, verdict
+from siamese.evidence import Evidence
 from siamese.messaging import blocking
+from siamese.monitoring.verdicts import store_verdict
 from siamese.testbed import faults
 from siamese.testbed.guard import NoFolder
 from siamese.testbed.product import DidNotStart, NotInstalled
 from siamese.testbed.workload import (
     Workload,
     at_work,
+    ended_early,
     ledger_in,
     wait_until_flowing,
 )
+from siamese.watching import Watch
 
 LINE = '{at:6.0f} s  {fault:24}  flowing again after {took:.1f} s'
 ROW = '{:24} {:>5}  {:>6}  {:>6}'
@@ -99,33 +105,45 @@ class Injected(NamedTuple):
     took_s: float
 
 
-def soak(args: argparse.Namespace, folder: str) -> list[Injected]:
+class Soaked(NamedTuple):
+    """A run: its faults, what its ledger says, and which consumers say that it is wrong."""
+
+    injected: list[Injected]
+    evidence: Evidence
+    complaining: list[str]
+
+
+def soak(args: argparse.Namespace, folder: str, watch: Watch) -> Soaked:
     """Inject faults for --minutes, then drain the queues."""
-    with at_work(args.broker_url, args.queue_type, folder, args.seed) as workload:
+
+    def why_over() -> str:
+        if args.stop_on_fault and watch.told:
+            return 'a fault is proven'
+        return script.stop_requested()
+
+    watch.start()
+    with at_work(args.broker_url, args.queue_type, folder, args.seed, why_over) as workload:
         injected = list(inject(args, workload))
-        stopped = script.stop_requested()
-        if stopped:
-            logging.info(
-                '%s: draining the queues; a second signal stops immediately',
-                stopped,
-            )
-        workload.drain()
-    return injected
+        why = why_over()
+        if why:
+            logging.info('%s: draining the queues; a second signal stops immediately', why)
+        complaining = workload.drain()
+    return Soaked(injected, watch.finish(), complaining)
 
 
 def inject(args: argparse.Namespace, workload: Workload) -> Iterator[Injected]:
-    """Inject faults until the time is over or a signal comes."""
+    """Inject faults until the time is over, a signal comes, or a fault ends the run."""
     possible = faults.possible(workload)
     with open(workload.ledger) as file:
         wait_until_flowing(workload, file, time.time())
         started = time.monotonic()
         deadline = started + args.minutes * 60
-        while time.monotonic() < deadline and not script.stop_requested():
+        while time.monotonic() < deadline and not workload.why_over():
             fault = workload.random.choice(possible)
             steps = fault(workload)
             next(steps)
             took_s = wait_until_flowing(workload, file, time.time())
-            if not script.stop_requested():
+            if not workload.why_over():
                 one = Injected(faults.name_of(fault), took_s)
                 if not args.quiet:
                     at = time.monotonic() - started
@@ -133,6 +151,22 @@ def inject(args: argparse.Namespace, workload: Workload) -> Iterator[Injected]:
                 yield one
             next(steps, None)
             workload.wait(workload.random.uniform(0, 2))
+
+
+def summary_of(args: argparse.Namespace, soaked: Soaked, watch: Watch) -> dict[str, Any]:
+    """Return what --json writes."""
+    plain = soaked.evidence.plain
+    found = verdict.judge_all(soaked.evidence)
+    judged = verdict.judge(found, plain)
+    numbers = verdict.counts(found, plain)
+    return {
+        'seed': args.seed,
+        'faults': soaked.injected,
+        'proven': [*watch.told],
+        'verdict': judged.text,
+        'exit_status': judged.exit_status,
+        **{kind: numbers[kind] for kind in COUNTED},
+    }
 
 
 def outage_table(injected: Sequence[Injected]) -> Iterator[str]:
@@ -153,20 +187,7 @@ def row(fault: str, times: Sequence[float]) -> str:
 
 
 def add_flags(parser: flags.Parser) -> None:
-    broker = parser.group(flags.BROKER)
-    broker.add_argument(
-        '--url',
-        # Not args.url: flags.parse() takes that one to be given always, beside --name.
-        dest='broker_url',
-        metavar='URL[,URL]',
-        help='your broker (default: its own cluster, whatever AMQP_URL says)',
-    )
-    broker.add_argument(
-        '--queue-type',
-        choices=('classic', 'quorum'),
-        default='quorum',
-        help='type of the queues (default: quorum)',
-    )
+    add_broker_flags(parser)
     scenario = parser.group(flags.SCENARIO)
     scenario.add_argument(
         '--seed',
@@ -183,6 +204,11 @@ def add_flags(parser: flags.Parser) -> None:
         metavar='M',
         help='inject faults for M minutes (default: 10)',
     )
+    limits.add_argument(
+        '--stop-on-fault',
+        action='store_true',
+        help='end when the ledger proves a fault of the broker (default: only tell it)',
+    )
     parser.group(flags.OUTPUT).add_argument(
         '--folder',
         metavar='DIR',
@@ -190,6 +216,24 @@ def add_flags(parser: flags.Parser) -> None:
         '(default: a temporary one, removed if the run is valid)',
     )
     flags.add_output_flags(parser)
+    flags.add_verdict_flag(parser)
+
+
+def add_broker_flags(parser: flags.Parser) -> None:
+    broker = parser.group(flags.BROKER)
+    broker.add_argument(
+        '--url',
+        # Not args.url: flags.parse() takes that one to be given always, beside --name.
+        dest='broker_url',
+        metavar='URL[,URL]',
+        help='your broker (default: its own cluster, whatever AMQP_URL says)',
+    )
+    broker.add_argument(
+        '--queue-type',
+        choices=('classic', 'quorum'),
+        default='quorum',
+        help='type of the queues (default: quorum)',
+    )
 
 
 def parse_args(argv: 'Sequence[str] | None') -> argparse.Namespace:
@@ -204,10 +248,10 @@ def parse_args(argv: 'Sequence[str] | None') -> argparse.Namespace:
     return args
 
 
-def run(args: argparse.Namespace, folder: str) -> list[Injected]:
+def run(args: argparse.Namespace, folder: str, watch: Watch) -> Soaked:
     """Run soak(); name the folder in each failure."""
     try:
-        return soak(args, folder)
+        return soak(args, folder, watch)
     except (NotInstalled, DidNotStart, NoFolder) as error:
         if not args.folder and not os.path.getsize(ledger_in(folder)):
             shutil.rmtree(folder)
@@ -230,30 +274,27 @@ def main(argv: 'Sequence[str] | None' = None) -> int:
     folder = args.folder or tempfile.mkdtemp(prefix='siamese-soak-')
     os.makedirs(folder, exist_ok=True)
     open(ledger_in(folder), 'x').close()
-    where = 'its own cluster'
+    place = where = 'its own cluster'
     if args.broker_url:
         where = 'your broker'
+        place = common.display_address(args.endpoints[0])
     has_lines = args.json != '-'
     if has_lines:
         seconds = f'{args.minutes * 60:g} s'
         print(f'seed {args.seed}, {seconds} of faults on {where}')
-    injected = run(args, folder)
+    watch = Watch([ledger_in(folder)])
+    soaked = run(args, folder, watch)
     if has_lines:
-        print(*outage_table(injected), sep='\n')
-    found = verdict.audit(ledger.read([ledger_in(folder)]))
-    judged = verdict.judge(found)
-    counts = {kind: len(found[kind]) for kind in COUNTED}
-    summary = {
-        'seed': args.seed,
-        'faults': injected,
-        'verdict': judged.text,
-        'exit_status': judged.exit_status,
-        **counts,
-    }
+        print(*outage_table(soaked.injected), sep='\n')
+    summary = summary_of(args, soaked, watch)
+    if soaked.complaining and not summary['exit_status']:
+        failure = ended_early(soaked.complaining[0], 1)
+        raise common.Failure(f'{failure}; see {folder}', 1)
     script.report(args, SUMMARY, summary)
-    if not judged.exit_status and not args.folder:
+    store_verdict(args, summary, place, {'--seed': args.seed})
+    if not summary['exit_status'] and not args.folder:
         shutil.rmtree(folder)
-    return judged.exit_status
+    return summary['exit_status']
 
 
 if __name__ == '__main__':

@@ -12,14 +12,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import IO, NamedTuple
 
 import pika
 
 import common
 from common import Failure
-from siamese import ROOT, script, start
+from siamese import ROOT, start
 from siamese.ledger import Event, singly
 from siamese.messaging import blocking
 from siamese.testbed.guard import Guard, Processes
@@ -32,6 +32,8 @@ FLOW_TIMEOUT_S = 120
 POLL_INTERVAL_S = 0.02
 WAIT_STEP_S = 0.1
 NODES = 3
+# Exit status of a consumer: 1 it found something wrong, 3 there was no message for it.
+OF_CONSUMERS = (0, 1, 3)
 
 
 class Worker(NamedTuple):
@@ -63,7 +65,7 @@ class Workload:
 
     cluster: our own broker, or None. proxies: the ways to its nodes; none with
     TLS. urls: the same as URLs. random: decides over the faults. ledger: the
-    path of the ledger.
+    path of the ledger. why_over: says why the run ends now, or ''.
     """
 
     def __init__(
@@ -74,6 +76,7 @@ class Workload:
         queue_type: str,
         folder: str,
         seed: int,
+        why_over: Callable[[], str],
     ) -> None:
         self.cluster = cluster
         self.proxies = proxies
@@ -85,6 +88,7 @@ class Workload:
         self.ledger = ledger_in(folder)
         self.prefix = f'siamese.soak-{secrets.token_hex(4)}'
         self.random = random.Random(seed)
+        self.why_over = why_over
         self.processes = Processes(Guard('soak'))
         self.running = self.processes.started
 
@@ -127,10 +131,10 @@ class Workload:
         self.processes.kill(name)
 
     def wait(self, seconds: float) -> None:
-        """Wait; a signal ends that early."""
+        """Wait; the end of the run ends that early."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
-            if script.stop_requested():
+            if self.why_over():
                 return
             time.sleep(WAIT_STEP_S)
 
@@ -141,18 +145,22 @@ class Workload:
                 status = process.returncode
                 raise ended_early(name, status)
 
-    def stop(self, names: Iterable[str], expected: Collection[int] = (0,)) -> None:
-        """Let workers finish; raise Failure if one does not, or fails."""
+    def stop(self, names: Iterable[str], expected: Collection[int] = (0,)) -> list[str]:
+        """Let workers finish, as finish() does."""
         for name in names:
             self.running[name].send_signal(signal.SIGINT)
-        self.finish(names, expected)
+        return self.finish(names, expected)
 
     def finish(
         self,
         names: Iterable[str],
         expected: Collection[int] = (0,),
-    ) -> None:
-        """Wait for the end of workers; raise Failure for another exit status."""
+    ) -> list[str]:
+        """Wait for the end of workers; return those whose exit status is 1.
+
+        Raises Failure if one does not end, or with a status that is not expected.
+        """
+        complaining = []
         for name in names:
             try:
                 status = self.running[name].wait(FLOW_TIMEOUT_S)
@@ -161,15 +169,20 @@ class Workload:
                 raise Failure(problem, 1) from None
             if status not in expected:
                 raise ended_early(name, status)
+            if status == 1:
+                complaining.append(name)
+        return complaining
 
-    def drain(self) -> None:
-        """Stop the workers, and take the last messages out of the queues."""
+    def drain(self) -> list[str]:
+        """Stop the workers, and take the last messages out of the queues.
+
+        Returns the consumers that found something wrong: what it is stands in the ledger.
+        """
         self.stop(PRODUCERS)
-        # Exit status 3: there was no message for this consumer.
-        self.stop(CONSUMERS, expected=(0, 3))
+        complaining = self.stop(CONSUMERS, expected=OF_CONSUMERS)
         for name in CONSUMERS:
             self.start(name, '--idle', '5')
-        self.finish(CONSUMERS, expected=(0, 3))
+        return complaining + self.finish(CONSUMERS, expected=OF_CONSUMERS)
 
     def close(self) -> None:
         """Kill all workers."""
@@ -182,10 +195,11 @@ def at_work(
     queue_type: str,
     folder: str,
     seed: int,
+    why_over: Callable[[], str],
 ) -> Iterator[Workload]:
     """Yield a Workload with all workers; at the end nothing is left of it.
 
-    `url`: a broker, or several URLs; None for our own cluster.
+    `url`: a broker, or several URLs; None for our own cluster. `why_over`: see there.
     """
     with contextlib.ExitStack() as stack:
         cluster = None
@@ -197,7 +211,7 @@ def at_work(
         proxies = []
         if all(each.startswith('amqp:') for each in urls):
             proxies = [stack.enter_context(in_front_of(each)) for each in urls]
-        workload = Workload(cluster, urls, proxies, queue_type, folder, seed)
+        workload = Workload(cluster, urls, proxies, queue_type, folder, seed, why_over)
         try:
             for name in NAMES:
                 workload.start(name)
@@ -248,12 +262,12 @@ def wait_until_flowing(
     """Wait until each producer got a message through; return the seconds.
 
     Messages published after `since`, in seconds since 1970, count when they are
-    acknowledged. A signal ends that early. Raises Failure.
+    acknowledged. The end of the run ends that early. Raises Failure.
     """
     waiting = set(PRODUCERS)
     producer_of: dict[str, str] = {}  # by message id
     last = since
-    while waiting and not script.stop_requested():
+    while waiting and not workload.why_over():
         for event in new_events(ledger):
             message_id: str = event.get('id', '')
             if event['event'] == 'attempted' and event['at'] > since:

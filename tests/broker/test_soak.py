@@ -1,12 +1,15 @@
 """soak.py: faults come and go, no message gets lost, and it notices when one does."""
 
+import contextlib
 import json
+import re
 import signal
 
 import pytest
 from support.processes import TEST_TIMEOUT_S, replace_once
 
 from siamese import ROOT
+from siamese.monitoring import database, verdicts
 from siamese.testbed.proxy import in_front_of
 
 OF_CLIENTS = {
@@ -32,11 +35,15 @@ def test_on_your_broker_only_clients_suffer(run, url, broker, tmp_path):
     orders = []
     for _ in range(2):
         flags = ('--url', url, '--queue-type', 'classic', '--minutes', 0.1, '--seed', 4)
-        done = run(link, *flags, '--json', '-')
+        done = run(link, *flags, '--json', '-', '--history', tmp_path / 'siamese.db')
         assert done.status == 0 and 'Traceback' not in done.err, done.err
         summary = json.loads(done.out)
         assert summary['verdict'].startswith('valid') and summary['faults']
         orders.append([fault for fault, _ in summary['faults']])
+    with contextlib.closing(database.open_for_reading(str(tmp_path / 'siamese.db'))) as db:
+        for row in verdicts.find(db)[0]:
+            assert (row['script'], row['exit_status']) == ('soak.py', 0)
+            assert '--seed 4' in row['command'] and 'guest:' not in row['command']
     assert {*orders[0], *orders[1]} <= OF_CLIENTS
     shorter = min(map(len, orders))
     assert orders[0][:shorter] == orders[1][:shorter]
@@ -56,6 +63,7 @@ def test_two_signals_leave_nothing_behind(start, url, broker, tmp_path):
     assert queues_of(broker, url) == ['siamese.dead']
 
 
+@pytest.mark.pair
 def test_its_own_cluster_survives_all_faults(start, tmp_path):
     flags = ('--folder', tmp_path / 'kept', '--json', tmp_path / 'summary')
     done = start('soak.py', '--minutes', 0.2, '--seed', 2, *flags).end(3 * TEST_TIMEOUT_S)
@@ -67,14 +75,43 @@ def test_its_own_cluster_survives_all_faults(start, tmp_path):
     assert '"confirmed"' in (tmp_path / 'kept' / 'run.jsonl').read_text()
 
 
-def test_a_byte_that_changes_on_the_way_is_caught(run, url, tmp_path):
+def test_a_byte_that_changes_on_the_way_is_told_by_name(run, url, tmp_path):
     flip, flipped = replace_once('键'.encode(), '锭'.encode())
     with in_front_of(url, alter=flip) as proxy:
         flags = ('--url', proxy.url, '--queue-type', 'classic', '--minutes', 0.05)
         done = run('soak.py', *flags, '--folder', tmp_path)
     assert flipped and done.status == 1 and 'Traceback' not in done.err
-    # Who saw it may have been killed.
-    assert 'ended with status 1' in done.err or 'invalid: 1 corrupt' in done.out
+    assert 'corrupt: ' in done.err and 'invalid: 1 corrupt' in done.out
+
+
+def test_it_stops_at_the_first_fault_if_asked(start, url, broker, tmp_path):
+    """An hour would be over much later than this test."""
+    flip, flipped = replace_once('键'.encode(), '锭'.encode())
+    with in_front_of(url, alter=flip) as proxy:
+        flags = ('--url', proxy.url, '--queue-type', 'classic', '--minutes', 60)
+        done = start('soak.py', *flags, '--stop-on-fault', '--json', '-').end()
+    summary = json.loads(done.out)
+    assert flipped and done.status == summary['exit_status'] == 1
+    (proven,) = summary['proven']
+    assert f'{proven}\n' in done.err and proven.startswith('corrupt: ')
+    assert 'a fault is proven: draining the queues' in done.err
+    assert queues_of(broker, url) == ['siamese.dead']
+
+
+def test_what_somebody_else_takes_is_lost(start, url, broker, channel, tmp_path):
+    """That is known when the queues are drained, and not before."""
+    flags = ('--url', url, '--queue-type', 'classic', '--minutes', 60, '--stop-on-fault')
+    soak = start('soak.py', *flags, '--folder', tmp_path)
+    soak.wait_for('flowing again', soak.out)
+    (texts,) = (name for name in queues_of(broker, url) if name.endswith('.texts'))
+    taken = channel.consume(texts)
+    for _ in range(10):  # one of them alone may be a copy
+        method, _, _ = next(taken)
+        channel.basic_ack(method.delivery_tag)
+    channel.close()
+    done = soak.stop()
+    assert done.status == 1 and re.search(r'invalid: \d+ lost', done.out)
+    assert 'SIGINT: draining the queues' in done.err and 'proven' not in done.err
 
 
 @pytest.mark.parametrize(
