@@ -71,7 +71,11 @@ class End(NamedTuple):
     log: str
 
 
-def interrupt(command: list[str], environment: dict[str, str], within_s: float) -> End:
+def interrupt(
+    command: list[str],
+    environment: dict[str, str],
+    within_s: float,
+) -> End:
     """Start a script, send it a signal at a random moment, and return how it ended."""
     at_s = random.uniform(0, within_s)
     number = random.choice([signal.SIGINT, signal.SIGTERM])

@@ -8,6 +8,7 @@ Needs matplotlib (requirements/dev.txt).
 
 import argparse
 import csv
+import sys
 from pathlib import Path
 
 import matplotlib
@@ -18,6 +19,7 @@ from matplotlib import pyplot
 
 COLUMNS = {'time_s', 'min_us', 'median_us', 'p95_us', 'p99_us', 'max_us'}
 BAND = ('min_us', 'max_us')
+DISAGREE = 'spoiled by clocks that disagree: latencies below 0'
 LINES = {'median_us': '-', 'p95_us': '--', 'p99_us': ':'}
 
 
@@ -32,28 +34,37 @@ def read(path):
     return {name: [float(row[name] or 'nan') for row in rows] for name in rows[0]}
 
 
-def draw(runs, out):
-    """Draw `runs`, {label: columns}, into the file `out`: rates above, latencies below."""
+def drawn(runs):
+    """Return a figure of `runs`, {label: columns}: rates above, latencies below."""
     figure, (rates, latencies) = pyplot.subplots(
         2, 1, sharex=True, figsize=(10, 7), layout='constrained'
     )
     for number, (label, columns) in enumerate(runs.items()):
         draw_rates(rates, label, columns, f'C{number}')
         draw_latencies(latencies, label, columns, f'C{number}')
-    # None has a latency if the broker took nothing.
-    has_latency = any(us > 0 for columns in runs.values() for us in columns['max_us'])
-    scale = 'log' if has_latency else 'linear'
     rates.set(ylabel='messages/s', ylim=(0, None), title='Rate')
-    latencies.set(
-        xlabel='time [s]',
-        ylabel='latency [ms]',
-        yscale=scale,
-        title='Latency (shaded: from min to max of each second)',
-    )
+    title = 'Latency (shaded: from min to max of each second)'
+    if spoiled(runs):
+        title += f'\n{DISAGREE} in {", ".join(spoiled(runs))}'
+    latencies.set(xlabel='time [s]', ylabel='latency [ms]', yscale=scale_of(runs), title=title)
     for axes in (rates, latencies):
         axes.grid(alpha=0.3)
         axes.legend(fontsize='small')
-    figure.savefig(out, dpi=120)
+    return figure
+
+
+def spoiled(runs):
+    """Return the labels of the runs with a latency below 0."""
+    return [label for label, columns in runs.items() if any(us < 0 for us in columns['min_us'])]
+
+
+def scale_of(runs):
+    """Return the scale that shows every latency."""
+    if spoiled(runs):
+        return 'symlog'
+    # None has a latency if the broker took nothing.
+    has_latency = any(us > 0 for columns in runs.values() for us in columns['max_us'])
+    return 'log' if has_latency else 'linear'
 
 
 def draw_rates(axes, label, columns, color):
@@ -93,9 +104,11 @@ def main(argv=None):
         except (OSError, ValueError) as error:  # noqa: PERF203
             parser.error(f'cannot draw {path}: {getattr(error, "strerror", None) or error}')
     try:
-        draw(runs, out)
+        drawn(runs).savefig(out, dpi=120)
     except (OSError, ValueError) as error:  # the latter: no format of a picture
         parser.error(f'cannot write {out}: {error}')
+    for label in spoiled(runs):
+        print(f'{label}: {DISAGREE}', file=sys.stderr)
     print(out)
 
 

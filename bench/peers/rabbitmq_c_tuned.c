@@ -2,8 +2,6 @@
    C can do as this work allows. Batches of publishes in one send(), frames parsed from 256 kB of one recv(),
    acknowledgements in batches. The words it takes: see bench/perf_peers.py. */
 #define _GNU_SOURCE
-#include <amqp.h>
-#include <amqp_tcp_socket.h>
 #include <arpa/inet.h>
 #include <endian.h>
 #include <fcntl.h>
@@ -15,25 +13,15 @@
 #include <sys/socket.h>
 #include <time.h>
 
+#include "work.h"
+
 enum { METHOD = 1, HEADER = 2, BODY = 3, END = 0xce, BUFFER = 1 << 18 };
 enum { PREFIX = 7, OVERHEAD = 8, ACK = 21 }; /* bytes: before a payload, around it, of a basic.ack frame */
 enum { PUBLISH = 0x3c0028, CONSUME = 0x3c0014, DELIVER = 0x3c003c, BASIC_ACK = 0x3c0050 };
 
-static amqp_connection_state_t broker;
 static int fd;
-static int is_persistent, is_quorum; /* KIND in the environment: see bench/perf_peers.py */
 static unsigned char buffer[2 * BUFFER]; /* what was received and not parsed yet */
 static size_t have, at;
-
-static void must(int good, const char *what) {
-    if (!good) { fprintf(stderr, "rabbitmq_c_tuned: %s failed\n", what); exit(1); }
-}
-
-static long long clock_ns(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_REALTIME, &now);
-    return now.tv_sec * 1000000000LL + now.tv_nsec;
-}
 
 static void send_all(const unsigned char *data, size_t size) {
     while (size) {
@@ -95,7 +83,7 @@ static void produce(amqp_bytes_t queue, long count, long window, long size, long
     size_t bytes = to - message;
 
     unsigned char *batch = malloc(bytes * window);
-    long sent = 0, confirmed = 0;
+    long sent = 0;
     must(amqp_confirm_select(broker, 1) != NULL, "confirm.select");
     fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) & ~O_NONBLOCK);
     for (long long begin = clock_ns(); confirmed < count;) {
@@ -120,7 +108,7 @@ static void produce(amqp_bytes_t queue, long count, long window, long size, long
         if (wait < 0) wait = 0;
         if (ppoll(&readable, 1, &(struct timespec){wait / 1000000000, wait % 1000000000}, NULL) < 1) continue;
         for (receive(); frame_here(); next_frame())
-            if (u32(at + PREFIX) == BASIC_ACK) confirmed = u64(at + PREFIX + 4);
+            if (u32(at + PREFIX) == BASIC_ACK) count_confirms(u64(at + PREFIX + 4), buffer[at + PREFIX + 12] & 1);
     }
     printf("{\"sent\": %ld}\n", sent);
 }
@@ -175,26 +163,11 @@ static void consume(amqp_bytes_t queue, long count, long prefetch, long batch, l
 }
 
 int main(int argc, char **argv) {
-    struct amqp_connection_info url;
     if (argc == 2) return puts(amqp_version()) < 0;
-    must(argc == 9 && !amqp_parse_url(argv[2], &url), "reading the command line");
-    amqp_bytes_t queue = amqp_cstring_bytes(argv[3]);
-    long count = atol(argv[4]), window = atol(argv[5]), batch = atol(argv[6]), size = atol(argv[7]), rate = atol(argv[8]);
-    broker = amqp_new_connection();
-    must(!amqp_socket_open(amqp_tcp_socket_new(broker), url.host, url.port), "connecting");
-    must(amqp_login(broker, url.vhost, 0, AMQP_DEFAULT_FRAME_SIZE, 0, AMQP_SASL_METHOD_PLAIN, url.user, url.password)
-             .reply_type == AMQP_RESPONSE_NORMAL, "logging in");
-    must(amqp_channel_open(broker, 1) != NULL, "channel.open");
-    const char *kind = getenv("KIND");
-    is_quorum = kind && strcmp(kind, "quorum") == 0;
-    is_persistent = is_quorum || (kind && strcmp(kind, "persistent") == 0);
-    amqp_table_entry_t type = {.key = amqp_cstring_bytes("x-queue-type"), .value = {.kind = AMQP_FIELD_KIND_UTF8}};
-    type.value.value.bytes = amqp_cstring_bytes(is_quorum ? "quorum" : "classic");
-    amqp_table_t arguments = {1, &type};
-    must(amqp_queue_declare(broker, 1, queue, 0, 1, 0, 0, arguments) != NULL, "queue.declare");
+    struct work work = begin(argc, argv);
     fd = amqp_get_sockfd(broker);
-    if (strcmp(argv[1], "produce") == 0) produce(queue, count, window, size, rate);
-    else consume(queue, count, window, batch, rate);
+    if (work.is_producer) produce(work.queue, work.count, work.window, work.size, work.rate);
+    else consume(work.queue, work.count, work.window, work.batch, work.rate);
     fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
     amqp_connection_close(broker, AMQP_REPLY_SUCCESS);
     amqp_destroy_connection(broker);

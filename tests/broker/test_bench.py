@@ -81,6 +81,12 @@ def test_the_pages_of_a_small_history_are_timed():
         assert f'\n| {page} | ' in done.out
 
 
+def test_monitor_py_keeps_a_right_history_whatever_goes_wrong_around_it():
+    done = Running('bench/monitor_faults.py', '--minutes', 0.5, '--seed', 4).end(300)
+    assert done.status == 0, done.out + done.err
+    assert 'the history is right' in done.out
+
+
 def test_a_run_of_the_naive_peer():
     done = Running(
         'bench/perf_peers.py',

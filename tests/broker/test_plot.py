@@ -37,6 +37,19 @@ def test_a_run_without_confirms_is_drawn(tmp_path):
     assert plot(tmp_path / 'run.csv').status == 0
 
 
+def test_latencies_below_0_are_drawn_and_told(tmp_path):
+    rows = '1.0,9,9,1,2,3,4,5,6\n2.0,9,9,-3600000,-2,-1,4,5,6\n'
+    (tmp_path / 'run.csv').write_text(f'{HEAD}\n{rows}')
+    done = plot(tmp_path / 'run.csv')
+    assert done.status == 0
+    text = 'spoiled by clocks that disagree: latencies below 0'
+    assert done.err == f'{tmp_path}/run: {text}\n'
+    runs = {'run': plot_module.read(tmp_path / 'run.csv')}
+    figure = plot_module.drawn(runs)
+    latencies = figure.axes[1]
+    assert text in latencies.get_title() and latencies.get_ylim()[0] <= -3600
+
+
 def test_a_run_of_perf_producer_is_drawn(run, tmp_path):
     flags = '--rate', 50, '--duration', 2.5, '--csv', tmp_path / 'run.csv'
     assert run('perf_producer.py', *flags).status == 0
