@@ -57,12 +57,13 @@ def make(copy):
     """A function that runs make, where each program does only what is written here."""
     (copy / '.venv/bin').mkdir(parents=True)
     (copy / '.venv/bin/activate').write_text('PATH=$PWD/.venv/bin:$PATH')
-    for name in 'dev', 'run', 'page', 'pdf':
+    for name in 'dev', 'run', 'page', 'demo', 'pdf':
         (copy / '.venv' / name).touch()
 
     def make(target, setup, soak='exit 9'):
         programs = {'tools/setup.sh': setup, 'soak.py': soak}
-        for name in 'broker.py', 'demos/saml.sh', '.venv/bin/python':
+        others = ['broker.py', 'demos/story.py', 'demos/perf.py', 'demos/saml.sh']
+        for name in (*others, '.venv/bin/python'):
             programs[name] = 'exit 9'
         for name, text in programs.items():
             (copy / name).write_text(f'#!/bin/sh\n{text}\n')
@@ -79,10 +80,22 @@ def make(copy):
     return make
 
 
-SET_UP = ['demo', 'dashboard', 'demo-saml', 'shell', 'test', 'soak', 'pdf', 'bench', 'screenshots']
+SET_UP = [
+    'demo',
+    'perf',
+    'demo-svg',
+    'dashboard',
+    'demo-saml',
+    'shell',
+    'test',
+    'soak',
+    'pdf',
+    'bench',
+    'screenshots',
+]
 
 
-@pytest.mark.parametrize('target', [*SET_UP, 'rabbitmq4'])
+@pytest.mark.parametrize('target', [*SET_UP, 'rabbitmq4', 'qpid'])
 def test_make_names_the_status_of_setup(make, target):
     done = make(target, 'exit 3')
     assert done.returncode == 2 and re.search(r'Error 3$', done.stderr, re.MULTILINE), done

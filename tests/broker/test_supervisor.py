@@ -11,8 +11,6 @@ from support.processes import TEST_TIMEOUT_S, Running, wait_until
 
 from siamese import ROOT
 
-NOBODY = 'amqp://127.0.0.1:1'
-DEMO = 'demos/blocks.sh'
 SUPERVISOR = (sys.executable, '-m', 'siamese.testbed.supervisor')
 # Leaves a process in the background that hears no SIGTERM, and a file.
 STUBBORN = """
@@ -56,31 +54,15 @@ def test_kill_9_leaves_no_process_and_no_file(tmp_path):
     wait_until(lambda: not os.listdir(tmp_path), 'the removal of the folder')
 
 
-def test_one_signal_ends_a_demo_and_its_scripts_say_what_became_of_their_work(tmp_path):
-    """Its four scripts wait for a broker that is not there."""
-    python = os.path.dirname(sys.executable)
-    env = {
-        'AMQP_URL': NOBODY,
-        'TMPDIR': str(tmp_path),
-        'PATH': f'{python}:{os.environ["PATH"]}',
-    }
-    demo = Running(DEMO, env=env)
-    for name in 'alice', 'bob', 'carol', 'dave':
-        wait_until(
-            lambda name=name: any(
-                line.startswith(name) and 'retrying' in line for line in list(demo.out)
-            ),
-            f'{name} in the demo',
-        )
-    begun = begun_by(demo)
-    assert len(scripts_of(demo)) == 4
-    done = demo.stop(signal.SIGINT)
-    assert done.status == 130
+def test_one_signal_asks_the_command_to_end(tmp_path):
+    command = "trap 'echo asked; exit 7' TERM; echo begun; while :; do sleep 600 & wait; done"
+    running = Running(*SUPERVISOR, 'sh', '-c', command, env={'TMPDIR': str(tmp_path)})
+    running.wait_for('begun', running.out)
+    begun = begun_by(running)
+    done = running.stop(signal.SIGINT)
+    assert done.status == 7 and 'asked' in done.out
     assert_all_end(begun)
     assert not os.listdir(tmp_path)
-    assert done.out.count('exit status 3') == 4, done.out
-    assert ' not confirmed 10 s after SIGTERM: broker unavailable' in done.out
-    assert 'Traceback' not in done.out + done.err
 
 
 def test_what_hears_no_signal_is_killed_by_a_second_one(tmp_path):
@@ -123,7 +105,7 @@ sys.exit(supervisor.main())
 """
 
 
-@pytest.mark.parametrize('name', ['blocks.sh', 'dashboard.sh', 'saml.sh'])
+@pytest.mark.parametrize('name', ['dashboard.sh', 'saml.sh'])
 def test_each_demo_is_supervised(name):
     text = (ROOT / 'demos' / name).read_text()
     assert f'exec python3 -m siamese.testbed.supervisor demos/{name} "$@"' in text
