@@ -6,9 +6,18 @@ Confirmed messages survive the loss of a node, of the majority, and of the node 
 import pika
 import pytest
 from support.processes import let_fault_last, wait_until
-from support.scenarios import PROOFS, GrowingLedger, audited, drain, endure
+from support.scenarios import (
+    PROOFS,
+    RECONNECT_LINES,
+    GrowingLedger,
+    audited,
+    drain,
+    endure,
+)
 
 from siamese.testbed import rabbitmq as broker_module
+
+pytestmark = pytest.mark.pair
 
 ENOUGH = 400  # blocks before and after a fault
 QUORUM = {'queues': PROOFS, 'flags': ('--queue-type', 'quorum')}
@@ -99,16 +108,25 @@ def test_the_node_in_use_freezes(start, tmp_path, cluster, urls):
 
 
 def test_the_network_between_the_nodes_is_cut(start, tmp_path, cluster, urls):
-    """The node in use pauses until it sees the others again.
+    """Where the node in use pauses until it sees the others, the scripts use the next URL.
 
-    Meanwhile the scripts use the next URL.
+    Where it does not, messages wait for their confirm, on an open connection.
     """
+    lines = RECONNECT_LINES if cluster.pauses_minority() else ()
+
+    def inject(_):
+        cluster.isolate(0)
+        if not lines:
+            let_fault_last(5)
+
     endure(
         start,
         tmp_path,
         ','.join(urls),
-        lambda _: cluster.isolate(0),
+        inject,
         lambda: cluster.rejoin(0),
+        producer=lines,
+        consumer=lines,
         also=NACKS,
         **QUORUM,
     )

@@ -61,6 +61,17 @@ def refuses_to_declare(answer):
     return lambda: stand_in.serving(answers=refused)
 
 
+def permits_nothing(answer):
+    """Return a function that serves AMQP, but lets nobody declare, look, publish or consume."""
+    methods = (spec.Queue.Declare, spec.Exchange.Declare, spec.Basic.Publish, spec.Basic.Consume)
+    return lambda: stand_in.serving(answers=dict.fromkeys(methods, answer))
+
+
+def has_no_confirms():
+    refused = {spec.Confirm.Select: close_connection(540, 'NOT_IMPLEMENTED')}
+    return stand_in.serving(properties={}, answers=refused)
+
+
 @dataclass
 class Cause:
     """What is wrong, the words that say so, and the scripts that can meet it.
@@ -91,10 +102,10 @@ CAUSES = {
         r"no permission for user 'alice' to use the virtual host 'v'; see rabbitmqctl",
     ),
     'no permission': Cause(
-        refuses_to_declare(close_channel(403, NO_PERMISSION)),
+        permits_nothing(close_channel(403, NO_PERMISSION)),
         rf"user 'alice' lacks permission: {NO_PERMISSION}; see rabbitmqctl set_permissions",
         LINKS,
-        lines=2,
+        lines=4,
     ),
     'reserved name': Cause(
         refuses_to_declare(close_channel(403, RESERVED)),
@@ -108,13 +119,14 @@ CAUSES = {
     ),
     'other arguments': Cause(
         refuses_to_declare(close_channel(406, OTHER_ARGUMENTS)),
-        rf'it exists with other properties: {OTHER_ARGUMENTS}; delete it .*, or choose',
+        rf"queue 'q' exists with other properties: {OTHER_ARGUMENTS}; delete it .*, or choose",
         LINKS,
     ),
     'unknown argument': Cause(
         refuses_to_declare(close_connection(542, 'Unsupported argument')),
         r'the broker refuses what it is asked to declare: Unsupported argument; see --queue-type',
         LINKS,
+        lines=2,
     ),
     'HTTP': Cause(says(stand_in.http), r'localhost:\d+ speaks HTTP, not AMQP 0-9-1'),
     'SSH': Cause(says(stand_in.ssh), r'localhost:\d+ speaks SSH, not AMQP 0-9-1'),
@@ -127,7 +139,7 @@ CAUSES = {
         r'localhost:\d+ does not offer the login mechanism PLAIN, but EXTERNAL AMQPLAIN',
     ),
     'no confirms': Cause(
-        lambda: stand_in.serving(properties={}),
+        has_no_confirms,
         r'the broker at localhost:\d+/v offers no publisher confirms',
         PRODUCERS,
     ),

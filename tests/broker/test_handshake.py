@@ -11,7 +11,9 @@ from pika import spec
 from support import stand_in
 from support.processes import Running
 
+import common
 import monitor
+from siamese.messaging import handshake
 from siamese.messaging.link import connected
 from siamese.monitoring import events
 from siamese.testbed import candidate
@@ -111,6 +113,14 @@ def test_a_server_that_speaks_no_tls():
     assert 'speaks no TLS; is the port right, or is it amqp://?' in done.err
 
 
+@pytest.mark.pair
+def test_a_broker_refuses_other_words_than_amqp_and_stays_usable(url):
+    """RabbitMQ 4 refuses them by the header of AMQP 1.0, which it likes best."""
+    (endpoint,) = common.endpoints(url, 'test')
+    assert handshake.first_words(endpoint).startswith(b'AMQP')
+    assert handshake.ask_again(endpoint) is None
+
+
 # ---- several URLs
 
 
@@ -119,7 +129,7 @@ def test_a_server_that_speaks_no_tls():
     [
         {'greeting': stand_in.http},
         {'mechanisms': 'EXTERNAL'},
-        {'properties': {}},  # no publisher confirms
+        {'properties': {'capabilities': {'basic.nack': True}}},
         {'answers': {spec.Queue.Declare: stand_in.close_channel(406, "inequivalent arg 'x'")}},
     ],
     ids=['HTTP', 'no PLAIN', 'no confirms', 'other arguments'],
@@ -147,8 +157,9 @@ def test_a_broker_without_a_name():
 def test_compare_cleans_up_over_one_channel():
     with stand_in.serving(channel_max=1) as server:
         broker = candidate.Candidate(server.url(), 500)
-        names = {broker.name('one'), broker.name('two')}
-        assert broker.remove() == set()
+        names = {broker.queue('one'), broker.queue('two')}
+        broker.remove()
+        assert broker.names.left() == []
     deleted = {heard.queue for heard in server.heard if isinstance(heard, spec.Queue.Delete)}
     assert deleted == names
 

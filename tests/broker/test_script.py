@@ -11,6 +11,7 @@ import sys
 import pytest
 from support.block_messages import chain, put
 from support.processes import Running
+from support.pseudo_terminal import OnTerminal
 from support.queues import drain
 
 from siamese import ROOT
@@ -103,7 +104,8 @@ def test_progress_is_shown_on_a_terminal_only(start, url):
     os.close(its_end)
     shown = os.read(terminal, 100_000).decode()
     os.close(terminal)
-    assert ' in 1 s' in shown and '\r' in shown
+    assert ' in 1 s, 0 s left' in shown and '█░' in shown and '\r' in shown
+    assert '\033' not in shown
     assert (
         '\r'
         not in start('producer.py', '--quiet', '--difficulty', '0', '--duration', '1').end().err
@@ -133,3 +135,42 @@ def test_a_line_is_written_in_one_piece_even_unbuffered():
     read, write = os.pipe2(os.O_DIRECT)  # a pipe that keeps each write apart
     done = subprocess.run([sys.executable, '-u', '-c', code], stdout=write, cwd=ROOT, timeout=60)
     assert done.returncode == 0 and os.read(read, 100) == b'one line\n'
+
+
+# ---- on a terminal
+
+
+def test_a_terminal_gets_colours_and_an_error_once():
+    command = (sys.executable, 'producer.py', '--url', 'amqp://127.0.0.1:1', '--count', 1)
+    flags = ('--give-up-after', 0.5, '--difficulty', 1)
+    done = OnTerminal(*command, *flags).end()
+    assert done.status == 3
+    assert done.text.count('is it running, is AMQP_URL right?') == 1
+    assert '\033[33m' in done.text and '\033[31m' in done.text
+    assert 'stopped: see above' in done.text
+
+
+@pytest.mark.parametrize('columns', [60, 80, 120])
+def test_with_no_color_no_escape_and_no_line_that_a_terminal_cuts(run, url, columns, tmp_path):
+    ledger = tmp_path / 'run.jsonl'
+    run('producer.py', '--difficulty', 1, '--count', 3, '--name', 'alice', '--ledger', ledger)
+    done = OnTerminal(
+        *(sys.executable, 'audit.py', ledger),
+        columns=columns,
+        env={'NO_COLOR': '1'},
+    ).end()
+    assert done.status == 3 and '\033' not in done.text
+    assert 'attempted' in done.text and max(map(len, done.text.splitlines())) <= columns
+    everything = OnTerminal(sys.executable, 'audit.py', '--verbose', ledger, columns=columns).end()
+    assert max(map(len, everything.text.splitlines())) <= columns + len('\033[33m\033[0m')
+
+
+def test_a_perf_run_has_a_bar_on_a_terminal_only(run, url):
+    flags = ('perf_producer.py', '--duration', 1.5, '--rate', 100)
+    on_terminal = OnTerminal(sys.executable, *flags, env={'AMQP_URL': url}).end()
+    assert ' ms  ██████████' in on_terminal.text and '\033[32m' in on_terminal.text
+    assert ' s left ' in on_terminal.text  # below the rows
+    in_pipe = run(*flags)
+    assert '█' not in in_pipe.out and '\033' not in in_pipe.out + in_pipe.err
+    coloured = run(*flags, '--color', 'always')
+    assert '\033[32m' in coloured.out

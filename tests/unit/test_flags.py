@@ -1,10 +1,16 @@
 """flags.py: each script refuses bad flags with one line, which tells no password."""
 
+import contextlib
 import importlib
+import re
 import sys
 
 import pytest
-from support.scripts import CLIENTS
+from support.scripts import CLIENTS, SCRIPTS
+
+import broker
+from siamese import flags as flags_module
+from siamese.redacted import redacted
 
 SCENARIO_1 = ['producer.py', 'validate.py']
 BAD_FLAGS = [
@@ -76,3 +82,77 @@ def test_bad_flags_of_every_script_tell_no_password(refusal, command, flags, com
     line = refusal(*command.split(), *flags)
     assert complaint in line
     assert 'secret' not in line
+
+
+# ---- a URL where none is expected
+
+
+def flags_without_url(name, monkeypatch):
+    """Return the flags of a script that take a value, but no URL."""
+    parsers = []
+
+    def keep(parser, _argv):
+        parsers.append(parser)
+        raise SystemExit
+
+    with monkeypatch.context() as patch, contextlib.suppress(SystemExit):
+        patch.setattr(flags_module, 'parse', keep)
+        importlib.import_module(name.removesuffix('.py')).parse_args([])
+    return [
+        action.option_strings[0]
+        for action in parsers[0]._actions
+        if action.option_strings and action.nargs != 0 and 'URL' not in str(action.metavar)
+    ]
+
+
+@pytest.mark.parametrize('name', [name for name in SCRIPTS if name != 'broker.py'])
+def test_a_url_given_to_another_flag_or_argument_is_never_shown(name, monkeypatch, capsys):
+    monkeypatch.setattr(sys, 'argv', [name])
+    module = importlib.import_module(name.removesuffix('.py'))
+    tries = [[flag] for flag in flags_without_url(name, monkeypatch)]
+    for url in (
+        'amqp://u:S3cr3t@h',
+        'amqp://u:S3cr3t',
+        'https://u:S3cr3t@h:1/x',
+        'amqp://:S3\ncr3t@h',
+    ):
+        for words in [[], *tries]:
+            is_name = url.endswith('S3cr3t')
+            if not words and (is_name or name == 'compare.py'):
+                continue  # an argument that the script takes
+            with pytest.raises(SystemExit) as ended:
+                module.parse_args([*words, url])
+            out, err = capsys.readouterr()
+            assert ended.value.code == 2, (words, url)
+            assert not {'S3', 'cr3t'} & set(re.findall('S3|cr3t', out + err)), (words, url, err)
+
+
+def test_broker_py_shows_no_password_either(monkeypatch, capsys):
+    for words in (
+        ['--nodes', 'amqp://u:S3cr3t@h'],
+        ['--oauth2', 'amqp://u:S3cr3t@h'],
+        ['--url', 'amqp://u:S3cr3t@h'],
+        ['--amqp://u:S3cr3t@h'],
+    ):
+        with pytest.raises(SystemExit) as ended:
+            broker.parse_args(words)
+        assert ended.value.code == 2
+        assert 'S3cr3t' not in capsys.readouterr().err
+    assert broker.main(['amqp://u:S3cr3t@h']) == 127
+    assert capsys.readouterr().err.endswith('amqp://***@h: no such command\n')
+
+
+@pytest.mark.parametrize(
+    'text, shown',
+    [
+        ('amqp://u:p@h', 'amqp://***@h'),
+        ('amqp://u:p@h and amqp://v:q@i', 'amqp://***@i'),
+        ('a\namqp://u:p\nq@h', 'a\namqp://***@h'),
+        ("invalid number: 'amqp://u:p'", "invalid number: 'amqp://***'"),
+        ('must begin with amqp:// or amqps://', 'must begin with amqp:// or amqps://'),
+        ('at http://localhost:15672/api', 'at http://localhost:15672/api'),
+        ('at http://[::1]:15672/api', 'at http://[::1]:15672/api'),
+    ],
+)
+def test_redacted(text, shown):
+    assert redacted(text) == shown
