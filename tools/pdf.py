@@ -1,12 +1,14 @@
 #!/usr/bin/env python3
-"""Make one PDF of README.md and the pages that its list "More" names.
+"""Make one PDF of README.md and of the pages in docs/.
 
     python tools/pdf.py siamese.pdf
 
-Diagrams are drawn, and links lead to places in the PDF. Markdown becomes one
-page of HTML (markdown-it-py), in which Chromium draws the diagrams (mermaid)
-and which it prints. None of it needs the network. `make pdf` fetches all three
-before.
+First the questions of the wiki and their answers, then the pages in the order
+of docs/index.md. Diagrams are drawn, and links lead to places in the PDF.
+Markdown becomes one page of HTML (markdown-it-py), in which Chromium draws the
+diagrams (mermaid) and which it prints; twice, for only then the contents know
+the numbers of the pages (pypdf reads them). None of it needs the network. `make
+pdf` fetches all of it before.
 
 Exit status: 0 done; 1 mermaid does not understand a diagram; 2 usage; 3 there
 is no Chromium, no mermaid, or no PDF.
@@ -20,16 +22,22 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import NamedTuple
 
 from markdown_it import MarkdownIt
+from pypdf import PdfReader
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+from siamese import VERSION  # noqa: E402
+
+FIRST = ['README.md', 'docs/wiki.md', 'docs/answers.md']
 MODULES = ROOT / 'docs' / '.mermaid' / 'node_modules'
 MERMAID = MODULES / '@mermaid-js' / 'tiny' / 'dist' / 'mermaid.tiny.js'
 BROWSERS = ['chromium', 'chromium-browser', 'google-chrome']
-BROWSER_TIMEOUT_S = 120  # it takes about 5
+BROWSER_TIMEOUT_S = 300  # it takes about 5
 DRAWING_BUDGET_MS = 60_000
 ALL_DRAWN = 'all drawn'
 
@@ -79,8 +87,13 @@ a { color: #0b4f9c; text-decoration: none }
 nav ul { list-style: none }
 nav > ul > li { font-weight: bold; margin-top: 2mm }
 nav li li { font-weight: normal }
+nav .page { float: right; font-weight: normal }
+.cover { padding-top: 80mm; text-align: center; break-after: page }
+.cover h1 { font-size: 40pt }
 </style></head><body>
-<h1>siamese</h1>
+<div class="cover"><h1>siamese</h1>
+<p>Can this message broker be trusted?</p>
+<p>Version VERSION, DATE</p></div>
 BODY
 <script src="MERMAID"></script><script>
 mermaid.initialize({
@@ -103,11 +116,12 @@ class Heading(NamedTuple):
 
 
 def pages():
-    """Return the paths of README.md and the documents of its list "More"."""
-    readme = (ROOT / 'README.md').read_text(encoding='utf-8')
-    more = readme.partition('## More\n')[2]
-    names = re.findall(r'\]\(([^)]+\.md)\)', more)
-    return [ROOT / name for name in ['README.md', *names]]
+    """Return the paths of the documents: FIRST, then those of docs/index.md in its order."""
+    index = ROOT / 'docs' / 'index.md'
+    links = re.findall(r'\]\(([^)#]+\.md)\)', index.read_text(encoding='utf-8'))
+    listed = [(index.parent / link).resolve() for link in links]
+    more = [ROOT / 'CONTRIBUTING.md', ROOT / 'CHANGELOG.md']
+    return list(dict.fromkeys([*(ROOT / name for name in FIRST), *listed, *more]))
 
 
 # ---- anchors and links
@@ -194,31 +208,49 @@ def render_fence(renderer, tokens, index, options, env):
     return f'<pre><code>{text}</code></pre>\n'
 
 
-def contents(chapters):
-    """Return the table of contents; a chapter is a list of headings."""
+def contents(chapters, numbers):
+    """Return the table of contents; a chapter is a list of headings.
+
+    `numbers` says on which page of the PDF an anchor is; {}: not known yet.
+    """
     lines = []
     for title, *others in chapters:
-        lines.append(f'<li>{link_to(title)}<ul>')
-        lines += [f'<li>{link_to(heading)}</li>' for heading in others if heading.level == 2]
+        lines.append(f'<li>{link_to(title, numbers)}<ul>')
+        seconds = [heading for heading in others if heading.level == 2]
+        lines += [f'<li>{link_to(heading, numbers)}</li>' for heading in seconds]
         lines.append('</ul></li>')
     return f'<nav><ul>{"".join(lines)}</ul></nav>'
 
 
-def link_to(heading):
+def link_to(heading, numbers):
     text = html.escape(heading.text)
-    return f'<a href="#{heading.anchor}">{text}</a>'
+    number = numbers.get(heading.anchor, '')
+    link = f'<a href="#{heading.anchor}">{text}</a>'
+    return f'{link} <span class="page">{number}</span>'
 
 
-def page_of(paths):
-    """Return documents as one page of HTML."""
+def numbers_in(path):
+    """Return {anchor: number of its page} of a PDF."""
+    reader = PdfReader(path)
+    found = {}
+    for name, place in reader.named_destinations.items():
+        number = reader.get_destination_page_number(place)
+        if number is not None:
+            found[name.lstrip('/')] = number + 1
+    return found
+
+
+def page_of(paths, numbers):
+    """Return documents as one page of HTML; for `numbers` see contents()."""
     bodies = []
     chapters = []
     for path in paths:
         body, headings = render(path, paths)
         bodies.append(body)
         chapters.append(headings)
-    body = contents(chapters) + '\n'.join(bodies)
+    body = contents(chapters, numbers) + '\n'.join(bodies)
     page = PAGE.replace('MERMAID', MERMAID.as_uri())
+    page = page.replace('VERSION', VERSION).replace('DATE', time.strftime('%Y-%m-%d'))
     return page.replace('BODY', body)
 
 
@@ -269,6 +301,7 @@ def print_page(browser, page, folder, printed):
         f'--user-data-dir={folder}/profile',
         f'--virtual-time-budget={DRAWING_BUDGET_MS}',
         '--no-pdf-header-footer',
+        '--force-prefers-reduced-motion',  # of moving pictures the last frame
         '--generate-pdf-document-outline',
         f'--print-to-pdf={printed}',
     ]
@@ -332,10 +365,11 @@ def main():
     if not MERMAID.exists():
         fail(3, f'there is no {MERMAID.relative_to(ROOT)}; see make pdf')
     paths = pages()
-    page = page_of(paths)
+    page = page_of(paths, {})
     said = write_pdf(page, args.path)
     if said != ALL_DRAWN:
         fail(1, f'diagrams {said}')
+    write_pdf(page_of(paths, numbers_in(args.path)), args.path)
     diagrams = page.count('<div class="mermaid">')
     documents = len(paths)
     name = args.path.name

@@ -8,11 +8,12 @@ import re
 import subprocess
 
 import pytest
+from pdf import pages as documents
 from pypdf import PdfReader
-from support.documents import answer_of, clone_into, environment
+from support.documents import answer_of, clone_into, environment, pages
 from support.processes import TEST_TIMEOUT_S
 
-from siamese import ROOT
+from siamese import ROOT, VERSION
 
 # A browser that makes an empty PDF.
 PRINTS = 'for word; do case $word in --print*) : >"${word#*=}"; esac; done'
@@ -53,11 +54,6 @@ def text_of(pdf):
             for number, page in enumerate(pdf.pages, 1)
         )
     )
-
-
-def documents():
-    more = (ROOT / 'README.md').read_text().partition('## More\n')[2]
-    return [ROOT / name for name in ['README.md', *re.findall(r'\]\(([^)]+\.md)\)', more)]]
 
 
 def test_it_prints_what_the_documents_show(made):
@@ -127,8 +123,37 @@ def test_its_help_shows_how_to_call_it(tmp_path):
     )
 
 
-def test_every_document_is_in_the_list_more():
-    assert set(documents()) >= {ROOT / 'README.md', *(ROOT / 'docs').glob('*.md')}
+def test_every_document_is_in_it():
+    """The index is not: the contents of the PDF stand in its place."""
+    index = ROOT / 'docs' / 'index.md'
+    assert set(documents()) >= {ROOT / 'README.md', *pages()} - {index}
+
+
+def contents_of(pdf):
+    """Return [(heading, number of its page)] of the contents."""
+    found = []
+    for page in pdf.pages[1:6]:
+        _, *lines = page.extract_text().splitlines()  # the first is the page's own number
+        numbers = [int(line) for line in lines if line.isdigit()]
+        found += zip([line for line in lines if not line.isdigit()], numbers)
+    return found
+
+
+def test_the_contents_tell_the_page_of_each_chapter(pdf):
+    told = contents_of(pdf)
+    begins = [squeezed(page.extract_text()) for page in pdf.pages]
+    for path in documents():
+        title = headings_of(path.read_text())[0]
+        page = min(
+            number
+            for number, text in enumerate(begins, 1)
+            if number > 1 and text.startswith(f'{number}{squeezed(title)}')
+        )
+        assert (title, page) in told
+
+
+def test_the_cover_tells_the_version(pdf):
+    assert f'Version {VERSION}, 20' in pdf.pages[0].extract_text()
 
 
 def test_all_headings_and_all_code_are_on_the_pages(pdf):

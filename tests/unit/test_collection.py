@@ -45,7 +45,9 @@ def test_it_hears_signals_before_it_imports_anything(name):
 def test_it_has_a_sample_a_readme_row_a_changelog_line_and_tests(name):
     docstring = ast.get_docstring(ast.parse((ROOT / name).read_text()))
     assert f'$ ./{name}' in docstring and 'Exit status' in docstring
-    assert re.search(rf'^\| `{name}` \|', (ROOT / 'README.md').read_text(), re.MULTILINE)
+    assert f'`{name}`' in (ROOT / 'README.md').read_text()
+    table = (ROOT / 'docs/reference/scripts.md').read_text()
+    assert re.search(rf'^\| `{name}` \|', table, re.MULTILINE)
     assert f'`{name}`' in (ROOT / 'CHANGELOG.md').read_text()
     assert any(name in path.read_text() for path in ROOT.glob(f'tests/*/test_{name}'))
 
