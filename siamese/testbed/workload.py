@@ -34,6 +34,8 @@ WAIT_STEP_S = 0.1
 NODES = 3
 # Exit status of a consumer: 1 it found something wrong, 3 there was no message for it.
 OF_CONSUMERS = (0, 1, 3)
+# The same of a script that a signal met before its work began.
+NOT_BEGUN = (start.INTERRUPTED, -signal.SIGINT)
 
 
 class Worker(NamedTuple):
@@ -146,10 +148,10 @@ class Workload:
                 raise ended_early(name, status)
 
     def stop(self, names: Iterable[str], expected: Collection[int] = (0,)) -> list[str]:
-        """Let workers finish, as finish() does."""
+        """Let workers finish, as finish() does; a worker may not have begun yet."""
         for name in names:
             self.running[name].send_signal(signal.SIGINT)
-        return self.finish(names, expected)
+        return self.finish(names, (*expected, *NOT_BEGUN))
 
     def finish(
         self,
@@ -290,5 +292,5 @@ def ended_early(name: str, status: int) -> Failure:
 
     Its status is 3 if the worker could not tell, or was interrupted before its work began.
     """
-    ours = 3 if status in (3, start.INTERRUPTED, -signal.SIGINT) else 1
+    ours = 3 if status in (3, *NOT_BEGUN) else 1
     return Failure(f'{name} ended with status {status}', ours)

@@ -203,12 +203,15 @@ def test_without_statistics_figures_are_unknown_and_the_remedy_is_told(
 def test_without_rates_depths_are_known(once, broker, channel):
     channel.queue_declare(QUEUE, durable=True)
     published(channel, QUEUE, 3)
+
+    def row():
+        (row,) = [line for line in once().out.splitlines() if line.startswith('a queue ')]
+        return row.split()[2:]
+
     with setting(broker, 'rabbitmq_management_agent', 'rates_mode', 'none'):
-        wait_until(lambda: ', 3 messages wait, ' in once().out, 'the messages')
+        wait_until(lambda: row() == ['3', '0', '0', '?', '?', '?', '?'], 'what is counted')
         shown = once()
         checked = once('--check')
-    (row,) = [line for line in shown.out.splitlines() if line.startswith('a queue ')]
-    assert row.split()[2:] == ['3', '0', '0', '?', '?', '?', '?']
     assert 'unknown: the broker does not count messages: ' in shown.out
     assert f'warning: {QUEUE} waits without a consumer: 3 messages\n' in shown.out
     assert checked.status == 1 and '3 messages; the broker does not count messages' in checked.out

@@ -11,6 +11,7 @@ from support.processes import TEST_TIMEOUT_S, replace_once
 from siamese import ROOT
 from siamese.monitoring import database, verdicts
 from siamese.testbed.proxy import in_front_of
+from siamese.testbed.workload import at_work, ledger_in
 
 OF_CLIENTS = {
     'kill a script',
@@ -96,6 +97,12 @@ def test_it_stops_at_the_first_fault_if_asked(start, url, broker, tmp_path):
     assert f'{proven}\n' in done.err and proven.startswith('corrupt: ')
     assert 'a fault is proven: draining the queues' in done.err
     assert queues_of(broker, url) == ['siamese.dead']
+
+
+def test_workers_may_be_stopped_before_they_begin(url, tmp_path):
+    open(ledger_in(tmp_path), 'x').close()
+    with at_work(url, 'classic', str(tmp_path), 1, lambda: '') as workload:
+        assert workload.drain() == []
 
 
 def test_what_somebody_else_takes_is_lost(start, url, broker, channel, tmp_path):

@@ -36,8 +36,11 @@ def is_reconnect(request):
 
 
 def is_left_behind(request):
-    """Return whether a page was left while its icon was on its way."""
-    return request.failure == 'net::ERR_ABORTED' and request.url.endswith('/favicon.svg')
+    """Return whether a page was left while this was on its way.
+
+    Only the browser aborts: a server that fails answers with a status, or not at all.
+    """
+    return request.failure == 'net::ERR_ABORTED'
 
 
 def is_local(url):
