@@ -52,7 +52,8 @@ from typing import NoReturn
 
 from siamese import VERSION
 from siamese.redacted import redacted
-from siamese.testbed import STOP_SIGNALS, qpid, rabbitmq
+from siamese.start import STOP_SIGNALS
+from siamese.testbed import qpid, rabbitmq
 from siamese.testbed.product import DidNotStart, NotInstalled, Product
 
 PRODUCTS = {'rabbitmq': 'RabbitMQ', 'qpid': 'Qpid'}

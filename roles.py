@@ -177,7 +177,7 @@ def create_user(args: Namespace, role: str, before: 'dict | None') -> None:
         secret = {'password': shown}
     tags = [*ROLES[role].tags, OWN_TAG]
     vhost = args.endpoint.virtual_host
-    with permissions.signals_blocked():
+    with script.signals_blocked():
         put_user(args.api, name, tags, **secret)
         users.mark(args.api, vhost, name)
         put_permissions(args.api, vhost, name, ROLES[role].patterns)
@@ -303,7 +303,7 @@ def create_twin(args: Namespace, role: str, name: str) -> Login:
     tags = tags_of(answers.get_object(args.api, f'users/{part(user)}'))
     patterns = get_patterns(args.api, vhost, user)
     login = Login(name, new_password())
-    with permissions.signals_blocked():
+    with script.signals_blocked():
         put_user(args.api, name, tags, password=login.password)
         if patterns:
             put_permissions(args.api, vhost, name, patterns)

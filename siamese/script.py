@@ -15,7 +15,7 @@ import math
 import os
 import signal
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NoReturn
 
 import common
@@ -96,6 +96,20 @@ def stop_requested() -> str:
     if not start.signals:
         return ''
     return signal.Signals(start.signals[0]).name
+
+
+@contextlib.contextmanager
+def signals_blocked() -> Iterator[None]:
+    """Hold signals back until the block has finished.
+
+    A process that is started in the block holds them back too; our scripts do so until
+    they can take them (start.take_signals()).
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, start.STOP_SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def run(main: Callable[[], int | None]) -> NoReturn:

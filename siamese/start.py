@@ -18,6 +18,7 @@ import time
 
 OLDEST_PYTHON = (3, 9)
 INTERRUPTED = 130
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 signals = []  # type: list[int]  # the numbers of those that came since finish_on_signal()
 first_at = 0.0  # time.monotonic() of the first of them
@@ -41,9 +42,14 @@ def begin():
 
 def take_signals():
     # type: () -> None
-    """Let a signal end the script at once, until finish_on_signal() is called."""
-    signal.signal(signal.SIGINT, _on_signal)
-    signal.signal(signal.SIGTERM, _on_signal)
+    """Let a signal end the script at once, until finish_on_signal() is called.
+
+    Also one that was held back (script.signals_blocked()): a Python that is still being
+    loaded may swallow it, or end with status 1.
+    """
+    for number in STOP_SIGNALS:
+        signal.signal(number, _on_signal)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
 
 
 def finish_on_signal():
@@ -56,15 +62,15 @@ def finish_on_signal():
 def end(status):
     # type: (int) -> None
     """From now on a signal ends the script with the status that it has earned."""
-    signal.signal(signal.SIGINT, lambda *_: os._exit(status))
-    signal.signal(signal.SIGTERM, lambda *_: os._exit(status))
+    for number in STOP_SIGNALS:
+        signal.signal(number, lambda *_: os._exit(status))
 
 
 def ignore_signals():
     # type: () -> None
     """Keep the status while Python ends: it would take our handlers away, and die of a signal."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    for number in STOP_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _on_signal(number, _frame):

@@ -10,9 +10,7 @@ from __future__ import annotations
 import copy
 import logging
 import secrets
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import Callable
 
 import pika
@@ -212,7 +210,7 @@ def refusal_by_api(
 ) -> str:
     """Try a verb of the API; return why it was refused, '' if allowed."""
     try:
-        with signals_blocked():
+        with script.signals_blocked():
             verb(api, *args)
     except management_api.Refused as refused:
         if refused.status not in management_api.NOT_ALLOWED:
@@ -232,24 +230,13 @@ def as_user(
     return parameters
 
 
-@contextmanager
-def signals_blocked() -> Iterator[None]:
-    """Hold signals back until the block has finished."""
-    held_back = {signal.SIGINT, signal.SIGTERM}
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, held_back)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
 def clean_up(
     endpoint: pika.ConnectionParameters,
     api_of: ApiOf,
     name: str,
 ) -> None:
     """Remove what the check `name` made; log what cannot be removed."""
-    with signals_blocked():
+    with script.signals_blocked():
         try:
             with connected(endpoint) as connection:
                 refusal_by_amqp(connection, delete_probe_objects, name)

@@ -19,7 +19,7 @@ import pika
 
 import common
 from common import Failure
-from siamese import ROOT, start
+from siamese import ROOT, script, start
 from siamese.ledger import Event, singly
 from siamese.messaging import blocking
 from siamese.testbed.guard import Guard, Processes
@@ -34,8 +34,6 @@ WAIT_STEP_S = 0.1
 NODES = 3
 # Exit status of a consumer: 1 it found something wrong, 3 there was no message for it.
 OF_CONSUMERS = (0, 1, 3)
-# The same of a script that a signal met before its work began.
-NOT_BEGUN = (start.INTERRUPTED, -signal.SIGINT)
 
 
 class Worker(NamedTuple):
@@ -126,7 +124,8 @@ class Workload:
         urls = self.urls[first:] + self.urls[:first]
         with open(f'{self.folder}/{name}.log', 'ab') as log:
             environment = {**os.environ, 'AMQP_URL': ','.join(urls)}
-            self.processes.start(name, command, output=log, env=environment)
+            with script.signals_blocked():
+                self.processes.start(name, command, output=log, env=environment)
 
     def kill(self, name: str) -> None:
         """Kill a worker with SIGKILL, and wait until it has ended."""
@@ -151,7 +150,7 @@ class Workload:
         """Let workers finish, as finish() does; a worker may not have begun yet."""
         for name in names:
             self.running[name].send_signal(signal.SIGINT)
-        return self.finish(names, (*expected, *NOT_BEGUN))
+        return self.finish(names, (*expected, start.INTERRUPTED))
 
     def finish(
         self,
@@ -292,5 +291,5 @@ def ended_early(name: str, status: int) -> Failure:
 
     Its status is 3 if the worker could not tell, or was interrupted before its work began.
     """
-    ours = 3 if status in (3, *NOT_BEGUN) else 1
+    ours = 3 if status in (3, start.INTERRUPTED) else 1
     return Failure(f'{name} ended with status {status}', ours)
