@@ -9,7 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 
-from siamese import ledger, script, terminal, verdict
+from siamese import ledger, numbered, script, terminal, verdict
 from siamese.clocks import NEVER, Process
 from siamese.ledger import Event
 from siamese.sieve import Sieve
@@ -139,7 +139,7 @@ class Follower:
             self.ahead[process] = min(ahead, self.ahead.get(process, NEVER))
         self.counts[event['event']] += 1
         if 'of' in event:
-            self.counts[event['event']] += len(ledger.numbers_of(event)) - 1
+            self.counts[event['event']] += len(numbered.unpacked_numbers(event)) - 1
 
     def has_closed(self) -> bool:
         """Return whether producers and consumers were at work, and all have closed."""

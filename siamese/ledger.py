@@ -300,23 +300,12 @@ def are_numbers(values: Sequence[Any]) -> bool:
     return min(values) >= 0 and max(values) < 2**63
 
 
-def numbers_of(event: Event) -> Sequence[int]:
-    """Return the numbers of the messages of which a line tells."""
-    if 'each' in event:
-        return numbered.in_steps(event['each'])
-    ends = iter(event['numbers'])
-    ranges = [range(first, last + 1) for first, last in zip(ends, ends)]
-    if len(ranges) == 1:
-        return ranges[0]
-    return [*chain.from_iterable(ranges)]
-
-
 def singly(event: Event) -> Iterator[Event]:
     """Yield a line for each message of which a line tells."""
     if 'of' not in event:
         yield event
         return
-    for number, due in zip(numbers_of(event), numbered.unpacked_dues(event['due'])):
+    for number, due in zip(numbered.unpacked_numbers(event), numbered.unpacked_dues(event['due'])):
         yield one_of(event, number, due)
 
 

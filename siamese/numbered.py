@@ -7,10 +7,10 @@ microseconds since 1970 at which the message was due. Other scripts have NAME-RU
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
-from itertools import groupby, repeat
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain, groupby, repeat
 from operator import itemgetter, lt
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 MESSAGE_ID = b'%b-%010d-%016d'
 MESSAGE_ID_BYTES = 36
@@ -22,6 +22,9 @@ NUMBER_AT = 9
 NUMBER_PART = itemgetter(slice(NUMBER_AT, DUE_AT - 1))
 OUR_MESSAGE_IDS = re.compile(rb'(?:[0-9a-f]{8}-[0-9]{10}-[0-9]{16})*')
 NAMES = re.compile('([0-9a-f]{8})-([0-9]{10})-([0-9]{16})|(.*-)(0|[1-9][0-9]{0,8})', re.DOTALL)
+
+
+Names = dict[str, Any]  # of, numbers or each, due: of a line that tells of many
 
 
 class Name(NamedTuple):
@@ -74,7 +77,7 @@ def name_of(of: str, number: int, due: int) -> str:
 # ---- many of them in one line of a ledger
 
 
-def batches(message_ids: Sequence[bytes]) -> Iterable[dict[str, object]]:
+def batches(message_ids: Sequence[bytes]) -> Iterable[Names]:
     """Yield what lines of a ledger say to name these ids, a line for each run.
 
     The ids must be ours, those of each run in the order of the line.
@@ -91,6 +94,39 @@ def batches(message_ids: Sequence[bytes]) -> Iterable[dict[str, object]]:
             ids = [one for one in message_ids if one.startswith(run)]
         dues = packed_dues(map(DUE_PART, ids))
         yield {'of': run.decode(), **packed_numbers(numbers_of(ids)), 'due': dues}
+
+
+def extend(names: Names, more: Names) -> None:
+    """Let `names` of a line name those of `more`, too, of the same run, which came after them."""
+    due, count, *others = more['due']
+    dues = names['due']
+    if due == dues[-2]:
+        dues[-1] += count
+        dues += others
+    else:
+        dues += more['due']
+    if follows(more, names):
+        names['numbers'][-1] = more['numbers'][-1]
+    else:
+        names['each'] = [*unpacked_numbers(names), *unpacked_numbers(more)]
+        names.pop('numbers', None)
+
+
+def follows(names: Names, others: Names) -> bool:
+    """Return whether numbers without a gap follow on others without a gap."""
+    if 'each' in names or 'each' in others:
+        return False
+    first: int = names['numbers'][0]
+    return first == others['numbers'][-1] + 1
+
+
+def only_name(names: Names) -> str:
+    """Return the id of the only message that a line names, '' if it names several."""
+    due, count, *others = names['due']
+    if others or count > 1:
+        return ''
+    (number,) = unpacked_numbers(names)
+    return name_of(names['of'], number, due)
 
 
 def are_alike(message_ids: Sequence[bytes]) -> bool:
@@ -130,6 +166,17 @@ def packed_dues(dues: Iterable[bytes | int]) -> list[int]:
     for due, same in groupby(dues):
         found += [int(due), sum(1 for _ in same)]
     return found
+
+
+def unpacked_numbers(names: Mapping[str, Any]) -> Sequence[int]:
+    """Return the number of each message that a line names."""
+    if 'each' in names:
+        return in_steps(names['each'])
+    ends = iter(names['numbers'])
+    ranges = [range(first, last + 1) for first, last in zip(ends, ends)]
+    if len(ranges) == 1:
+        return ranges[0]
+    return [*chain.from_iterable(ranges)]
 
 
 def unpacked_dues(packed: Sequence[int]) -> list[int]:

@@ -290,7 +290,7 @@ def parts_of(event: Event) -> Sequence[Part]:
             return ()
         one = range(name.number, name.number + 1)
         return (Part((name.of, name.number // SIZE), one, [name.due, 1]),)
-    numbers = ledger.numbers_of(event)
+    numbers = numbered.unpacked_numbers(event)
     page = numbers[0] // SIZE
     is_rising = isinstance(numbers, range) or all(map(lt, numbers, numbers[1:]))
     if is_rising and numbers[-1] // SIZE == page:

@@ -16,6 +16,7 @@ from pika.spec import Basic
 from siamese import numbered
 from siamese.messaging import dead_lettering
 from siamese.messaging.fast_path import Shape
+from siamese.messaging.receipts import Receipts
 
 REMEMBERED_REJECTIONS = 10_000
 
@@ -75,6 +76,11 @@ class Delivery:
         """Whether it was a dead letter before."""
         return 'x-death' in (self.properties.headers or {})
 
+    @property
+    def digest(self) -> str:
+        """The SHA-256 of the body, in hexadecimal."""
+        return hashlib.sha256(self.body).hexdigest()
+
     def record(self, event: str, **facts: object) -> None:
         """Write into the ledger what becomes of this delivery; call it before the AMQP verb."""
         if self.link.args.ledger:
@@ -85,7 +91,7 @@ class Delivery:
                 id=self.properties.message_id,
                 attempt=self.attempt,
                 redelivered=self.method.redelivered,
-                digest=hashlib.sha256(self.body).hexdigest(),
+                digest=self.digest,
                 **facts,
             )
 
@@ -194,21 +200,24 @@ class Run:
             link.inbox.to_ack += self.count
 
     def _record_acked(self) -> None:
-        """Write into the ledger that they are acknowledged, in one line if their ids allow that."""
-        ids = self.message_ids
-        if self.count > 1 and self._is_plain() and numbered.are_ours(ids):
-            for names in numbered.batches(ids):
-                self.link.record('acked', **names, digest=self.shape.digest)
+        """Write into the ledger that they are acknowledged, with others if their ids allow that."""
+        if self._is_plain() and numbered.are_ours(self.message_ids):
+            self.link.inbox.receipts.add(self.message_ids, self.common.digest)
             return
         for delivery in self:
             delivery.record('acked')
 
     def _is_plain(self) -> bool:
         """Return whether all are first deliveries of first attempts."""
-        properties = self.shape.properties
+        properties = self.common.properties
         if self.redelivered or 'x-death' in (properties.headers or {}):
             return False
         return publish_attempt(properties) == 1
+
+    @property
+    def common(self) -> Shape | Delivery:
+        """What their properties and digest are those of."""
+        return self.shape
 
     def reject(self, invalid: Invalid) -> None:
         """Reject each of them into the dead letters, for the reason that `invalid` tells."""
@@ -231,6 +240,10 @@ class RunOfOne(Run):
         self.delivery = delivery
 
     def _delivery(self, number: int) -> Delivery:
+        return self.delivery
+
+    @property
+    def common(self) -> Shape | Delivery:
         return self.delivery
 
 
@@ -274,16 +287,19 @@ def fingerprint(delivery: Delivery) -> tuple[object, bytes]:
 class Inbox(deque):
     """Deliveries that no script has looked at yet, and acknowledgements not yet sent.
 
-    Where the script asks for runs, those that came as a run are in it as a Run.
+    Where the script asks for runs, those that came as a run are in it as a Run; `receipts`
+    has what of these is to be written into the ledger.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, receipts: Receipts) -> None:
         super().__init__()
+        self.receipts = receipts
         self.rejected = Rejected()
         self.forget()
 
     def forget(self) -> None:
         """Drop everything: the channel is gone, and the broker delivers again."""
+        self.receipts.write()
         self.clear()
         self.rejected.clear()  # rejections may have been lost with the channel
         self.ack_tag = 0  # the latest delivery to acknowledge, with all before it
@@ -326,6 +342,7 @@ class Inbox(deque):
 
     def send_acks(self, channel: Channel | None) -> None:
         """Acknowledge on the channel what the script has acknowledged since the last time."""
+        self.receipts.write()
         if self.ack_tag and channel and channel.is_open:
             channel.basic_ack(delivery_tag=self.ack_tag, multiple=True)
             self.ack_tag = 0

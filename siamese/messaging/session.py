@@ -31,6 +31,7 @@ from siamese.messaging.handshake import Unusable
 from siamese.messaging.messages import Message, restart_waits
 from siamese.messaging.outbox import Outbox
 from siamese.messaging.patience import Patience
+from siamese.messaging.receipts import Receipts
 from siamese.messaging.reconnect import Reconnector
 from siamese.messaging.run_limits import RunLimits
 from siamese.messaging.silence import Silence
@@ -70,7 +71,7 @@ class Session(RunLimits):
         self.on_confirmed: Callable[[list[Message]], Any] = lambda messages: None
         self.ledger = ledger.Writer(args.ledger, by=args.name, run=self.run)
         record = self.record if args.ledger else None
-        self.inbox = Inbox()
+        self.inbox = Inbox(Receipts(self.note))
         self.outbox = Outbox(window, retry_returned, self.counts, record)
         self.flag_probe = flag_probe.FlagProbe(self.run, flag_probe.is_wanted(args))
         self.look = Look()
@@ -180,6 +181,11 @@ class Session(RunLimits):
 
     def record(self, event: str, **facts: object) -> None:
         """Note an event for the ledger, if there is one; it is written before we send anything."""
+        self.inbox.receipts.write()
+        self.note(event, **facts)
+
+    def note(self, event: str, **facts: object) -> None:
+        """Note an event, behind those before it."""
         self.ledger.note(event, epoch=self.epoch, **facts)
 
     def close(self) -> None:

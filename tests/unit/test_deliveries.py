@@ -7,9 +7,10 @@ import pytest
 from pika import spec
 from support import wire
 
-from siamese.messaging.deliveries import Run
+from siamese.messaging.deliveries import Inbox, Run
 from siamese.messaging.fast_path import Shape
 from siamese.messaging.properties import Properties, PropertiesDecoder
+from siamese.messaging.receipts import Receipts
 
 IDS = [b'cafecafe-%010d-%016d' % (number, 7) for number in range(1, 4)]
 
@@ -17,17 +18,20 @@ IDS = [b'cafecafe-%010d-%016d' % (number, 7) for number in range(1, 4)]
 def recorded(redelivered=False, **common):
     """Return the lines of a ledger, once a run of three was acknowledged."""
     lines = []
-    link = SimpleNamespace(
-        args=SimpleNamespace(ledger='run.jsonl'),
-        auto_ack=True,
-        record=lambda event, **facts: lines.append({'event': event, **facts}),
-    )
+
+    def record(event, **facts):
+        lines.append({'event': event, **facts})
+
+    inbox = Inbox(Receipts(record))
+    args = SimpleNamespace(ledger='run.jsonl')
+    link = SimpleNamespace(args=args, auto_ack=True, inbox=inbox, record=record)
     properties = pika.BasicProperties(message_id=IDS[0].decode(), **common)
     encoded = b''.join(properties.encode())
     method = spec.Basic.Deliver('ctag', 1, redelivered, 'exchange', 'kéy')
     whole = b''.join(wire.delivery(1, 1, b'x', properties, redelivered=redelivered))
     shape = Shape(whole, method, Properties(encoded, PropertiesDecoder()), b'x')
     Run(link, None, shape, 1, IDS).ack()
+    inbox.send_acks(None)
     return lines
 
 

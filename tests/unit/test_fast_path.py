@@ -16,6 +16,7 @@ from siamese import ledger, numbered
 from siamese.messaging import framing
 from siamese.messaging.fast_path import BatchMessage, Template
 from siamese.messaging.outbox import Outbox
+from siamese.messaging.receipts import Receipts
 from siamese.scenarios import performance
 from siamese.scenarios.timing import Latencies
 
@@ -449,6 +450,36 @@ def test_the_due_of_each_message_is_told(other):
     (line,) = numbered.batches(ids)
     told = [one['id'].encode() for one in ledger.singly({'event': 'acked', **line})]
     assert told == ids
+
+
+@given(st.lists(st.lists(st.tuples(st.sampled_from(['deadbeef', 'cafe0001']), st.integers(1, 9)))))
+def test_what_is_acknowledged_together_is_told_in_the_order_in_which_it_came(runs):
+    ids = [[numbered.message_id(of, one, 4e9 + one // 3) for of, one in run] for run in runs if run]
+    lines = []
+    receipts = Receipts(lambda event, **facts: lines.append({'event': event, **facts}))
+    for number, run in enumerate(ids):
+        receipts.add(run, f'digest {number // 3}')
+    receipts.write()
+    receipts.write()
+    told = [(one['digest'], one['id']) for line in lines for one in ledger.singly(line)]
+    by_run = [
+        (f'digest {number // 3}', one.decode())
+        for number, run in enumerate(ids)
+        for of in dict.fromkeys(one[:8] for one in run)
+        for one in run
+        if one.startswith(of)
+    ]
+    assert told == by_run
+    assert all(ledger.is_sound(line) if 'of' in line else line['attempt'] == 1 for line in lines)
+
+
+def test_what_follows_on_each_other_is_one_line():
+    lines = []
+    receipts = Receipts(lambda event, **facts: lines.append(facts))
+    for each in (IDS[:3], IDS[3:4], IDS[4:]):
+        receipts.add(each, DIGEST)
+    receipts.write()
+    assert lines == [{**NAMES, 'digest': DIGEST}]
 
 
 # ---- latencies
