@@ -8,13 +8,14 @@ import os
 import random
 import secrets
 import signal
+import threading
 from collections import Counter
 
 import pika
 import pytest
 from support.processes import TEST_TIMEOUT_S, Running, wait_until
 from support.queues import waiting
-from support.wiretap import Wiretap
+from support.wiretap import CONFIRM, PUBLISH, Wiretap
 
 from siamese import ledger, verdict
 from siamese.sieve import evidence_of
@@ -27,6 +28,7 @@ PAIR = {
     'consumer': ('perf_consumer.py',),
 }
 VICTIMS = (*PAIR, 'broker')
+IMMEDIATE_KILLS = 4
 LEAST_BYTES, MOST_BYTES = 1_000, 60_000  # of a ledger until the next moment
 
 
@@ -104,6 +106,38 @@ def overtaken(truth):
                     found.add(one.id)
                 latest[run] = max(latest[run], int(number))
     return found
+
+
+VERBS = {'producer': PUBLISH, 'consumer': CONFIRM}
+
+
+@pytest.mark.parametrize('role', PAIR)
+def test_books_are_written_before_the_act_however_soon_the_script_is_killed(role, tmp_path):
+    """It is killed as soon as the relay sees a basic.publish, or a basic.ack, of it."""
+    killed = threading.Event()
+
+    def kill_who_acts(data):
+        if VERBS[role] in data and not killed.is_set():
+            run.running[role].send(signal.SIGKILL)
+            killed.set()
+
+    with rabbitmq.throwaway() as broker:
+        tap = Wiretap(broker.url)
+        with contextlib.closing(FullSpeed(broker, tap, tmp_path)) as run:
+            for _ in range(IMMEDIATE_KILLS):
+                run.work(random)
+                killed.clear()
+                tap.on_up = kill_who_acts
+                assert killed.wait(TEST_TIMEOUT_S)
+                assert run.running[role].end().status == -signal.SIGKILL
+                run.start(role)
+            tap.on_up = lambda data: None
+            run.work(random)
+            run.drain()
+        tap.close()
+    truth = tap.truth()
+    assert truth.published.keys() <= ids_in(run.paths['producer'], 'attempted')
+    assert truth.acked <= ids_in(run.paths['consumer'], 'acked')
 
 
 @pytest.mark.pair

@@ -60,9 +60,10 @@ class Truth:
 
 
 class Wiretap:
-    """The relay; `url` leads through it."""
+    """The relay; `url` leads through it. `on_up` is told what clients send, before the broker."""
 
     def __init__(self, url):
+        self.on_up = lambda data: None
         parts = urlsplit(url)
         self.target = (parts.hostname, parts.port)
         (port,) = free_ports(1)
@@ -93,7 +94,7 @@ class Wiretap:
                 continue
             conversation = Conversation()
             self.conversations.append(conversation)
-            self._thread(relay, client, server, conversation.up)
+            self._thread(relay, client, server, conversation.up, lambda data: self.on_up(data))
             self._thread(relay, server, client, conversation.down)
 
     def close(self):
@@ -112,10 +113,11 @@ class Wiretap:
         return truth
 
 
-def relay(source, target, record):
-    """Hand on what comes, and keep it; end both ways with the first that ends."""
+def relay(source, target, record, tell=lambda data: None):
+    """Hand on what comes, tell and keep it; end both ways with the first that ends."""
     with suppress(OSError):  # killed
         while data := source.recv(READ_BYTES):
+            tell(data)
             record += data
             target.sendall(data)
     hang_up(source)
