@@ -336,12 +336,20 @@ def judge_copies(
     """Yield the labels that tell why there is more than one copy of a message in a queue."""
     if len(message.arrivals) < 2:
         return
-    by_queue = defaultdict(list)
+    by_reader = defaultdict(list)
     for arrival in message.arrivals:
-        by_queue[arrival.queue].append(arrival)
+        by_reader[reader_of(arrival)].append(arrival)
     unconfirmed = message.unconfirmed_attempts()
-    for of_queue in by_queue.values():
-        yield from judge_queue(of_queue, unconfirmed, evidence, notes)
+    for of_one in by_reader.values():
+        yield from judge_queue(of_one, unconfirmed, evidence, notes)
+
+
+def reader_of(arrival: Arrival) -> object:
+    """Return the queue of a copy; of a stream, which everybody reads as a whole, also by whom."""
+    channel: Any = arrival.copy.channel
+    if arrival.queue_type == 'stream':
+        return arrival.queue, channel[:2]
+    return arrival.queue
 
 
 def judge_queue(

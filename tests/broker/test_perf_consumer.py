@@ -11,7 +11,7 @@ import pika
 import pytest
 from support.messages import declare_dead
 from support.processes import replace_after, replace_once, wait_until
-from support.queues import drain
+from support.queues import drain, judge
 from support.raw_properties import undecodable
 
 import audit as audit_script
@@ -191,6 +191,16 @@ def test_a_stream_resumes_where_the_connection_broke(start, run, broker, url, tm
     done = consumer.end()
     assert done.status == 0 and json.loads(done.out)['delivered'] == 1000
     assert len(ids_in(tmp_path / 'books')) == 1000
+
+
+def test_each_consumer_of_a_stream_gets_all_of_it(run, tmp_path):
+    """They are started one after the other, and keep one ledger: that is no fault."""
+    flags = ['--queue-type', 'stream', '--count', 50, '--ledger', tmp_path / 'books', '--quiet']
+    for script in ('perf_producer.py', 'perf_consumer.py', 'perf_consumer.py'):
+        done = run(script, *flags)
+        assert done.status == 0, done.err
+    status, found = judge(run, tmp_path / 'books')
+    assert (status, found['ok'], found['duplicated']) == (0, 50, [])
 
 
 def ids_in(path):

@@ -211,6 +211,23 @@ CASES = {  # name: (ledger, what is found, exit status)
         {'corrupt', 'redelivered'},
         1,
     ),
+    'a stream, read by two': (
+        [
+            line(by, 'connected', broker='RabbitMQ', queue='q', queue_type='stream')
+            for by in ('carol', 'dave')
+        ]
+        + [*sent('1'), seen('1'), seen('1', by='dave'), *CLOSED],
+        {'ok'},
+        0,
+    ),
+    'a stream, read twice by one': (
+        [
+            line('carol', 'connected', broker='RabbitMQ', queue='q', queue_type='stream'),
+            *(*sent('1'), seen('1'), seen('1')),
+        ],
+        {'duplicated', 'ok'},
+        1,
+    ),
     'lost between nodes': (
         [
             line('carol', 'connected', broker='RabbitMQ', queue='q', queue_type='quorum'),
