@@ -36,8 +36,10 @@ class Progress:
 
     def _show(self, files: Files) -> None:
         now = time.monotonic()
-        if now > self.next_at and sys.stderr.isatty():
-            self.next_at = now + EVERY_S
+        if now < self.next_at:
+            return
+        self.next_at = now + EVERY_S
+        if sys.stderr.isatty():
             line = progress_line(files.lines_read(), files, now - self.started)
             terminal.show_progress(line, sys.stderr)
 
