@@ -163,8 +163,8 @@ class Writer:
         uptime = clocks.steady()
         if event == 'connected':
             facts.update(clock=self.clock, uptime=round(uptime, 6))
-        at = round(self.started + uptime, 6)
-        line = f'{{"at": {at}{self.who}, "event": "{event}"{members(facts)}}}\n'
+        at = self.started + uptime
+        line = f'{{"at": {at:.6f}{self.who}, "event": "{event}"{members(facts)}}}\n'
         self.lines.append(line)
 
     def flush(self) -> None:
