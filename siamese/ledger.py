@@ -14,6 +14,7 @@ import heapq
 import json
 import math
 import os
+import select
 import sys
 import time
 import zlib
@@ -22,7 +23,7 @@ from itertools import chain
 from operator import le
 from typing import IO, Any, TypedDict
 
-from siamese import clocks, numbered
+from siamese import clocks, numbered, script
 from siamese.gathered import gathered
 
 
@@ -121,6 +122,8 @@ KEYS_OF_MANY = {
 OF_MANY = ('of', 'numbers', 'each', 'due')
 MOST_OF_MANY = 1_000_000  # messages in one line
 STDIN = '-'
+PIPE_BYTES = 1 << 16  # that a pipe of Linux holds
+POLL_S = 0.1  # between looks for a signal while a pipe is silent
 LEDGERS = ('*.jsonl', '*.jsonl.gz')  # of a folder
 MOST_SHAPES = 1000
 # Keys and types of lines that were found sound: most lines are alike.
@@ -190,15 +193,15 @@ def read(paths: Iterable[str]) -> Iterator[Event]:
 class Files:
     """Ledgers that are read side by side, in the order of their times.
 
-    Their names may end with .gz, or be - for stdin; a folder stands for all LEDGERS in it.
+    Their names may end with .gz, be those of pipes, or - for stdin; a folder stands for all
+    LEDGERS in it. A signal ends the waiting for a pipe (script.stop_requested()).
     In place of a line that is no event comes {'event': 'unreadable', 'where': 'FILE:LINE'}.
     Raises OSError.
     """
 
     def __init__(self, paths: Iterable[str]) -> None:
         each = chain.from_iterable(map(in_folder, paths))
-        real = (path if path == STDIN else os.path.realpath(path) for path in each)
-        self.files = {path: opened(path) for path in dict.fromkeys(real)}
+        self.files = {path: opened(path) for path in distinct(each)}
         self.lines = dict.fromkeys(self.files, 0)  # read so far
         self.bytes = sum(os.fstat(file.fileno()).st_size for file in self.files.values())
 
@@ -218,9 +221,12 @@ class Files:
 
     def _events_in(self, path: str) -> Iterator[Event]:
         """Yield the lines of one ledger; those that are alike as one (gathered.py)."""
-        lines: Iterable[bytes] = self.files[path]
+        file = self.files[path]
+        lines: Iterable[bytes] = file
         if path.endswith('.gz'):
-            lines = unpacked(self.files[path])
+            lines = unpacked(file)
+        elif not file.seekable():
+            lines = arriving(file)
         for number, event in gathered(lines, parse):
             self.lines[path] = number
             yield event or {'event': 'unreadable', 'where': f'{path}:{number}'}
@@ -232,6 +238,29 @@ def unpacked(file: IO[bytes]) -> Iterator[bytes]:
         yield from gzip.open(file)
     except (EOFError, zlib.error, gzip.BadGzipFile):
         yield b''
+
+
+def arriving(pipe: IO[bytes]) -> Iterator[bytes]:
+    """Yield the lines of a pipe as they come, until it ends or a signal comes."""
+    rest = b''
+    while not script.stop_requested():
+        if not select.select([pipe], [], [], POLL_S)[0]:
+            continue
+        data = os.read(pipe.fileno(), PIPE_BYTES)
+        if not data:
+            break
+        *lines, rest = (rest + data).split(b'\n')
+        yield from (line + b'\n' for line in lines)
+    if rest:
+        yield rest
+
+
+def distinct(paths: Iterable[str]) -> Iterable[str]:
+    """Return paths without those that lead to a file again."""
+    by_file: dict[str, str] = {}
+    for path in paths:
+        by_file.setdefault(path if path == STDIN else os.path.realpath(path), path)
+    return by_file.values()
 
 
 def in_folder(path: str) -> list[str]:

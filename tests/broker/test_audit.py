@@ -4,12 +4,15 @@ What it finds in ledgers is tested in tests/unit/test_verdict.py and test_limits
 """
 
 import contextlib
+import fcntl
 import json
 import os
 import random
 import re
 import signal
 import stat
+import struct
+import termios
 import threading
 import time
 from types import SimpleNamespace
@@ -93,6 +96,27 @@ def test_ctrl_c_ends_the_reading_with_what_is_known(start, slow_ledger):
     assert done.status == 3
     assert re.search(r'\nunknown: interrupted after [0-9,]+ lines\n$', done.out)
     assert done.err == ''
+
+
+@pytest.mark.parametrize('path', ['-', 'the pipe'])
+def test_ctrl_c_ends_the_waiting_for_a_silent_pipe(slow_ledger, path):
+    """As in `audit.py <(zcat ledger.gz)`, or behind a script that writes to /dev/stdout."""
+    command = ['./audit.py', slow_ledger.path]
+    if path == '-':
+        command = ['sh', '-c', 'exec ./audit.py - <"$1"', 'sh', slow_ledger.path]
+    audit = Running(*command)
+    with open(slow_ledger.path, 'w') as file:
+        file.write(acked(0, 3))
+        file.flush()
+        wait_until(lambda: not waiting_in(file), 'that all is read')
+        done = audit.stop()
+    assert (done.status, done.err) == (3, '')
+    assert done.out.endswith('\nunknown: interrupted after 3 lines\n')
+
+
+def waiting_in(pipe):
+    """Return how many bytes of a pipe nobody has read."""
+    return struct.unpack('i', fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)))[0]
 
 
 def test_a_reading_that_takes_long_shows_how_far_it_is(slow_ledger):

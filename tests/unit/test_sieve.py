@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 import random
 import sys
 
@@ -256,6 +257,20 @@ def test_stdin_is_read(folder, capsys, monkeypatch):
     with open(folder / 'carol') as file:
         monkeypatch.setattr(sys, 'stdin', file)
         assert_valid(audit.main([str(folder / 'alice'), '-']), capsys)
+
+
+def test_pipes_are_read_by_names_that_lead_to_no_file(folder, capsys):
+    """As in `audit.py <(zcat carol.gz)`, which names /dev/fd/63; also without a last newline."""
+    ends = []
+    for name in ('alice', 'carol'):
+        reading, writing = os.pipe()
+        os.write(writing, (folder / name).read_bytes().rstrip())
+        os.close(writing)
+        ends.append(reading)
+    paths = [f'/dev/fd/{reading}' for reading in ends]
+    assert_valid(audit.main(paths), capsys)
+    for reading in ends:
+        os.close(reading)
 
 
 @pytest.mark.parametrize(
