@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from fastapi import FastAPI, Request
 from fastapi.responses import FileResponse, HTMLResponse, Response
-from nicegui import app, ui
+from nicegui import app, run, ui
 
 from siamese import ROOT
 from siamese.web.clients_page import show_clients
@@ -66,6 +66,8 @@ def site(args: argparse.Namespace) -> FastAPI:
     async def history_as_csv(request: Request) -> Response:
         return await csv_of(args, request.query_params)
 
+    # Nothing runs in this pool. The other methods would start a process for it at once.
+    run.process_pool_start_method = 'fork'
     # It takes all paths that are not known until here.
     ui.run_with(
         application,

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.request
 
 import pika
 import psutil
@@ -678,6 +679,16 @@ def test_dashboard_sh_ends_on_one_signal_with_everything_it_started(start, broke
     for process in left:
         process.kill()
     assert not left and running.end().status == 0
+
+
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
+def test_it_starts_no_process_to_serve_pages_and_leaves_none_behind(serve, number):
+    with urllib.request.urlopen(serve()) as answer:
+        assert answer.status == 200
+    process = psutil.Process(serve.running.process.pid)
+    begun = process.children(recursive=True)
+    assert serve.running.stop(number).status == 0
+    assert not begun  # a fork server would end by itself, a moment later
 
 
 def test_a_taken_port_is_reported_on_one_line(run, serve):
