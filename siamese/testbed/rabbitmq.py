@@ -279,10 +279,7 @@ def write_configuration(
     oauth2: Sequence[str],
 ) -> None:
     """Write the files that all nodes read, and the one of each node."""
-    shared = ''
-    for number in range(len(ports)):
-        shared += PEER.format(entry=number + 1, number=number)
-    shared += write_keys(guard, oauth2)
+    shared = write_peers(len(ports)) + write_keys(guard, oauth2)
     for number, node_ports in enumerate(ports):
         own = CONF.format(amqp=node_ports.amqp, http=node_ports.http)
         guard.write(f'n{number}.conf', own + shared)
@@ -294,6 +291,17 @@ def write_configuration(
     guard.write('enabled_plugins', f'[{",".join(plugins)}].')
     guard.write('advanced.config', ADVANCED % token)
     guard.write('.erlang.cookie', secrets.token_hex(20))
+
+
+def write_peers(nodes: int) -> str:
+    """Return the settings that name the nodes of a cluster to each other.
+
+    A single node has no peers: RabbitMQ before 3.8.18 waits up to a minute where it
+    is told of any, itself among them.
+    """
+    if nodes == 1:
+        return ''
+    return ''.join(PEER.format(entry=number + 1, number=number) for number in range(nodes))
 
 
 def write_keys(guard: Guard, oauth2: Sequence[str]) -> str:
