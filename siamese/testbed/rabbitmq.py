@@ -279,7 +279,7 @@ def write_configuration(
     oauth2: Sequence[str],
 ) -> None:
     """Write the files that all nodes read, and the one of each node."""
-    shared = write_peers(len(ports)) + write_keys(guard, oauth2)
+    shared = peers_of(len(ports)) + write_keys(guard, oauth2)
     for number, node_ports in enumerate(ports):
         own = CONF.format(amqp=node_ports.amqp, http=node_ports.http)
         guard.write(f'n{number}.conf', own + shared)
@@ -293,7 +293,7 @@ def write_configuration(
     guard.write('.erlang.cookie', secrets.token_hex(20))
 
 
-def write_peers(nodes: int) -> str:
+def peers_of(nodes: int) -> str:
     """Return the settings that name the nodes of a cluster to each other.
 
     A single node has no peers: RabbitMQ before 3.8.18 waits up to a minute where it

@@ -502,6 +502,12 @@ def test_it_starts_on_other_ports_if_one_is_taken(place):
     thieves[0].close()
 
 
+def test_only_the_nodes_of_a_cluster_are_told_of_peers():
+    """RabbitMQ 3.8.9 waits for them, up to a minute."""
+    assert rabbitmq.peers_of(1) == ''
+    assert rabbitmq.peers_of(3).count('classic_config.nodes') == 3
+
+
 def test_another_rabbitmq_on_its_port_is_not_mistaken_for_it(place, one):
     """It is not mistaken for ours; as the URL is known already, no other port will do."""
     greeting = rabbitmq.ask(port(one.url), b'AMQP\0\0\x09\1')
