@@ -12,10 +12,12 @@ from typing import Any
 
 import common
 from siamese import ROOT, start
+from siamese.testbed import product
 from siamese.testbed.guard import NoFolder, Processes
 
 LOOK_S = 0.1
 LONG_S = 60  # a busy machine is slow
+WORK_S = LONG_S + product.TIMEOUT_S  # a broker that does not start says so, and why
 LONGEST_CLEANUP_S = 10
 USAGE = 2  # exit statuses
 COULD_NOT_TELL = 3
@@ -119,7 +121,7 @@ class Cast:
 
     def wait_for(self, future: Future[Any]) -> None:
         """Wait for work in the background; raise what it raises."""
-        self.until(future.done)
+        self.until(future.done, within_s=WORK_S)
         future.result()
 
     def pause(self, seconds: float) -> None:
