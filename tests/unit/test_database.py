@@ -9,6 +9,8 @@ import os
 import pathlib
 import random
 import sqlite3
+import subprocess
+import sys
 import tempfile
 
 import pytest
@@ -17,6 +19,7 @@ from hypothesis import strategies as st
 from support.builders import NOON, letter, queue, seen
 
 from common import Failure
+from siamese import ROOT
 from siamese.monitoring import clients, database, dead_letters, queues
 
 
@@ -140,6 +143,16 @@ def test_several_processes_can_write_while_one_reads(tmp_path):
     assert dead_letters.find(reader)[1] == database.by_period(reader, 'year')[0]['expired'] == 100
 
 
+READER = """
+import os, sys
+from siamese.monitoring import database, dead_letters
+
+if os.geteuid() == 0:  # who may do all
+    os.setuid(65534)
+sys.exit(dead_letters.find(database.open_for_reading(sys.argv[1]))[1] != 1)
+"""
+
+
 def test_a_history_that_no_process_writes_can_be_read_without_write_permission():
     with tempfile.TemporaryDirectory() as folder:  # tmp_path is closed to others
         path = f'{folder}/siamese.db'
@@ -148,16 +161,7 @@ def test_a_history_that_no_process_writes_can_be_read_without_write_permission()
         db.close()
         os.chmod(path, 0o644)  # as its owner may
         os.chmod(folder, 0o555)
-        reader = os.fork()
-        if not reader:
-            status = 1
-            try:
-                if os.geteuid() == 0:  # who may do all
-                    os.setuid(65534)
-                status = int(dead_letters.find(database.open_for_reading(path))[1] != 1)
-            finally:
-                os._exit(status)
-        assert os.waitpid(reader, 0)[1] == 0
+        subprocess.run([sys.executable, '-c', READER, path], cwd=ROOT, check=True)
         os.chmod(folder, 0o755)
 
 
