@@ -30,6 +30,7 @@ def begin():
     """Take signals, end where Python is too old, and do without pika if need be."""
     take_signals()
     atexit.register(ignore_signals)  # the first to register is the last to be called
+    atexit.register(forget_what_is_not_taken)
     if sys.version_info < OLDEST_PYTHON:
         script = os.path.basename(sys.argv[0])
         found = '.'.join(map(str, sys.version_info[:2]))
@@ -71,6 +72,17 @@ def ignore_signals():
     """Keep the status while Python ends: it would take our handlers away, and die of a signal."""
     for number in STOP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
+
+
+def forget_what_is_not_taken():
+    # type: () -> None
+    """Keep the status where stdout or stderr is full: Python 3.13 would end with 120."""
+    open_ones = [stream for stream in (sys.stdout, sys.stderr) if stream and not stream.closed]
+    for stream in open_ones:
+        try:
+            stream.flush()
+        except OSError:  # noqa: PERF203  there are two
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _on_signal(number, _frame):

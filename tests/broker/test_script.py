@@ -90,6 +90,12 @@ def test_streams_that_take_nothing(url, redirection):
     assert ('cannot write the output: No space left on device' in done.stderr) is full
 
 
+def test_a_full_stderr_does_not_change_the_status_of_a_usage_error():
+    for name in 'producer.py', 'broker.py':
+        command = f'{sys.executable} {name} --no-such-flag 2> /dev/full'
+        assert subprocess.run(command, shell=True, cwd=ROOT, timeout=60).returncode == 2, name
+
+
 def test_progress_is_shown_on_a_terminal_only(start, url):
     terminal, its_end = pty.openpty()
     subprocess.run(
