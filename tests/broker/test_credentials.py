@@ -385,7 +385,7 @@ def test_the_management_api_takes_a_token_and_the_next_one(broker, mint):
         api.get('whoami')
     assert refused.value.status == 401
     login = endpoint(
-        broker, mint(2, 'siamese.tag:monitoring'), mint.command(300, 'siamese.tag:administrator')
+        broker, mint(8, 'siamese.tag:monitoring'), mint.command(300, 'siamese.tag:administrator')
     )
     api = management.api(*login)
     assert api.get('whoami')['tags'] == ['monitoring']
