@@ -66,6 +66,8 @@ def test_the_samples_in_the_docstrings(copy, broker, url, variables, run):
         ((command, output),) = sessions(re.sub(r'^    ', '', sample, flags=re.MULTILINE))
         if name == 'monitor.py':  # the broker counts what there is a few seconds later
             wait_until(lambda: are_counted(broker, url), 'figures of each queue')
+        if name == 'cleanup.py':  # a minute without a server ends that queue
+            run('rpc_server.py', '--duration', 0)
         # compare.py shows the URL, and leaves nothing behind.
         shown = {'AMQP_URL': broker.url} if name == 'compare.py' else variables
         done = subprocess.run(
