@@ -19,7 +19,6 @@ import sys
 import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import chain
 from operator import le
 from typing import IO, Any, TypedDict
 
@@ -185,7 +184,7 @@ def members(facts: Mapping[str, Any]) -> str:
     return ''.join(texts)
 
 
-def read(paths: Iterable[str]) -> Iterator[Event]:
+def read(paths: Iterable[str | os.PathLike[str]]) -> Iterator[Event]:
     """Yield the lines of ledgers as Files does; raise OSError."""
     return iter(Files(paths))
 
@@ -199,8 +198,8 @@ class Files:
     Raises OSError.
     """
 
-    def __init__(self, paths: Iterable[str]) -> None:
-        each = chain.from_iterable(map(in_folder, paths))
+    def __init__(self, paths: Iterable[str | os.PathLike[str]]) -> None:
+        each = (name for path in paths for name in in_folder(os.fspath(path)))
         self.files = {path: opened(path) for path in distinct(each)}
         self.lines = dict.fromkeys(self.files, 0)  # read so far
         self.bytes = sum(os.fstat(file.fileno()).st_size for file in self.files.values())

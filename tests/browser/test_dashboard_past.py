@@ -77,6 +77,7 @@ def test_the_range_of_the_history_can_be_chosen_and_survives_a_reload(db, serve,
     day = time.strftime('%Y-%m-%d', time.gmtime(time.time() - 2 * DAY))
     tab.get_by_label('To', exact=True).fill(day)
     expect(rows).to_have_count(3)
+    expect(tab).to_have_url(re.compile(day))
     tab.reload()
     expect(rows).to_have_count(3)
     expect(tab.get_by_label('To', exact=True)).to_have_value(day)
