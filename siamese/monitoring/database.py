@@ -41,6 +41,7 @@ RATES = ('publish_rate', 'deliver_rate', 'ack_rate')
 DAY_S = 86400
 KEEP_CLIENTS_S = 31 * DAY_S
 LOCK_TIMEOUT_S = 30
+LONGEST_TICK_NS = 10_000_000  # of a Linux kernel: its files have no finer times
 DAMAGED = 'malformed'  # in SQLite's words
 ALL_QUEUES = 0  # in place of the id of a queue: all of them but siamese.dead
 
@@ -446,13 +447,19 @@ def files(path: str) -> list[tuple[int, int]]:
     return found
 
 
-def written(path: str) -> list[tuple[int, int]]:
-    """Return what is another one after somebody has written to a history."""
+def written(path: str) -> list[tuple[int, int, bool]]:
+    """Return what is another one after somebody has written to a history.
+
+    It is another one once more a moment later: what is written within one tick of the
+    kernel has one time, so what was read at that time may be older.
+    """
     found = []
+    now = time.time_ns()
     with contextlib.suppress(FileNotFoundError):
         for file in (path, f'{path}-wal'):
             status = os.stat(file)
-            found.append((status.st_mtime_ns, status.st_size))
+            is_new = now - status.st_mtime_ns < LONGEST_TICK_NS
+            found.append((status.st_mtime_ns, status.st_size, is_new))
     return found
 
 

@@ -351,9 +351,9 @@ class Frame:
         seen = (written, page.unknown, look)
         if seen == self.seen:
             return
-        self.seen = seen
         for refresh in page.refreshers:
             await refresh()
+        self.seen = seen
 
     async def show_broker_status(self) -> bool:
         """Return whether the history can be read."""

@@ -299,3 +299,13 @@ def test_who_may_read_a_history_cannot_keep_others_from_writing_it(tmp_path):
         fcntl.flock(reader, fcntl.LOCK_EX)
         assert database.is_free(path)
     assert not database.is_free(path)  # we have it now
+
+
+def test_what_is_written_within_a_tick_of_the_kernel_is_not_missed(tmp_path, monkeypatch):
+    path = tmp_path / 'siamese.db'
+    path.touch()
+    at = path.stat().st_mtime_ns
+    moments = iter((at, at + 10**9, at + 2 * 10**9))
+    monkeypatch.setattr(database.time, 'time_ns', lambda: next(moments))
+    at_once, later, much_later = (database.written(str(path)) for _ in range(3))
+    assert at_once != later == much_later
