@@ -169,7 +169,9 @@ class Evidence:
     plain: int = 0
     plain_from: Counter[str | None] = field(default_factory=Counter)
     messages: dict[str, Message] = field(default_factory=lambda: defaultdict(Message))
-    closed: set[ChannelKey] = field(default_factory=set)
+    lost: set[ChannelKey] = field(default_factory=set)
+    ended: set[ChannelKey] = field(default_factory=set)  # the last channel of each script
+    closed: set[ChannelKey] = field(default_factory=set)  # as agreed: all was acknowledged
     channels: dict[ChannelKey, Channel] = field(default_factory=dict)
     keys: dict[ChannelKey, ChannelKey] = field(default_factory=dict)  # each of them once
     queues: dict[Process, tuple[str | None, str]] = field(default_factory=dict)
@@ -342,10 +344,12 @@ class Evidence:
             self.limits[queue].add_arguments(event['arguments'], queue_type)
 
     def _add_end(self, kind: str, key: ChannelKey) -> None:
+        is_lost = kind == 'disconnected' or key in self.lost  # maybe its acknowledgements, too
+        (self.lost if is_lost else self.closed).add(key)
         if kind == 'closed':
-            self.closed.add(key)
+            self.ended.add(key)
         if key in self.channels:
-            self.channels[key].end = kind
+            self.channels[key].end = 'disconnected' if is_lost else 'closed'
 
     def _add_dead_letter(self, event: Event) -> None:
         if event['id'] is None:

@@ -146,7 +146,7 @@ class Follower:
         evidence = self.sieve.evidence
         latest = {key[:2]: key for key in evidence.channels}
         were_at_work = bool(evidence.producers and evidence.consumers)
-        return were_at_work and evidence.closed.issuperset(latest.values())
+        return were_at_work and evidence.ended.issuperset(latest.values())
 
     def _judge_in_time(self) -> None:
         """Judge what came, but for most of the time read on."""

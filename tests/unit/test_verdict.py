@@ -211,6 +211,14 @@ CASES = {  # name: (ledger, what is found, exit status)
         {'corrupt', 'redelivered'},
         1,
     ),
+    'redelivered, after the broker had closed the channel, and the script the connection': (
+        [
+            *(*sent('1'), seen('1'), line('carol', 'disconnected'), line('carol', 'closed')),
+            *(seen('1', by='dave', redelivered=True), line('dave', 'closed')),
+        ],
+        {'redelivered', 'ok'},
+        0,
+    ),
     'a stream, read by two': (
         [
             line(by, 'connected', broker='RabbitMQ', queue='q', queue_type='stream')
