@@ -10,7 +10,7 @@ from collections import Counter
 import pytest
 from support.messages import MALFORMED, hello, put
 from support.processes import Running, wait_until
-from support.queues import drain, judge, waiting
+from support.queues import dead_letters, drain, judge, waiting
 
 from siamese.testbed import rabbitmq as broker_module
 
@@ -155,9 +155,8 @@ def test_a_quorum_queue_has_a_limit_of_21_deliveries(start, run, channel, tmp_pa
         for _ in range(21):
             done = run('ack_consumer.py', '--lose', 100, '--count', 2, *kind)
             assert done.status == 0
-    wait_until(lambda: waiting(channel, 'siamese.dead') == 2, 'dead letters')
-    assert waiting(channel, 'siamese.ack') == 0
-    dead = drain(channel, 'siamese.dead')
+    dead = dead_letters(channel, 2)
+    assert len(dead) == 2 and waiting(channel, 'siamese.ack') == 0
     assert {properties.headers['x-death'][0]['reason'] for properties, _ in dead} == {
         'delivery_limit'
     }
@@ -278,7 +277,7 @@ def test_malformed_messages_are_rejected_into_the_dead_letters_and_counted(run, 
     assert summary['acked'] == 2 and summary['invalid'] == len(MALFORMED)
     assert summary['invalid'] == sum(summary['rejections'].values())
     assert done.err.count('invalid: ') == len(MALFORMED) and '\x1b' not in done.err
-    dead = drain(channel, 'siamese.dead')
+    dead = dead_letters(channel, len(MALFORMED))
     assert Counter(body for _, body in dead) == Counter(body for _, body in MALFORMED.values())
     assert {properties.headers['x-death'][0]['reason'] for properties, _ in dead} == {'rejected'}
 
@@ -288,7 +287,7 @@ def test_a_replay_is_rejected(run, channel):
     done = run('ack_consumer.py', '--ack', 100, '--count', 4, '--json', '-')
     summary = json.loads(done.out)
     assert done.status == 1 and summary['rejections'] == {'replayed': 1} and summary['acked'] == 3
-    assert [properties.message_id for properties, _ in drain(channel, 'siamese.dead')] == [
+    assert [properties.message_id for properties, _ in dead_letters(channel, 1)] == [
         'alice-cafecafe-1'
     ]
 

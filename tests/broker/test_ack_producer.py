@@ -5,8 +5,8 @@ import re
 import time
 
 import pytest
-from support.processes import Running, wait_until
-from support.queues import drain, waiting
+from support.processes import Running
+from support.queues import dead_letters, drain
 
 from siamese import flags
 
@@ -56,8 +56,7 @@ def test_random_priorities_are_those_shown(run, channel):
 
 def test_a_time_to_live_ends_in_the_dead_letters(run, channel):
     assert run('ack_producer.py', '--count', 3, '--rate', 100, '--ttl', 0.2, '--quiet').status == 0
-    wait_until(lambda: waiting(channel, 'siamese.dead') == 3, 'dead letters')
-    deaths = [properties.headers['x-death'][0] for properties, _ in drain(channel, 'siamese.dead')]
+    deaths = [properties.headers['x-death'][0] for properties, _ in dead_letters(channel, 3)]
     assert {
         (death['reason'], death['queue'], death['original-expiration']) for death in deaths
     } == {('expired', 'siamese.ack', '200')}

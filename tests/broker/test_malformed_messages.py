@@ -3,6 +3,8 @@
 import json
 
 import pytest
+from support.processes import wait_until
+from support.queues import waiting
 from support.raw_properties import undecodable, with_message_id
 
 CONSUMERS = {  # script: (its queue, a content type it takes)
@@ -31,4 +33,4 @@ def test_properties_that_cannot_be_decoded(start, channel, name, size):
         and sum(summary['rejections'].values()) == 3
     )
     assert done.err.count('undecodable: ') == 2 and 'Traceback' not in done.err
-    assert channel.queue_declare('siamese.dead', passive=True).method.message_count == 3
+    wait_until(lambda: waiting(channel, 'siamese.dead') == 3, 'dead letters')

@@ -11,7 +11,7 @@ import pika
 import pytest
 from support.messages import declare_dead
 from support.processes import replace_after, replace_once, wait_until
-from support.queues import drain, judge
+from support.queues import dead_letters, drain, judge
 from support.raw_properties import undecodable
 
 import audit as audit_script
@@ -91,7 +91,7 @@ def test_a_byte_that_changes_on_the_way_is_caught(run, url, channel, encoding, o
     assert done.status == 1 and json.loads(done.out)['invalid'] == 1
     at = perf.body_of(name, 256)[0].index('键'.encode(encoding)) + of_it
     assert f"invalid: corrupt: 'byte {at} is {differs}' (message_id " in done.err
-    assert len(drain(channel, 'siamese.dead')) == 1  # the broker's own copy, unaltered
+    assert len(dead_letters(channel, 1)) == 1  # the broker's own copy, unaltered
 
 
 def test_a_byte_that_changes_in_the_middle_of_a_run_is_caught(run, url, channel):
@@ -105,7 +105,7 @@ def test_a_byte_that_changes_in_the_middle_of_a_run_is_caught(run, url, channel)
     summary = json.loads(done.out)
     assert (done.status, summary['delivered'], summary['invalid']) == (1, count, 1)
     assert f"invalid: corrupt: 'byte {at} is 00, not {body[at]:02x}' (message_id " in done.err
-    [(properties, dead)] = drain(channel, 'siamese.dead')
+    [(properties, dead)] = dead_letters(channel, 1)
     assert dead == body and f'{properties.message_id!r}' in done.err
     assert properties.message_id.split('-')[1] == '0000001000'
     assert drain(channel, QUEUE) == []
@@ -138,7 +138,7 @@ def test_bad_bodies_are_rejected_and_named(run, channel):
         and 'Traceback' not in done.err
         and '\x1b' not in done.err
     )
-    assert sorted(body for _, body in drain(channel, 'siamese.dead')) == sorted(
+    assert sorted(body for _, body in dead_letters(channel, len(BAD))) == sorted(
         body for _, body in BAD.values()
     )
 

@@ -14,7 +14,7 @@ import pytest
 from support.block_messages import is_prime
 from support.messages import MALFORMED, RPC_QUEUE, declare_dead
 from support.processes import Running, wait_until
-from support.queues import drain, waiting
+from support.queues import dead_letters, drain, waiting
 from support.raw_properties import with_addresses
 
 BIG_PRIME, BIG_OTHER = 2**521 - 1, 2**523 - 1  # 157 and 158 digits
@@ -123,7 +123,7 @@ def test_a_question_without_reply_to_is_dead_lettered(start, channel, ask):
         and summary['rejections'] == {'no reply_to': len(MALFORMED) + 1}
         and summary['answered'] == 1
     )
-    dead = drain(channel, 'siamese.dead')
+    dead = dead_letters(channel, len(MALFORMED) + 1)
     assert Counter(body for _, body in dead) == Counter(
         [b'7', *(body for _, body in MALFORMED.values())]
     )
@@ -197,7 +197,7 @@ def test_an_answer_to_an_address_that_the_broker_never_made(start, url, channel,
     assert found == {'5': True, '11': True, '13': True}
     done = server.stop()
     summary = json.loads(done.out)
-    letters = drain(channel, 'siamese.dead')
+    letters = dead_letters(channel, len(dead))
     assert sorted(properties.correlation_id for properties, _ in letters) == dead
     if dead:
         assert summary['rejections'] == {'the broker takes no answer to it': 2}

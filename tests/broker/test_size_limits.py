@@ -5,7 +5,7 @@ import json
 import pika
 import pytest
 from support.processes import replace_once
-from support.queues import drain
+from support.queues import dead_letters
 
 import common
 from siamese.messaging import blocking, frames
@@ -39,7 +39,7 @@ def test_what_is_too_large_ends_the_connection(start, url, channel, words):
     assert told and done.err.count(words) == 1 and line.count('\n') == 1
     assert 'Traceback' not in done.err
     assert json.loads(done.out)['connections'] == 2  # it came back, and was sent the truth
-    assert [body for _, body in drain(channel, 'siamese.dead')] == [BODY]
+    assert [body for _, body in dead_letters(channel, 1)] == [BODY]
 
 
 @pytest.mark.parametrize('words', LIES)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from support.bad_blocks import BAD, NEXT, ONE, TWO, altered, with_body
 from support.block_messages import GENESIS, GOLDEN, chain, message, put
 from support.processes import wait_until
-from support.queues import drain
+from support.queues import dead_letters, drain, waiting
 from support.raw_properties import undecodable
 
 import audit as audit_script
@@ -41,7 +41,7 @@ def test_every_bad_block_is_rejected_into_the_dead_letters_and_counted(run, chan
     assert summary['valid'] == 2 and summary['invalid'] == len(bad)
     assert summary['rejections'] == Counter(reason for _, reason in BAD.values())
     assert done.err.count('invalid: ') == len(bad)
-    dead = drain(channel, 'siamese.dead')
+    dead = dead_letters(channel, len(bad))
     assert Counter(body for _, body in dead) == Counter(body for _, body in bad)
     assert {properties.headers['x-death'][0]['reason'] for properties, _ in dead} == {'rejected'}
 
@@ -130,7 +130,7 @@ def test_ten_thousand_bad_messages_are_all_rejected(run, channel):
     assert summary['valid'] == summary['redelivered'] == summary['republished'] == 0
     assert sum(summary['rejections'].values()) == summary['invalid'] == len(bad)
     assert len(summary['rejections']) >= 6
-    assert Counter(body for _, body in drain(channel, 'siamese.dead')) == Counter(
+    assert Counter(body for _, body in dead_letters(channel, len(bad))) == Counter(
         body for _, body in bad
     )
     assert channel.queue_declare('siamese.blocks', passive=True).method.message_count == 0
@@ -141,7 +141,7 @@ def test_a_replayed_block_is_rejected(run, channel):
     put(channel, [*messages, messages[1]])
     done = run('validate.py', '--difficulty', 1, '--count', 4, '--json', '-', '--quiet')
     assert done.status == 1 and json.loads(done.out)['rejections'] == {'replayed': 1}
-    assert [body for _, body in drain(channel, 'siamese.dead')] == [messages[1][1]]
+    assert [body for _, body in dead_letters(channel, 1)] == [messages[1][1]]
 
 
 def test_a_second_attempt_is_valid_and_counted(run, channel):
@@ -167,7 +167,7 @@ def test_messages_with_undecodable_headers_are_rejected(run, channel, size):
     assert done.status == 1 and json.loads(done.out)['rejections'] == {'foreign content type': 2}
     assert json.loads(done.out)['connections'] == json.loads(done.out)['valid'] == 1
     assert done.err.count('undecodable: ') == 2
-    assert channel.queue_declare('siamese.dead', passive=True).method.message_count == 2
+    wait_until(lambda: waiting(channel, 'siamese.dead') == 2, 'dead letters')
 
 
 def test_control_characters_in_messages_cannot_forge_the_log(run, channel):

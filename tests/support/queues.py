@@ -7,7 +7,7 @@ import time
 import urllib.request
 from urllib.parse import quote
 
-from support.processes import TEST_TIMEOUT_S
+from support.processes import TEST_TIMEOUT_S, wait_until
 
 from siamese.testbed.qpid import Qpid
 
@@ -65,6 +65,15 @@ def judge(run, *ledgers):
     """Return audit.py's exit status and findings."""
     done = run('audit.py', *ledgers, '--json', '-', '--quiet')
     return done.status, json.loads(done.out)
+
+
+def dead_letters(channel, count):
+    """Return the dead letters of a test as drain() does, once there are `count`.
+
+    The broker brings them to their queue in its own time.
+    """
+    wait_until(lambda: waiting(channel, 'siamese.dead') >= count, f'{count} dead letters')
+    return drain(channel, 'siamese.dead')
 
 
 def drain(channel, queue):
