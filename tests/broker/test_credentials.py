@@ -228,7 +228,7 @@ def log_of(broker):
 def test_nothing_is_lost_over_ten_renewals(start, run, broker, bare, mint, tmp_path):
     ledger, env = (
         tmp_path / 'ledger.jsonl',
-        {'AMQP_URL': bare, 'AMQP_TOKEN_COMMAND': mint.command(4)},
+        {'AMQP_URL': bare, 'AMQP_TOKEN_COMMAND': mint.command(8)},
     )
     flags = ['--quiet', '--difficulty', 2, '--ledger', ledger, '--json', '-']
     scripts = [
