@@ -6,7 +6,7 @@ import signal
 import pytest
 from support.block_messages import GENESIS, message
 from support.processes import wait_until
-from support.queues import drain, flush_broker_metadata
+from support.queues import drain, kill_broker
 
 from siamese.testbed import rabbitmq as broker_module
 
@@ -113,8 +113,7 @@ def test_nothing_is_lost_when_processes_and_broker_are_killed(
         wait_until(lambda: ledger_lines(ledger, 'acked') > 50, '50 blocks validated')
         checking[0].process.kill()
         wait_until(lambda: ledger_lines(ledger, 'acked') > 100, '100 blocks validated')
-        flush_broker_metadata(broker)
-        broker.kill()
+        kill_broker(broker)
         mining[0].process.kill()
         broker.start()
         mining[0] = producers(['alice'], 100, '--rate', 50, *easy, **env)[0]

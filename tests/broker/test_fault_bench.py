@@ -15,7 +15,7 @@ import psutil
 import pytest
 import sympy
 from support.processes import TEST_TIMEOUT_S, let_fault_last, wait_until
-from support.queues import flush_broker_metadata
+from support.queues import kill_broker
 from support.scenarios import (
     FLOWING_MESSAGES,
     PROOFS,
@@ -31,8 +31,8 @@ from support.scenarios import (
 )
 
 from siamese import ROOT, ledger
-from siamese.testbed import proxy
-from siamese.testbed import rabbitmq as broker_module
+from siamese.testbed import proxy, rabbitmq
+from siamese.testbed.rabbitmq import RabbitMQ
 
 pytestmark = pytest.mark.pair
 
@@ -380,19 +380,27 @@ def test_a_revoked_permission_ends_the_scripts(start, url, broker, tmp_path):
 
 @pytest.fixture(scope='module')
 def mortal():
-    with broker_module.throwaway() as throwaway:
+    with rabbitmq.throwaway() as throwaway:
         yield throwaway
 
 
-@pytest.mark.parametrize('fault, heal', [('kill', 'start'), ('stop', 'start'), ('pause', 'resume')])
-def test_a_broker_that(start, tmp_path, mortal, fault, heal):
+BROKER_FAULTS = {  # name: fault, heal
+    'is killed': (kill_broker, RabbitMQ.start),
+    'stops': (RabbitMQ.stop, RabbitMQ.start),
+    'freezes': (RabbitMQ.pause, RabbitMQ.resume),
+}
+
+
+@pytest.mark.parametrize('fault', BROKER_FAULTS)
+def test_a_broker_that(fault, start, tmp_path, mortal):
+    inject, heal = BROKER_FAULTS[fault]
     with questions(start, f'{mortal.url}?heartbeat=2'):
         endure(
             start,
             tmp_path,
             f'{mortal.url}?heartbeat=2',
-            lambda _: getattr(mortal, fault)(),
-            getattr(mortal, heal),
+            lambda _: inject(mortal),
+            lambda: heal(mortal),
         )
 
 
@@ -447,12 +455,11 @@ def test_twenty_producers_wait_for_a_broker_that_dies_twice_while_it_starts(star
     """
     path = tmp_path / 'run.jsonl'
     count = 50
-    with broker_module.throwaway() as broker, ThreadPoolExecutor() as pool:
+    with rabbitmq.throwaway() as broker, ThreadPoolExecutor() as pool:
         # A queue that was declared a moment before the broker dies would be forgotten.
         for script, queue in (('producer.py', 'blocks'), ('perf_producer.py', 'perf')):
             start(script, '--queue', queue, '--duration', 0, '--url', broker.url).end()
-        flush_broker_metadata(broker)
-        broker.kill()
+        kill_broker(broker)
         flags = [
             '--queue',
             'blocks',
@@ -484,10 +491,7 @@ def test_twenty_producers_wait_for_a_broker_that_dies_twice_while_it_starts(star
         port = broker.ports[0][0]
         dies(lambda: 'n0' in broker.processes.started)
         dies(
-            lambda: (
-                broker_module.ask(port, b'AMQP')
-                or any('ready' in ''.join(one.err) for one in texts)
-            )
+            lambda: rabbitmq.ask(port, b'AMQP') or any('ready' in ''.join(one.err) for one in texts)
         )
         broker.start()
         for producer in (*blocks, *texts):

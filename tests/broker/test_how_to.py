@@ -10,6 +10,7 @@ import threading
 import pika
 import pytest
 from support.documents import HOW_TO, environment, in_one_shell, steps_of
+from support.queues import kill_broker
 
 from siamese import ROOT
 from siamese.testbed import rabbitmq
@@ -56,7 +57,7 @@ def restart_when_asked(broker, folder):
 
     def restart():
         asked.append((folder / 'asked').read_text().strip())  # waits until sudo writes
-        broker.kill()
+        kill_broker(broker)
         broker.start()
         (folder / 'restarted').write_text('')
 

@@ -12,7 +12,7 @@ import time
 
 import pytest
 from support.processes import Running, let_fault_last, wait_until
-from support.queues import drain, flush_broker_metadata
+from support.queues import drain, kill_broker
 
 from siamese import ledger
 from siamese.scenarios import performance as perf
@@ -259,8 +259,7 @@ def test_every_confirmed_message_survives_a_killed_broker(start, tmp_path):
             'perf_producer.py', '--persistent', '--rate', 2000, '--json', '-', AMQP_URL=broker.url
         )
         producer.wait_for('ready')
-        flush_broker_metadata(broker)
-        broker.kill()
+        kill_broker(broker)
         producer.wait_for('connection lost')
         broker.start()
         producer.wait_for('back after')

@@ -14,7 +14,7 @@ from collections import Counter
 import pika
 import pytest
 from support.processes import TEST_TIMEOUT_S, Running, wait_until
-from support.queues import waiting
+from support.queues import kill_broker, waiting
 from support.wiretap import CONFIRM, PUBLISH, Wiretap
 
 from siamese import ledger, verdict
@@ -68,7 +68,7 @@ class FullSpeed:
     def kill(self, victim):
         """Kill one of the three with SIGKILL, and start it again."""
         if victim == 'broker':
-            self.broker.kill()
+            kill_broker(self.broker)
             self.broker.start()
             return
         self.running[victim].send(signal.SIGKILL)

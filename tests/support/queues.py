@@ -56,6 +56,12 @@ def flush_broker_metadata(broker):
     assert broker.ctl('eval', SYNC_METADATA).strip() == 'ok'
 
 
+def kill_broker(broker):
+    """Kill a broker that remembers every queue and binding declared before."""
+    flush_broker_metadata(broker)
+    broker.kill()
+
+
 def waiting(channel, queue):
     """Return how many messages wait in a queue."""
     return channel.queue_declare(queue, passive=True).method.message_count
