@@ -20,7 +20,10 @@ DUE_PART = itemgetter(slice(DUE_AT, None))
 RUN_PART = itemgetter(slice(0, 8))
 NUMBER_AT = 9
 NUMBER_PART = itemgetter(slice(NUMBER_AT, DUE_AT - 1))
+NUMBER_DIGITS = 10
+OUR_MESSAGE_ID = re.compile(rb'([0-9a-f]{8})-[0-9]{10}-([0-9]{16})')
 OUR_MESSAGE_IDS = re.compile(rb'(?:[0-9a-f]{8}-[0-9]{10}-[0-9]{16})*')
+FEW = 8  # ids with one due; up to here each id is looked at by itself
 NAMES = re.compile('([0-9a-f]{8})-([0-9]{10})-([0-9]{16})|(.*-)(0|[1-9][0-9]{0,8})', re.DOTALL)
 
 
@@ -77,23 +80,62 @@ def name_of(of: str, number: int, due: int) -> str:
 # ---- many of them in one line of a ledger
 
 
-def batches(message_ids: Sequence[bytes]) -> Iterable[Names]:
-    """Yield what lines of a ledger say to name these ids, a line for each run.
+def batches(message_ids: Sequence[bytes]) -> list[Names]:
+    """Return what lines of a ledger say to name ids of one length, a line for each run.
 
-    The ids must be ours, those of each run in the order of the line.
+    A line has them in their order. Without a line message_id() did not make all of them.
     """
-    if are_alike(message_ids):
-        run, _, due = message_ids[0].split(b'-')
-        dues = [int(due), len(message_ids)]
-        yield {'of': run.decode(), **numbers_in(message_ids), 'due': dues}
-        return
+    if len(message_ids[0]) != MESSAGE_ID_BYTES:
+        return []
+    joined = b''.join(message_ids)
+    names = names_of_one_run(joined)
+    if names:
+        return [names]
+    if not OUR_MESSAGE_IDS.fullmatch(joined):
+        return []
     runs = dict.fromkeys(map(RUN_PART, message_ids))
-    for run in runs:
-        ids = message_ids
-        if len(runs) > 1:
-            ids = [one for one in message_ids if one.startswith(run)]
-        dues = packed_dues(map(DUE_PART, ids))
-        yield {'of': run.decode(), **packed_numbers(numbers_of(ids)), 'due': dues}
+    return [names_of(run, [one for one in message_ids if one.startswith(run)]) for run in runs]
+
+
+def names_of(run: bytes, message_ids: Sequence[bytes]) -> Names:
+    """Return what a line says to name ids of a run, whatever their numbers and dues."""
+    numbers = list(map(int, map(NUMBER_PART, message_ids)))
+    dues = packed_dues(map(DUE_PART, message_ids))
+    return {'of': run.decode(), **packed_numbers(numbers), 'due': dues}
+
+
+def names_of_one_run(joined: bytes) -> Names:
+    """Return names_of() ids that follow on each other, in a quarter of its time.
+
+    {} unless they are of one run, and many in a row have one due.
+    """
+    found: Names = {}
+    while joined:
+        names = names_of_one_due(joined)
+        if not names or names['of'] != found.get('of', names['of']):
+            return {}
+        if found:
+            extend(found, names)
+        else:
+            found = names
+        joined = joined[names['due'][1] * MESSAGE_ID_BYTES :]
+    return found
+
+
+def names_of_one_due(joined: bytes) -> Names:
+    """Return the names of those at the beginning that have one run and one due; {} if few have."""
+    first = OUR_MESSAGE_ID.match(joined)
+    if not first:
+        return {}
+    run, due = first.groups()
+    count = joined.count(b'-' + due)
+    alike = joined[: count * MESSAGE_ID_BYTES]
+    numbers = alike[NUMBER_AT : -len(b'-' + due)].split(b'-%b%b-' % (due, run))
+    is_theirs = len(numbers) == count and alike.endswith(due)
+    is_theirs = is_theirs and {*map(len, numbers)} == {NUMBER_DIGITS}
+    if count < FEW or not is_theirs or not b''.join(numbers).isdigit():
+        return {}
+    return {'of': run.decode(), **numbers_in(numbers), 'due': [int(due), count]}
 
 
 def extend(names: Names, more: Names) -> None:
@@ -107,9 +149,11 @@ def extend(names: Names, more: Names) -> None:
         dues += more['due']
     if follows(more, names):
         names['numbers'][-1] = more['numbers'][-1]
+    elif 'each' in names:
+        names['each'] += unpacked_numbers(more)
     else:
         names['each'] = [*unpacked_numbers(names), *unpacked_numbers(more)]
-        names.pop('numbers', None)
+        del names['numbers']
 
 
 def follows(names: Names, others: Names) -> bool:
@@ -129,27 +173,12 @@ def only_name(names: Names) -> str:
     return name_of(names['of'], number, due)
 
 
-def are_alike(message_ids: Sequence[bytes]) -> bool:
-    """Return whether ids of ours are of one run, and have one due."""
-    first = message_ids[0]
-    due = first[DUE_AT - 1 :]
-    if not message_ids[-1].endswith(due):
-        return False
-    from_due_to_run = due + first[:NUMBER_AT]
-    return b''.join(message_ids).count(from_due_to_run) == len(message_ids) - 1
-
-
-def numbers_in(message_ids: Sequence[bytes]) -> dict[str, Sequence[int]]:
-    """Return packed_numbers() of ids that are alike."""
-    ends = numbers_of([message_ids[0], message_ids[-1]])
-    is_rising = all(map(lt, message_ids, message_ids[1:]))
-    if is_rising and ends[1] - ends[0] == len(message_ids) - 1:
+def numbers_in(texts: Sequence[bytes]) -> dict[str, Sequence[int]]:
+    """Return packed_numbers() of numbers with as many digits each."""
+    ends = [int(texts[0]), int(texts[-1])]
+    if ends[1] - ends[0] == len(texts) - 1 and all(map(lt, texts, texts[1:])):
         return {'numbers': ends}
-    return {'each': numbers_of(message_ids)}
-
-
-def numbers_of(message_ids: Sequence[bytes]) -> list[int]:
-    return list(map(int, map(NUMBER_PART, message_ids)))
+    return {'each': list(map(int, texts))}
 
 
 def packed_numbers(numbers: Sequence[int]) -> dict[str, Sequence[int]]:

@@ -8,6 +8,7 @@ from typing import Union
 from siamese import numbered
 from siamese.messaging.fast_path import BatchMessage
 from siamese.messaging.messages import Message, facts_of
+from siamese.messaging.receipts import Receipts
 
 Record = Union[Callable[..., None], None]
 
@@ -16,10 +17,12 @@ class Books:
     """Writes what becomes of messages, by `record`; false without a ledger.
 
     A line is written before its messages are published, and after their confirm came.
+    `receipts` takes the confirms of batches.
     """
 
-    def __init__(self, record: Record) -> None:
+    def __init__(self, record: Record, receipts: Receipts) -> None:
         self.record = record
+        self.receipts = receipts
 
     def __bool__(self) -> bool:
         return self.record is not None
@@ -36,7 +39,13 @@ class Books:
 
     def batch_attempted(self, batch: Sequence[BatchMessage]) -> None:
         """Write that messages of one template are about to be published for the first time."""
-        self._note_batch('attempted', batch, **facts_of(batch[0]))
+        facts = facts_of(batch[0])
+        lines = lines_of(batch)
+        for names in lines:
+            self.receipts.record('attempted', **names, **facts)
+        if not lines:
+            for message in batch:
+                self.note('attempted', message, **facts)
 
     def confirmed(self, messages: Sequence[Message]) -> None:
         """Write that the broker has confirmed messages."""
@@ -46,20 +55,15 @@ class Books:
                 batch.append(message)
             else:
                 self.note('confirmed', message)
-        if batch:
-            self._note_batch('confirmed', batch)
+        lines = lines_of(batch)
+        self.receipts.add('confirmed', lines)
+        if not lines:
+            for message in batch:
+                self.note('confirmed', message)
 
-    def _note_batch(
-        self,
-        event: str,
-        batch: Sequence[BatchMessage],
-        **facts: object,
-    ) -> None:
-        """Write one line for first attempts, if there are several, and their ids allow that."""
-        ids = [message.message_id for message in batch]
-        if self.record and len(ids) > 1 and numbered.are_ours(ids):
-            for names in numbered.batches(ids):
-                self.record(event, **names, **facts)
-            return
-        for message in batch:
-            self.note(event, message, **facts)
+
+def lines_of(batch: Sequence[BatchMessage]) -> list[numbered.Names]:
+    """Return what lines say to name several first attempts; none if each has its own line."""
+    if len(batch) > 1:
+        return numbered.batches([message.message_id for message in batch])
+    return []

@@ -201,8 +201,9 @@ class Run:
 
     def _record_acked(self) -> None:
         """Write into the ledger that they are acknowledged, with others if their ids allow that."""
-        if self._is_plain() and numbered.are_ours(self.message_ids):
-            self.link.inbox.receipts.add(self.message_ids, self.common.digest)
+        lines = self._is_plain() and numbered.batches(self.message_ids)
+        if lines:
+            self.link.inbox.receipts.add('acked', lines, digest=self.common.digest)
             return
         for delivery in self:
             delivery.record('acked')

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import pika
@@ -40,7 +40,7 @@ class Outbox:
 
     `window` is how many may wait for their confirm, 0 without publisher confirms.
     Without `retry_returned`, messages that no queue takes are counted, and not
-    published again. `record` writes an event into the ledger; None without one.
+    published again.
     """
 
     def __init__(
@@ -48,12 +48,12 @@ class Outbox:
         window: int,
         retry_returned: bool,
         counts: Counter[str],
-        record: Callable[..., None] | None,
+        books: Books,
     ) -> None:
         self.window = window
         self.retry_returned = retry_returned
         self.counts = counts
-        self.books = Books(record)
+        self.books = books
         self.backlog: deque[Message] = deque()  # to be published (again)
         self.unconfirmed = Unconfirmed()
         self.suspected_poison: Message | None = None  # published alone, to see if it is the one

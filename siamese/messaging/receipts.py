@@ -1,33 +1,36 @@
-"""What a consumer of runs writes into the ledger: one line for what it acknowledges together."""
+"""Lines of the ledger that tell of many messages, put together until they must be written."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 
 from siamese import numbered
 
 
 class Receipts:
-    """First deliveries of first attempts that are acknowledged, and not in the ledger yet.
+    """What was confirmed, or acknowledged by a consumer of runs, and is not in the ledger yet.
 
-    They are written before the broker is told, and before anything else; what is not
-    acknowledged to the broker, at the next tick (0.1 s).
+    Acknowledgements are written before the broker is told. Anything else but first attempts
+    comes behind these; what nothing comes behind is written at the next tick (0.1 s).
+    `record` makes a line.
     """
 
     def __init__(self, record: Callable[..., None]) -> None:
         self.record = record
+        self.event = ''
         self.names: numbered.Names = {}
-        self.digest = ''
+        self.facts: dict[str, object] = {}
 
-    def add(self, message_ids: Sequence[bytes], digest: str) -> None:
-        """Take deliveries with one body; their ids are ours."""
-        for names in numbered.batches(message_ids):
-            if digest == self.digest and names['of'] == self.names.get('of'):
+    def add(self, event: str, lines: Iterable[numbered.Names], **facts: object) -> None:
+        """Take what lines say of first attempts: their names by numbered.batches(), and facts."""
+        for names in lines:
+            if (event, names['of'], facts) == (self.event, self.names.get('of'), self.facts):
                 numbered.extend(self.names, names)
             else:
                 self.write()
+                self.event = event
                 self.names = names
-                self.digest = digest
+                self.facts = facts
 
     def write(self) -> None:
         """Write what was taken."""
@@ -37,5 +40,7 @@ class Receipts:
         self.names = {}
         one = numbered.only_name(names)
         if one:
-            names = {'id': one, 'attempt': 1, 'redelivered': False}
-        self.record('acked', **names, digest=self.digest)
+            names = {'id': one, 'attempt': 1}
+            if self.event == 'acked':
+                names['redelivered'] = False
+        self.record(self.event, **names, **self.facts)

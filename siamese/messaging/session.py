@@ -25,6 +25,7 @@ from pika.exceptions import AMQPError, MethodNotImplemented
 from common import Failure, display_address
 from siamese import ledger
 from siamese.messaging import flag_probe, framing
+from siamese.messaging.books import Books
 from siamese.messaging.cancelled import Look
 from siamese.messaging.deliveries import Delivery, Inbox
 from siamese.messaging.handshake import Unusable
@@ -70,9 +71,10 @@ class Session(RunLimits):
         self.tick_callbacks: list[Callable[[], None]] = []  # called 10 times a second
         self.on_confirmed: Callable[[list[Message]], Any] = lambda messages: None
         self.ledger = ledger.Writer(args.ledger, by=args.name, run=self.run)
-        record = self.record if args.ledger else None
-        self.inbox = Inbox(Receipts(self.note))
-        self.outbox = Outbox(window, retry_returned, self.counts, record)
+        self.receipts = Receipts(self.note)
+        books = Books(self.record if args.ledger else None, self.receipts)
+        self.inbox = Inbox(self.receipts)
+        self.outbox = Outbox(window, retry_returned, self.counts, books)
         self.flag_probe = flag_probe.FlagProbe(self.run, flag_probe.is_wanted(args))
         self.look = Look()
         self.undeclared: Channel | None = None  # new; waits for the answers to these
@@ -181,7 +183,7 @@ class Session(RunLimits):
 
     def record(self, event: str, **facts: object) -> None:
         """Note an event for the ledger, if there is one; it is written before we send anything."""
-        self.inbox.receipts.write()
+        self.receipts.write()
         self.note(event, **facts)
 
     def note(self, event: str, **facts: object) -> None:

@@ -14,6 +14,7 @@ from support import wire
 
 from siamese import ledger, numbered
 from siamese.messaging import framing
+from siamese.messaging.books import Books
 from siamese.messaging.fast_path import BatchMessage, Template
 from siamese.messaging.outbox import Outbox
 from siamese.messaging.receipts import Receipts
@@ -195,9 +196,12 @@ def answers_of(rng, count):
     return b''.join(frames)
 
 
+NO_BOOKS = Books(None, Receipts(print))
+
+
 def books_after(kind, count, returned, pieces):
     """Return what an outbox holds once it has read the answers, and the error that ended that."""
-    outbox = Outbox(count, True, Counter(), None)
+    outbox = Outbox(count, True, Counter(), NO_BOOKS)
     messages = messages_of(count)
     outbox.unconfirmed.add(messages)
     for number in returned:
@@ -333,7 +337,7 @@ class Written:
 
 
 def test_a_batch_goes_out_in_one_piece_as_far_as_the_window_allows():
-    outbox = Outbox(8, True, Counter(), None)
+    outbox = Outbox(8, True, Counter(), NO_BOOKS)
     written = Written()
     messages = messages_of(10)
     assert outbox.send_batch(messages, written, written) == 8
@@ -343,7 +347,7 @@ def test_a_batch_goes_out_in_one_piece_as_far_as_the_window_allows():
 
 
 def test_what_was_lost_is_republished_one_by_one_with_its_attempt():
-    outbox = Outbox(8, True, Counter(), None)
+    outbox = Outbox(8, True, Counter(), NO_BOOKS)
     written = Written()
     outbox.send_batch(messages_of(2), written, written)
     outbox.lost(pika.exceptions.StreamLostError('cut'))
@@ -364,8 +368,13 @@ class Ledger:
     def __init__(self, written):
         self.lines = []
         self.written = written
+        self.receipts = Receipts(self.note)
 
     def record(self, event, **facts):
+        self.receipts.write()
+        self.note(event, **facts)
+
+    def note(self, event, **facts):
         facts['published'] = len(self.written.batches)
         self.lines.append({'event': event, **facts})
 
@@ -379,7 +388,7 @@ def outbox_with_ledger(messages):
     """Return an outbox that has sent a batch, and its ledger."""
     written = Written()
     books = Ledger(written)
-    outbox = Outbox(8, True, Counter(), books.record)
+    outbox = Outbox(8, True, Counter(), Books(books.record, books.receipts))
     assert outbox.send_batch(messages, written, written) == len(messages)
     assert len(written.batches) == 1
     return outbox, books
@@ -393,8 +402,17 @@ def test_a_batch_is_one_line_that_is_written_before_it_is_published():
     outbox, books = outbox_with_ledger(numbered_messages())
     facts = {'digest': DIGEST, 'bytes': 4, 'priority': 0, 'published': 0}
     assert books.lines == [{'event': 'attempted', **NAMES, **facts}]
+    outbox.on_confirm(spec.Basic.Ack(3, multiple=True))
     outbox.on_confirm(spec.Basic.Ack(8, multiple=True))
+    books.receipts.write()
     assert books.lines[1:] == [{'event': 'confirmed', **NAMES, 'published': 1}]
+
+
+def test_what_is_confirmed_is_told_before_what_becomes_of_others():
+    outbox, books = outbox_with_ledger(numbered_messages())
+    outbox.on_confirm(spec.Basic.Ack(7, multiple=True))
+    outbox.lost(pika.exceptions.StreamLostError('cut'))
+    assert [line['event'] for line in books.lines] == ['attempted', 'confirmed', 'in_doubt']
 
 
 def test_ids_that_are_not_ours_have_a_line_each():
@@ -412,18 +430,34 @@ def test_what_is_nacked_in_a_batch_has_a_line_of_its_own():
     outbox, books = outbox_with_ledger(numbered_messages())
     outbox.on_confirm(spec.Basic.Nack(1))
     outbox.on_confirm(spec.Basic.Ack(8, multiple=True))
+    books.receipts.write()
     told = [(line['event'], line.get('id', line.get('numbers'))) for line in books.lines]
     assert told[1:] == [('nacked', IDS[0].decode()), ('confirmed', [2, 8])]
 
 
-@given(st.lists(st.tuples(st.sampled_from(['deadbeef', 'cafe0001']), st.integers(1, 40))))
-def test_any_run_of_deliveries_is_told_in_the_order_in_which_it_came(names):
-    ids = [numbered.message_id(run, number, 4e9 + number // 8) for run, number in names]
-    if len(ids) < 2:
-        return
+STRETCHES = st.lists(  # run, first number, how many follow on it, due
+    st.tuples(
+        st.sampled_from(['deadbeef', 'cafe0001']),
+        st.integers(1, 40),
+        st.integers(1, 20),
+        st.sampled_from([4e9, 5e9]),
+    ),
+    min_size=1,
+    max_size=5,
+)
+
+
+@given(STRETCHES)
+def test_any_run_of_deliveries_is_told_in_the_order_in_which_it_came(stretches):
+    names = [
+        (run, number, due)
+        for run, first, count, due in stretches
+        for number in range(first, first + count)
+    ]
+    ids = [numbered.message_id(*name) for name in names]
     lines = [{'event': 'acked', **line} for line in numbered.batches(ids)]
     told = [one['id'] for line in lines for one in ledger.singly(line)]
-    runs = dict.fromkeys(run.encode() for run, _ in names)
+    runs = dict.fromkeys(run.encode() for run, *_ in names)
     by_run = [one for run in runs for one in ids if one.startswith(run)]
     assert told == [one.decode() for one in by_run]
 
@@ -435,18 +469,57 @@ def test_any_run_of_deliveries_is_told_in_the_order_in_which_it_came(names):
         ([1, 3, 2, 4], {'each': [1, 3, 2, 4]}),
         ([1, 2, 2, 4], {'each': [1, 2, 2, 4]}),
         ([1, 3, 5, 7], {'each': [1, 3, 5, 7]}),
+        ([*range(1, 21)], {'numbers': [1, 20]}),
+        ([*range(1, 18), 19, 18, 20], {'each': [*range(1, 18), 19, 18, 20]}),
+        ([*range(1, 19), 18, 20], {'each': [*range(1, 19), 18, 20]}),
+        ([*range(1, 40, 2)], {'each': [*range(1, 40, 2)]}),
     ],
 )
 @pytest.mark.parametrize('run', ['deadbeef', '00000002'])
 def test_numbers_that_follow_on_each_other_are_told_by_the_first_and_the_last(run, numbers, facts):
     ids = [numbered.message_id(run, number, 4e9) for number in numbers]
-    told = {'of': run, 'due': [4_000_000_000_000_000, 4], **facts}
+    told = {'of': run, 'due': [4_000_000_000_000_000, len(numbers)], **facts}
     assert [*numbered.batches(ids)] == [told]
 
 
-@pytest.mark.parametrize('other', range(4))
-def test_the_due_of_each_message_is_told(other):
-    ids = [numbered.message_id('cafe0001', number, 4e9 + (number == other)) for number in range(4)]
+def test_only_those_of_one_due_are_named_together():
+    dues = [4e9] * 9 + [5e9, 4e9]
+    ids = [numbered.message_id('cafe0001', number, due) for number, due in enumerate(dues)]
+    assert not numbered.names_of_one_due(b''.join(ids))
+
+
+def test_ids_that_look_like_ours_only_when_they_are_joined_are_in_no_line():
+    ids = numbered.message_ids('cafe0001', range(20), 4e9)
+    run, number, due = ids[5].split(b'-')
+    ids[5] = b'-'.join([run, b'0' + number, due[:-1]])
+    ids[6] = due[-1:] + ids[6].replace(b'-0', b'-', 1)
+    assert {*map(len, ids)} == {numbered.MESSAGE_ID_BYTES}
+    assert not numbered.batches(ids)
+
+
+@given(STRETCHES, st.data())
+def test_ids_that_somebody_else_made_are_in_no_line(stretches, data):
+    ids = [
+        numbered.message_id(run, number, due)
+        for run, first, count, due in stretches
+        for number in range(first, first + count)
+    ]
+    which = data.draw(st.integers(0, len(ids) - 1))
+    altered = bytearray(ids[which])
+    altered[data.draw(st.integers(0, len(altered) - 1))] = data.draw(st.sampled_from(b'x-:/ \xb2'))
+    told = [
+        one['id']
+        for line in numbered.batches([*ids[:which], bytes(altered), *ids[which + 1 :]])
+        for one in ledger.singly({'event': 'acked', **line})
+    ]
+    assert bytes(altered) in ids or not told
+
+
+@pytest.mark.parametrize('count', [4, 20])
+@pytest.mark.parametrize('other', [0, 1, 2, 3, 18, 19])
+def test_the_due_of_each_message_is_told(count, other):
+    dues = [4e9 + (number == other) for number in range(count)]
+    ids = [numbered.message_id('cafe0001', number, due) for number, due in enumerate(dues)]
     (line,) = numbered.batches(ids)
     told = [one['id'].encode() for one in ledger.singly({'event': 'acked', **line})]
     assert told == ids
@@ -458,7 +531,7 @@ def test_what_is_acknowledged_together_is_told_in_the_order_in_which_it_came(run
     lines = []
     receipts = Receipts(lambda event, **facts: lines.append({'event': event, **facts}))
     for number, run in enumerate(ids):
-        receipts.add(run, f'digest {number // 3}')
+        receipts.add('acked', numbered.batches(run), digest=f'digest {number // 3}')
     receipts.write()
     receipts.write()
     told = [(one['digest'], one['id']) for line in lines for one in ledger.singly(line)]
@@ -477,7 +550,7 @@ def test_what_follows_on_each_other_is_one_line():
     lines = []
     receipts = Receipts(lambda event, **facts: lines.append(facts))
     for each in (IDS[:3], IDS[3:4], IDS[4:]):
-        receipts.add(each, DIGEST)
+        receipts.add('acked', numbered.batches(each), digest=DIGEST)
     receipts.write()
     assert lines == [{**NAMES, 'digest': DIGEST}]
 

@@ -6,8 +6,10 @@ import pika
 import pytest
 from pika.spec import Basic
 
+from siamese.messaging.books import Books
 from siamese.messaging.messages import Message
 from siamese.messaging.outbox import Outbox
+from siamese.messaging.receipts import Receipts
 
 RETURN = Basic.Return(312, 'NO_ROUTE', '', 'q')
 PROPERTIES = pika.BasicProperties(message_id='m')
@@ -25,7 +27,7 @@ class Sent:
 @pytest.fixture(params=[True, False], ids=['retries', 'counts'])
 def outbox(request):
     """An outbox with one message that is not confirmed."""
-    outbox = Outbox(10, request.param, Counter(), None)
+    outbox = Outbox(10, request.param, Counter(), Books(None, Receipts(print)))
     outbox.backlog.append(Message('', 'q', b'x', PROPERTIES, 0.0))
     outbox.send(Sent(), Sent())
     return outbox
