@@ -275,6 +275,7 @@ def test_a_full_queue_that_rejects(start, tmp_path, url, broker):
 
     def inject(scenarios):
         consumers.extend(scenario.consumer for scenario in scenarios)
+        signal_all(consumers, signal.SIGSTOP)  # before it is full: else it is, and is not, in turns
         broker.ctl(
             'set_policy',
             '-p',
@@ -283,7 +284,6 @@ def test_a_full_queue_that_rejects(start, tmp_path, url, broker):
             '',
             '{"max-length": 5, "overflow": "reject-publish"}',
         )
-        signal_all(consumers, signal.SIGSTOP)
 
     def heal():
         broker.ctl('clear_policy', '-p', vhost(url), 'small')
