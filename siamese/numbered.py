@@ -83,7 +83,7 @@ def name_of(of: str, number: int, due: int) -> str:
 def batches(message_ids: Sequence[bytes]) -> list[Names]:
     """Return what lines of a ledger say to name ids of one length, a line for each run.
 
-    A line has them in their order. Without a line message_id() did not make all of them.
+    A line has them in their order. Empty if message_id() did not make all of them.
     """
     if len(message_ids[0]) != MESSAGE_ID_BYTES:
         return []
@@ -105,7 +105,7 @@ def names_of(run: bytes, message_ids: Sequence[bytes]) -> Names:
 
 
 def names_of_one_run(joined: bytes) -> Names:
-    """Return names_of() ids that follow on each other, in a quarter of its time.
+    """Return names_of() ids that follow on each other, in less time.
 
     {} unless they are of one run, and many in a row have one due.
     """
