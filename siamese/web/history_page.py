@@ -10,12 +10,13 @@ import sqlite3
 import time
 from calendar import timegm
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import islice
 from typing import NamedTuple
 from urllib.parse import quote, urlencode
 
 from fastapi.responses import PlainTextResponse, Response, StreamingResponse
-from nicegui import ui
+from nicegui import events, ui
 
 from common import Failure
 from siamese.monitoring import database, history, reports
@@ -135,25 +136,29 @@ class HistoryOfAllView:
         address = self.page.address
         period = range_of(address.query, self.page.now).period
         self.period = toggle('period', PERIOD_NAMES, period, self.choose_period)
-        self.since = self.add_date('From')
-        self.until = self.add_date('To')
+        self.since = self.add_date('From', 'since')
+        self.until = self.add_date('To', 'until')
         self.finder = Finder('Find a queue', address, self.refresh)
 
-    def add_date(self, label: str) -> ui.input:
-        element = ui.input(label, on_change=self.choose_days)
+    def add_date(self, label: str, name: str) -> ui.input:
+        element = ui.input(label)
         element.props('type=date dense outlined stack-label debounce=400')
+        # Of a person only: refresh() changes the value as well.
+        element.on('update:modelValue', partial(self.choose_day, name))
         return element
 
     async def choose_period(self) -> None:
         self.page.address.set(period=self.period.value, since='', until='', page='')
         await self.refresh()
 
-    async def choose_days(self) -> None:
+    async def choose_day(self, name: str, event: events.GenericEventArguments) -> None:
         before = str(self.page.address)
-        wanted = range_of(self.page.address.query, self.page.now)
-        if (self.since.value, self.until.value) == days_of(wanted):
+        since, until = days_of(range_of(self.page.address.query, self.page.now))
+        days = {'since': since, 'until': until}
+        if days[name] == event.args:
             return
-        self.page.address.set(since=self.since.value or '', until=self.until.value or '', page='')
+        days[name] = event.args or ''
+        self.page.address.set(**days, page='')
         if str(self.page.address) != before:
             await self.refresh()
 
@@ -164,8 +169,11 @@ class HistoryOfAllView:
             self.table.set_visibility(False)
             self.nothing.show('Nothing to show', problem)
             return
+        asked = str(self.page.address)
         found, _ = await read_history(self.page, self.read)
-        if found is None:
+        if found is None or str(self.page.address) != asked:
+            # What somebody has chosen meanwhile refreshes the page too: its fields
+            # are not to show the days of before.
             return
         since, until = days_of(found.wanted)
         self.since.set_value(since)

@@ -87,6 +87,30 @@ def test_the_range_of_the_history_can_be_chosen_and_survives_a_reload(db, serve,
     expect(rows).to_have_count(6)
 
 
+def test_days_that_are_chosen_while_the_page_refreshes_stay_chosen(db, serve, visit):
+    """What was read for the days of before does not bring these back."""
+    past(db)
+    tab = visit(serve() + '/history')
+    is_connected(tab)
+    rows = region(tab, 'every queue in every period').locator('tbody tr')
+    expect(rows).to_have_count(6)
+    tab.get_by_role('button', name='Published', exact=True).evaluate(
+        """button => {
+            window.clicks = 0
+            const clicking = setInterval(() => {
+                button.click()
+                if (++window.clicks == 100) clearInterval(clicking)
+            }, 10)
+        }"""
+    )
+    day = time.strftime('%Y-%m-%d', time.gmtime(time.time() - 2 * DAY))
+    tab.get_by_label('To', exact=True).fill(day)
+    tab.wait_for_function('window.clicks == 100')
+    expect(rows).to_have_count(3)
+    expect(tab).to_have_url(re.compile(day))
+    expect(tab.get_by_label('To', exact=True)).to_have_value(day)
+
+
 def test_the_csv_of_the_page_is_that_of_the_report(db, file, serve, visit, run, tmp_path):
     past(db)
     tab = visit(serve() + '/history')
