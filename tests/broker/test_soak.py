@@ -4,14 +4,15 @@ import contextlib
 import json
 import re
 import signal
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from support.processes import TEST_TIMEOUT_S, replace_once
+from support.processes import TEST_TIMEOUT_S, replace_once, wait_until
 
 from siamese import ROOT
 from siamese.monitoring import database, verdicts
 from siamese.testbed.proxy import in_front_of
-from siamese.testbed.workload import at_work, ledger_in
+from siamese.testbed.workload import NAMES, at_work, ledger_in
 
 OF_CLIENTS = {
     'kill a script',
@@ -103,6 +104,19 @@ def test_workers_may_be_stopped_before_they_begin(url, tmp_path):
     open(ledger_in(tmp_path), 'x').close()
     with at_work(url, 'classic', str(tmp_path), 1, lambda: '') as workload:
         assert workload.drain() == []
+
+
+def test_workers_may_be_stopped_before_they_are_connected(url, tmp_path):
+    open(ledger_in(tmp_path), 'x').close()
+    with in_front_of(url) as proxy:
+        proxy.hold('down')
+        with at_work(proxy.url, 'classic', str(tmp_path), 1, lambda: '') as workload:
+            wait_until(lambda: proxy.accepted >= len(NAMES), 'the workers')
+            with ThreadPoolExecutor() as others:
+                drained = others.submit(workload.drain)
+                wait_until(lambda: not workload.processes.is_running('alice'), 'the end of alice')
+                proxy.release()
+                assert drained.result() == []
 
 
 def test_what_somebody_else_takes_is_lost(start, url, broker, channel, tmp_path):
