@@ -13,6 +13,7 @@ from siamese.web.formats import Point
 from siamese.web.page import Page, read_history
 from siamese.web.widgets import box, line_chart, say, show_lines, toggle
 
+MINUTE_S = 60
 HOUR_S = 3600
 GAP_OF_MINUTES_S = 180  # samples of minutes further apart have a gap between them
 
@@ -26,6 +27,7 @@ class Span(NamedTuple):
 
 
 SPANS = {
+    '1 min': Span('sample', MINUTE_S, 2),
     '15 min': Span('sample', KEEP_SAMPLES_S, 15),
     '1 h': Span('minute', HOUR_S, 60),
     '8 h': Span('minute', 8 * HOUR_S, 300),

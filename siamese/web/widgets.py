@@ -19,6 +19,7 @@ from siamese.web.formats import Point
 
 Refresh = Callable[[], Awaitable[None]]
 NOTICE_MS = 8000
+MINUTE_S = 60
 
 
 # ---- texts and buttons
@@ -215,7 +216,6 @@ def line_chart(name: str, series: Mapping[str, str]) -> ui.echart:
     options = chart_options('line', series)
     options['legend']['selectedMode'] = False
     options['xAxis']['type'] = 'time'
-    options['xAxis']['axisLabel']['formatter'] = '{HH}:{mm}'
     return chart(name, options)
 
 
@@ -232,6 +232,8 @@ def show_lines(
     first, last = shown
     options = element.options
     options['xAxis'].update(min=in_ms(first), max=in_ms(last))
+    with_seconds = last - first <= MINUTE_S
+    options['xAxis']['axisLabel']['formatter'] = '{HH}:{mm}:{ss}' if with_seconds else '{HH}:{mm}'
     for series in options['series']:
         points = lines[series['name']]
         series['data'] = [in_chart(*point) for point in points]

@@ -274,6 +274,27 @@ def test_a_day_can_be_looked_at(db, serve, visit):
     expect(tab).to_have_url(re.compile('span=8'))
 
 
+def test_the_last_minute_can_be_looked_at(db, serve, visit):
+    now = time.time()
+    for number in range(90):
+        collect(db, queue('work', ready=number), at=now - 2 * (90 - number))
+    seen_now(db)
+    tab = visit(serve())
+    is_connected(tab)
+    tab.get_by_role('button', name='1 min').click()
+    expect(tab).to_have_url(re.compile('span=1.min'))
+    chart = tab.get_by_role('img', name='messages that wait in all queues')
+    expect(chart.get_by_text(re.compile('^[0-9]{2}:[0-9]{2}:[0-9]{2}$')).first).to_be_visible()
+    took_ms = tab.evaluate(
+        """() => {
+          const chart = document.querySelector('.lines .chart');
+          const {xAxis} = getElement(Number(chart.id.slice(1))).chart.getOption();
+          return xAxis[0].max - xAxis[0].min;
+        }"""
+    )
+    assert took_ms == 60_000
+
+
 def test_the_set_up_of_a_queue_and_its_consumers(watched, serve, visit, channel, file):
     arguments = {'x-dead-letter-exchange': 'siamese.dlx', 'x-max-length': 9}
     channel.queue_declare('set up', durable=True, arguments=arguments)
