@@ -117,6 +117,8 @@ class Follower:
             if is_over:
                 break
             time.sleep(POLL_S)
+        else:  # a signal: what was written until then counts
+            self.follow_once()
         terminal.clear_progress()
         return self.sieve
 
