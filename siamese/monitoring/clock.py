@@ -30,7 +30,7 @@ COLUMNS = {
         'delivered_at',
     ),
 }
-FACTS = ('begun', 'collected', 'since')
+FACTS = ('begun', 'collected', 'since', 'uptime_asked')
 
 
 def pull_back(db: Connection, now: float) -> None:

@@ -119,7 +119,7 @@ def store(
     with database.transaction(db):
         # Taken in here, so that whoever reads what was until now has seen all of it.
         now = time.time()
-        gaps = [*found.missing, *_gaps_of_statistics(db, found, now), *missing]
+        gaps = [*found.missing, *_gaps_of_statistics(db, found), *missing]
         _store_broker(db, found, gaps, now)
         queues.update(
             db,
@@ -141,15 +141,15 @@ def _drop_connections(client: clients.Present, closed: Container[str]) -> None:
             del client['connections'][connection]
 
 
-def _gaps_of_statistics(db: Connection, found: Snapshot, now: float) -> list[str]:
+def _gaps_of_statistics(db: Connection, found: Snapshot) -> list[str]:
     """Find out how often the broker counts, and return what is wrong with that."""
     usual = queues.STATISTICS_INTERVAL_S
     every = database.get_fact(db, 'counted_every', usual)
     before = database.get_fact(db, 'uptime')
-    last = database.get_fact(db, 'collected')
+    last = database.get_fact(db, 'uptime_asked')
     if found.uptime and before and last:
-        every = counted_every(found.uptime - before, now - last) or every
-    database.set_facts(db, counted_every=every)
+        every = counted_every(found.uptime - before, found.uptime_asked - last) or every
+    database.set_facts(db, counted_every=every, uptime_asked=found.uptime_asked)
     if every == usual:
         return []
     return [OLD_STATISTICS.format(every)]

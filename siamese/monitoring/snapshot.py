@@ -7,6 +7,7 @@ knows no columns within them. What the API does not tell is None: unknown.
 from __future__ import annotations
 
 import re
+import time
 from collections import defaultdict
 from collections.abc import Iterable
 from typing import NamedTuple, Optional
@@ -114,6 +115,7 @@ class Snapshot(NamedTuple):
     missing: list[str]  # what the broker lacks, and what that costs
     unknown: list[str]  # those of them that leave figures unknown
     uptime: float | None  # of the only node in seconds
+    uptime_asked: float  # when that was asked for, s since 1970
     process: str | None  # of the only node
     queues: list[queues.Queue]
     unroutable: dict[str, int | None]
@@ -136,6 +138,7 @@ def take(api: ManagementApi, vhost: str) -> Snapshot:
     overview = _ask_for_overview(api)
     unknown = overview.gaps()
     missing = list(unknown)
+    asked = time.time()
     nodes = _ask_for_nodes(api, missing)
     has_event_exchange = _ask_for_event_exchange(api, at, overview, missing)
     uptime = process = None
@@ -154,6 +157,7 @@ def take(api: ManagementApi, vhost: str) -> Snapshot:
         missing=missing,
         unknown=unknown,
         uptime=uptime,
+        uptime_asked=asked,
         process=process,
         queues=[queue_of(row, overview.has_counts) for row in rows],
         unroutable={name: count(stats, key) for name, key in UNROUTABLE.items()},

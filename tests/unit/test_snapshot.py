@@ -215,8 +215,8 @@ def test_old_statistics_are_told_and_clients_are_not_idle_between_them():
     for look in range(40):  # one every 5 s, and the broker counts every 60
         counted = look // 12
         uptime = 1000.0 + 60 * counted
-        found = snapshot.take(api(RABBITMQ), '/')._replace(uptime=uptime)
-        gaps = collector._gaps_of_statistics(db, found, now)
+        found = snapshot.take(api(RABBITMQ), '/')._replace(uptime=uptime, uptime_asked=now)
+        gaps = collector._gaps_of_statistics(db, found)
         queue = {**found.queues[0], 'published': 10 + 600 * counted}
         queues.update(db, now, [queue], uptime, 'p')
         present = {'does': '', 'blocked': False, 'connections': {'a': (10 + 600 * counted, 0)}}
