@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
+from functools import partial
 from typing import NamedTuple
 
 from siamese.monitoring import queues
@@ -86,12 +87,13 @@ class LinesView:
 
     async def refresh(self) -> None:
         page = self.page
-        span = SPANS[self.span.value]
+        chosen = self.span.value
+        span = SPANS[chosen]
         drawn = (span, page.clock // span.slot_s, bool(page.unknown), len(page.outages))
         if drawn == self.drawn:
             return
-        found, _ = await read_history(page, self.read)
-        if found is None:
+        found, _ = await read_history(page, partial(self.read, span=span))
+        if found is None or self.span.value != chosen:  # which is drawn in its own turn
             return
         self.drawn = drawn
         gap_s = page.gap_s
@@ -105,8 +107,7 @@ class LinesView:
             }
             show_lines(chart, lines, shown, page.outages)
 
-    def read(self, db: sqlite3.Connection) -> list[Sample]:
-        span = SPANS[self.span.value]
+    def read(self, db: sqlite3.Connection, span: Span) -> list[Sample]:
         found = queues.samples(
             db,
             self.queue,
