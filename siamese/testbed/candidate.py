@@ -31,7 +31,7 @@ SCRIPT_TIMEOUT_S = 120  # for one script, and for one condition
 STOP_TIMEOUT_S = 5  # for all scripts at the end of a check
 POLL_INTERVAL_S = 0.05
 # Without a message; then all messages that waited in the queue have come.
-IDLE_S = 1
+IDLE_S = 2
 # A script says that the plan or the permissions do not allow something: that is
 # not a fault of the broker.
 NOT_ALLOWED = re.compile(

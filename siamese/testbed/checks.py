@@ -245,7 +245,7 @@ def reconnect(broker: Candidate) -> Result:
         producer = broker.ready(
             'perf_producer.py',
             '--persistent',
-            *('--rate', 100),
+            *('--rate', min(100, count / 5)),
             *('--count', count),
             *flags,
             url=proxy.url,
