@@ -16,7 +16,7 @@ from pika.channel import Channel
 from siamese.messaging import handshake
 from siamese.messaging.loop import Loop
 
-TIMEOUT_S = 1  # the script begins after it, whatever the broker says
+TIMEOUT_S = 3  # the script begins after it, whatever the broker says
 BODY = b'is a message flagged that was rejected?'
 
 
