@@ -70,7 +70,7 @@ def test_a_seed_repeats_the_decisions(run, channel):
     for _ in range(2):
         put(channel, [hello(number) for number in range(1, 31)])
         percents = ('--ack', 50, '--reject', 50)
-        done = run('ack_consumer.py', *percents, '--seed', 7, '--prefetch', 1, '--idle', 0.5)
+        done = run('ack_consumer.py', *percents, '--seed', 7, '--prefetch', 1, '--idle', 5)
         shown.append([re.sub(r'[\d.]+ s old', '', line) for line in done.out.splitlines()[:-1]])
     assert shown[0] == shown[1] and {'acked', 'rejected'} == set(decisions(shown[0]))
 
@@ -79,7 +79,7 @@ def test_unacked_messages_are_redelivered_to_the_next_consumer(start, run, chann
     put(channel, [hello(number) for number in range(1, 11)])
     loser = start('ack_consumer.py', '--lose', 100, '--name', 'loser')
     wait_until(lambda: counts(broker, url) == (0, 10), 'ten unacknowledged messages')
-    assert decisions(loser.out) == ['unacked'] * 10
+    wait_until(lambda: decisions(loser.out) == ['unacked'] * 10, 'ten decisions')
     other = run('ack_consumer.py', '--ack', 100, '--idle', 1)
     assert other.status == 3 and other.out.startswith('0 delivered')
     assert loser.stop().status == 0
@@ -230,7 +230,7 @@ def test_expiry_takes_effect_at_the_head_of_the_queue_only(run, channel, kind):
         lambda: waiting(channel, 'siamese.dead') == 1, 'the one that is the head of its queue'
     )
     assert waiting(channel, 'siamese.ack') == 4  # those behind the head are as old, and still there
-    done = run('ack_consumer.py', '--ack', 100, '--idle', 1, '--queue-type', kind)
+    done = run('ack_consumer.py', '--ack', 100, '--idle', 5, '--queue-type', kind)
     assert done.out.count('acked\n') == 1 and 'head 1 ' in done.out
     wait_until(lambda: waiting(channel, 'siamese.dead') == 4, 'the others')
     assert waiting(channel, 'siamese.ack') == 0
@@ -247,7 +247,7 @@ def test_an_expired_message_of_high_priority_is_recognised_if_it_is_delivered(ru
     wait_until(
         lambda: waiting(channel, 'siamese.dead') >= 1, 'a dead letter that was published last'
     )
-    done = run('ack_consumer.py', '--ack', 100, '--idle', 1, '--json', '-')
+    done = run('ack_consumer.py', '--ack', 100, '--idle', 5, '--json', '-')
     summary = json.loads(done.out)
     assert summary['overdue'] + waiting(channel, 'siamese.dead') == 2
     assert summary['acked'] == 1 + summary['overdue']

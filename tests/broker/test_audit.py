@@ -147,7 +147,7 @@ def pair(run, start, tmp_path):
 
         def drain(self, *more):
             flags = '--queue', 'q', '--ledger', self.ledger, *QUIET, *self.flags
-            return run('perf_consumer.py', *(more or ('--idle', 1)), *flags)
+            return run('perf_consumer.py', *(more or ('--idle', 3)), *flags)
 
         def pass_through(self, count):
             """Let a consumer that waits already take what is produced."""
@@ -372,7 +372,7 @@ def test_a_broker_that_flags_no_redeliveries_is_not_accused(run, url, tmp_path, 
     assert run('ack_producer.py', '--count', 30, '--rate', 1000, *flags).status == 0
     with proxy.in_front_of(url, alter=alter) as between:
         decide = '--ack', 70, '--reject', 30, '--seed', 7, '--url', between.url
-        done = run('ack_consumer.py', '--idle', 1, *decide, *flags)
+        done = run('ack_consumer.py', '--idle', 5, *decide, *flags)
     assert done.status == 0, done.err
     rejected = of_ack(ledger, 'rejected')
     assert rejected

@@ -42,7 +42,7 @@ def urls(cluster, request):
     vhost = request.node.originalname
     cluster.ctl('add_vhost', vhost)
     cluster.ctl('set_permissions', '-p', vhost, 'guest', '.*', '.*', '.*')
-    yield [url.replace('%2F', f'{vhost}?heartbeat=2') for url in cluster.urls]
+    yield [url.replace('%2F', f'{vhost}?heartbeat=4') for url in cluster.urls]
     cluster.resume(None)
     cluster.start()
     cluster.ctl('delete_vhost', vhost)

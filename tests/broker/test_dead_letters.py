@@ -15,7 +15,7 @@ import pika
 import pytest
 from support.messages import declare_dead
 from support.monitor import dead_ids, is_back, locked, reader, watch
-from support.processes import wait_for_value, wait_until
+from support.processes import let_fault_last, wait_for_value, wait_until
 from support.queues import manage, waiting
 
 import common
@@ -194,6 +194,7 @@ def test_what_was_stored_as_the_file_went_away_was_not_acknowledged(start, chann
     with locked(path):
         publish(channel, 'named', None)
         monitor.wait_for('another process has locked')
+        let_fault_last(1)  # it waits for the lock again
         folder.rename(away)  # while monitor.py waits for the lock: it stores into what has moved
     assert monitor.end().status == 3
     away.rename(folder)

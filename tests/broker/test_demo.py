@@ -156,7 +156,7 @@ def test_make_perf_names_a_flag_that_nobody_knows(broker, url, tmp_path):
 def test_a_signal_ends_make_perf(broker, url, tmp_path):
     traces = Traces(tmp_path)
     running = Running('demos/perf.py', env={**traces.env, 'AMQP_URL': url})
-    running.wait_for('  1 s', running.out)
+    running.wait_for(' ms', running.out)
     assert running.stop(signal.SIGTERM).status == 130
     assert on_broker(broker, url) == []
     traces.assert_none()

@@ -211,8 +211,7 @@ def test_an_exchange_that_is_deleted_comes_back(start, channel):
     for exchange in 'siamese.fanout', 'siamese.dlx':
         channel.exchange_delete(exchange)
     producer.wait_for('no queue is bound to siamese.fanout')
-    before = len(consumer.out)
-    wait_until(lambda: len(consumer.out) > before + 3, 'messages again')
+    consumer.wait_for('before it missed', consumer.out)
     channel.basic_publish('', 'bert', b'strange')
     wait_until(lambda: waiting(channel, 'siamese.dead'), 'a dead letter')
     assert producer.stop().status == 3 and consumer.stop().status == 1

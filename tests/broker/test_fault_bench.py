@@ -86,7 +86,9 @@ def test_a_fault_of_the_network(start, url, tmp_path, fault):
     inject, heal = NETWORK[fault]
     began = []
     # 10 is what scripts use; then it takes 15 to 30 s to notice.
-    seconds = 10 if fault == 'black hole' else 2
+    seconds = 4
+    if fault == 'black hole':
+        seconds = 10
     with proxy.in_front_of(f'{url}?heartbeat={seconds}') as between:
         endure(
             start,
@@ -97,7 +99,7 @@ def test_a_fault_of_the_network(start, url, tmp_path, fault):
         )
     for queue in SCENARIOS:
         lost = [event['at'] for event in named(ledger.read([tmp_path / queue]), 'disconnected')]
-        assert lost and all(at - began[0] < 30 for at in lost)
+        assert lost and all(at - began[0] < 60 for at in lost)
 
 
 @contextlib.contextmanager
@@ -322,9 +324,10 @@ def test_a_consumer_that_takes_too_long(start, tmp_path, url, broker, channel):
             ),
             'the timeouts',
         )
+        limit(1800000, 60000)  # of new channels: nothing else may time out
         signal_all(consumers, signal.SIGCONT)
 
-    limit(2000, 500)
+    limit(8000, 500)
     try:
         endure(
             start,
@@ -396,11 +399,11 @@ BROKER_FAULTS = {  # name: fault, heal
 @pytest.mark.parametrize('fault', BROKER_FAULTS)
 def test_a_broker_that(fault, start, tmp_path, mortal):
     inject, heal = BROKER_FAULTS[fault]
-    with questions(start, f'{mortal.url}?heartbeat=2'):
+    with questions(start, f'{mortal.url}?heartbeat=4'):
         endure(
             start,
             tmp_path,
-            f'{mortal.url}?heartbeat=2',
+            f'{mortal.url}?heartbeat=4',
             lambda _: inject(mortal),
             lambda: heal(mortal),
         )

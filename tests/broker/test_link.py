@@ -87,7 +87,7 @@ def test_a_wrong_password_and_a_missing_virtual_host_end_at_once(run, url):
         ['ack_producer.py'],
     ],
 )
-@pytest.mark.parametrize('limit', [('--count', 1), ('--duration', 0.5)])
+@pytest.mark.parametrize('limit', [('--count', 1), ('--duration', 5)])
 def test_what_limits_a_run_need_not_wait_for_the_next_message(run, command, limit):
     done = run(*command, '--rate', 0.001, '--json', '-', *limit)  # one message in 17 minutes
     assert json.loads(done.out)['published'] == 1, done.err
@@ -364,7 +364,7 @@ def test_a_broker_that_neither_confirms_nor_closes_the_channel(
     url, channel, monkeypatch, capfd, closes, connections
 ):
     """A new channel is opened after the deadline; a new connection if that is not answered."""
-    monkeypatch.setattr(patience, 'CONFIRM_TIMEOUT_S', 1)
+    monkeypatch.setattr(patience, 'CONFIRM_TIMEOUT_S', 3)
     swallowed = []
 
     def swallow(data):
@@ -384,7 +384,8 @@ def test_a_broker_that_neither_confirms_nor_closes_the_channel(
             and between.accepted == connections
         )
     log = capfd.readouterr().err
-    assert 'no confirm for 1 s' in log and ('a channel cannot be closed' in log) is not closes
+    assert re.search(r'no confirm for \d+ s', log)
+    assert ('a channel cannot be closed' in log) is not closes
     assert [properties.message_id for properties, _ in drain(channel, 'siamese.blocks')] == [
         'm1',
         'm1',

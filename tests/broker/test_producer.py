@@ -130,7 +130,7 @@ def test_a_rate_is_kept(run):
 
 def test_a_duration_ends_the_run(run):
     summary = json.loads(
-        run('producer.py', '--duration', 1, '--difficulty', 2, '--json', '-', '--quiet').out
+        run('producer.py', '--duration', 5, '--difficulty', 2, '--json', '-', '--quiet').out
     )
     assert (
         summary['stopped'] == 'duration over' and summary['published'] == summary['confirmed'] > 0
@@ -144,7 +144,7 @@ def test_a_duration_ends_a_search_that_finds_nothing(run):
 
 
 def test_it_gives_up_without_a_broker_when_told_so(run):
-    flags = '--url', 'amqp://127.0.0.1:1', '--give-up-after', 1
+    flags = '--url', 'amqp://127.0.0.1:1', '--give-up-after', 5
     done = run('producer.py', '--difficulty', 1, '--count', 3, *flags)
     assert done.status == 3
     assert 'broker unreachable at 127.0.0.1:1/%2F (Connection refused), retrying' in done.err

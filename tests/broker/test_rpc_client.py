@@ -117,7 +117,7 @@ def test_questions_are_returned_until_a_server_comes(start):
 
 
 def test_no_answer_is_exit_status_3(run, server):
-    done = run('rpc_client.py', '--duration', 1, '--timeout', 0.3, '--stop-timeout', 0.5)
+    done = run('rpc_client.py', '--duration', 3, '--timeout', 0.3, '--stop-timeout', 0.5)
     assert (
         done.status == 3
         and done.out.startswith('0 answered, ')
@@ -178,16 +178,18 @@ def test_late_and_duplicate_answers_are_counted(start, server):
     assert (first, second) == ('1-1', '1-2')
     late(b'false')
     duplicate(b'false')
+    answered = {1}
     for _ in range(2):
         id, reply, number = server()
-        while number == 1:  # it was asked once more before the late answer was there
+        while number in answered:  # it was asked once more before the answer was there
             id, reply, number = server()
+        answered.add(number)
         assert id == f'{number}-1'
         reply(b'true')
     done = client.end()
     summary = json.loads(done.out)
     assert done.status == 0 and summary['published'] == summary['answered'] == 3
-    assert summary['late'] == 1 and summary['duplicate'] == 1 and summary['retried'] >= 1
+    assert summary['late'] >= 1 and summary['duplicate'] == 1 and summary['retried'] >= 1
 
 
 BAD_ANSWERS = {

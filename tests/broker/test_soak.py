@@ -30,14 +30,15 @@ def queues_of(broker, url):
     return broker.ctl('list_queues', *flags, 'name').split()
 
 
-def test_on_your_broker_only_clients_suffer(run, url, broker, tmp_path):
+def test_on_your_broker_only_clients_suffer(start, url, broker, tmp_path):
     """The same seed makes the same faults; nothing stays behind. It is called by a link."""
     link = tmp_path / 'soak.py'
     link.symlink_to(ROOT / 'soak.py')
     orders = []
     for _ in range(2):
         flags = ('--url', url, '--queue-type', 'classic', '--minutes', 0.1, '--seed', 4)
-        done = run(link, *flags, '--json', '-', '--history', tmp_path / 'siamese.db')
+        history = ('--history', tmp_path / 'siamese.db')
+        done = start(link, *flags, '--json', '-', *history).end(3 * TEST_TIMEOUT_S)
         assert done.status == 0 and 'Traceback' not in done.err, done.err
         summary = json.loads(done.out)
         assert summary['verdict'].startswith('valid') and summary['faults']
@@ -77,11 +78,11 @@ def test_its_own_cluster_survives_all_faults(start, tmp_path):
     assert '"confirmed"' in (tmp_path / 'kept' / 'run.jsonl').read_text()
 
 
-def test_a_byte_that_changes_on_the_way_is_told_by_name(run, url, tmp_path):
+def test_a_byte_that_changes_on_the_way_is_told_by_name(start, url, tmp_path):
     flip, flipped = replace_once('键'.encode(), '锭'.encode())
     with in_front_of(url, alter=flip) as proxy:
         flags = ('--url', proxy.url, '--queue-type', 'classic', '--minutes', 0.05)
-        done = run('soak.py', *flags, '--folder', tmp_path)
+        done = start('soak.py', *flags, '--seed', 4, '--folder', tmp_path).end(3 * TEST_TIMEOUT_S)
     assert flipped and done.status == 1 and 'Traceback' not in done.err
     assert 'corrupt: ' in done.err and 'invalid: 1 corrupt' in done.out
 
@@ -91,7 +92,7 @@ def test_it_stops_at_the_first_fault_if_asked(start, url, broker, tmp_path):
     flip, flipped = replace_once('键'.encode(), '锭'.encode())
     with in_front_of(url, alter=flip) as proxy:
         flags = ('--url', proxy.url, '--queue-type', 'classic', '--minutes', 60)
-        done = start('soak.py', *flags, '--stop-on-fault', '--json', '-').end()
+        done = start('soak.py', *flags, '--stop-on-fault', '--json', '-').end(3 * TEST_TIMEOUT_S)
     summary = json.loads(done.out)
     assert flipped and done.status == summary['exit_status'] == 1
     (proven,) = summary['proven']

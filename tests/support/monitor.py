@@ -25,7 +25,7 @@ def reader(path):
     return wait_until(opened, 'a history')
 
 
-def totals(db, period='day'):
+def totals(db, period='year'):
     """Return {queue: figures} of a history, which must all be of one period."""
     return {
         row['queue']: tuple(row[name] for name in METRICS) for row in database.by_period(db, period)
