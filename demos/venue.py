@@ -50,11 +50,13 @@ class Own:
     def prepare(self) -> None:
         """Nothing stands in front of it."""
 
-    def break_down(self) -> None:
+    def remember(self) -> None:
+        """Have what was declared written to disk, or a killed broker may forget it."""
         if isinstance(self.broker, rabbitmq.RabbitMQ):
-            # Else it might forget a queue that was just declared.
             with contextlib.suppress(rabbitmq.CtlFailed):
                 self.broker.ctl('eval', 'mnesia:sync_log().')
+
+    def break_down(self) -> None:
         self.broker.kill()
 
     def recover(self) -> None:
@@ -92,6 +94,9 @@ class Theirs:
         behind = with_server_name(self.direct_url)
         self.proxy = self.proxies.enter_context(proxy.in_front_of(behind))
         self.url = self.proxy.url
+
+    def remember(self) -> None:
+        """It is not killed."""
 
     def break_down(self) -> None:
         self.proxy.refuse()

@@ -79,6 +79,18 @@ def test_the_demo_leaves_nothing(shown):
     shown.traces.assert_none()
 
 
+def test_a_fault_that_comes_late_proves_what_it_can(tmp_path):
+    """As on a machine so slow that the producers are done before the broker is killed."""
+    traces = Traces(tmp_path)
+    late = 'import story; story.BLOCKS = 5; story.FAULT_AT = 10; story.script.run(story.main)'
+    env = {**traces.env, 'AMQP_URL': '', 'PYTHONPATH': 'demos:.'}
+    done = Running(sys.executable, '-c', late, env=env).end()
+    assert done.status == 0, done.out + done.err
+    assert 'the broker was killed while two validators were at work' in done.out
+    assert 'all 10 blocks' in done.out
+    traces.assert_none()
+
+
 def test_with_a_broker_of_the_users_its_connections_are_cut(broker, url, tmp_path):
     """In a pipe: plain lines."""
     traces = Traces(tmp_path)

@@ -46,9 +46,9 @@ def test_a_board_counts_what_the_ledger_says(board, tmp_path):
 
 def test_what_was_proved_takes_one_sentence():
     found = {'redelivered': [], 'republished': [], 'ack_lost': [], 'confirmed': ['a', 'b']}
-    once = story.proved(found, 'the broker was killed')
+    once = story.proved(found, 'the broker was killed', 'two validators')
     assert 'all 2 blocks' in once and once.endswith('unaltered, each of them once.')
-    twice = story.proved({**found, 'redelivered': ['a'], 'republished': ['a']}, 'it was')
+    twice = story.proved({**found, 'redelivered': ['a'], 'republished': ['a']}, 'it was', 'all')
     assert twice.endswith('; 1 came twice, and the fault explains why.')
 
 
