@@ -12,9 +12,8 @@ from siamese.monitoring.queues import KEEP_SAMPLES_S, Sample
 from siamese.text import printable
 from siamese.web.formats import Point
 from siamese.web.page import Page, read_history
-from siamese.web.widgets import box, line_chart, say, show_lines, toggle
+from siamese.web.widgets import MINUTE_S, box, line_chart, say, show_lines, toggle
 
-MINUTE_S = 60
 HOUR_S = 3600
 GAP_OF_MINUTES_S = 180  # samples of minutes further apart have a gap between them
 
