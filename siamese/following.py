@@ -47,7 +47,8 @@ class Tail:
                 return
             self.number += 1
             event = ledger.parse(line.decode(errors='replace'))
-            yield event or {'event': 'unreadable', 'where': f'{self.path}:{self.number}'}
+            unreadable: Event = {'event': 'unreadable', 'where': f'{self.path}:{self.number}'}
+            yield from ledger.as_told(event or unreadable)
 
 
 class Ledgers:

@@ -60,6 +60,8 @@ class Event(TypedDict, total=False):
     numbers: list[int]  # first, last, first, last ...
     each: list[int]
     due: list[int]  # due, how many, due, how many ...
+    digests: list[str]  # of each
+    sizes: list[int]  # of each, in bytes
 
 
 TYPES: dict[str, Any] = {
@@ -91,6 +93,8 @@ TYPES: dict[str, Any] = {
     'numbers': list,
     'each': list,
     'due': list,
+    'digests': list,
+    'sizes': list,
 }
 COMMON_KEYS = {'at', 'by', 'run', 'epoch'}
 ATTEMPT = {'id', 'attempt'}
@@ -113,12 +117,9 @@ KEYS: dict[str, set[str]] = {
     'dead_lettered': {'id', 'digest', 'queue', 'reason'},
     'queue': {'queue', 'policy'},
 }
-KEYS_OF_MANY = {
-    'attempted': {'of', 'due', 'digest'},
-    'confirmed': {'of', 'due'},
-    'acked': {'of', 'due', 'digest'},
-}
-OF_MANY = ('of', 'numbers', 'each', 'due')
+KEYS_OF_MANY = {name: {'of', 'due'} for name in ('attempted', 'confirmed', 'acked')}
+OF_EACH = {'digests': 'digest', 'sizes': 'bytes'}  # lists, and what one message has for them
+OF_MANY = ('of', 'numbers', 'each', 'due', *OF_EACH)
 MOST_OF_MANY = 1_000_000  # messages in one line
 STDIN = '-'
 PIPE_BYTES = 1 << 16  # that a pipe of Linux holds
@@ -228,7 +229,7 @@ class Files:
             lines = arriving(file)
         for number, event in gathered(lines, parse):
             self.lines[path] = number
-            yield event or {'event': 'unreadable', 'where': f'{path}:{number}'}
+            yield from as_told(event or {'event': 'unreadable', 'where': f'{path}:{number}'})
 
 
 def unpacked(file: IO[bytes]) -> Iterator[bytes]:
@@ -318,7 +319,19 @@ def is_sound(event: Event) -> bool:
         return False
     count = len(each) + sum(ranges[1::2]) - sum(ranges[::2]) + len(ranges) // 2
     is_rising = all(map(le, ranges, ranges[1:]))
-    return is_rising and sum(due[1::2]) == count and 0 < count <= MOST_OF_MANY
+    is_counted = sum(due[1::2]) == count and 0 < count <= MOST_OF_MANY
+    return is_rising and is_counted and has_sound_bodies(event, count)
+
+
+def has_sound_bodies(event: Event, count: int) -> bool:
+    """Return whether a line has one digest for all messages, or one for each."""
+    if event['event'] != 'confirmed' and ('digest' in event) == ('digests' in event):
+        return False
+    digests = event.get('digests', [''] * count)
+    sizes = event.get('sizes', [0] * count)
+    if len(digests) != count or len(sizes) != count:
+        return False
+    return {*map(type, digests)} == {str} and are_numbers(sizes)
 
 
 def are_numbers(values: Sequence[Any]) -> bool:
@@ -333,8 +346,19 @@ def singly(event: Event) -> Iterator[Event]:
     if 'of' not in event:
         yield event
         return
-    for number, due in zip(numbered.unpacked_numbers(event), numbered.unpacked_dues(event['due'])):
-        yield one_of(event, number, due)
+    names = zip(numbered.unpacked_numbers(event), numbered.unpacked_dues(event['due']))
+    lists = {name: event[key] for key, name in OF_EACH.items() if key in event}  # type: ignore[literal-required]
+    for at, (number, due) in enumerate(names):
+        one: Any = one_of(event, number, due)
+        one.update((name, values[at]) for name, values in lists.items())
+        yield one
+
+
+def as_told(event: Event) -> Iterable[Event]:
+    """Return a line as it is, or a line for each message if their bodies differ."""
+    if 'digests' in event or 'sizes' in event:
+        return singly(event)
+    return (event,)
 
 
 def one_of(event: Event, number: int, due: int) -> Event:

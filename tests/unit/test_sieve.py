@@ -295,6 +295,34 @@ def test_a_line_of_many_messages_that_makes_no_sense_cannot_be_read(facts):
     assert ledger.parse(json.dumps(event)) is None
 
 
+@pytest.mark.parametrize(
+    'event, facts, is_read',
+    [
+        ('attempted', {'digest': 'd', 'bytes': 1}, True),
+        ('attempted', {'digests': ['d', 'e', 'f'], 'sizes': [1, 2, 3]}, True),
+        ('acked', {'digests': ['d', 'e', 'f']}, True),
+        ('acked', {'digest': 'd', 'digests': ['d', 'e', 'f']}, False),
+        ('acked', {}, False),
+        ('attempted', {}, False),
+        ('acked', {'digests': ['d', 'e']}, False),
+        ('acked', {'digests': ['d', 'e', 7]}, False),
+        ('acked', {'digests': 'def'}, False),
+        ('attempted', {'digest': 'd', 'sizes': [1, 2]}, False),
+        ('attempted', {'digest': 'd', 'sizes': [1, 2, -1]}, False),
+        ('attempted', {'digest': 'd', 'sizes': [1, 2, 0.5]}, False),
+    ],
+)
+def test_bodies_of_many_messages_have_one_digest_or_each_has_one(event, facts, is_read):
+    line = {**many('alice', 'confirmed', range(1, 4)), 'event': event, **facts}
+    found = ledger.parse(json.dumps(line))
+    assert bool(found) == is_read
+    if found:
+        told = [*ledger.as_told(found)]
+        told = [one for line in told for one in ledger.singly(line)]
+        assert [one['digest'] for one in told] == facts.get('digests', ['d'] * 3)
+        assert [one.get('bytes') for one in told] in (facts.get('sizes'), [facts.get('bytes')] * 3)
+
+
 def test_a_line_of_many_messages_may_say_what_it_need_not():
     """What each of them would have anyway; also where that is unusual."""
     told = many('carol', 'acked', range(1, 4))
