@@ -8,6 +8,7 @@ import re
 from collections import Counter
 
 import pytest
+from support.books import ids_in, lines_in
 from support.messages import MALFORMED, hello, put
 from support.processes import Running, wait_until
 from support.queues import dead_letters, drain, judge, waiting
@@ -103,9 +104,9 @@ def test_after_kill_9_every_unacknowledged_message_comes_back(start, run, channe
     assert run('ack_consumer.py', *rest).status == 0
     status, found = judge(run, ledger)
     assert status == 0 and found['confirmed'] == found['ok'] == 200, found
-    books = [json.loads(line) for line in ledger.read_text().splitlines()]
-    unacked = {line['id'] for line in books if line['event'] == 'unacked'}
-    came_back = {line['id'] for line in books if line['by'] == 'dave' and line.get('redelivered')}
+    acked = lines_in(ledger, 'acked')
+    unacked = ids_in(ledger, 'unacked')
+    came_back = {line['id'] for line in acked if line['by'] == 'dave' and line['redelivered']}
     assert unacked and unacked <= came_back and unacked <= set(found['redelivered'])
     assert waiting(channel, 'siamese.ack') == 0
 

@@ -19,6 +19,7 @@ from types import SimpleNamespace
 from urllib.parse import unquote
 
 import pytest
+from support.books import lines_in
 from support.monitor import watch
 from support.processes import Running, wait_until
 from support.pseudo_terminal import OnTerminal
@@ -361,10 +362,6 @@ def unflagged(data):
     return FLAGGED.sub(without_flag, data)
 
 
-def of_ack(ledger, name):
-    return [json.loads(line) for line in ledger.read_text().splitlines() if f'"{name}"' in line]
-
-
 @pytest.mark.parametrize('alter', [bytes, unflagged], ids=['flags', 'flags nothing'])
 def test_a_broker_that_flags_no_redeliveries_is_not_accused(run, url, tmp_path, alter):
     ledger = tmp_path / 'run.jsonl'
@@ -374,12 +371,12 @@ def test_a_broker_that_flags_no_redeliveries_is_not_accused(run, url, tmp_path, 
         decide = '--ack', 70, '--reject', 30, '--seed', 7, '--url', between.url
         done = run('ack_consumer.py', '--idle', 5, *decide, *flags)
     assert done.status == 0, done.err
-    rejected = of_ack(ledger, 'rejected')
+    rejected = lines_in(ledger, 'rejected')
     assert rejected
     has_flags = alter is bytes
-    connected = of_ack(ledger, 'connected')[-1]
+    connected = lines_in(ledger, 'connected')[-1]
     assert connected['flags_redelivered'] is has_flags
-    assert any(event['redelivered'] for event in of_ack(ledger, 'acked')) is has_flags
+    assert any(event['redelivered'] for event in lines_in(ledger, 'acked')) is has_flags
     status, found = judge(run, ledger)
     assert (status, found['ok']) == (0, 30)
     note = 'this broker does not flag redeliveries'

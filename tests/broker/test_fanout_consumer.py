@@ -10,6 +10,7 @@ import socket
 from collections import Counter
 
 import pytest
+from support.books import lines_in
 from support.messages import MALFORMED, declare_dead, hello
 from support.processes import wait_until
 from support.queues import dead_letters, drain, judge, waiting
@@ -115,7 +116,7 @@ def test_a_consumer_leaves_and_returns_while_the_producer_publishes(start, run, 
     after = start('fanout_consumer.py', 'bert', '--name', 'after', '--ledger', ledger)
     wait_until(lambda: len(numbers(after.out)) >= 30, 'thirty messages')
     assert producer.stop().status == 0
-    confirmed = ledger.read_text().count('"confirmed"')
+    confirmed = len(lines_in(ledger, 'confirmed'))
     wait_until(lambda: numbers(after.out)[-1:] == [confirmed], 'the last message')
     assert after.stop().status == 0
     dead = drain(channel, 'siamese.dead')

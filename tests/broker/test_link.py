@@ -470,7 +470,7 @@ def test_the_ledger_tells_the_whole_story(run, tmp_path):
         ).status
         == 0
     )
-    events = [json.loads(line) for line in path.read_text().splitlines()]
+    events = [one for line in ledger.read([str(path)]) for one in ledger.singly(line)]
     assert [
         event['event']
         for event in events

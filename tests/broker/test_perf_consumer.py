@@ -9,6 +9,7 @@ import signal
 
 import pika
 import pytest
+from support.books import ids_in
 from support.messages import declare_dead
 from support.processes import replace_after, replace_once, wait_until
 from support.queues import dead_letters, drain, judge
@@ -16,7 +17,6 @@ from support.raw_properties import undecodable
 
 import audit as audit_script
 import perf_consumer
-from siamese import ledger
 from siamese.messaging import link as delivery
 from siamese.scenarios import performance as perf
 from siamese.testbed import proxy
@@ -184,13 +184,13 @@ def test_a_stream_resumes_where_the_connection_broke(start, run, broker, url, tm
     consumer = start('perf_consumer.py', *flags, '--json', '-')
     consumer.wait_for('ready')
     assert run(*half).status == 0
-    wait_until(lambda: len(ids_in(tmp_path / 'books')) == 500, 'the first half')
+    wait_until(lambda: len(ids_in(tmp_path / 'books', 'acked')) == 500, 'the first half')
     broker.ctl('close_all_connections', '-p', url.rpartition('/')[2], 'maintenance')
     consumer.wait_for('back after')
     assert run(*half).status == 0
     done = consumer.end()
     assert done.status == 0 and json.loads(done.out)['delivered'] == 1000
-    assert len(ids_in(tmp_path / 'books')) == 1000
+    assert len(ids_in(tmp_path / 'books', 'acked')) == 1000
 
 
 def test_each_consumer_of_a_stream_gets_all_of_it(run, tmp_path):
@@ -201,12 +201,6 @@ def test_each_consumer_of_a_stream_gets_all_of_it(run, tmp_path):
         assert done.status == 0, done.err
     status, found = judge(run, tmp_path / 'books')
     assert (status, found['ok'], found['duplicated']) == (0, 50, [])
-
-
-def ids_in(path):
-    """Return the ids of all messages that were acknowledged."""
-    events = [one for event in ledger.read([str(path)]) for one in ledger.singly(event)]
-    return {one['id'] for one in events if one['event'] == 'acked'}
 
 
 def test_an_invalid_message_stays_in_a_stream_and_is_passed_over(start, run, channel):

@@ -11,10 +11,10 @@ import sys
 import time
 
 import pytest
+from support.books import ids_in
 from support.processes import Running, let_fault_last, wait_until
 from support.queues import drain, kill_broker
 
-from siamese import ledger
 from siamese.scenarios import performance as perf
 from siamese.scenarios.timing import QUANTILES
 from siamese.testbed import rabbitmq as broker_module
@@ -277,9 +277,7 @@ def test_every_confirmed_message_survives_a_killed_broker(start, tmp_path):
             AMQP_URL=broker.url,
         )
         assert summary_of(consumer.end())['invalid'] == 0
-    lines = ledger.read([str(tmp_path / 'c.jsonl')])
-    events = [event for line in lines for event in ledger.singly(line)]
-    numbers = {event['id'].split('-')[1] for event in events if event['event'] == 'acked'}
+    numbers = {id.split('-')[1] for id in ids_in(tmp_path / 'c.jsonl', 'acked')}
     assert len(numbers) == summary['confirmed']
 
 
