@@ -24,6 +24,7 @@ NUMBER_DIGITS = 10
 OUR_MESSAGE_ID = re.compile(rb'([0-9a-f]{8})-[0-9]{10}-([0-9]{16})')
 OUR_MESSAGE_IDS = re.compile(rb'(?:[0-9a-f]{8}-[0-9]{10}-[0-9]{16})*')
 FEW = 8  # ids with one due; up to here each id is looked at by itself
+SHORT = frozenset(range(1, 10))  # digits of a number in NAME-RUN-NUMBER
 NAMES = re.compile('([0-9a-f]{8})-([0-9]{10})-([0-9]{16})|(.*-)(0|[1-9][0-9]{0,8})', re.DOTALL)
 
 
@@ -95,6 +96,22 @@ def batches(message_ids: Sequence[bytes]) -> list[Names]:
         return []
     runs = dict.fromkeys(map(RUN_PART, message_ids))
     return [names_of(run, [one for one in message_ids if one.startswith(run)]) for run in runs]
+
+
+def names_of_texts(message_ids: Sequence[str]) -> Names:
+    """Return what a line says to name several ids that differ behind their last dash only.
+
+    {} if it cannot name them: NAME-RUN-NUMBER with numbers of at most 9 digits it can.
+    """
+    of = message_ids[0][: message_ids[0].rfind('-') + 1]
+    digits = [one[len(of) :] for one in message_ids]
+    lengths = {*map(len, digits)}
+    if len(message_ids) < 2 or not of or not lengths <= SHORT or not ''.join(digits).isdecimal():
+        return {}
+    numbers = [*map(int, digits)]
+    if [*map(str, numbers)] != digits:  # zeros in front, digits of other scripts
+        return {}
+    return {'of': of, **packed_numbers(numbers), 'due': [0, len(numbers)]}
 
 
 def names_of(run: bytes, message_ids: Sequence[bytes]) -> Names:

@@ -35,7 +35,10 @@ class Books:
 
     def attempted(self, message: Message) -> None:
         """Write that a message is about to be published."""
-        self.note('attempted', message, **facts_of(message))
+        if is_single(message):
+            self.receipts.add_single('attempted', message)
+        else:
+            self.note('attempted', message, **facts_of(message))
 
     def batch_attempted(self, batch: Sequence[BatchMessage]) -> None:
         """Write that messages of one template are about to be published for the first time."""
@@ -53,13 +56,21 @@ class Books:
         for message in messages:
             if isinstance(message, BatchMessage) and message.attempt == 1:
                 batch.append(message)
+            elif is_single(message):
+                self.receipts.add_single('confirmed', message)
             else:
                 self.note('confirmed', message)
         lines = lines_of(batch)
-        self.receipts.add('confirmed', lines)
-        if not lines:
-            for message in batch:
-                self.note('confirmed', message)
+        if lines:
+            self.receipts.add('confirmed', lines)
+            return
+        for message in batch:
+            self.note('confirmed', message)
+
+
+def is_single(message: Message) -> bool:
+    """Return whether a message may be in one line with others: the first attempt at it."""
+    return message.attempt == 1 and isinstance(message.properties.message_id, str)
 
 
 def lines_of(batch: Sequence[BatchMessage]) -> list[numbered.Names]:

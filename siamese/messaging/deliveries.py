@@ -16,6 +16,7 @@ from pika.spec import Basic
 from siamese import numbered
 from siamese.messaging import dead_lettering
 from siamese.messaging.fast_path import Shape
+from siamese.messaging.messages import digest_of
 from siamese.messaging.receipts import Receipts
 
 REMEMBERED_REJECTIONS = 10_000
@@ -79,21 +80,33 @@ class Delivery:
     @property
     def digest(self) -> str:
         """The SHA-256 of the body, in hexadecimal."""
-        return hashlib.sha256(self.body).hexdigest()
+        return digest_of(self.body)
 
     def record(self, event: str, **facts: object) -> None:
         """Write into the ledger what becomes of this delivery; call it before the AMQP verb."""
-        if self.link.args.ledger:
-            if self.has_died:
-                facts['died'] = True
-            self.link.record(
-                event,
-                id=self.properties.message_id,
-                attempt=self.attempt,
-                redelivered=self.method.redelivered,
-                digest=self.digest,
-                **facts,
-            )
+        if not self.link.args.ledger:
+            return
+        if event == 'acked' and self._is_plain():
+            self.link.inbox.receipts.add_single(event, self)
+            return
+        if self.has_died:
+            facts['died'] = True
+        self.link.record(
+            event,
+            id=self.properties.message_id,
+            attempt=self.attempt,
+            redelivered=self.method.redelivered,
+            digest=self.digest,
+            **facts,
+        )
+
+    def _is_plain(self) -> bool:
+        """Return whether this is the first delivery of a first attempt, with an id."""
+        properties = self.properties
+        if self.method.redelivered or not isinstance(properties.message_id, str):
+            return False
+        headers = properties.headers or ()
+        return 'x-attempt' not in headers and 'x-death' not in headers
 
     def ack(self) -> None:
         """Acknowledge this and all earlier deliveries that are not settled yet.

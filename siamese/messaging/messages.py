@@ -33,13 +33,20 @@ class Message:
         self.due = due  # time.monotonic() at which it should have been published
 
 
+def digest_of(body: bytes) -> str:
+    """Return the SHA-256 of a body, in hexadecimal."""
+    return hashlib.sha256(body).hexdigest()
+
+
 def facts_of(message: Message) -> dict[str, object]:
     """Return what the ledger says of a message when it is published."""
-    facts: dict[str, object] = {
-        'digest': hashlib.sha256(message.body).hexdigest(),
-        'bytes': len(message.body),
-        'priority': message.properties.priority or 0,
-    }
+    size = len(message.body)
+    return {'digest': digest_of(message.body), 'bytes': size, **facts_but_body(message)}
+
+
+def facts_but_body(message: Message) -> dict[str, object]:
+    """Return the facts that messages share which are published in the same way."""
+    facts: dict[str, object] = {'priority': message.properties.priority or 0}
     if message.exchange:
         facts['exchange'] = message.exchange
     if message.properties.expiration:

@@ -280,6 +280,7 @@ def ended_by_failure(channel: Channel) -> Iterator[None]:
 
 def write_ledger(session: Session) -> None:
     """Write what was noted for the ledger, if there is one; raise Failure if that fails."""
+    session.receipts.write_singles()
     try:
         session.ledger.flush()
     except OSError as error:
