@@ -101,11 +101,11 @@ class Link(Serving):
     ) -> None:
         """Publish a message, again and again until the broker confirms it.
 
-        Waits only while the window is full; it is half empty when this returns, so
-        that messages and confirms travel together. `properties` need a message_id of
-        their own; delivery_mode is persistent unless it is given, and the header
-        x-attempt is set from the second attempt on. `due` is the time.monotonic() at
-        which the message should have been published.
+        It is sent with the next turn of the loop. Waits only while the window is full; it is
+        half empty when this returns, so that messages and confirms travel together.
+        `properties` need a message_id of their own; delivery_mode is persistent unless it is
+        given, and the header x-attempt is set from the second attempt on. `due` is the
+        time.monotonic() at which the message should have been published.
         """
         if properties.delivery_mode is None:
             properties.delivery_mode = PERSISTENT
@@ -145,7 +145,7 @@ class Link(Serving):
         Without a rate each is due at once. After a delay it catches up.
         """
         number = 0
-        while self.keep_running(number, self.started + number / (rate or math.inf)):
+        while self.keep_publishing(number, self.started + number / (rate or math.inf)):
             number += 1
             yield number
 

@@ -19,6 +19,8 @@ SPIN_S = 0.0001  # a process that sleeps wakes up so much too late, measured on 
 BUSY = 10
 REST_S = 0.0015
 RESTS = 4
+# What one script publishes within this time after a turn of the loop is sent together.
+TOGETHER_S = 0.001
 
 
 class Serving(LinkStatus):
@@ -30,6 +32,7 @@ class Serving(LinkStatus):
 
     taken = 0
     rests = 0  # in a row
+    turned_at = 0.0  # time.monotonic() after the last turn of the loop
 
     def keep_running(self, done: int, due: float = 0.0) -> bool:
         """Serve the connection until time.monotonic() is `due`.
@@ -45,6 +48,13 @@ class Serving(LinkStatus):
         while time.monotonic() < due and not self.reason_to_stop():
             pass  # what sleeps is woken too late
         return self._goes_on()
+
+    def keep_publishing(self, done: int, due: float) -> bool:
+        """Do what keep_running() does, unless that was done within TOGETHER_S and it is due."""
+        if due <= time.monotonic() < self.turned_at + TOGETHER_S:
+            self.done = done
+            return self._goes_on()
+        return self.keep_running(done, due)
 
     def keep_consuming(self) -> bool:
         """Serve the connection until something happens, unless deliveries wait already.
@@ -67,6 +77,7 @@ class Serving(LinkStatus):
     def _pump(self, until: float = math.inf) -> None:
         self._rest(until)
         super()._pump(until)
+        self.turned_at = time.monotonic()
 
     def _rest(self, until: float) -> None:
         """Let messages come together where they come fast by the run.
