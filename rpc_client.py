@@ -148,6 +148,7 @@ class Questions:
         self.args = link.args
         self.waiting = {}  # number -> Question, the one that waits longest first
         self.highest = -1  # the last number asked
+        self.sent = 0  # how many messages, retries included
         self.counts = Counter()
         self.latencies = Latencies()
         self.span = Span()  # from the first question to the last answer
@@ -193,15 +194,15 @@ class Questions:
         return time.monotonic() - question.published_at >= timeout
 
     def _ask(self, question):
-        name = f'{question.number}-{question.attempt}'
+        self.sent += 1
         self.waiting[question.number] = question
         self.link.publish(
             exchange='',
             routing_key=self.args.queue,
             body=b'%d' % question.number,
             properties=pika.BasicProperties(
-                message_id=f'{self.args.name}-{self.link.run}-{name}',
-                correlation_id=name,
+                message_id=f'{self.args.name}-{self.link.run}-{self.sent}',
+                correlation_id=f'{question.number}-{question.attempt}',
                 reply_to=answer_queue(self.link),
                 content_type='application/json',
                 delivery_mode=pika.DeliveryMode.Transient.value,
