@@ -11,6 +11,7 @@ import json
 import statistics
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 
 from harness import bench_parser, log, machine, report, rotated, table, weigh
@@ -49,12 +50,9 @@ def books(folder, name):
     return ['--ledger', Path(folder) / f'{name}.jsonl'] if folder else []
 
 
-def run_scripts(url, count, folder):
-    """Return the messages/s of each script; with a folder each keeps its ledger there."""
-    rates = {}
-    for script, flags in SCRIPTS.items():
-        rates[script] = rate_of(script, (*flags, *books(folder, script)), count, url)
-    return rates
+def run_script(script, url, count, folder):
+    """Return the messages/s of one script; with a folder it keeps its ledger there."""
+    return rate_of(script, (*SCRIPTS[script], *books(folder, script)), count, url)
 
 
 def run_rpc(url, count, folder):
@@ -62,21 +60,25 @@ def run_rpc(url, count, folder):
     server = ['rpc_server.py', '--quiet', '--url', url]
     with running(*server, *books(folder, 'server')):
         flags = ('--window', WINDOW, *books(folder, 'client'))
-        return rate_of('rpc_client.py', flags, count, url)
+        return rate_of('rpc_client.py', flags, count // 4, url)
 
 
-def one_round(url, count, has_ledgers):
-    """Return the messages/s of all."""
-    with tempfile.TemporaryDirectory() as folder:
-        where = folder if has_ledgers else ''
-        return {**run_scripts(url, count, where), BOTH: run_rpc(url, count // 4, where)}
+WORK = {**{name: partial(run_script, name) for name in SCRIPTS}, BOTH: run_rpc}
 
 
-def rows_of(without, with_ledger):
+def both_ways(work, url, count, first):
+    """Return the messages/s without and with a ledger; `first` is the way to begin with."""
+    rates = {}
+    for has_ledger in rotated(WAYS, first):
+        with tempfile.TemporaryDirectory() as folder:
+            rates[has_ledger] = work(url, count, folder if has_ledger else '')
+    return rates[False], rates[True]
+
+
+def rows_of(found):
     """Return the rows of the table."""
     rows = []
-    for name in without[0]:
-        pairs = [(one[name], other[name]) for one, other in zip(without, with_ledger)]
+    for name, pairs in found.items():
         ratios = [slower / faster for faster, slower in pairs]
         medians = map(statistics.median, zip(*pairs))
         rates = (f'{rate:,.0f}' for rate in medians)
@@ -93,24 +95,25 @@ def main(argv=None):
     )
     args = parser.parse_args(argv)
     conditions = machine()
-    found: dict[bool, list] = {way: [] for way in WAYS}
+    found: dict[str, list] = {name: [] for name in WORK}
     with rabbitmq.throwaway() as throwaway:
         url = throwaway.url
         with running('fanout_consumer.py', 'bench', '--url', url):  # makes the queue
             pass
         for number in range(args.rounds):
-            for way in rotated(WAYS, number):
-                found[way].append(one_round(url, args.count, way))
-                log(f'{number + 1}/{args.rounds} {"with" if way else "without"} ledgers')
+            for name, work in WORK.items():
+                found[name].append(both_ways(work, url, args.count, number))
+                log(f'{number + 1}/{args.rounds} {name}')
         version = throwaway.ctl('version').strip()
     lines = [
-        f'{conditions}, RabbitMQ {version} on the same machine; {args.rounds} rounds in changing '
-        f'order, {args.count:,} messages each, a quarter of that for RPC; the ratio is the median '
-        'of those within a round.',
+        f'{conditions}, RabbitMQ {version} on the same machine; {args.rounds} rounds, in '
+        f'each of which a script runs without and with a ledger, one right after the other in '
+        f'changing order; {args.count:,} messages each, a quarter of that for RPC; the ratio is '
+        'the median of those within a round.',
         '',
         *table(
             ('', 'messages/s', 'with --ledger', 'ratio', 'lowest – highest', 'wanted'),
-            rows_of(found[False], found[True]),
+            rows_of(found),
         ),
     ]
     report('What a ledger costs each script', lines, args.write)
