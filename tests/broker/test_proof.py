@@ -13,40 +13,56 @@ from collections import Counter
 
 import pika
 import pytest
+from support.books import ids_in
 from support.processes import TEST_TIMEOUT_S, Running, wait_until
 from support.queues import kill_broker, waiting
 from support.wiretap import CONFIRM, PUBLISH, Wiretap
 
-from siamese import ledger, verdict
+from siamese import ledger, numbered, verdict
 from siamese.sieve import evidence_of
 from siamese.testbed import rabbitmq
 
 KILLS = int(os.environ.get('SIAMESE_KILLS', '12'))
 SEED = os.environ.get('SIAMESE_SEED') or secrets.token_hex(4)
-PAIR = {
-    'producer': ('perf_producer.py', '--persistent', '--size', 256),
-    'consumer': ('perf_consumer.py',),
+ROLES = ('producer', 'consumer')
+PAIRS = {
+    'perf': {
+        'producer': ('perf_producer.py', '--persistent', '--size', 256),
+        'consumer': ('perf_consumer.py',),
+    },
+    'blocks': {
+        'producer': ('producer.py', '--difficulty', 1),
+        'consumer': ('validate.py', '--difficulty', 1),
+    },
+    'ack': {
+        'producer': ('ack_producer.py', '--rate', 1_000_000),
+        'consumer': ('ack_consumer.py', '--ack', 100),
+    },
 }
-VICTIMS = (*PAIR, 'broker')
+VICTIMS = (*ROLES, 'broker')
+each_pair = pytest.mark.parametrize('pair', PAIRS)
 IMMEDIATE_KILLS = 4
+IDLE_S = 3
 LEAST_BYTES, MOST_BYTES = 1_000, 60_000  # of a ledger until the next moment
 
 
 class FullSpeed:
-    """The perf pair at work through a wiretap, with a ledger each."""
+    """A pair at work through a wiretap, with a ledger each."""
 
-    def __init__(self, broker, tap, folder):
+    def __init__(self, pair, broker, tap, folder):
+        self.commands = PAIRS[pair]
         self.broker = broker
         self.tap = tap
-        self.paths = {role: folder / f'{role}.jsonl' for role in PAIR}
+        self.paths = {role: folder / f'{role}.jsonl' for role in ROLES}
         self.running = {}
-        for role in PAIR:
+        for role in ROLES:
             self.paths[role].touch()
             self.start(role)
 
     def script(self, role, *flags):
-        flags = (*PAIR[role], '--quiet', '--queue', 'q', '--ledger', self.paths[role], *flags)
-        return Running(*flags, env={'AMQP_URL': self.tap.url})
+        who_and_where = ('--name', role, '--queue', 'q', '--ledger', self.paths[role])
+        command = (*self.commands[role], '--quiet', *who_and_where, *flags)
+        return Running(*command, env={'AMQP_URL': self.tap.url})
 
     def start(self, role):
         self.running[role] = self.script(role)
@@ -85,13 +101,7 @@ class FullSpeed:
         """End all, and take what is left."""
         assert self.running['producer'].stop().status == 0
         assert self.running['consumer'].stop().status == 0
-        assert self.script('consumer', '--exit-when-empty').end(TEST_TIMEOUT_S).status in (0, 3)
-
-
-def ids_in(path, event):
-    """Return the ids of which a ledger has this event."""
-    lines = (line for line in ledger.read([str(path)]) if line['event'] == event)
-    return {one['id'] for line in lines for one in ledger.singly(line)}
+        assert self.script('consumer', '--idle', IDLE_S).end(TEST_TIMEOUT_S).status in (0, 3)
 
 
 def overtaken(truth):
@@ -100,19 +110,20 @@ def overtaken(truth):
     for copies in truth.deliveries:
         latest = Counter()
         for one in copies:
-            run, number, _ = one.id.split('-')
+            name = numbered.parts(one.id)
             if not one.redelivered and truth.published[one.id] == 1:
-                if int(number) < latest[run]:
+                if name.number < latest[name.of]:
                     found.add(one.id)
-                latest[run] = max(latest[run], int(number))
+                latest[name.of] = max(latest[name.of], name.number)
     return found
 
 
 VERBS = {'producer': PUBLISH, 'consumer': CONFIRM}
 
 
-@pytest.mark.parametrize('role', PAIR)
-def test_books_are_written_before_the_act_however_soon_the_script_is_killed(role, tmp_path):
+@each_pair
+@pytest.mark.parametrize('role', ROLES)
+def test_books_are_written_before_the_act_however_soon_the_script_is_killed(role, pair, tmp_path):
     """It is killed as soon as the relay sees a basic.publish, or a basic.ack, of it."""
     killed = threading.Event()
 
@@ -123,7 +134,7 @@ def test_books_are_written_before_the_act_however_soon_the_script_is_killed(role
 
     with rabbitmq.throwaway() as broker:
         tap = Wiretap(broker.url)
-        with contextlib.closing(FullSpeed(broker, tap, tmp_path)) as run:
+        with contextlib.closing(FullSpeed(pair, broker, tap, tmp_path)) as run:
             for _ in range(IMMEDIATE_KILLS):
                 run.work(random)
                 killed.clear()
@@ -140,13 +151,14 @@ def test_books_are_written_before_the_act_however_soon_the_script_is_killed(role
     assert truth.acked <= ids_in(run.paths['consumer'], 'acked')
 
 
+@each_pair
 @pytest.mark.pair
-def test_after_kill_9_at_any_moment_the_books_say_what_the_wire_says(tmp_path):
+def test_after_kill_9_at_any_moment_the_books_say_what_the_wire_says(pair, tmp_path):
     print(f'SIAMESE_SEED={SEED} SIAMESE_KILLS={KILLS}')
     chance = random.Random(SEED)
     with rabbitmq.throwaway() as broker:
         tap = Wiretap(broker.url)
-        with contextlib.closing(FullSpeed(broker, tap, tmp_path)) as run:
+        with contextlib.closing(FullSpeed(pair, broker, tap, tmp_path)) as run:
             for number in range(KILLS):
                 run.work(chance)
                 run.kill(VICTIMS[number % len(VICTIMS)])

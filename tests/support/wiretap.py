@@ -1,7 +1,7 @@
 """A relay in front of a broker that keeps what passes: the truth about a run, whatever it says.
 
 It knows the frames of AMQP 0-9-1 from the specification, and nothing of ours but the ids of
-the perf pair's messages.
+messages.
 """
 
 import re
@@ -22,7 +22,8 @@ METHOD, HEADER = 1, 2
 PUBLISH, DELIVER = b'\0\x3c\0\x28', b'\0\x3c\0\x3c'
 CONFIRM, NACK = b'\0\x3c\0\x50', b'\0\x3c\0\x78'  # basic.ack goes both ways
 PROTOCOL_HEADER_BYTES = 8
-MESSAGE_ID = re.compile(rb'[0-9a-f]{8}-[0-9]{10}-[0-9]{16}')
+# Of the perf pair, or of a script with the name producer.
+MESSAGE_ID = re.compile(rb'[0-9a-f]{8}-[0-9]{10}-[0-9]{16}|producer-[0-9a-f]{8}-[0-9]+')
 
 
 @dataclass
