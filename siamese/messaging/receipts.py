@@ -24,10 +24,9 @@ class Plain(Protocol):
 class Receipts:
     """What was published, confirmed or acknowledged, and is not in the ledger yet.
 
-    `runs` of messages: their confirms, and their acknowledgements, which are written before
-    the broker is told. What nothing comes behind is written at the next tick (0.1 s).
-    Single messages are written before anything is sent, and in one line those that one line
-    can name. Anything else comes behind all these. `record` makes a line.
+    What becomes of runs is collected until they are acknowledged, or until the next tick
+    (0.1 s); of single messages, until anything is sent. Then one line tells of as many as it
+    can name. Any other line comes behind these. `record` makes a line.
     """
 
     def __init__(self, record: Callable[..., None]) -> None:
