@@ -65,6 +65,7 @@ NOT_DRAINED = (
     'consume what is there with --ledger, and audit that ledger too'
 )
 NOT_KNOWN = 'not known: how many messages are still in {queue}; the management API has no figure'
+REJECTED_BY_NOBODY = 'rejected, and no ledger tells by whom: {letters} of those that are lost'
 REORDERED = 'a quorum queue delivered {count} out of order, as it may after a failover'
 
 # Where to look next.
@@ -242,11 +243,17 @@ def find_dead_letters(
     found: dict[str, set[str]],
     absent: Iterable[tuple[str, Absent]],
 ) -> dict[str | None, list[Absent]]:
-    """Add to `found` what is dead-lettered, expired or not known; return the others by queue."""
+    """Add to `found` what is dead-lettered, expired or not known; return the others by queue.
+
+    A letter that nobody rejected is lost: who rejects a message notes that first.
+    """
     missing: dict[str | None, list[Absent]] = defaultdict(list)
+    rejected = []
     for label, one in absent:
         reason = reason_of_death(evidence.messages[one.message_id], one)
-        if reason:
+        if reason == 'rejected':
+            rejected.append(one.message_id + one.where)
+        elif reason:
             found['dead_lettered'].add(f'{one.message_id}{one.where} ({reason})')
         elif label == EXPIRED:
             found['expired'].add(one.message_id + one.where)
@@ -254,6 +261,10 @@ def find_dead_letters(
             found['cannot_tell'].add(f'{one.message_id}{one.where} (lost or expired)')
         else:
             missing[one.queue].append(one)
+    if rejected:
+        found['lost'].update(rejected)
+        letters = count_of(len(rejected), 'dead letter')
+        found['notes'].add(REJECTED_BY_NOBODY.format(letters=letters))
     return missing
 
 

@@ -284,6 +284,15 @@ class Model:
         del self.queue[2]
         return 'lost', ids[2]
 
+    def spoil_dead_letter(self):
+        """Dead-letter a message that no consumer has rejected."""
+        ids = self.fresh(5)
+        letter = self.queue.pop(2)
+        line = {'at': 0, 'by': '', 'run': '', 'epoch': 0, 'event': 'dead_lettered', 'queue': 'q'}
+        line.update(id=letter.id, digest=letter.digest, reason='rejected')
+        self.ledgers['dead letters'] = [line]
+        return 'lost', ids[2]
+
     def spoil_corrupt(self):
         ids = self.fresh(5)
         self.queue[2].digest = 'x'
@@ -351,6 +360,15 @@ STEPS = (
     'close_consumer',
     'set_clock',
 )
-SPOILED = ('lost', 'corrupt', 'unexpected', 'twice', 'twice_after_a_good_end', 'flag', 'order')
+SPOILED = (
+    'lost',
+    'dead_letter',
+    'corrupt',
+    'unexpected',
+    'twice',
+    'twice_after_a_good_end',
+    'flag',
+    'order',
+)
 # An honest quorum queue may do these as well: there they are remarks.
 NOT_OF_QUORUM = ('twice_after_a_good_end', 'order')

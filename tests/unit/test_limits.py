@@ -155,6 +155,19 @@ def test_a_message_among_the_dead_letters_is_not_lost():
     assert judged(queue) == {'ok': ['m3'], 'dead_lettered': ['m1 (maxlen)', 'm2 (maxlen)']}
 
 
+@pytest.mark.parametrize('arguments', [{}, {'x-max-length': 1}])
+def test_a_dead_letter_that_no_consumer_rejected_is_lost(arguments):
+    queue = after(['publish'] * 3, arguments)
+    if not arguments:
+        queue.lose(0)
+    queue.ledger.append(dead('m1', 'rejected'))
+    queue.drain()
+    assert lost(queue) == ['m1']
+    assert verdict.audit(queue.ledger)['notes'] == [
+        'rejected, and no ledger tells by whom: 1 dead letter of those that are lost'
+    ]
+
+
 def test_a_dead_letter_with_another_body_is_corrupt():
     queue = after(['publish'] * 2, {})
     queue.ledger.append(dead(queue.lose(0), 'maxlen', digest='x'))
