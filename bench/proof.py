@@ -192,7 +192,7 @@ def shown(value):
 
 def parse_args(argv):
     parser = bench_parser(__doc__, rounds=3)
-    for name, default in (('count', 300_000), ('messages', 100_000_000)):
+    for name, default in (('count', 1_000_000), ('messages', 100_000_000)):
         parser.add_argument(
             f'--{name}', type=int, metavar='N', default=default, help='default: %(default)s'
         )

@@ -327,11 +327,11 @@ def has_sound_bodies(event: Event, count: int) -> bool:
     """Return whether a line has one digest for all messages, or one for each."""
     if event['event'] != 'confirmed' and ('digest' in event) == ('digests' in event):
         return False
-    digests = event.get('digests', [''] * count)
-    sizes = event.get('sizes', [0] * count)
-    if len(digests) != count or len(sizes) != count:
+    digests = event.get('digests')
+    sizes = event.get('sizes')
+    if digests is not None and (len(digests) != count or {*map(type, digests)} != {str}):
         return False
-    return {*map(type, digests)} == {str} and are_numbers(sizes)
+    return sizes is None or (len(sizes) == count and are_numbers(sizes))
 
 
 def are_numbers(values: Sequence[Any]) -> bool:
