@@ -42,12 +42,13 @@ class Namespaces:
         with ours:
             ours.settimeout(TEST_TIMEOUT_S)
             pid, descriptors, *_ = socket.recv_fds(ours, PID_BYTES, 1)
-        if not pid:
+        also = ('--user', '--preserve-credentials') if unprivileged() else ()
+        enter = ('nsenter', f'--target={pid.decode()}', *also, *KINDS, '--')
+        if not pid or subprocess.run([*enter, 'true'], check=False).returncode:
             self.close()
             raise OSError('this machine allows no namespaces')
         self.listener = socket.socket(fileno=descriptors[0])
-        also = ('--user', '--preserve-credentials') if unprivileged() else ()
-        self.inside = ('nsenter', f'--target={int(pid)}', *also, *KINDS, '--', sys.executable)
+        self.inside = (*enter, sys.executable)
 
     def close(self):
         self.holder.stdin.close()
