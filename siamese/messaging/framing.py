@@ -175,9 +175,13 @@ class Connection(handshake.Connection):
             return
         if self._get_write_buffer_size() < CHUNK_BYTES:
             data = b''.join(self.emitted)
-            self.emitted = []
-            self.emitted_size = 0
+            self.forget_unsent()
             self._write(data)
+
+    def forget_unsent(self) -> None:
+        """Drop what was emitted since the last flush."""
+        self.emitted = []
+        self.emitted_size = 0
 
     def _write(self, data: bytes) -> None:
         """Write to the socket at once: pika would wait until a turn of the loop says it can."""

@@ -71,6 +71,7 @@ class Session(RunLimits):
         self.tick_callbacks: list[Callable[[], None]] = []  # called 10 times a second
         self.on_confirmed: Callable[[list[Message]], Any] = lambda messages: None
         self.ledger = ledger.Writer(args.ledger, by=args.name, run=self.run)
+        self.has_lost_lines = False  # of the ledger
         self.receipts = Receipts(self.note)
         books = Books(self.record if args.ledger else None, self.receipts)
         self.inbox = Inbox(self.receipts)
@@ -279,11 +280,19 @@ def ended_by_failure(channel: Channel) -> Iterator[None]:
 
 
 def write_ledger(session: Session) -> None:
-    """Write what was noted for the ledger, if there is one; raise Failure if that fails."""
+    """Write what was noted for the ledger, if there is one; raise Failure if that fails.
+
+    Then nothing is sent any more but the end of the connection: it would have no line.
+    """
+    if session.has_lost_lines:
+        return
     session.receipts.write_singles()
     try:
         session.ledger.flush()
     except OSError as error:
+        session.has_lost_lines = True
+        session.connection.forget_unsent()
+        session.inbox.forget()
         failure = cannot_write(session.args.ledger, error)
         session.failure = failure
         if not session.reconnector.closing:

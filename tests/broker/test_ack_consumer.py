@@ -5,6 +5,7 @@ Its decisions against the broker's own counts, and the traps it shows.
 
 import json
 import re
+import sys
 from collections import Counter
 
 import pytest
@@ -109,6 +110,19 @@ def test_after_kill_9_every_unacknowledged_message_comes_back(start, run, channe
     came_back = {line['id'] for line in acked if line['by'] == 'dave' and line['redelivered']}
     assert unacked and unacked <= came_back and unacked <= set(found['redelivered'])
     assert waiting(channel, 'siamese.ack') == 0
+
+
+def test_what_a_full_disk_kept_out_of_the_ledger_is_not_acknowledged(run, channel, tmp_path):
+    messages = [hello(number) for number in range(1, 401)]
+    put(channel, messages)
+    ledger = tmp_path / 'run.jsonl'
+    script = f'{sys.executable} ack_consumer.py --ack 100 --idle 2 --ledger {ledger}'
+    done = run('sh', '-c', f'ulimit -f 4; exec {script}')  # blocks of 512 bytes
+    assert done.status == 3 and f'cannot write the ledger {ledger}: File too large' in done.err
+    noted = ids_in(ledger, 'acked')
+    waiting = {properties.message_id for properties, _ in drain(channel, 'siamese.ack')}
+    assert noted and waiting
+    assert noted | waiting == {properties.message_id for properties, _ in messages}
 
 
 def test_unacknowledged_messages_are_lost_to_the_audit(run, channel, tmp_path):
