@@ -299,6 +299,8 @@ def parse(line: str) -> Event | None:
 
 def has_sound_shape(event: dict[str, Any]) -> bool:
     """Return whether all keys of a line are there and of their types."""
+    if 'of' not in event and not event.keys().isdisjoint(OF_MANY):
+        return False
     keys = KEYS_OF_MANY if 'of' in event else KEYS
     if not event.keys() >= COMMON_KEYS | keys[event['event']]:
         return False

@@ -323,6 +323,17 @@ def test_bodies_of_many_messages_have_one_digest_or_each_has_one(event, facts, i
         assert [one.get('bytes') for one in told] in (facts.get('sizes'), [facts.get('bytes')] * 3)
 
 
+@pytest.mark.parametrize(
+    'facts', [{'digests': ['x']}, {'sizes': []}, {'each': [7]}, {'numbers': [1, 2]}, {'due': []}]
+)
+def test_a_line_of_one_message_has_nothing_of_many(facts, tmp_path):
+    line = {'at': 1.0, 'by': 'carol', 'run': 'cafe', 'epoch': 1, 'event': 'acked', 'attempt': 1}
+    line.update(redelivered=False, digest='d', **facts)
+    path = tmp_path / 'run.jsonl'
+    path.write_text(''.join(f'{json.dumps({**line, "id": f"a-{n}"})}\n' for n in (1, 2)))
+    assert [event['event'] for event in ledger.read([str(path)])] == ['unreadable'] * 2
+
+
 def test_a_line_of_many_messages_may_say_what_it_need_not():
     """What each of them would have anyway; also where that is unusual."""
     told = many('carol', 'acked', range(1, 4))
