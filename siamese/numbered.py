@@ -99,7 +99,7 @@ def batches(message_ids: Sequence[bytes]) -> list[Names]:
 
 
 def names_of_texts(message_ids: Sequence[str]) -> Names:
-    """Return what a line says to name several ids that differ behind their last dash only.
+    """Return what a line says to name several ids that differ only behind their last dash.
 
     {} if it cannot name them: NAME-RUN-NUMBER with numbers of at most 9 digits it can.
     """

@@ -17,7 +17,7 @@ class Books:
     """Writes what becomes of messages, by `record`; false without a ledger.
 
     A line is written before its messages are published, and after their confirm came.
-    `receipts` takes the confirms of batches.
+    `receipts` takes what one line can tell of many.
     """
 
     def __init__(self, record: Record, receipts: Receipts) -> None:
@@ -35,13 +35,14 @@ class Books:
 
     def attempted(self, message: Message) -> None:
         """Write that a message is about to be published."""
-        if is_single(message):
+        if is_plain(message):
             self.receipts.add_single('attempted', message)
         else:
             self.note('attempted', message, **facts_of(message))
 
     def batch_attempted(self, batch: Sequence[BatchMessage]) -> None:
         """Write that messages of one template are about to be published for the first time."""
+        self.receipts.write_singles()  # they are published before these
         facts = facts_of(batch[0])
         lines = lines_of(batch)
         for names in lines:
@@ -56,7 +57,7 @@ class Books:
         for message in messages:
             if isinstance(message, BatchMessage) and message.attempt == 1:
                 batch.append(message)
-            elif is_single(message):
+            elif is_plain(message):
                 self.receipts.add_single('confirmed', message)
             else:
                 self.note('confirmed', message)
@@ -68,8 +69,8 @@ class Books:
             self.note('confirmed', message)
 
 
-def is_single(message: Message) -> bool:
-    """Return whether a message may be in one line with others: the first attempt at it."""
+def is_plain(message: Message) -> bool:
+    """Return whether a message may be in one line with others: a first attempt, with an id."""
     return message.attempt == 1 and isinstance(message.properties.message_id, str)
 
 

@@ -82,7 +82,7 @@ class Receipts:
 
 def attempted(messages: Sequence[Message]) -> Iterator[Facts]:
     """Yield what lines say of messages that are published, in their order."""
-    for facts, alike in groupby(messages, facts_but_body):
+    for (_, facts), alike in groupby(messages, way_of):
         for names, those in named_together(alike):
             yield {**names, **digests_of(those), **sizes_of(those), **facts}
 
@@ -108,12 +108,25 @@ LINES: dict[str, Callable[[Any], Iterator[Facts]]] = {
 }
 
 
+def run_of(message: Plain) -> str:
+    """Return what the id of a message has in common with the others of its run."""
+    message_id: str = message.properties.message_id
+    return message_id[: message_id.rfind('-') + 1]
+
+
+def way_of(message: Message) -> tuple[str, Facts]:
+    """Return the run of a message, and what it shares with those published in the same way."""
+    return run_of(message), facts_but_body(message)
+
+
 def named_together(messages: Iterable[Any]) -> Iterator[tuple[Facts, list[Any]]]:
-    """Yield what a line says to name messages, and these: those of one run, in their order."""
+    """Yield what a line says to name messages, and these: those of one run, in their order.
+
+    The order of messages of different runs is lost: each process publishes as one run.
+    """
     runs: dict[str, list[Any]] = {}
     for message in messages:
-        run = message.properties.message_id.rpartition('-')[0]
-        runs.setdefault(run, []).append(message)
+        runs.setdefault(run_of(message), []).append(message)
     for group in runs.values():
         ids = [message.properties.message_id for message in group]
         names = numbered.names_of_texts(ids)

@@ -10,9 +10,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from pika import spec
 
-from siamese import ledger
+from siamese import ledger, numbered
 from siamese.messaging.books import Books
 from siamese.messaging.deliveries import Delivery, Inbox
+from siamese.messaging.fast_path import BatchMessage, Template
 from siamese.messaging.messages import Message
 from siamese.messaging.receipts import Receipts
 
@@ -76,7 +77,7 @@ def facts_of_each(lines):
     found = defaultdict(list)
     for line in lines:
         for one in ledger.singly(line):
-            kind = one['event'], one['id'].rpartition('-')[0], one.get('priority')
+            kind = one['event'], one['id'][: one['id'].rfind('-') + 1], one.get('priority')
             body = one.get('digest'), one.get('bytes')
             found[(*kind, one.get('expiration'))].append((one['id'], *body))
     return found
@@ -84,6 +85,7 @@ def facts_of_each(lines):
 
 @given(MESSAGES)
 @example([('a-1', b'', 0, None), ('b-1', b'', 0, None), ('a-2', b'x', 0, None)])
+@example([('-5', b'', 0, None), ('a5', b'', 0, None)])
 def test_nothing_is_lost_or_told_otherwise_where_messages_share_a_line(messages):
     together = Writer()
     singly = Writer()
@@ -189,3 +191,16 @@ def test_lines_tell_in_which_order_messages_were_published():
     told = [one['id'] for line in writer.lines for one in ledger.singly(line)]
     assert told == [f'a-{number}' for number in range(6)]
     assert [line['priority'] for line in writer.lines] == [0, 9, 0, 9]
+
+
+def test_what_waits_is_told_before_a_batch_that_is_published_after_it():
+    writer = Writer()
+    books = Books(writer.record, writer.receipts)
+    books.attempted(message_of(('a-1', b'x', 0, None)))
+    template = Template('', 'q', b'body', pika.BasicProperties(), numbered.MESSAGE_ID_BYTES)
+    ids = numbered.message_ids('deadbeef', range(2, 4), 4e9)
+    batch = [BatchMessage(template, one, 0.0) for one in ids]
+    for message in batch:
+        message.attempt = 1
+    books.batch_attempted(batch)
+    assert [line.get('id', line.get('numbers')) for line in writer.lines] == ['a-1', [2, 3]]
