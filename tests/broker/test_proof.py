@@ -42,7 +42,7 @@ PAIRS = {
 VICTIMS = (*ROLES, 'broker')
 each_pair = pytest.mark.parametrize('pair', PAIRS)
 IMMEDIATE_KILLS = 4
-IDLE_S = 3
+IDLE_S = 5
 LEAST_BYTES, MOST_BYTES = 1_000, 60_000  # of a ledger until the next moment
 
 

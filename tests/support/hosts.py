@@ -6,6 +6,7 @@ allows none, as most containers do, scripts are only told the name and the clock
 
 import asyncio
 import contextlib
+import itertools
 import os
 import socket
 import subprocess
@@ -20,7 +21,8 @@ from siamese.testbed.proxy import Proxy, unaltered
 
 KINDS = ('--net', '--uts', '--time')
 HOLDER = Path(__file__).parent / 'host_holder.py'
-UPTIME_S = 100_000  # of a host, more than that of this machine
+HOUR_S = 3600
+HOURS = itertools.count(30, 7)  # by which a host was started earlier than this machine
 PID_BYTES = 20
 
 
@@ -32,27 +34,34 @@ class Namespaces:
     """Those of one host; `listener` listens at a port of its loopback. Raises OSError."""
 
     def __init__(self, name, port):
+        with contextlib.ExitStack() as stack:
+            pid = self._begin(name, port, stack)
+            also = ('--user', '--preserve-credentials') if unprivileged() else ()
+            enter = ('nsenter', f'--target={pid}', *also, *KINDS, '--')
+            if subprocess.run([*enter, 'true'], check=False).returncode:
+                raise OSError(f'cannot enter the namespaces of {pid}')
+            self.inside = (*enter, sys.executable)
+            self.close = stack.pop_all().close
+
+    def _begin(self, name, port, stack):
+        """Let a process make them and hold them until the stack is closed; return its id."""
+        uptime_s = HOUR_S * next(HOURS)
+        new = ('unshare', *unprivileged(), *KINDS, f'--boottime={uptime_s}', '--fork')
         ours, theirs = socket.socketpair()
-        new = ('unshare', *unprivileged(), *KINDS, f'--boottime={UPTIME_S}', '--fork')
-        holder = (sys.executable, HOLDER, name, port, theirs.fileno())
-        self.holder = subprocess.Popen(
-            [*map(str, (*new, *holder))], stdin=subprocess.PIPE, pass_fds=[theirs.fileno()]
-        )
-        theirs.close()
-        with ours:
+        with ours, theirs:
+            holder = (sys.executable, HOLDER, name, port, theirs.fileno())
+            process = subprocess.Popen(
+                [*map(str, (*new, *holder))], stdin=subprocess.PIPE, pass_fds=[theirs.fileno()]
+            )
+            stack.callback(process.wait, TEST_TIMEOUT_S)
+            stack.callback(process.stdin.close)
+            theirs.close()
             ours.settimeout(TEST_TIMEOUT_S)
             pid, descriptors, *_ = socket.recv_fds(ours, PID_BYTES, 1)
-        also = ('--user', '--preserve-credentials') if unprivileged() else ()
-        enter = ('nsenter', f'--target={pid.decode()}', *also, *KINDS, '--')
-        if not pid or subprocess.run([*enter, 'true'], check=False).returncode:
-            self.close()
+        if not pid:
             raise OSError('this machine allows no namespaces')
-        self.listener = socket.socket(fileno=descriptors[0])
-        self.inside = (*enter, sys.executable)
-
-    def close(self):
-        self.holder.stdin.close()
-        self.holder.wait(TEST_TIMEOUT_S)
+        self.listener = stack.enter_context(socket.socket(fileno=descriptors[0]))
+        return pid.decode()
 
 
 class Relay(Proxy):
