@@ -123,6 +123,7 @@ OF_MANY = ('of', 'numbers', 'each', 'due', *OF_EACH)
 MOST_OF_MANY = 1_000_000  # messages in one line
 STDIN = '-'
 PIPE_BYTES = 1 << 16  # that a pipe of Linux holds
+BEGIN = '{"at": '  # of each line
 POLL_S = 0.1  # between looks for a signal while a pipe is silent
 LEDGERS = ('*.jsonl', '*.jsonl.gz')  # of a folder
 MOST_SHAPES = 1000
@@ -282,7 +283,20 @@ def time_of(event: Event) -> float:
 
 
 def parse(line: str) -> Event | None:
-    """Return the event that a line holds, if all of its keys are there and of their types."""
+    """Return the event that a line holds, if all of its keys are there and of their types.
+
+    A process that is killed while it writes (on Linux: between two pages) leaves the beginning
+    of a line, and has not done what that tells. What another one wrote behind it is read.
+    """
+    event = event_in(line)
+    at = line.rfind(BEGIN)
+    if not event and at > 0 and BEGIN.startswith(line[: min(at, len(BEGIN))]):
+        return event_in(line[at:])
+    return event
+
+
+def event_in(line: str) -> Event | None:
+    """Return the event that a whole line holds, None if it is no event."""
     try:
         event = json.loads(line)
         shape = (event['event'], *event, *map(type, event.values()))

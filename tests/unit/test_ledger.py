@@ -57,3 +57,15 @@ def test_a_disk_that_is_full_is_told(tmp_path):
     writer.note('connected', broker='b')
     with pytest.raises(OSError, match='No space left'):
         writer.flush()
+
+
+@given(st.integers(1, 10_000))
+def test_a_line_that_was_cut_off_does_not_spoil_the_next_one(cut):
+    """kill -9 ends a write() between two pages, and others append to the file."""
+    acked = {'id': 'alice-cafe-1', 'attempt': 1, 'digest': 'd', 'redelivered': False}
+    line = {'at': 1.5, 'by': 'carol', 'run': 'cafe', 'epoch': 1, 'event': 'acked', **acked}
+    text = json.dumps(line)
+    following = {**line, 'id': 'alice-cafe-2'}
+    beginning = text[: cut % len(text) + 1]
+    assert ledger.parse(beginning + json.dumps(following)) == following
+    assert ledger.parse(f'x{beginning}{json.dumps(following)}') is None
