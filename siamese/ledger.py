@@ -289,10 +289,11 @@ def parse(line: str) -> Event | None:
     of a line, and has not done what that tells. What another one wrote behind it is read.
     """
     event = event_in(line)
+    if event:
+        return event
     at = line.rfind(BEGIN)
-    if not event and at > 0 and BEGIN.startswith(line[: min(at, len(BEGIN))]):
-        return event_in(line[at:])
-    return event
+    is_cut_off = at > 0 and BEGIN.startswith(line[: min(at, len(BEGIN))])
+    return event_in(line[at:]) if is_cut_off else None
 
 
 def event_in(line: str) -> Event | None:
